@@ -1,0 +1,401 @@
+"""Numbers: the artifact against the float64 truth, within a stated multiple of what float32 itself does (docs/tolerance.md)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from detparity import images
+from detparity.contract import INFO, MUST, Contract
+from detparity.failures import number
+from detparity.findings import CannotRun, Check, Finding, Row
+from detparity.oracle.noise import (
+    GROUPS,
+    LIMITS,
+    UNITS,
+    Excess,
+    Truth,
+    excesses,
+    measure,
+    split_levels,
+)
+from detparity.subject import Arrays, EngineError, Size
+from detparity.trial import Case, Space, Trial
+
+FIELDS = ("x", "y", "w", "h", "objectness")
+EVALUATOR_PIXELS = 32 * 64  # the reference evaluator resizes number by number: 3 s here, 9 s at twice the size
+
+
+def compare(trial: Trial, case: Case, **engine: Any) -> List[Finding]:
+    """Run one case and judge every image of the batch against its own truth."""
+    try:
+        outputs = trial.run(trial.batch(case), **engine)
+    except EngineError as error:
+        return [Finding(f"does not run at {case}.", notes=(str(error)[:600],), evidence={"case": str(case)})]
+    return judge_outputs(trial, case, outputs)
+
+
+def judge_outputs(trial: Trial, case: Case, outputs: Arrays) -> List[Finding]:
+    """Judge what one run produced; the finding of the first image that is out of bounds, if any."""
+    wrong = shape_problem(trial, case, outputs)
+    if wrong:
+        return [wrong]
+    for slot, picture in enumerate(case.pictures):
+        truth = trial.truth(picture, case.size)
+        levels = split_levels(truth.head, trial.facts, case.size, outputs, slot)
+        over = excesses(truth, measure(truth.levels, levels))
+        if over:
+            return [_difference(trial, case, slot, truth, levels, over)]
+    return []
+
+
+def shape_problem(trial: Trial, case: Case, outputs: Arrays) -> Optional[Finding]:
+    """A finding where the outputs cannot be compared number by number; nothing is broadcast."""
+    expected = trial.shapes(len(case.pictures), case.size)
+    shapes = [array.shape for array in outputs.values()]
+    types = {array.dtype for array in outputs.values()}
+    if shapes == expected and types == {np.dtype(np.float32)}:
+        return None
+    rows: List[Row] = [("promised", ", ".join(map(str, expected))), ("produced", ", ".join(map(str, shapes)))]
+    if types != {np.dtype(np.float32)}:
+        rows.append(("types", ", ".join(sorted(map(str, types)))))
+    return Finding(f"returns other shapes than promised at {case}.", tuple(rows), evidence={"case": str(case)})
+
+
+def _difference(
+    trial: Trial, case: Case, slot: int, truth: Truth, levels: Sequence[np.ndarray], over: Sequence[Excess]
+) -> Finding:
+    """Everything a reader needs to know about one image that is out of bounds."""
+    worst = over[0]
+    values = levels[worst.level]
+    unit = UNITS[truth.head][worst.group]
+    row, column, cell = worst_place(trial, truth, values, worst, case.size)
+    reference = truth.levels[worst.level][row, column]
+    rows: List[Row] = [
+        ("error", f"{number(worst.error)} {unit} {worst.statistic}, {number(worst.floors)} floors"),
+        ("floor", f"{number(worst.floor)} {unit}: what float32 itself does to this image"),
+        (
+            "worst",
+            f"model {reference:.7g}   file {values[row, column]:.7g}   difference {number(values[row, column] - reference)}",
+        ),
+        ("where", f"image {slot}, {cell}"),
+        ("passes", f"at {number(worst.floors)} floors; allowed are {number(worst.limit)}"),
+    ]
+    rows.append(("out of bounds", "; ".join(_groups(trial, over))))
+    rows.append(("within", ", ".join(_innocent(trial, over)) or "nothing"))
+    notes = tuple(filter(None, (_anchor_note(trial, truth, levels), _grid_note(trial, truth, levels, case.size))))
+    return Finding(
+        f"differs from the model at {case}.",
+        tuple(rows),
+        notes=notes,
+        evidence={
+            "case": str(case),
+            "image": slot,
+            "stride": trial.facts.strides[worst.level],
+            "group": worst.group,
+            "statistic": worst.statistic,
+            "error": worst.error,
+            "floors": worst.floors,
+            "limit": worst.limit,
+            "reference": float(reference),
+            "value": float(values[row, column]),
+        },
+    )
+
+
+def worst_place(trial: Trial, truth: Truth, values: np.ndarray, worst: Excess, size: Size) -> Tuple[int, int, str]:
+    """Row and column of the largest error of a group on its level, and the same in a detector's words."""
+    columns = GROUPS[worst.group]
+    error = np.abs(values[:, columns] - truth.levels[worst.level][:, columns])
+    error = np.where(np.isfinite(error), error, np.inf)
+    row, offset = np.unravel_index(int(np.argmax(error)), error.shape)
+    column = int(offset) + (columns.start or 0)
+    ny, nx = trial.facts.cells(size)[worst.level]
+    anchor, rest = divmod(int(row), ny * nx)
+    y, x = divmod(rest, nx)
+    field = FIELDS[column] if column < 5 else f"class {column - 5} ({trial.facts.names[column - 5]})"
+    text = f"stride {trial.facts.strides[worst.level]}, anchor {anchor}, cell row {y} column {x}, field {field}"
+    return int(row), column, text
+
+
+def _groups(trial: Trial, over: Sequence[Excess]) -> List[str]:
+    found: Dict[str, List[int]] = OrderedDict()
+    for excess in sorted(over, key=lambda item: (list(GROUPS).index(item.group), item.level)):
+        strides = found.setdefault(excess.group, [])
+        if trial.facts.strides[excess.level] not in strides:
+            strides.append(trial.facts.strides[excess.level])
+    return [f"{group} at stride {', '.join(map(str, strides))}" for group, strides in found.items()]
+
+
+def _innocent(trial: Trial, over: Sequence[Excess]) -> List[str]:
+    guilty = {excess.group for excess in over}
+    strides = {excess.level for excess in over}
+    fine = [group for group in GROUPS if group not in guilty]
+    levels = [f"stride {stride}" for level, stride in enumerate(trial.facts.strides) if level not in strides]
+    return fine + levels
+
+
+def _anchor_note(trial: Trial, truth: Truth, levels: Sequence[np.ndarray]) -> str:
+    """Say which anchors the file uses where widths and heights are off by constant factors."""
+    if truth.head != "grid":
+        return ""
+    wrong = []
+    for level, (reference, values) in enumerate(zip(truth.levels, levels)):
+        per = len(reference) // trial.facts.anchors_per_level
+        for anchor in range(trial.facts.anchors_per_level):
+            rows = slice(anchor * per, (anchor + 1) * per)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = values[rows, 2:4] / reference[rows, 2:4]
+            middle = np.median(ratio, axis=0)
+            steady = np.isfinite(ratio).all() and (np.abs(ratio - middle) < 1e-3 * np.abs(middle)).all()
+            if steady and (np.abs(middle - 1) > 1e-3).any():
+                own = trial.facts.anchors[level][anchor]
+                file = tuple(float(own[k] * middle[k]) for k in range(2))
+                wrong.append(
+                    f"stride {trial.facts.strides[level]} anchor {anchor} is {own[0]:g}x{own[1]:g} in the model, "
+                    f"{file[0]:.4g}x{file[1]:.4g} in the file"
+                )
+    return "Anchors differ: " + "; ".join(wrong) + "." if wrong else ""
+
+
+def _grid_note(trial: Trial, truth: Truth, levels: Sequence[np.ndarray], size: Size) -> str:
+    """Say so where centres are off by whole cells: a transposed, shifted or stale grid."""
+    if truth.head != "grid":
+        return ""
+    for level, (reference, values) in enumerate(zip(truth.levels, levels)):
+        stride = trial.facts.strides[level]
+        cells = (values[:, 0:2] - reference[:, 0:2]) / stride
+        if not np.isfinite(cells).all() or (np.abs(cells - np.round(cells)) > 0.05).any() or np.abs(cells).max() < 0.5:
+            continue
+        ny, nx = trial.facts.cells(size)[level]
+        y, x = np.indices((ny, nx))
+        swapped = np.tile(np.stack([y - x, x - y], -1).reshape(-1, 2), (trial.facts.anchors_per_level, 1))
+        kind = "the grid is transposed" if np.abs(cells - swapped).max() < 0.5 else "the grid is not this image's"
+        return f"Centres at stride {stride} are off by whole cells: {kind}."
+    return ""
+
+
+def _pictures(batch: int, kind: str = "noise", seed: int = 0) -> Tuple[Tuple[str, int], ...]:
+    """A batch of different pictures, the first of the kind asked for."""
+    others = [("natural" if slot % 2 else "noise", seed + slot) for slot in range(1, batch)]
+    return ((kind, seed), *others)
+
+
+def _space(trial: Trial, always: Sequence[Case], draws: int = 0, **choices: Any) -> Space:
+    contract, stride = trial.contract, trial.facts.max_stride
+    chosen: Dict[str, Any] = {"stride": stride, "least": stride, "most": largest_side(contract)}
+    if not contract.variant.dynamic_size:
+        chosen["only"] = contract.size
+    if not contract.variant.dynamic_batch:
+        chosen["batches"] = (contract.batch, contract.batch)
+    chosen.update(choices)
+    return Space(tuple(always), draws, **chosen)
+
+
+def largest_side(contract: Contract) -> int:
+    """The largest sensible side to try: half as long again as the declared one."""
+    stride = contract.facts.max_stride
+    return max(contract.size) * 3 // 2 // stride * stride
+
+
+def first_case(trial: Trial) -> Case:
+    """Noise at the declared size and batch: what the report's table of floors and errors is measured on."""
+    return Case(trial.contract.size, _pictures(trial.contract.batch))
+
+
+def declared(trial: Trial) -> Iterator[Finding]:
+    """Noise and a natural scene at the declared size and batch."""
+    contract = trial.contract
+    cases = [first_case(trial), Case(contract.size, _pictures(contract.batch, "natural"))]
+    yield from trial.explore(_space(trial, cases), lambda case: compare(trial, case))
+
+
+def values(trial: Trial) -> Iterator[Finding]:
+    """Every kind of picture: what hides under noise shows on black, dark or structured images."""
+    contract = trial.contract
+    size = _cheap_size(trial)
+    cases = [
+        Case(size, _pictures(contract.batch, kind, 1)) for kind in images.KINDS if kind not in ("noise", "natural")
+    ]
+    space = _space(trial, cases, 2, only=size, kinds=tuple(images.KINDS), batches=(contract.batch, contract.batch))
+    yield from trial.explore(space, lambda case: compare(trial, case))
+
+
+def _cheap_size(trial: Trial) -> Size:
+    """The declared size where it is fixed; else one that is small and not square, if the file runs at it: where it does not,
+    parity.sizes says so, and the other checks judge what is left."""
+    contract, stride = trial.contract, trial.facts.max_stride
+    small = (min(contract.size[0], 5 * stride), min(contract.size[1], 7 * stride))
+    if not contract.variant.dynamic_size:
+        return contract.size
+    try:
+        trial.run(np.zeros((1, 3, *small), np.float32))
+    except EngineError:
+        return contract.size
+    return small
+
+
+def sizes(trial: Trial) -> Iterator[Finding]:
+    """The smallest size, wide, tall, the largest sensible one, and a few drawn."""
+    contract, stride = trial.contract, trial.facts.max_stride
+    tried = [(2 * stride, 3 * stride), (stride, stride), (5 * stride, 2 * stride), (stride, 6 * stride)]
+    tried.append((largest_side(contract), contract.size[1]))
+    cases = [Case(size, _pictures(1, seed=k)) for k, size in enumerate(tried)]
+    yield from trial.explore(_space(trial, cases, 4), lambda case: compare(trial, case))
+
+
+def batches(trial: Trial) -> Iterator[Finding]:
+    """One, two, an odd and a larger batch, a different picture in every slot."""
+    size = _cheap_size(trial)
+    cases = [Case(size, _pictures(batch, seed=2)) for batch in (1, 2, 3, 5)]
+    yield from trial.explore(_space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
+
+
+def isolation(trial: Trial) -> Iterator[Finding]:
+    """An image gives the same numbers whatever stands beside it: its neighbours are replaced, alone and together."""
+    contract, size = trial.contract, _cheap_size(trial)
+    count = 3 if contract.variant.dynamic_batch else contract.batch
+    first = Case(size, _pictures(count, seed=2))
+    others = (("white", 0), ("checkerboard", 3), ("dark", 1), ("gradient", 0))
+    other = Case(size, (first.pictures[0], *(others[k % 4] for k in range(count - 1))))
+    before, after = trial.run(trial.batch(first)), trial.run(trial.batch(other))
+    truth = trial.truth(first.pictures[0], size)
+    left, right = (split_levels(truth.head, trial.facts, size, outputs, 0) for outputs in (before, after))
+    for level, (a, b) in enumerate(zip(left, right)):
+        for group, columns in GROUPS.items():
+            moved = float(np.abs(a[:, columns].astype(np.float64) - b[:, columns]).max())
+            floor = truth.floor[level, group].max
+            if not moved <= LIMITS["max"] * floor:
+                yield Finding(
+                    f"lets the other images of a batch change image 0 at {first}.",
+                    (
+                        (
+                            "moved",
+                            f"{number(moved)} {UNITS[truth.head][group]} in {group} at stride {trial.facts.strides[level]}",
+                        ),
+                        ("floor", f"{number(floor)} {UNITS[truth.head][group]}"),
+                    ),
+                    evidence={"group": group, "moved": moved, "floors": moved / floor},
+                )
+                return
+
+
+def repeat(trial: Trial) -> Iterator[Finding]:
+    """The same input four times gives the same bits, and its buffer is not written to."""
+    case = Case(_cheap_size(trial), _pictures(trial.contract.batch, "natural", 3))
+    given = trial.batch(case)
+    kept = given.copy()
+    first = trial.run(given)
+    for call in range(2, 5):
+        again = trial.run(given)
+        for name in first:
+            if not np.array_equal(first[name], again[name], equal_nan=True):
+                moved = float(np.nanmax(np.abs(first[name].astype(np.float64) - again[name])))
+                yield Finding(
+                    f"gives other bits on call {call} with the same input.",
+                    (("output", name), ("largest difference", number(moved))),
+                    evidence={"call": call, "output": name, "moved": moved},
+                )
+                return
+    if not np.array_equal(given, kept):
+        yield Finding(f"writes to its input buffer: {int((given != kept).sum())} of {given.size} values changed.")
+
+
+def optimisation(trial: Trial) -> Iterator[Finding]:
+    """With graph optimisations disabled the numbers are right as well."""
+    case = Case(_cheap_size(trial), _pictures(trial.contract.batch, "natural", 4))
+    yield from _only_there(trial, case, "with graph optimisations disabled", optimisation="disabled")
+
+
+def threads(trial: Trial) -> Iterator[Finding]:
+    """On one thread the numbers are right as well."""
+    case = Case(_cheap_size(trial), _pictures(trial.contract.batch, "natural", 4))
+    yield from _only_there(trial, case, "on one thread", threads=1)
+
+
+def _only_there(trial: Trial, case: Case, where: str, **engine: Any) -> Iterator[Finding]:
+    for finding in compare(trial, case, **engine):
+        yield Finding(
+            finding.message[:-1] + f", {where}.", finding.rows, finding.headed, finding.notes, finding.evidence
+        )
+
+
+def sequence(trial: Trial) -> Iterator[Finding]:
+    """A second size and back: nothing of one call is left in the next."""
+    stride = trial.facts.max_stride
+    first = Case(_cheap_size(trial), _pictures(1, seed=2))
+    second = Case((3 * stride, 2 * stride), _pictures(1, seed=5))
+    for case in (first, second, first):
+        found = compare(trial, case)
+        if found:
+            yield from found
+            return
+
+
+def evaluator(trial: Trial) -> Iterator[Finding]:
+    """A second implementation of every operator agrees."""
+    contract = trial.contract
+    size = contract.size
+    if contract.variant.dynamic_size:
+        size = (trial.facts.max_stride, 2 * trial.facts.max_stride)
+    if size[0] * size[1] * contract.batch > EVALUATOR_PIXELS:
+        raise CannotRun(f"the reference evaluator is for small models: {size[0]}x{size[1]} is above its limit")
+    case = Case(size, _pictures(contract.batch, "natural", 4))
+    try:
+        outputs = trial.run(trial.batch(case), engine="reference")
+    except EngineError as error:
+        raise CannotRun(f"the reference evaluator cannot run it ({error})") from None
+    for finding in judge_outputs(trial, case, outputs):
+        yield Finding(
+            finding.message[:-1] + ", in the reference evaluator.",
+            finding.rows,
+            finding.headed,
+            finding.notes,
+            finding.evidence,
+            INFO,
+        )
+
+
+def _always(contract: Contract) -> bool:
+    return contract.variant.head in ("raw", "grid")
+
+
+def _onnx(contract: Contract) -> bool:
+    return _always(contract) and contract.variant.form == "onnx"
+
+
+def _size_varies(contract: Contract) -> bool:
+    return _always(contract) and contract.variant.dynamic_size
+
+
+def _batch_varies(contract: Contract) -> bool:
+    return _always(contract) and contract.variant.dynamic_batch
+
+
+def _several(contract: Contract) -> bool:
+    return _batch_varies(contract) or (_always(contract) and contract.batch > 1)
+
+
+LOADED = ("structure.load", "script.load")
+RUNS = (*LOADED, "parity.declared")
+CHECKS: Tuple[Check, ...] = (
+    Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),
+    Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always, LOADED),
+    Check("parity.sizes", MUST, "Right numbers at every promised size.", sizes, _size_varies, LOADED),
+    Check(
+        "parity.batches",
+        MUST,
+        "Right numbers in batches, a different picture in every slot.",
+        batches,
+        _batch_varies,
+        LOADED,
+    ),
+    Check("parity.isolation", MUST, "An image's numbers do not depend on its neighbours.", isolation, _several, RUNS),
+    Check("parity.repeat", MUST, "Same input, same bits; the input is not written to.", repeat, _always, RUNS),
+    Check("parity.optimisation", MUST, "Right numbers without graph optimisations.", optimisation, _onnx, LOADED),
+    Check("parity.threads", MUST, "Right numbers on one thread.", threads, _always, RUNS),
+    Check("parity.sequence", MUST, "Nothing of one call is left in the next.", sequence, _size_varies, RUNS),
+    Check("parity.evaluator", INFO, "The ONNX reference evaluator agrees.", evaluator, _onnx, LOADED),
+)

@@ -1,0 +1,111 @@
+"""What a TorchScript archive holds: operators, devices, structure of its output."""
+
+from __future__ import annotations
+
+from typing import Iterator, List, Tuple
+
+from detparity.checks.structure import shape_cases
+from detparity.contract import MUST, Contract
+from detparity.failures import listed
+from detparity.findings import Check, Finding, Row
+from detparity.subject import EngineError
+from detparity.trial import Trial
+
+RANDOM = (
+    "aten::rand",
+    "aten::randn",
+    "aten::rand_like",
+    "aten::randn_like",
+    "aten::bernoulli",
+    "aten::randint",
+    "aten::multinomial",
+)
+
+
+def load(trial: Trial) -> Iterator[Finding]:
+    try:
+        trial.runner()
+    except EngineError as error:
+        yield Finding("does not load.", notes=(str(error)[:600],))
+
+
+def operators(trial: Trial) -> Iterator[Finding]:
+    ops = trial.script.ops
+    python = [kind for kind in ops if "PythonOp" in kind or kind.startswith("^")]
+    if python:
+        yield Finding(
+            f"calls back into Python ({listed(python)}), so it runs in no other process.", evidence={"ops": python}
+        )
+    random = [kind for kind in ops if kind.rstrip("_") in RANDOM]
+    if random:
+        yield Finding(f"uses random operators: {listed(random)}.", evidence={"ops": random})
+    if trial.script.training:
+        yield Finding("was saved in training mode.")
+
+
+def batch_norm(trial: Trial) -> Iterator[Finding]:
+    count = sum(
+        n for kind, n in trial.script.ops.items() if kind in ("aten::batch_norm", "aten::_batch_norm_impl_index")
+    )
+    if count:
+        yield Finding(f"keeps {count} batch-norm calls that should be folded.", evidence={"count": count})
+
+
+def devices(trial: Trial) -> Iterator[Finding]:
+    found = trial.script.devices
+    if found:
+        rows: List[Row] = [("device", "recorded at"), *found[:8]]
+        yield Finding(
+            f"has {len(found)} devices frozen into its graph, so it cannot move to another one.",
+            tuple(rows),
+            headed=True,
+            evidence={"devices": [list(item) for item in found]},
+        )
+
+
+def structure(trial: Trial) -> Iterator[Finding]:
+    """Count, types and shapes of what it returns, at the promised sizes."""
+    for case in shape_cases(trial.contract):
+        try:
+            produced = trial.run(trial.batch(case))
+        except EngineError as error:
+            if case.size == trial.contract.size and len(case.pictures) == trial.contract.batch:
+                yield Finding(f"does not run at {case}.", notes=(str(error)[:600],))
+            continue
+        expected = trial.shapes(len(case.pictures), case.size)
+        rows: List[Row] = [("output", "promised", "returned")]
+        wrong = len(expected) != len(produced)
+        for index in range(max(len(expected), len(produced))):
+            arrays = list(produced.values())
+            found = f"{arrays[index].shape} {arrays[index].dtype}" if index < len(arrays) else "nothing"
+            wanted = f"{expected[index]} float32" if index < len(expected) else "nothing"
+            wrong = wrong or found != wanted
+            rows.append((str(index), wanted, found + ("" if found == wanted else "  <-")))
+        if wrong:
+            yield Finding(
+                f"returns other tensors than promised at {case}.",
+                tuple(rows),
+                headed=True,
+                evidence={"case": str(case)},
+            )
+            return
+
+
+def _on_script(contract: Contract) -> bool:
+    return contract.variant.form != "onnx"
+
+
+CHECKS: Tuple[Check, ...] = (
+    Check("script.load", MUST, "torch.jit.load accepts the archive.", load, _on_script),
+    Check("script.operators", MUST, "No Python or random operators, not in training mode.", operators, _on_script),
+    Check("script.batch-norm", MUST, "Batch-norm is folded into the convolutions.", batch_norm, _on_script),
+    Check("script.devices", MUST, "No device is frozen into the graph.", devices, _on_script),
+    Check(
+        "script.structure",
+        MUST,
+        "What it returns has the promised structure, shapes and types.",
+        structure,
+        _on_script,
+        ("script.load",),
+    ),
+)

@@ -1,0 +1,186 @@
+"""The `detparity` command: export, check, checks. Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
+
+from detparity import __version__
+from detparity.errors import InputError
+from detparity.session import BUNDLED_SEED, BUNDLED_WIDTH, ModelChoice
+
+DEMO_SIZE = (256, 320)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with a wrong option said in one line like every other unusable input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (`{self.prog} --help` lists the options)")
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the command; unusable input is one line on stderr and exit code 2."""
+    try:
+        options = _parser().parse_args(arguments)
+        return int(options.run(options))
+    except InputError as error:
+        print(f"detparity: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output has gone: nothing is left to say, and the interpreter must not try again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="detparity", description="Does the exported detector still do what the model does?")
+    parser.add_argument("--version", action="version", version=f"detparity {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    _add_export(commands.add_parser("export", help="export a detector to TorchScript and ONNX"))
+    _add_check(commands.add_parser("check", help="judge exported files against their model"))
+    listing = commands.add_parser("checks", help="list every check with its level")
+    listing.set_defaults(run=_checks)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model (default: the bundled detector)")
+    group.add_argument("--weights", type=Path, metavar="FILE", help="official-format checkpoint")
+    group.add_argument("--arch", metavar="NAME", help="build this architecture instead")
+    group.add_argument("--width", type=float, default=BUNDLED_WIDTH, help="its width factor (default %(default)s)")
+    group.add_argument("--seed", type=int, default=BUNDLED_SEED, help="its seed (default %(default)s)")
+
+
+def _choice(options: argparse.Namespace) -> ModelChoice:
+    return ModelChoice(options.weights, options.arch, options.width, options.seed)
+
+
+def _img_size(values: Optional[Sequence[int]]) -> Optional[Tuple[int, int]]:
+    if values is None:
+        return None
+    if len(values) > 2:
+        raise InputError(f"--img-size takes one or two numbers (height, width), not {len(values)}")
+    if min(values) < 1:
+        raise InputError(f"--img-size {' '.join(map(str, values))} is not positive")
+    return (values[0], values[-1])
+
+
+# --- export ---------------------------------------------------------------------------------------------------------
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "--img-size", type=int, nargs="+", default=[640, 640], metavar="N", help="height, width (default 640 640)"
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="images a static file takes (default 1)")
+    parser.add_argument("--dynamic", action="store_true", help="batch, height and width may vary")
+    parser.add_argument("--dynamic-batch", action="store_true", help="the batch may vary")
+    parser.add_argument("--grid", action="store_true", help="decode predictions in the graph")
+    parser.add_argument(
+        "--simplify", nargs="?", const="onnxsim", choices=("onnxsim", "onnxslim"), help="simplify the ONNX graph"
+    )
+    parser.add_argument(
+        "--include", nargs="+", default=["torchscript", "onnx"], choices=("torchscript", "onnx"), help="what to write"
+    )
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: beside the weights)")
+    parser.add_argument("--device", default="cpu", help="only cpu works")
+    for name in ("--fp16", "--int8", "--include-nms", "--end2end"):
+        parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
+    parser.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from detparity.exporting import export_files
+
+    for name in ("fp16", "int8", "include_nms", "end2end"):
+        if getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')} is not supported yet")
+    if options.device != "cpu":
+        raise InputError(f"--device {options.device}: only cpu is supported")
+    if options.batch_size < 1:
+        raise InputError(f"--batch-size {options.batch_size} is not positive")
+    size = _img_size(options.img_size)
+    assert size is not None
+    axes = "dynamic" if options.dynamic else "dynamic-batch" if options.dynamic_batch else "static"
+    folder = options.output_dir or (options.weights.parent if options.weights else Path("."))
+    export_files(
+        _choice(options),
+        "grid" if options.grid else "raw",
+        axes,
+        size,
+        options.batch_size,
+        options.simplify,
+        options.include,
+        folder,
+        print,
+    )
+    return 0
+
+
+# --- check ----------------------------------------------------------------------------------------------------------
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="exported files (default: the demo)"
+    )
+    parser.add_argument("--variant", help="what the files promise to be (default: read from each)")
+    parser.add_argument(
+        "--img-size", type=int, nargs="+", metavar="N", help="height, width, where a file declares none"
+    )
+    parser.add_argument("--checks", help="run only these checks, by id or room, separated by commas")
+    parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    parser.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from detparity import checking
+
+    for path in (options.json, options.html, options.junit):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise InputError(
+                f"cannot write {path}: {'it is a directory' if path.is_dir() else 'its folder does not exist'}"
+            )
+    size = _img_size(options.img_size)
+    request = checking.Request(
+        _choice(options), tuple(options.artifacts), options.variant, size, options.checks, options.strict, options.junit
+    )
+    with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
+        found = checking.run(request, Path(scratch), DEMO_SIZE, lambda text: print(text, flush=True))
+    _write_reports(found, options)
+    return checking.exit_code(found)
+
+
+def _write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
+    from detparity.files import write_text
+
+    if options.json:
+        write_text(options.json, json.dumps(found, indent=1) + "\n")
+    if options.html:
+        from detparity.report.html import page
+
+        write_text(options.html, page(found))
+
+
+def _checks(_options: argparse.Namespace) -> int:
+    from detparity.checks import registry
+    from detparity.failures import columns
+
+    rows: List[Tuple[str, ...]] = [(check.id, check.level, check.about) for check in registry().values()]
+    print("\n".join(columns(rows, "")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""A detector ready for use: fused float32 for running and exporting, fused float64 as the truth, and its plain facts."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Dict, List, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from detparity.detectors.blocks import One
+from detparity.detectors.fuse import fuse
+from detparity.detectors.network import Network
+from detparity.errors import InputError
+from detparity.subject import ConvWeights, ModelFacts
+
+
+@dataclass(frozen=True, eq=False)
+class YoloDetector:
+    """network: fused, float32, evaluation; exact: the same fused in float64 and never rounded; weights: its convolutions in
+    the order they run; slopes: those of the leaky activations, in the same order."""
+
+    facts: ModelFacts
+    network: Network
+    exact: Network
+    weights: Tuple[ConvWeights, ...]
+    slopes: Tuple[float, ...]
+
+
+def make_detector(name: str, names: Tuple[str, ...], network: Network) -> YoloDetector:
+    """Fuse `network` and gather its facts. Raises InputError where a weight is not finite."""
+    _require_finite(network)
+    exact = fuse(network)
+    rounded = copy.deepcopy(exact).float()
+    order = run_order(rounded)
+    modules = dict(rounded.named_modules())
+    slopes = tuple(float(modules[path].negative_slope) for path in order if isinstance(modules[path], nn.LeakyReLU))
+    weights = _weights(network, rounded, [path for path in order if isinstance(modules[path], nn.Conv2d)])
+    strides = tuple(int(level.stride) for level in rounded.levels)
+    anchors = tuple(
+        tuple((float(w), float(h)) for w, h in level.anchors.reshape(-1, 2).tolist()) for level in rounded.levels
+    )
+    digest = _digest(rounded, names, strides, anchors)
+    return YoloDetector(ModelFacts(name, names, strides, anchors, digest), rounded, exact, weights, slopes)
+
+
+def _require_finite(network: Network) -> None:
+    for key, value in network.state_dict().items():
+        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+        if bad:
+            raise InputError(
+                f"the weights are not finite: {bad} of {value.numel()} values of {official_key(network, key)} are NaN or infinite"
+            )
+
+
+def official_key(network: Network, key: str) -> str:
+    """Translate one of our state-dict keys or module paths to the official one (`model.0.block.conv` to `model.0.conv`)."""
+    parts = key.split(".")
+    head = str(len(network.model))
+    if parts[0] == "levels":
+        tail = {"conv": ["m", parts[1]], "anchors": ["anchor_grid"]}[parts[2]]
+        return ".".join(["model", head, *tail, *parts[3:]])
+    if parts[0] in ("ia", "im"):
+        return ".".join(["model", head, *parts])
+    if parts[0] == "model" and isinstance(network.model[int(parts[1])], One) and len(parts) > 2:
+        return ".".join([*parts[:2], *parts[3:]])
+    return key
+
+
+def _weights(plain: Network, fused: Network, paths: List[str]) -> Tuple[ConvWeights, ...]:
+    before, after = dict(plain.named_modules()), dict(fused.named_modules())
+    found: List[ConvWeights] = []
+    for path in paths:
+        conv = after[path]
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        found.append(
+            ConvWeights(
+                official_key(fused, path),
+                conv.weight.detach().numpy().copy(),
+                conv.bias.detach().numpy().copy(),
+                before[path].weight.detach().float().numpy().copy(),
+                (int(conv.stride[0]), int(conv.stride[1])),
+                (int(conv.padding[0]), int(conv.padding[1])),
+                conv.groups,
+            )
+        )
+    return tuple(found)
+
+
+def run_order(network: Network) -> List[str]:
+    """Paths of convolutions and leaky activations in the order they run: registration order differs inside some blocks."""
+    order: List[str] = []
+    handles = []
+    for path, module in network.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.LeakyReLU)):
+            handles.append(module.register_forward_hook(lambda *_args, path=path: order.append(path)))
+    side = 2 * max(int(level.stride) for level in network.levels)
+    reference = next(network.parameters())
+    try:
+        with torch.no_grad():
+            network(reference.new_zeros(1, 3, side, side))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order
+
+
+def _digest(network: Network, *facts: object) -> str:
+    total = hashlib.sha256(json.dumps([network.routes, network.taps, repr(network), facts]).encode())
+    state: Dict[str, torch.Tensor] = network.state_dict()
+    for key in sorted(state):
+        total.update(key.encode())
+        total.update(np.ascontiguousarray(state[key].numpy()).tobytes())
+    return total.hexdigest()

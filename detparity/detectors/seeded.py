@@ -1,0 +1,75 @@
+"""Detectors without a checkpoint: random weights, conditioned so that detections are neither empty nor saturated.
+
+Weights come from numpy's PCG64 and batch-norm statistics from one float64 pass over seeded images, so a (name, width, seed) is
+the same detector on every version of torch.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detparity import images
+from detparity.detectors.architectures import ALIASES, build
+from detparity.detectors.detector import YoloDetector, make_detector
+from detparity.detectors.network import Network
+
+CALIBRATION_SIDE = 192
+# Mean and spread of the logits per field: boxes near their anchors, one row in a few dozen an object, classes told apart.
+LOGITS = {"xy": (0.0, 1.0), "wh": (0.0, 0.7), "objectness": (-4.0, 1.8), "class": (-4.0, 1.8)}
+
+
+def seeded(name: str = "yolov7-tiny", width: float = 0.25, seed: int = 0, classes: int = 80) -> YoloDetector:
+    """Return the detector of this architecture, width and seed. Raises InputError for an unknown name or width."""
+    network = build(name, width, classes).double()
+    rng = np.random.default_rng([seed, 7])
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            _fill(module.weight, rng.standard_normal(tuple(module.weight.shape)) * np.sqrt(2.0 / fan_in))
+        elif isinstance(module, nn.BatchNorm2d):
+            _fill(module.weight, rng.uniform(0.8, 1.2, tuple(module.weight.shape)))
+            _fill(module.bias, rng.normal(0.0, 0.1, tuple(module.bias.shape)))
+    for vectors, centre in (("ia", 0.0), ("im", 1.0)):
+        for implicit in getattr(network, vectors, []):
+            _fill(implicit.implicit, rng.normal(centre, 0.02, tuple(implicit.implicit.shape)))
+    _calibrate(network, seed)
+    names = tuple(f"class{index}" for index in range(classes))
+    title = f"{ALIASES.get(name, name)}-w{width:g}-s{seed}"
+    return make_detector(title, names, network.float())
+
+
+def _fill(target: Tensor, values: np.ndarray) -> None:
+    with torch.no_grad():
+        target.copy_(torch.from_numpy(values))
+
+
+def _calibrate(network: Network, seed: int) -> None:
+    """Set batch-norm statistics and head scales from one pass: in training mode each layer normalises by its own batch."""
+    size = (CALIBRATION_SIDE, CALIBRATION_SIDE)
+    kinds = ("natural", "noise", "natural", "low-contrast", "natural", "dark", "natural", "gradient")
+    batch = np.stack([images.make(kind, size, seed + k) for k, kind in enumerate(kinds)]).astype(np.float64)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        raw = network.train()(torch.from_numpy(batch))
+        for level, logits in zip(network.levels, raw):
+            _scale_head(cast(nn.Conv2d, level.conv), logits)
+    network.eval()
+
+
+def _scale_head(conv: nn.Conv2d, logits: Tensor) -> None:
+    """Give each output channel the mean and spread its field should have."""
+    fields = logits.shape[-1]
+    kinds = ["xy", "xy", "wh", "wh", "objectness"] + ["class"] * (fields - 5)
+    wanted = torch.tensor([LOGITS[kind] for kind in kinds], dtype=logits.dtype)
+    flat = logits.permute(1, 4, 0, 2, 3).reshape(-1, fields, logits.shape[0] * logits.shape[2] * logits.shape[3])
+    scale = (wanted[:, 1] / flat.std(2)).reshape(-1)
+    assert conv.bias is not None
+    moved = (wanted[:, 0] - flat.mean(2) * scale.reshape(-1, fields)).reshape(-1) + conv.bias * scale
+    conv.weight.mul_(scale.reshape(-1, 1, 1, 1))
+    conv.bias.copy_(moved)

@@ -1,0 +1,70 @@
+"""The detector itself, run by PyTorch in its equivalent ways. The float64 run is the reference, the others are the noise."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from typing import Iterator, List
+
+import numpy as np
+import torch
+
+from detparity.detectors.detector import YoloDetector
+from detparity.detectors.network import Network, Predictions
+from detparity.subject import Arrays, Runner
+
+# Equivalent ways of running one float32 model: different kernels and memory orders, so different rounding, nothing else.
+WAYS = ("onednn", "plain", "channels-last", "batch")
+
+
+@contextmanager
+def _onednn(enabled: bool) -> Iterator[None]:
+    """Switch oneDNN for the duration only: the setting is process-wide."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch 2.13 warns of unrelated Intel GPU settings here
+        flags = torch.backends.mkldnn.flags(enabled=enabled)
+        flags.__enter__()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            flags.__exit__(None, None, None)
+
+
+class _Both(torch.nn.Module):
+    """Predictions and logits from one pass."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.predictions = Predictions(network)
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> List[torch.Tensor]:
+        raw = self.network(images)
+        return [self.predictions.decode(raw)] + raw
+
+
+def prepare(detector: YoloDetector, way: str = "onednn") -> Runner:
+    """Prepare the detector to run one way: "exact" (float64) or one of `WAYS`.
+
+    Outputs `predictions` (B, rows, fields) and `logits_k` (B, na, ny, nx, fields) per level. "batch" runs each image as the last
+    of a batch of two with its own mirror image.
+    """
+    module = _Both(detector.exact if way == "exact" else detector.network).eval()
+
+    def call(feed: Arrays) -> Arrays:
+        x = torch.from_numpy(np.array(feed["images"]))
+        count = len(x)
+        if way == "exact":
+            x = x.double()
+        if way == "channels-last":
+            x = x.contiguous(memory_format=torch.channels_last)
+        if way == "batch":
+            x = torch.cat([x.flip(3), x])
+        with torch.no_grad(), _onednn(way != "plain"):
+            found = module(x)
+        names = ["predictions"] + [f"logits_{index}" for index in range(len(found) - 1)]
+        return {name: tensor[len(x) - count :].numpy().copy() for name, tensor in zip(names, found)}
+
+    return Runner("eager", call, {"way": way, "torch": torch.__version__})

@@ -1,0 +1,57 @@
+"""ONNX Runtime on the CPU: graph optimisation and thread count are choices, the provider that ran is recorded."""
+
+from __future__ import annotations
+
+import re
+from typing import Union
+
+import numpy as np
+import onnxruntime as ort
+
+from detparity.subject import Arrays, EngineError, Runner
+
+_LEVELS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+_PREAMBLE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : (Exception during initialization: )?")
+_SOURCE = re.compile(r"\S*/onnxruntime\S*?\.(h|cc):\d+ (?:[\w:<>&*~, ]+\([^)]*\)(?: \[[^\]]*\])? )?")
+
+
+def one_line(error: Exception) -> str:
+    """The runtime's reason in one line, without its error code and the places in its own sources."""
+    return _SOURCE.sub("", _PREAMBLE.sub("", " ".join(str(error).split())))
+
+
+def prepare(model: Union[str, bytes], optimisation: str = "all", threads: int = 0) -> Runner:
+    """Load a path or the bytes of a model. optimisation: "all" or "disabled"; threads: 0 leaves the choice to the runtime.
+
+    Raises EngineError with the runtime's own reason if it does not load.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = _LEVELS[optimisation]
+    options.log_severity_level = 4  # its complaints reach the reader as findings
+    if threads:
+        options.intra_op_num_threads = threads
+    try:
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises half a dozen unrelated types here
+        raise EngineError(one_line(error)) from None
+    names = [output.name for output in session.get_outputs()]
+
+    def call(feed: Arrays) -> Arrays:
+        try:
+            values = session.run(names, dict(feed))
+        except Exception as error:
+            raise EngineError(one_line(error)) from None
+        return {name: np.array(value) for name, value in zip(names, values)}
+
+    facts = {
+        "provider": ", ".join(session.get_providers()),
+        "optimisation": optimisation,
+        "threads": str(threads or "default"),
+        "onnxruntime": ort.__version__,
+    }
+    return Runner("onnxruntime", call, facts, tuple(value.name for value in session.get_inputs()))

@@ -1,0 +1,54 @@
+"""The power of a verdict: the smallest error in a weight that it would have seen on this very model."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any, Dict, List, Mapping
+
+import numpy as np
+import torch
+
+from detparity import images
+from detparity.detectors.detector import official_key, run_order
+from detparity.engines import eager
+from detparity.oracle.noise import STATISTICS, Key, Stats, Truth, count_of, limit, measure, split_levels
+from detparity.oracle.truths import Oracle
+from detparity.subject import Size
+
+STEP = 1e-3  # relative: stands clear of the noise, and small enough to act linearly
+
+
+def _picked(detector: Any, most: int) -> List[str]:
+    modules = dict(detector.network.named_modules())
+    order = [path for path in run_order(detector.network) if isinstance(modules[path], torch.nn.Conv2d)]
+    return [order[k] for k in np.unique(np.linspace(0, len(order) - 1, most).round().astype(int))]
+
+
+def _reach(truth: Truth, found: Mapping[Key, Stats]) -> float:
+    """The largest statistic as a share of its limit."""
+    return max(
+        getattr(stats, name) / getattr(truth.floor[key], name) / limit(name, count_of(truth, key))
+        for key, stats in found.items()
+        for name in STATISTICS
+    )
+
+
+def smallest_seen(detector: Any, oracle: Oracle, head: str, size: Size, most: int = 3) -> Dict[str, float]:
+    """Relative error, by official weight name, that would just reach a limit on one noise image.
+
+    One of `most` weight tensors, evenly spread in the order they run, is scaled at a time by 1 + `STEP`.
+    """
+    truth = oracle.truth(("noise", 0), size, head)
+    feed = {"images": images.make("noise", size, 0)[None]}
+    found: Dict[str, float] = {}
+    for path in _picked(detector, most):
+        network = copy.deepcopy(detector.network)
+        with torch.no_grad():
+            dict(network.named_modules())[path].weight.mul_(1.0 + STEP)
+        run = eager.prepare(replace(detector, network=network), "onednn").call(feed)
+        names = ["predictions"] if head == "grid" else [name for name in run if name != "predictions"]
+        outputs = {name: run[name] for name in names}
+        reach = _reach(truth, measure(truth.levels, split_levels(head, detector.facts, size, outputs, 0)))
+        found[official_key(detector.network, path) + ".weight"] = STEP / max(reach, 1e-30)
+    return found

@@ -1,0 +1,221 @@
+"""An ONNX file as plain facts: the only reader of onnx protobufs that checks use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper, shape_inference
+
+from detparity.errors import InputError
+
+Dim = Optional[object]  # int, str (a symbol) or None (nothing said)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A graph input, output or inferred value: name, dtype as numpy spells it, and one entry per axis (None: rank unknown)."""
+
+    name: str
+    dtype: str
+    shape: Optional[Tuple[Dim, ...]]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """kind: INT, FLOAT, STRING, TENSOR, GRAPH, INTS, ...; value: plain Python or numpy."""
+
+    kind: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Node:
+    """index: position in the file's order; title: the node's own name, else its operator and first output."""
+
+    index: int
+    name: str
+    op: str
+    domain: str
+    inputs: Tuple[str, ...]
+    outputs: Tuple[str, ...]
+    attributes: Mapping[str, Attribute]
+    subgraphs: Tuple[Graph, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return self.name or f"{self.op} making {self.outputs[0]!r}"
+
+    @property
+    def full_op(self) -> str:
+        return f"{self.domain}:{self.op}" if self.domain else self.op
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.attributes[key].value if key in self.attributes else default
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph. constants: initializers and the values of Constant nodes alike; initializers: the names of the former."""
+
+    inputs: Tuple[Value, ...]
+    outputs: Tuple[Value, ...]
+    nodes: Tuple[Node, ...]
+    constants: Mapping[str, np.ndarray]
+    initializers: Tuple[str, ...]
+    declared: Mapping[str, Value]
+    inferred: Mapping[str, Value] = field(default_factory=dict)
+
+    def walk(self) -> Iterator[Node]:
+        """Every node, those of subgraphs included."""
+        for node in self.nodes:
+            yield node
+            for sub in node.subgraphs:
+                yield from sub.walk()
+
+    def producers(self) -> Dict[str, Node]:
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    def consumers(self) -> Dict[str, List[Node]]:
+        found: Dict[str, List[Node]] = {}
+        for node in self.nodes:
+            for name in set(node.inputs):
+                found.setdefault(name, []).append(node)
+        return found
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A file: its versions, metadata and main graph. problem: the checker's complaint, if any."""
+
+    ir_version: int
+    opsets: Mapping[str, int]
+    producer: str
+    metadata: Mapping[str, str]
+    graph: Graph
+    problem: Optional[str]
+
+
+def _dtype(elem_type: int) -> str:
+    try:
+        return str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type)))
+    except (KeyError, TypeError):
+        return onnx.TensorProto.DataType.Name(elem_type).lower()
+
+
+def _value(info: onnx.ValueInfoProto) -> Value:
+    tensor = info.type.tensor_type
+    if not info.type.HasField("tensor_type"):
+        return Value(info.name, info.type.WhichOneof("value") or "unknown", None)
+    shape = None
+    if tensor.HasField("shape"):
+        shape = tuple(_dim(dim) for dim in tensor.shape.dim)
+    return Value(info.name, _dtype(tensor.elem_type), shape)
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    kind = dim.WhichOneof("value")
+    if kind == "dim_value":
+        return int(dim.dim_value)
+    return dim.dim_param if kind == "dim_param" and dim.dim_param else None
+
+
+def _attribute(proto: onnx.AttributeProto) -> Attribute:
+    kind = onnx.AttributeProto.AttributeType.Name(proto.type)
+    if kind == "TENSOR":
+        return Attribute(kind, numpy_helper.to_array(proto.t))
+    if kind in ("GRAPH", "GRAPHS"):
+        return Attribute(kind, None)
+    value = onnx.helper.get_attribute_value(proto)
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    return Attribute(kind, list(value) if kind.endswith("S") and kind != "GRAPHS" else value)
+
+
+def _node(index: int, proto: onnx.NodeProto) -> Node:
+    subgraphs: List[Graph] = []
+    for attribute in proto.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            subgraphs.append(_graph(attribute.g))
+        subgraphs.extend(_graph(graph) for graph in attribute.graphs)
+    attributes = {attribute.name: _attribute(attribute) for attribute in proto.attribute}
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    return Node(
+        index, proto.name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attributes, tuple(subgraphs)
+    )
+
+
+def _constant(node: Node) -> Optional[np.ndarray]:
+    for key in ("value", "value_float", "value_int", "value_floats", "value_ints"):
+        if key in node.attributes:
+            value = node.attributes[key].value
+            dtype = np.float32 if "float" in key else np.int64
+            return np.asarray(value) if key == "value" else np.asarray(value, dtype)
+    return None
+
+
+def _graph(proto: onnx.GraphProto, inferred: Optional[onnx.GraphProto] = None) -> Graph:
+    nodes = tuple(_node(index, node) for index, node in enumerate(proto.node))
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.initializer}
+    for node in nodes:
+        if node.op == "Constant" and not node.domain:
+            value = _constant(node)
+            if value is not None:
+                constants[node.outputs[0]] = value
+    return Graph(
+        tuple(_value(info) for info in proto.input),
+        tuple(_value(info) for info in proto.output),
+        nodes,
+        constants,
+        tuple(tensor.name for tensor in proto.initializer),
+        {info.name: _value(info) for info in proto.value_info},
+        {info.name: _value(info) for info in [*inferred.value_info, *inferred.output]} if inferred else {},
+    )
+
+
+def _infer(model: onnx.ModelProto) -> Optional[onnx.GraphProto]:
+    """Shapes from the operators alone: what the file declares of its inner values and outputs is set aside first."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.value_info[:]
+    for output in bare.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        return shape_inference.infer_shapes(bare, data_prop=True).graph
+    except Exception:  # inference is an aid: the checker and the runtime report what is wrong with the graph
+        return None
+
+
+def _problem(path: Path) -> Optional[str]:
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:  # ValidationError, InferenceError and others share no base
+        return " ".join(str(error).split())
+    return None
+
+
+def read(path: Path) -> OnnxFile:
+    """Read an ONNX file. Raises InputError where it is no ONNX model, is truncated, or its external data is missing."""
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, ValueError, OSError) as error:
+        raise InputError(f"{path} is not an ONNX model or is truncated ({type(error).__name__})") from None
+    if not model.graph.node and not model.opset_import:
+        raise InputError(f"{path} is not an ONNX model: it holds no graph and no opset")
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # missing file, path outside the folder, short file
+        raise InputError(f"{path}: its external data cannot be read ({' '.join(str(error).split())})") from None
+    opsets = {("" if item.domain == "ai.onnx" else item.domain): item.version for item in model.opset_import}
+    return OnnxFile(
+        model.ir_version,
+        opsets,
+        " ".join(filter(None, (model.producer_name, model.producer_version))),
+        {item.key: item.value for item in model.metadata_props},
+        _graph(model.graph, _infer(model)),
+        _problem(path),
+    )

@@ -1,0 +1,182 @@
+"""From a path to something that can be judged: what kind of file it is, which variant it claims, at which size."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Tuple, Union
+
+import numpy as np
+
+from detparity.checks.baked import grid_constants, stuck_size
+from detparity.checks.metadata import parse, script_metadata
+from detparity.contract import Contract, contract_for
+from detparity.errors import InputError
+from detparity.files import require_file, sha256
+from detparity.subject import Artifact, EngineError, ModelFacts, Size, Variant, parse_variant, variant_names
+
+if TYPE_CHECKING:
+    from detparity.engines.torchscript import ScriptFile
+    from detparity.graph import OnnxFile
+
+DEFAULT_STRIDES = 10  # a file that fixes no size is tried at ten of its largest strides
+LARGEST_SIDE = 8192
+NMS_OPS = {"NonMaxSuppression": "end2end-ort", "EfficientNMS_TRT": "end2end-trt"}
+
+
+@dataclass(frozen=True)
+class Intake:
+    """An artifact that was read. how: how the variant and the size were found, for the report."""
+
+    artifact: Artifact
+    file: Union[OnnxFile, ScriptFile]
+    contract: Contract
+    how: str
+
+
+Opened = Tuple[Union["OnnxFile", "ScriptFile"], Contract, str]
+
+
+def open_artifact(
+    path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size], name: Optional[str] = None
+) -> Intake:
+    """Read `path` and work out its contract for this model.
+
+    variant: the promise, else it is read from the file; img_size: (height, width), where the file declares none;
+    name: what to call it in reports, else the file's name.
+    Raises InputError, in one line, for a file or an option that cannot be used.
+    """
+    if variant is not None and variant not in variant_names():
+        raise InputError(f"unknown variant {variant!r}: known are {', '.join(variant_names())}")
+    require_file(path, "an exported model")
+    kind = "torchscript" if _is_archive(path) else "onnx"
+    opener = _open_script if kind == "torchscript" else _open_onnx
+    file, contract, how = opener(path, facts, variant, img_size)
+    return Intake(Artifact(path, kind, sha256(path), name), file, contract, how)
+
+
+def _is_archive(path: Path) -> bool:
+    from detparity.detectors import archive
+
+    kind = archive.kind(path)
+    if kind in ("checkpoint", "legacy"):
+        raise InputError(f"{path} is a checkpoint, not an exported model; give it with --weights")
+    return kind == "torchscript"
+
+
+def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]) -> Opened:
+    from detparity import graph
+
+    file = graph.read(path)
+    if not file.graph.inputs:
+        raise InputError(f"{path} has no input, so it is no exported detector")
+    shape = file.graph.inputs[0].shape or ()
+    found = parse_variant(variant) if variant else _read_variant(file, shape)
+    if found.form != "onnx":
+        raise InputError(f"{path} is an ONNX file, which cannot be {found.name!r}")
+    size = _declared_size(shape)
+    if found.dynamic_size or size is None:
+        size = (
+            img_size
+            or _metadata_size(file.metadata)
+            or _grid_size(file.graph.constants, facts)
+            or size
+            or _default(facts)
+        )
+    batch = shape[0] if len(shape) == 4 and isinstance(shape[0], int) else 1
+    size = _usable(path, size, facts)
+    source = "as told" if variant else "read from the file"
+    contract = contract_for(found, facts, size, max(1, int(batch)))
+    return file, contract, f"{found.name}, {source}, at {size[0]}x{size[1]}"
+
+
+def _read_variant(file: OnnxFile, shape: Tuple[object, ...]) -> Variant:
+    """The head from NMS nodes and output ranks, the axes from the input's symbols; never from names."""
+    ops = {node.op for node in file.graph.walk()}
+    ranks = [len(value.shape) for value in file.graph.outputs if value.shape is not None]
+    heads = [head for op, head in NMS_OPS.items() if op in ops]
+    head = heads[0] if heads else "raw" if ranks and ranks[0] == 5 else "grid"
+    varies = [not isinstance(dim, int) for dim in shape] + [False] * 4
+    axes = "dynamic" if varies[2] or varies[3] else "dynamic-batch" if varies[0] else "static"
+    return Variant(head, axes)
+
+
+def _declared_size(shape: Tuple[object, ...]) -> Optional[Size]:
+    if len(shape) == 4 and isinstance(shape[2], int) and isinstance(shape[3], int):
+        return shape[2], shape[3]
+    return None
+
+
+def _metadata_size(metadata: Mapping[str, str]) -> Optional[Size]:
+    value: Any = parse(metadata["imgsz"]) if "imgsz" in metadata else None
+    if isinstance(value, int):
+        value = [value, value]
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value):
+        return int(value[0]), int(value[1])
+    return None
+
+
+def _grid_size(constants: Mapping[str, np.ndarray], facts: ModelFacts) -> Optional[Size]:
+    return stuck_size([cells for _, cells in grid_constants(constants)], facts)
+
+
+def _default(facts: ModelFacts) -> Size:
+    side = DEFAULT_STRIDES * facts.max_stride
+    return side, side
+
+
+def _usable(path: Path, size: Size, facts: ModelFacts) -> Size:
+    if min(size) < 1 or max(size) > LARGEST_SIDE:
+        raise InputError(f"{path}: an image size of {size[0]}x{size[1]} cannot be run")
+    if any(side % facts.max_stride for side in size):
+        raise InputError(
+            f"{path}: its image size {size[0]}x{size[1]} is not a multiple of the model's largest stride, {facts.max_stride}"
+        )
+    return size
+
+
+def _open_script(path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]) -> Opened:
+    from detparity.engines import torchscript
+
+    if variant is not None and parse_variant(variant).form == "onnx":
+        raise InputError(f"{path} is a TorchScript archive, which cannot be {variant!r}")
+    try:
+        file = torchscript.read(str(path))
+    except EngineError as error:
+        raise InputError(f"{path} is not a TorchScript archive torch can load: {error}") from None
+    metadata = script_metadata(file.metadata)
+    constants = {str(index): constant.value for index, constant in enumerate(file.constants)}
+    size = img_size or _metadata_size(metadata) or _grid_size(constants, facts)
+    size, head = _try_sizes(path, facts, [_usable(path, size, facts)] if size else _trial_sizes(facts))
+    stored = metadata.get("detparity.variant")
+    name = variant or (stored if stored in ("traced", "traced-dynamic", "scripted", "lite") else "traced")
+    found = parse_variant(name, head)
+    batch = int(metadata["batch"]) if re.fullmatch(r"[1-9]\d{0,3}", metadata.get("batch", "")) else 1
+    source = "as told" if variant else "read from the file" if stored else "taken as static"
+    contract = contract_for(found, facts, size, batch if found.axes == "static" else 1)
+    return file, contract, f"{found.name} ({head}), {source}, at {size[0]}x{size[1]}"
+
+
+def _trial_sizes(facts: ModelFacts) -> List[Size]:
+    return [
+        (count * facts.max_stride, count * facts.max_stride) for count in (10, 20, 5, 4, 13, 8, 40, 2, 1, 3, 6, 7, 9)
+    ]
+
+
+def _try_sizes(path: Path, facts: ModelFacts, sizes: List[Size]) -> Tuple[Size, str]:
+    """The first size the module runs at, and the head its output shows. Where it runs at none, the first size and `grid`:
+    the checks then say that it does not run."""
+    from detparity.engines import torchscript
+
+    try:
+        runner = torchscript.prepare(str(path))
+    except EngineError as error:
+        raise InputError(f"{path} does not load: {error}") from None
+    for size in sizes:
+        try:
+            arrays = list(runner.call({"images": np.zeros((1, 3, *size), np.float32)}).values())
+        except EngineError:
+            continue
+        return size, "raw" if arrays and arrays[0].ndim == 5 else "grid"
+    return sizes[0], "grid"

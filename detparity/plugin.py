@@ -1,0 +1,159 @@
+"""pytest options, and what turns a check's outcome into a test's. Loaded by the kit's conftest."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from detparity import facts
+from detparity.checks import registry
+from detparity.errors import InputError
+from detparity.failures import render
+from detparity.files import write_text
+from detparity.findings import fails
+from detparity.report.build import outcome_record
+from detparity.report.recorder import PROPERTY, Recorder
+from detparity.session import ModelChoice, Session, noise_of
+from detparity.strategies.cases import explore
+from detparity.trial import Trial
+
+SESSION = pytest.StashKey[Session]()
+STARTED = pytest.StashKey[float]()
+RECORDER = pytest.StashKey[Recorder]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("detparity", "detparity: exported detectors against their models")
+    group.addoption("--weights", type=Path, help="checkpoint of the model (default: the bundled detector)")
+    group.addoption("--arch", help="build the model instead: an architecture's name")
+    group.addoption("--width", type=float, default=0.25, help="width of the built model (default 0.25)")
+    group.addoption("--seed", type=int, default=0, help="seed of the built model (default 0)")
+    group.addoption(
+        "--artifact", type=Path, action="append", default=[], help="exported file to check; may be repeated"
+    )
+    group.addoption("--variant", help="what the artifacts promise to be (default: read from each file)")
+    group.addoption("--img-size", type=int, nargs=2, metavar=("H", "W"), help="image size where the file declares none")
+    group.addoption("--checks", help="run only these checks, by id or room, separated by commas")
+    group.addoption(
+        "--strict-promises", dest="detparity_strict", action="store_true", help="SHOULD findings fail as well"
+    )
+    group.addoption("--json", type=Path, dest="detparity_json", help="write the report here")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STARTED] = time.perf_counter()
+    if SESSION not in config.stash:
+        config.stash[SESSION] = _session(config)
+    if config.getoption("detparity_json") and not hasattr(config, "workerinput"):
+        config.stash[RECORDER] = Recorder(config.getoption("detparity_strict"))
+        config.pluginmanager.register(config.stash[RECORDER], "detparity-recorder")
+
+
+def _session(config: pytest.Config) -> Session:
+    choice = ModelChoice(
+        config.getoption("weights"), config.getoption("arch"), config.getoption("width"), config.getoption("seed")
+    )
+    size = config.getoption("img_size")
+    artifacts = tuple(config.getoption("artifact"))
+    return Session(choice, artifacts, explore, config.getoption("variant"), tuple(size) if size else None)
+
+
+def pytest_report_header(config: pytest.Config) -> List[str]:
+    session = config.stash[SESSION]
+    model = session.choice.weights or session.choice.arch or "bundled"
+    versions = ", ".join(
+        f"{name} {version}" for name, version in facts.environment().items() if name not in ("platform", "machine")
+    )
+    return [f"detparity: model {model}, artifacts {len(session.artifacts) or 'bundled'}", f"versions: {versions}"]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    recorder = session.config.stash.get(RECORDER, None)
+    if recorder is not None:
+        run = session.config.stash[SESSION]
+        total = time.perf_counter() - session.config.stash[STARTED]
+        engine = sum(entry["timings"]["engine_seconds"] for entry in recorder.entries.values())
+        timings = {"engine_seconds": engine, "total_seconds": total}
+        found = recorder.report(facts.environment(), subject_of(run), [], timings)
+        write_text(session.config.getoption("detparity_json"), json.dumps(found, indent=1) + "\n")
+
+
+def subject_of(session: Session) -> Dict[str, Any]:
+    """What the model is, for the report."""
+    model = session.detector.facts
+    return {
+        "name": model.name,
+        "digest": model.digest,
+        "classes": model.classes,
+        "strides": list(model.strides),
+        "weights": str(session.choice.weights) if session.choice.weights else None,
+    }
+
+
+def judge(request: pytest.FixtureRequest, trial: Trial, check_id: str) -> None:
+    """Run one check and make its outcome this test's: recorded for the report, failed or skipped with its reason."""
+    config = request.config
+    outcome = trial.outcome(check_id)
+    repeat = repeat_command(config, trial, check_id, request.node.nodeid)
+    texts = [render(trial.artifact.title, check_id, finding, repeat) for finding in outcome.findings]
+    record: Dict[str, Any] = {
+        "artifact": {
+            "path": str(trial.artifact.path) if trial.artifact.name is None else trial.artifact.name,
+            "sha256": trial.artifact.sha256,
+            "variant": trial.contract.variant.name,
+            "how": trial.how,
+        },
+        "check": outcome_record(outcome, texts),
+    }
+    if check_id == "parity.declared" and outcome.outcome == "passed":
+        record["measured"] = _measured(config.stash[SESSION], trial)
+    request.node.user_properties.append((PROPERTY, record))
+    if fails(outcome, config.getoption("detparity_strict")):
+        pytest.fail("\n\n".join(texts) or f"{check_id}: could not be judged: {outcome.reason}", pytrace=False)
+    if outcome.outcome == "skipped":
+        pytest.skip(outcome.reason or "")
+
+
+def _measured(session: Session, trial: Trial) -> Dict[str, Any]:
+    from detparity.engines.power import smallest_seen
+
+    head = trial.contract.variant.head
+    with trial.clock.running():
+        power = smallest_seen(session.detector, session.oracle, head, trial.contract.size)
+    return {"noise": noise_of(trial), "power": power, "engine": dict(trial.runner().facts)}
+
+
+def repeat_command(config: pytest.Config, trial: Trial, check_id: str, nodeid: str) -> str:
+    """The command that runs this one check on this one artifact again."""
+    session = config.stash[SESSION]
+    if not session.artifacts:
+        return " ".join(["pytest", shlex.quote(nodeid), *map(shlex.quote, session.choice.arguments)])
+    arguments = ["detparity", "check", str(trial.artifact.path), *session.choice.arguments, "--checks", check_id]
+    if session.variant:
+        arguments += ["--variant", session.variant]
+    if session.img_size:
+        arguments += ["--img-size", *map(str, session.img_size)]
+    return " ".join(map(shlex.quote, arguments))
+
+
+def chosen(config: pytest.Config, check_ids: List[str]) -> List[str]:
+    """The checks `--checks` leaves. Raises InputError for a name that is neither a check nor a room."""
+    wanted = config.getoption("checks")
+    if not wanted:
+        return check_ids
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    known = registry()
+    for name in names:
+        if not any(check == name or check.startswith(name + ".") for check in known):
+            raise InputError(f"unknown check {name!r}: `detparity checks` lists them")
+    return [check for check in check_ids if any(check == name or check.startswith(name + ".") for name in names)]
+
+
+def usage(error: InputError) -> pytest.UsageError:
+    """Unusable input ends a pytest run with its one line and exit code 4."""
+    return pytest.UsageError(str(error))

@@ -1,0 +1,84 @@
+"""The report as plain data, from the records that checks leave behind. Its schema is docs/report.schema.json."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from detparity.contract import MUST
+from detparity.findings import Outcome
+
+SCHEMA = "detparity-report-1"
+EXIT = {"conforms": 0, "violates": 1, "unusable": 2, "incomplete": 3}
+
+
+def outcome_record(outcome: Outcome, texts: Sequence[str]) -> Dict[str, Any]:
+    """One entry of `checks[]`; texts: the full rendered text of each finding."""
+    return {
+        "id": outcome.check,
+        "level": outcome.level,
+        "outcome": outcome.outcome,
+        "reason": outcome.reason,
+        "incomplete": outcome.incomplete,
+        "seconds": round(outcome.seconds, 4),
+        "engine_seconds": round(outcome.engine_seconds, 4),
+        "findings": [
+            {"level": finding.level, "message": finding.message, "evidence": _plain(finding.evidence), "text": text}
+            for finding, text in zip(outcome.findings, texts)
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Evidence as JSON can hold it; what is not finite becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def artifact_verdict(checks: Sequence[Mapping[str, Any]], strict: bool) -> str:
+    """`violates`, `incomplete` or `conforms`, from the entries of `checks[]`."""
+    decisive = {MUST, "SHOULD"} if strict else {MUST}
+    if any(finding["level"] in decisive for check in checks for finding in check["findings"]):
+        return "violates"
+    unfinished = any(c["outcome"] == "error" or (c["outcome"] == "skipped" and c["incomplete"]) for c in checks)
+    return "incomplete" if unfinished or not checks else "conforms"
+
+
+def unusable(path: str, reason: str) -> Dict[str, Any]:
+    """The entry of an artifact that could not be read."""
+    return {"path": path, "verdict": "unusable", "reason": reason, "checks": []}
+
+
+def report(
+    environment: Mapping[str, str],
+    subject: Mapping[str, Any],
+    artifacts: List[Dict[str, Any]],
+    timings: Mapping[str, float],
+    strict: bool,
+) -> Dict[str, Any]:
+    """The whole report; its verdict is the worst of its artifacts."""
+    return {
+        "schema": SCHEMA,
+        "verdict": overall([artifact["verdict"] for artifact in artifacts]),
+        "strict": strict,
+        "environment": dict(environment),
+        "subject": dict(subject),
+        "artifacts": artifacts,
+        "timings": {key: round(value, 3) for key, value in timings.items()},
+    }
+
+
+def overall(verdicts: Sequence[str]) -> str:
+    """The worst verdict of several: unusable, then violates, then incomplete."""
+    for worst in ("unusable", "violates", "incomplete"):
+        if worst in verdicts:
+            return worst
+    return "conforms" if verdicts else "incomplete"
+
+
+def exit_code(verdict: Optional[str]) -> int:
+    return EXIT[verdict or "incomplete"]

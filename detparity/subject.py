@@ -1,0 +1,160 @@
+"""The nouns every room speaks: variants, facts about a model, and the protocol of a runnable artifact.
+
+Only the standard library and numpy are used here, so that contracts and oracles can be read without any framework.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from detparity.errors import InputError
+
+Arrays = Mapping[str, np.ndarray]
+Size = Tuple[int, int]  # height, width in pixels
+
+HEADS = ("raw", "grid", "end2end-ort", "end2end-trt")
+SCRIPTED = ("traced", "scripted", "lite")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What kind of file is promised: a head, how its axes vary, and which runtime reads it.
+
+    head: one of `HEADS`; axes: "static", "dynamic-batch" or "dynamic"; form: "onnx" or one of `SCRIPTED`.
+    """
+
+    head: str
+    axes: str = "static"
+    form: str = "onnx"
+
+    @property
+    def name(self) -> str:
+        """The public name: `grid-dynamic-batch` for ONNX; `traced`, `traced-dynamic` for TorchScript."""
+        stem = self.head if self.form == "onnx" else self.form
+        return stem if self.axes == "static" else f"{stem}-{self.axes}"
+
+    @property
+    def dynamic_batch(self) -> bool:
+        return self.axes != "static"
+
+    @property
+    def dynamic_size(self) -> bool:
+        return self.axes == "dynamic"
+
+
+def variant_names() -> Tuple[str, ...]:
+    """Every name `--variant` accepts, in a fixed order."""
+    onnx = [f"{head}{axes}" for head in HEADS for axes in ("", "-dynamic-batch", "-dynamic")]
+    return tuple(onnx + ["traced", "traced-dynamic", "scripted", "lite"])
+
+
+def parse_variant(name: str, head: str = "grid") -> Variant:
+    """Return the variant called `name`; TorchScript names take their head from `head`.
+
+    Raises InputError for a name that is not in `variant_names()`.
+    """
+    if name not in variant_names():
+        raise InputError(f"unknown variant {name!r}: known are {', '.join(variant_names())}")
+    for axes in ("dynamic-batch", "dynamic", "static"):
+        stem = name[: -len(axes) - 1] if name.endswith("-" + axes) else name if axes == "static" else None
+        if stem in HEADS:
+            return Variant(stem, axes)
+        if stem in SCRIPTED:
+            # What scripting keeps is the program itself, so nothing about sizes is fixed.
+            return Variant(head, axes if stem == "traced" else "dynamic", stem)
+    raise AssertionError(name)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a detector is, as plain data.
+
+    names: class names; strides: pixels per cell, level by level; anchors: (levels, anchors, 2) width and height in pixels.
+    """
+
+    name: str
+    names: Tuple[str, ...]
+    strides: Tuple[int, ...]
+    anchors: Tuple[Tuple[Tuple[float, float], ...], ...]
+    digest: str
+
+    @property
+    def classes(self) -> int:
+        return len(self.names)
+
+    @property
+    def fields(self) -> int:
+        """Numbers per prediction: centre x, centre y, width, height, objectness, one score per class."""
+        return 5 + self.classes
+
+    @property
+    def anchors_per_level(self) -> int:
+        return len(self.anchors[0])
+
+    @property
+    def max_stride(self) -> int:
+        return max(self.strides)
+
+    def cells(self, size: Size) -> Tuple[Size, ...]:
+        """Rows and columns of each level's grid for an image of `size` pixels."""
+        return tuple((size[0] // stride, size[1] // stride) for stride in self.strides)
+
+    def level_rows(self, size: Size) -> Tuple[int, ...]:
+        """Predictions each level makes for an image of `size` pixels."""
+        return tuple(self.anchors_per_level * ny * nx for ny, nx in self.cells(size))
+
+    def rows(self, size: Size) -> int:
+        """Predictions all levels make together."""
+        return sum(self.level_rows(size))
+
+
+@dataclass(frozen=True)
+class ConvWeights:
+    """One convolution of the fused detector, in the order of execution.
+
+    key: the official parameter path without its last part (`model.0.conv`); weight (out, in/groups, kh, kw) and bias (out,) float32;
+    plain: the same before batch-norm and implicit layers were folded in.
+    """
+
+    key: str
+    weight: np.ndarray
+    bias: np.ndarray
+    plain: np.ndarray
+    stride: Tuple[int, int]
+    padding: Tuple[int, int]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A prepared artifact: `call` takes arrays by input name and returns fresh arrays by output name.
+
+    facts: what really ran (provider, threads, optimisation level), for the report.
+    """
+
+    engine: str
+    call: Callable[[Arrays], Arrays]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    input_names: Sequence[str] = ("images",)
+
+
+class EngineError(Exception):
+    """An engine refused to load or to run an artifact; the text is the engine's own reason, in one line."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file under test. kind: "onnx" or "torchscript"; sha256 of the bytes on disk."""
+
+    path: Path
+    kind: str
+    sha256: str
+    name: Optional[str] = None
+
+    @property
+    def title(self) -> str:
+        return self.name or self.path.name

@@ -1,0 +1,34 @@
+"""The exporters under test: one thin file per target, listed here.
+
+To add one, write `exporters/NAME.py` with `VARIANTS` and `export(detector, variant, options) -> bytes`, and name it in `MODULES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Dict, Protocol, Tuple
+
+from detparity.detectors.detector import YoloDetector
+from detparity.subject import Variant
+from exporters.options import ExportOptions as ExportOptions
+
+MODULES = ("onnx_raw", "onnx_grid", "traced")
+
+
+class Exporter(Protocol):
+    """A module that makes files. VARIANTS: names of the variants it can make."""
+
+    VARIANTS: Tuple[str, ...]
+
+    def export(self, detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
+        """Return the whole file. Any failure raises; the detector is left as it was."""
+
+
+def registry() -> Dict[str, Exporter]:
+    """Every exporter by the name of the variant it makes."""
+    found: Dict[str, Exporter] = {}
+    for name in MODULES:
+        module = importlib.import_module(f"exporters.{name}")
+        for variant in module.VARIANTS:
+            found[variant] = module  # type: ignore[assignment]
+    return found

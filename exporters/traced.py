@@ -1,0 +1,25 @@
+"""TorchScript by tracing, with the head the variant asks for. The grid is computed in the trace, so no size is baked in."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import torch
+
+from detparity.compat import jit
+from detparity.detectors.detector import YoloDetector
+from detparity.detectors.network import Predictions, RawTuple
+from detparity.subject import Variant
+from exporters.options import ExportOptions, metadata
+
+VARIANTS = ("traced", "traced-dynamic")
+METADATA_FILE = "detparity.json"
+
+
+def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
+    module = (Predictions if variant.head == "grid" else RawTuple)(detector.network).eval()
+    traced = jit.trace(module, torch.zeros(options.batch, 3, *options.size))
+    buffer = io.BytesIO()
+    torch.jit.save(traced, buffer, _extra_files={METADATA_FILE: json.dumps(metadata(detector, variant, options))})
+    return buffer.getvalue()
