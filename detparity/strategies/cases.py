@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -112,7 +112,7 @@ def _smaller(space: Space, case: Case) -> List[Case]:
     if space.only is None:
         for size in _smaller_sizes(case.size, space.stride, space.least):
             found.append(Case(size, case.pictures))
-    plain: Optional[Tuple[Tuple[str, int], ...]] = tuple((space.kinds[0], slot) for slot in range(len(case.pictures)))
+    plain = tuple((space.kinds[0], slot) for slot in range(len(case.pictures)))
     if plain != case.pictures:
         found.append(Case(case.size, plain))
     return found
