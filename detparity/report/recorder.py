@@ -32,6 +32,9 @@ class Recorder:
         if report.failed:
             self.broken.append(f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1]}")
 
+    def pytest_internalerror(self, excrepr: Any) -> None:
+        self.broken.append(f"the test run broke: {str(excrepr).strip().splitlines()[-1]}")
+
     def _add(self, record: Mapping[str, Any]) -> None:
         key = record["artifact"]["path"]
         if key not in self.entries:
