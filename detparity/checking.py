@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from detparity import facts, kit
+from detparity.checks import select
 from detparity.errors import InputError
 from detparity.exported import exported
 from detparity.report import build
@@ -37,6 +38,8 @@ def run(request: Request, scratch: Path, demo_size: Size, say: Callable[[str], N
 
     scratch: a folder for exports and for pytest's own files; nothing is written elsewhere.
     """
+    if request.checks:
+        select(request.checks)
     if request.variant is not None and request.variant not in variant_names():
         raise InputError(f"unknown variant {request.variant!r}: known are {', '.join(variant_names())}")
     for package in ("torch", "onnx", "onnxruntime", "pytest", "hypothesis"):
@@ -114,6 +117,7 @@ def _run_suites(session: Session, request: Request, scratch: Path, say: Callable
         "no:terminalreporter",
     ]
     arguments += ["--basetemp", str(scratch / "pytest"), "-p", "no:randomly"]
+    arguments += ["--benchmark-storage", f"file://{scratch / 'benchmarks'}"]
     arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # this process has imported hypothesis already
     arguments += [str(root / "suites" / room) for room in ("structure", "script", "parity")]
     if request.checks:

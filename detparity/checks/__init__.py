@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, List
 
+from detparity.errors import InputError
 from detparity.findings import Check
 
 
@@ -16,4 +17,16 @@ def registry() -> Dict[str, Check]:
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check
+    return found
+
+
+def select(wanted: str) -> List[str]:
+    """The ids that a list of ids and rooms, separated by commas, stands for; raises InputError for an unknown name."""
+    known = registry()
+    found: List[str] = []
+    for name in filter(None, (part.strip() for part in wanted.split(","))):
+        hits = [check for check in known if check == name or check.startswith(name + ".")]
+        if not hits:
+            raise InputError(f"unknown check {name!r}: `detparity checks` lists them")
+        found += [check for check in hits if check not in found]
     return found

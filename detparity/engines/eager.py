@@ -17,6 +17,11 @@ from detparity.subject import Arrays, Runner
 WAYS = ("onednn", "plain", "channels-last", "batch")
 
 
+def limit_threads(count: int) -> None:
+    """Let torch use this many threads from now on, in this process."""
+    torch.set_num_threads(count)
+
+
 @contextmanager
 def _onednn(enabled: bool) -> Iterator[None]:
     """Switch oneDNN for the duration only: the setting is process-wide."""

@@ -33,6 +33,8 @@ def prepare(model: Union[str, bytes], optimisation: str = "all", threads: int = 
     options = ort.SessionOptions()
     options.graph_optimization_level = _LEVELS[optimisation]
     options.log_severity_level = 4  # its complaints reach the reader as findings
+    # Waiting threads sleep: spinning ones starve every other process of a shared machine, our own workers among them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads:
         options.intra_op_num_threads = threads
     try:

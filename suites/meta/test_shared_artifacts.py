@@ -1,0 +1,65 @@
+"""Verdicts on the real files of the official export script, where they lie beside the checkout."""
+
+from __future__ import annotations
+
+import pytest
+
+from detparity.intake import open_artifact
+from detparity.session import ModelChoice, Session, make_trial
+from detparity.strategies.cases import explore
+from detparity.trial import applicable
+
+FOLDER = "artifacts/yolov7-tiny"
+
+
+@pytest.fixture(scope="module")
+def official(shared_data):
+    """The session of the checkpoint those files were made from."""
+    return Session(ModelChoice(shared_data / "checkpoints" / "yolov7-tiny-torch1.13.pt"), (), explore)
+
+
+def _trial(official, path, variant=None):
+    found = open_artifact(path, official.detector.facts, variant, None)
+    return make_trial(official.detector, found, official.oracle, official.clock, explore)
+
+
+def _must(trial):
+    outcomes = [trial.outcome(check) for check in applicable(trial)]
+    assert [outcome for outcome in outcomes if outcome.outcome == "error"] == []
+    return {
+        outcome.check: [finding.message for finding in outcome.findings if finding.level == "MUST"]
+        for outcome in outcomes
+        if any(finding.level == "MUST" for finding in outcome.findings)
+    }
+
+
+@pytest.mark.parametrize(
+    "name, variant",
+    [
+        ("grid.onnx", "grid"),
+        ("grid-dynamic-batch.onnx", "grid-dynamic-batch"),
+        ("raw.onnx", "raw"),
+        ("grid.torchscript.pt", "traced"),
+    ],
+)
+def test_right_files_conform(name, variant, official, shared_data):
+    trial = _trial(official, shared_data / FOLDER / name)
+
+    assert trial.contract.variant.name == variant
+    assert trial.contract.size == (320, 320)
+    assert _must(trial) == {}
+
+
+def test_the_dynamic_file_violates_by_its_grid_and_its_axis(official, shared_data):
+    found = _must(_trial(official, shared_data / FOLDER / "grid-dynamic.onnx"))
+
+    assert set(found) == {"structure.axes", "structure.baked-size", "parity.sizes", "parity.sequence"}
+    assert found["structure.axes"] == ["declares axis 2 of 'output' as 'y': a symbol where 85 is promised."]
+    assert "the grid of 320x320 baked in as 3 constants" in found["structure.baked-size"][0]
+
+
+def test_the_trace_taken_as_dynamic_names_what_is_frozen(official, shared_data):
+    found = _must(_trial(official, shared_data / FOLDER / "grid.torchscript.pt", "traced-dynamic"))
+
+    assert "the grid of 320x320 frozen into the trace as 3 constants" in found["script.baked-size"][0]
+    assert "parity.sizes" in found
