@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands.add_parser("export", help="export a detector to TorchScript and ONNX"))
     _add_check(commands.add_parser("check", help="judge exported files against their model"))
     listing = commands.add_parser("checks", help="list every check with its level")
+    listing.add_argument("--markdown", action="store_true", help="as the reference page docs/checks.md")
     listing.set_defaults(run=_checks)
     return parser
 
@@ -173,10 +174,14 @@ def _write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
         write_text(options.html, page(found))
 
 
-def _checks(_options: argparse.Namespace) -> int:
+def _checks(options: argparse.Namespace) -> int:
     from detparity.checks import registry
     from detparity.failures import columns
+    from detparity.report.reference import page
 
+    if options.markdown:
+        print(page(registry().values()), end="")
+        return 0
     rows: List[Tuple[str, ...]] = [(check.id, check.level, check.about) for check in registry().values()]
     print("\n".join(columns(rows, "")))
     return 0

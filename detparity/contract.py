@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, Mapping, Optional, Tuple
 
 from detparity.subject import ModelFacts, Size, Variant
@@ -38,6 +38,18 @@ class TensorPromise:
 
 
 @dataclass(frozen=True)
+class NmsPromise:
+    """What a suppression promises: thresholds, the cap per image, and for `end2end-ort` the class offset in pixels (0 is
+    class-agnostic, None does not apply). sources: where each number comes from."""
+
+    iou_threshold: float = 0.45
+    score_threshold: float = 0.25
+    cap: int = 100
+    max_wh: Optional[float] = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Contract:
     """Everything `variant` promises for one model. size and batch: what the file fixes, or its example when it varies.
 
@@ -53,6 +65,7 @@ class Contract:
     opsets: Mapping[str, int]
     ir_version: int
     sources: Mapping[str, str]
+    nms: Optional[NmsPromise] = None
 
     @property
     def image_range(self) -> Tuple[float, float]:
@@ -73,15 +86,42 @@ def axis_of(value: int, symbol: str, varies: bool) -> Axis:
     return Axis(symbol=symbol) if varies else Axis(number=value)
 
 
-def contract_for(variant: Variant, facts: ModelFacts, size: Size, batch: int = 1, opset: int = OPSET) -> Contract:
-    """Return the promises of `variant` for this model at this size (pixels, height first) and batch."""
+def contract_for(
+    variant: Variant,
+    facts: ModelFacts,
+    size: Size,
+    batch: int = 1,
+    opset: int = OPSET,
+    nms: Optional[NmsPromise] = None,
+) -> Contract:
+    """Return the promises of `variant` for this model at this size (pixels, height first) and batch.
+
+    nms: what an end2end variant suppresses by; the official script's defaults where not given.
+    """
     b = axis_of(batch, "batch", variant.dynamic_batch)
     height = axis_of(size[0], "height", variant.dynamic_size)
     width = axis_of(size[1], "width", variant.dynamic_size)
     images = TensorPromise("images", "float32", (b, Axis(number=3), height, width))
-    outputs = _outputs(variant, facts, size, b)
+    if variant.end2end:
+        nms = nms or NmsPromise()
+        outputs = _detections(variant, nms, b)
+    else:
+        nms, outputs = None, _outputs(variant, facts, size, b)
+    opsets = {"": opset, "TRT": 1} if variant.head == "end2end-trt" else {"": opset}
     ir_version = IR_FOR_OPSET.get(opset, max(IR_FOR_OPSET.values()))
-    return Contract(variant, facts, size, batch, (images,), outputs, {"": opset}, ir_version, SOURCES)
+    return Contract(variant, facts, size, batch, (images,), outputs, opsets, ir_version, SOURCES, nms)
+
+
+def _detections(variant: Variant, nms: NmsPromise, b: Axis) -> Tuple[TensorPromise, ...]:
+    if variant.head == "end2end-ort":
+        return (TensorPromise("output", "float32", (Axis(symbol="detections", free=True), Axis(number=7))),)
+    cap = Axis(number=nms.cap)
+    return (
+        TensorPromise("num_dets", "int32", (b, Axis(number=1))),
+        TensorPromise("det_boxes", "float32", (b, cap, Axis(number=4))),
+        TensorPromise("det_scores", "float32", (b, cap)),
+        TensorPromise("det_classes", "int32", (b, cap)),
+    )
 
 
 def _outputs(variant: Variant, facts: ModelFacts, size: Size, b: Axis) -> Tuple[TensorPromise, ...]:
@@ -101,9 +141,25 @@ def _outputs(variant: Variant, facts: ModelFacts, size: Size, b: Axis) -> Tuple[
     return tuple(promises)
 
 
+def largest_size(contract: Contract) -> Size:
+    """The largest size promised or, where sizes vary, the largest sensible one: half as long again as the declared one."""
+    if not contract.variant.dynamic_size:
+        return contract.size
+    stride = contract.facts.max_stride
+    side = max(contract.size) * 3 // 2 // stride * stride
+    return side, side
+
+
 def expected_shapes(contract: Contract, batch: int, size: Size) -> Dict[str, Tuple[int, ...]]:
-    """Shapes the outputs must have when the input is (batch, 3, *size)."""
+    """Shapes the outputs must have when the input is (batch, 3, *size); -1 stands for a count only the run decides."""
     facts = contract.facts
+    if contract.variant.end2end:
+        return {
+            promise.name: tuple(
+                batch if axis.symbol == "batch" else -1 if axis.number is None else axis.number for axis in promise.axes
+            )
+            for promise in contract.outputs
+        }
     if contract.variant.head == "grid":
         return {contract.outputs[0].name: (batch, facts.rows(size), facts.fields)}
     return {

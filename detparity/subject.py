@@ -38,6 +38,11 @@ class Variant:
         return stem if self.axes == "static" else f"{stem}-{self.axes}"
 
     @property
+    def end2end(self) -> bool:
+        """Whether suppression is in the graph."""
+        return self.head.startswith("end2end")
+
+    @property
     def dynamic_batch(self) -> bool:
         return self.axes != "static"
 

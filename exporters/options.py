@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, Optional
 
 import onnx
 import torch
 
 from detparity.compat.onnx_export import export_onnx
-from detparity.contract import OPSET, Axis, Contract, contract_for
+from detparity.contract import OPSET, Axis, Contract, NmsPromise, contract_for
 from detparity.detectors.detector import YoloDetector
 from detparity.errors import InputError
 from detparity.subject import Size, Variant
@@ -21,27 +21,36 @@ SIMPLIFIERS = ("onnxsim", "onnxslim")
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """size: height and width in pixels; batch: images a static file takes; simplify: a simplifier's name or None."""
+    """size: height and width in pixels; batch: images a static file takes; simplify: a simplifier's name or None;
+    nms: what an end2end variant suppresses by."""
 
     size: Size
     batch: int = 1
     simplify: Optional[str] = None
+    nms: NmsPromise = field(default_factory=NmsPromise)
 
 
 def metadata(detector: YoloDetector, variant: Variant, options: ExportOptions) -> Dict[str, str]:
     """What travels with every file."""
     facts = detector.facts
-    return {
+    found = {
         "detparity.variant": variant.name,
         "names": json.dumps(list(facts.names)),
         "stride": str(facts.max_stride),
         "imgsz": json.dumps(list(options.size)),
         "batch": str(options.batch),
     }
+    if variant.end2end:
+        nms = options.nms
+        numbers = {"iou-thres": nms.iou_threshold, "conf-thres": nms.score_threshold, "topk-all": nms.cap}
+        if variant.head == "end2end-ort":
+            numbers["max-wh"] = nms.max_wh or 0
+        found["detparity.nms"] = json.dumps(numbers)
+    return found
 
 
-def to_onnx(detector: YoloDetector, variant: Variant, options: ExportOptions, module: torch.nn.Module) -> bytes:
-    """Export `module` to what the contract of `variant` promises, simplify it if asked, and return the file's bytes."""
+def export_graph(detector: YoloDetector, variant: Variant, options: ExportOptions, module: torch.nn.Module) -> onnx.ModelProto:
+    """Export `module` with the inputs and outputs its variant promises, axes named."""
     contract = contract_for(variant, detector.facts, options.size, options.batch)
     axes = {
         promise.name: {index: axis.symbol for index, axis in enumerate(promise.axes) if axis.number is None}
@@ -56,15 +65,24 @@ def to_onnx(detector: YoloDetector, variant: Variant, options: ExportOptions, mo
         {name: symbols for name, symbols in axes.items() if symbols},
         OPSET,
     )
-    model = onnx.load_from_string(exported)
+    return onnx.load_from_string(exported)
+
+
+def finish(detector: YoloDetector, variant: Variant, options: ExportOptions, model: onnx.ModelProto) -> bytes:
+    """Simplify if asked, name the axes, write the metadata, check, and return the file's bytes."""
     if options.simplify:
         model = simplified(model, options.simplify)
-    declare_axes(model, contract)
+    declare_axes(model, contract_for(variant, detector.facts, options.size, options.batch, nms=options.nms))
     del model.metadata_props[:]
     for key, value in metadata(detector, variant, options).items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def to_onnx(detector: YoloDetector, variant: Variant, options: ExportOptions, module: torch.nn.Module) -> bytes:
+    """Export `module` to what the contract of `variant` promises and return the file's bytes."""
+    return finish(detector, variant, options, export_graph(detector, variant, options, module))
 
 
 def declare_axes(model: onnx.ModelProto, contract: Contract) -> None:

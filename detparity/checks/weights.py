@@ -137,7 +137,7 @@ def compare(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Iterat
     if len(rows) > 1:
         count = len(rows) - 1
         yield Finding(
-            f"stores {count} tensor{'s' if count > 1 else ''} that differ from the fused checkpoint, first {rows[1][0]}.",
+            f"stores {count} tensor{'s' if count > 1 else ''} that differ{'' if count > 1 else 's'} from the fused checkpoint, first {rows[1][0]}.",
             tuple(rows[:13]),
             headed=True,
             notes=(f"Allowed: {number(TOLERANCE)} of the tensor's largest value.",),
