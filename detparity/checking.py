@@ -13,11 +13,13 @@ from detparity import facts, kit
 from detparity.checks import select
 from detparity.errors import InputError
 from detparity.exported import exported
+from detparity.intake import NmsAsked
 from detparity.report import build
 from detparity.report.terminal import artifact_text, verdict_line
 from detparity.session import ModelChoice, Session
 from detparity.strategies.cases import explore
 from detparity.subject import Size, variant_names
+from detparity.trial import truth_head
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Request:
     checks: Optional[str]
     strict: bool
     junit: Optional[Path]
+    nms: NmsAsked = NmsAsked()
 
 
 def run(request: Request, scratch: Path, demo_size: Size, say: Callable[[str], None]) -> Dict[str, Any]:
@@ -45,7 +48,7 @@ def run(request: Request, scratch: Path, demo_size: Size, say: Callable[[str], N
     for package in ("torch", "onnx", "onnxruntime", "pytest", "hypothesis"):
         importlib.import_module(package)
     start = time.perf_counter()
-    session = Session(request.choice, request.artifacts, explore, request.variant, request.img_size)
+    session = Session(request.choice, request.artifacts, explore, request.variant, request.img_size, request.nms)
     _ = session.detector
     paths, names = request.artifacts, {}
     if not paths:
@@ -60,7 +63,7 @@ def run(request: Request, scratch: Path, demo_size: Size, say: Callable[[str], N
         except InputError as error:
             unusable.append(build.unusable(str(path), str(error)))
     session.artifacts = tuple(usable)
-    session.heads = tuple({session.open(path).contract.variant.head for path in usable})
+    session.heads = tuple({truth_head(session.open(path).contract.variant) for path in usable})
     recorder = _run_suites(session, request, scratch, say) if usable else None
     engine = session.clock.engine
     timings = {"engine_seconds": engine, "total_seconds": time.perf_counter() - start}
@@ -119,7 +122,7 @@ def _run_suites(session: Session, request: Request, scratch: Path, say: Callable
     arguments += ["--basetemp", str(scratch / "pytest"), "-p", "no:randomly"]
     arguments += ["--benchmark-storage", f"file://{scratch / 'benchmarks'}"]
     arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # this process has imported hypothesis already
-    arguments += [str(root / "suites" / room) for room in ("structure", "script", "parity")]
+    arguments += [str(root / "suites" / room / f"test_{room}.py") for room in ("structure", "script", "parity", "nms")]
     if request.checks:
         arguments += ["--checks", request.checks]
     if request.strict:

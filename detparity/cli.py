@@ -92,7 +92,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: beside the weights)")
     parser.add_argument("--device", default="cpu", help="only cpu works")
-    for name in ("--fp16", "--int8", "--include-nms", "--end2end"):
+    parser.add_argument("--end2end", action="store_true", help="suppression in the ONNX graph; implies --grid")
+    _add_nms(parser, 100, 0.45, 0.25)
+    for name in ("--fp16", "--int8", "--include-nms"):
         parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=_export)
 
@@ -100,7 +102,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 def _export(options: argparse.Namespace) -> int:
     from detparity.exporting import export_files
 
-    for name in ("fp16", "int8", "include_nms", "end2end"):
+    for name in ("fp16", "int8", "include_nms"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')} is not supported yet")
     if options.device != "cpu":
@@ -110,19 +112,37 @@ def _export(options: argparse.Namespace) -> int:
     size = _img_size(options.img_size)
     assert size is not None
     axes = "dynamic" if options.dynamic else "dynamic-batch" if options.dynamic_batch else "static"
+    head, nms = _end2end(options) if options.end2end else ("grid" if options.grid else "raw", None)
     folder = options.output_dir or (options.weights.parent if options.weights else Path("."))
-    export_files(
-        _choice(options),
-        "grid" if options.grid else "raw",
-        axes,
-        size,
-        options.batch_size,
-        options.simplify,
-        options.include,
-        folder,
-        print,
-    )
+    simplify, batch = options.simplify, options.batch_size
+    export_files(_choice(options), head, axes, size, batch, simplify, options.include, folder, print, nms)
     return 0
+
+
+def _add_nms(parser: argparse.ArgumentParser, cap: Optional[int], iou: Optional[float], score: Optional[float]) -> None:
+    shown = "" if cap is None else " (default %(default)s)"
+    parser.add_argument("--topk-all", type=int, default=cap, metavar="N", help=f"detections per image at most{shown}")
+    parser.add_argument("--iou-thres", type=float, default=iou, metavar="X", help=f"IoU over which boxes suppress{shown}")
+    parser.add_argument("--conf-thres", type=float, default=score, metavar="X", help=f"score detections must exceed{shown}")
+    parser.add_argument("--max-wh", type=float, metavar="PX", help="class offset for ONNX Runtime, 0 for class-agnostic")
+
+
+def _require_nms(options: argparse.Namespace) -> None:
+    for name, low, high in (("iou_thres", 0.0, 1.0), ("conf_thres", 0.0, 1.0), ("topk_all", 1, 2**31 - 1), ("max_wh", 0.0, 1e9)):
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise InputError(f"--{name.replace('_', '-')} {value:g} is outside {low:g} to {high:g}")
+
+
+def _end2end(options: argparse.Namespace) -> Tuple[str, Any]:
+    """The head and the promise: --max-wh chooses ONNX Runtime, 0 included; without it TensorRT is meant."""
+    from detparity.contract import NmsPromise
+
+    _require_nms(options)
+    if not options.grid:
+        print("note: --end2end implies --grid")
+    promise = NmsPromise(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
+    return ("end2end-trt" if options.max_wh is None else "end2end-ort"), promise
 
 
 # --- check ----------------------------------------------------------------------------------------------------------
@@ -137,6 +157,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--img-size", type=int, nargs="+", metavar="N", help="height, width, where a file declares none"
     )
+    _add_nms(parser, None, None, None)
     parser.add_argument("--checks", help="run only these checks, by id or room, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
@@ -147,15 +168,18 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from detparity import checking
+    from detparity.intake import NmsAsked
 
     for path in (options.json, options.html, options.junit):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise InputError(
                 f"cannot write {path}: {'it is a directory' if path.is_dir() else 'its folder does not exist'}"
             )
+    _require_nms(options)
+    nms = NmsAsked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
     size = _img_size(options.img_size)
     request = checking.Request(
-        _choice(options), tuple(options.artifacts), options.variant, size, options.checks, options.strict, options.junit
+        _choice(options), tuple(options.artifacts), options.variant, size, options.checks, options.strict, options.junit, nms
     )
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         found = checking.run(request, Path(scratch), DEMO_SIZE, lambda text: print(text, flush=True))

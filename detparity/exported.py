@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
 from detparity import facts, kit
+from detparity.contract import NmsPromise, contract_for, largest_size
+from detparity.errors import InputError
 from detparity.files import write_bytes
-from detparity.subject import Size, Variant, parse_variant
+from detparity.oracle import offset
+from detparity.subject import ModelFacts, Size, Variant, parse_variant
 
 SUFFIX = {"onnx": ".onnx", "traced": ".torchscript.pt", "scripted": ".torchscript.pt", "lite": ".ptl"}
 
 
-def export_bytes(detector: Any, variant: Variant, size: Size, batch: int = 1, simplify: Optional[str] = None) -> bytes:
+def safe_nms(facts: ModelFacts, variant: Variant, size: Size, asked: Optional[NmsPromise] = None) -> NmsPromise:
+    """What `variant` may promise of its suppression: `asked` (default: the official script's numbers), its class offset raised
+    to the smallest at which no two classes of this head can meet. 0 stays: class-agnostic on purpose.
+
+    Raises InputError where float32 holds no such offset.
+    """
+    promise = asked or NmsPromise(max_wh=1.0)
+    if variant.head != "end2end-ort" or not promise.max_wh:
+        return promise
+    size = largest_size(contract_for(variant, facts, size))
+    head = offset.HeadRange(facts.anchors, facts.strides, size, facts.classes)
+    if offset.judge(head, promise.max_wh, promise.iou_threshold) is None:
+        return promise
+    safe = offset.smallest_safe(head, promise.iou_threshold)
+    if safe is None or promise.max_wh > safe:
+        raise InputError(f"no class offset keeps {facts.classes} classes apart at {size[0]}x{size[1]} in float32")
+    return replace(promise, max_wh=float(safe))
+
+
+def export_bytes(
+    detector: Any,
+    variant: Variant,
+    size: Size,
+    batch: int = 1,
+    simplify: Optional[str] = None,
+    nms: Optional[NmsPromise] = None,
+) -> bytes:
     """Run the exporter that makes `variant`. Whatever it raises passes through."""
     exporters = kit.exporters()
-    options = exporters.ExportOptions(size, batch, simplify)
+    options = exporters.ExportOptions(size, batch, simplify, safe_nms(detector.facts, variant, size, nms))
     return bytes(exporters.registry()[variant.name].export(detector, variant, options))
 
 
@@ -28,14 +58,14 @@ def exported(
     head: str = "grid",
     batch: int = 1,
     simplify: Optional[str] = None,
+    nms: Optional[NmsPromise] = None,
 ) -> Path:
     """Return the path of this export in `folder`, making it if it is not there. Two workers may make it at once: the
     file is renamed into place whole, so either one's is the same file."""
     variant = parse_variant(name, head)
     versions = sorted(facts.environment().items())
-    key = hashlib.sha256(repr((detector.facts.digest, variant, size, batch, simplify, versions)).encode()).hexdigest()
+    key = hashlib.sha256(repr((detector.facts.digest, variant, size, batch, simplify, nms, versions)).encode()).hexdigest()
     path = folder / f"{name}-{key[:16]}{SUFFIX[variant.form]}"
     if not path.exists():
-        content = export_bytes(detector, variant, size, batch, simplify)
-        write_bytes(path, content)
+        write_bytes(path, export_bytes(detector, variant, size, batch, simplify, nms))
     return path

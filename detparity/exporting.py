@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Callable, Optional, Sequence
 
 from detparity.errors import InputError
-from detparity.exported import SUFFIX, export_bytes
+from detparity import kit
+from detparity.contract import NmsPromise
+from detparity.exported import SUFFIX, export_bytes, safe_nms
 from detparity.files import write_bytes
 from detparity.intake import LARGEST_SIDE
 from detparity.session import ModelChoice, load_detector
@@ -35,6 +37,7 @@ def export_files(
     include: Sequence[str],
     folder: Path,
     say: Callable[[str], None],
+    nms: Optional[NmsPromise] = None,
 ) -> None:
     """Write the files and say one line for each. Raises InputError for what cannot be used; a failed export writes nothing."""
     if not folder.is_dir():
@@ -42,15 +45,20 @@ def export_files(
     detector = load_detector(choice)
     size = rounded(size, detector.facts.max_stride, say)
     script_axes = "dynamic" if axes == "dynamic" else "static"
-    wanted = {
-        "torchscript": Variant(head, script_axes, "traced"),
-        "onnx": Variant(head, axes),
-    }
+    onnx = Variant(head, axes)
+    # Suppression changes the ONNX file only: the traced module keeps its decoded predictions.
+    wanted = {"torchscript": Variant("grid" if onnx.end2end else head, script_axes, "traced"), "onnx": onnx}
+    if onnx.end2end and onnx.name not in kit.exporters().registry():
+        raise InputError(f"{onnx.name} cannot be made: the plugin's boxes and scores are of fixed length; use --dynamic-batch")
+    if onnx.end2end and nms is not None:
+        safe = safe_nms(detector.facts, onnx, size, nms)
+        if safe.max_wh != nms.max_wh:
+            say(f"warning: at --max-wh {nms.max_wh:g} classes can meet in the suppression; using {safe.max_wh:g}, the smallest safe offset")
     for name in dict.fromkeys(include):
         variant = wanted[name]
         path = folder / f"{detector.facts.name}{SUFFIX[variant.form]}"
         try:
-            content = export_bytes(detector, variant, size, batch, simplify if name == "onnx" else None)
+            content = export_bytes(detector, variant, size, batch, simplify if name == "onnx" else None, nms)
         except InputError:
             raise
         except Exception as error:  # whatever an exporter raises, no file and one line
@@ -58,5 +66,5 @@ def export_files(
                 f"exporting {variant.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
             ) from error
         write_bytes(path, content)
-        shown = f"{variant.name} ({head})" if name == "torchscript" else variant.name
+        shown = f"{variant.name} ({variant.head})" if name == "torchscript" else variant.name
         say(f"{path}: {shown}, {size[0]}x{size[1]}, {len(content):,} bytes")

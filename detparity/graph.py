@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 import onnx
@@ -219,3 +219,58 @@ def read(path: Path) -> OnnxFile:
         _graph(model.graph, _infer(model)),
         _problem(path),
     )
+
+
+def _model(source: Union[Path, bytes]) -> onnx.ModelProto:
+    return onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
+
+
+def expose(source: Union[Path, bytes], names: Sequence[str]) -> bytes:
+    """The model with these inner tensors as outputs instead of its own; nodes that reach none of them are left out."""
+    model = _model(source)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    _prune(model, set())
+    return bytes(model.SerializeToString())
+
+
+def tail_of(source: Union[Path, bytes], cut: Mapping[str, int]) -> bytes:
+    """The part of the model after the tensors of `cut` (name to rank, float32), which become its inputs.
+
+    The image stays an input where the tail still asks for its shape.
+    """
+    model = _model(source)
+    _prune(model, set(cut))
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [value for value in model.graph.input if value.name in used]
+    del model.graph.input[:]
+    for value in kept:
+        value.type.tensor_type.ClearField("shape")
+    model.graph.input.extend(kept)
+    for name, rank in cut.items():
+        shape = [f"{name}_{axis}" for axis in range(rank)]
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    return bytes(model.SerializeToString())
+
+
+def _prune(model: onnx.ModelProto, stop: Set[str]) -> None:
+    """Keep the nodes that lead to the outputs, looking back no further than `stop`; inferred shapes go with the rest."""
+    wanted = {value.name for value in model.graph.output}
+    kept = []
+    for node in reversed(model.graph.node):
+        makes = set(node.output) - stop
+        if wanted & makes:
+            kept.append(node)
+            wanted.update(node.input)
+            for attribute in node.attribute:
+                wanted.update(name for inner in attribute.g.node for name in inner.input)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(tensors)
+    del model.graph.value_info[:]
+    domains = {node.domain for node in kept} | {""}
+    imports = [item for item in model.opset_import if item.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union, cast
 
 import numpy as np
 
 from detparity.checks.baked import grid_constants, stuck_size
 from detparity.checks.metadata import parse, script_metadata
-from detparity.contract import Contract, contract_for
+from detparity import suppression
+from detparity.contract import Contract, NmsPromise, contract_for
 from detparity.errors import InputError
 from detparity.files import require_file, sha256
 from detparity.subject import Artifact, EngineError, ModelFacts, Size, Variant, parse_variant, variant_names
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 DEFAULT_STRIDES = 10  # a file that fixes no size is tried at ten of its largest strides
 LARGEST_SIDE = 8192
 NMS_OPS = {"NonMaxSuppression": "end2end-ort", "EfficientNMS_TRT": "end2end-trt"}
+
+
+@dataclass(frozen=True)
+class NmsAsked:
+    """What the user promised of the suppression; None: read from the file."""
+
+    iou_thres: Optional[float] = None
+    conf_thres: Optional[float] = None
+    topk_all: Optional[int] = None
+    max_wh: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,12 @@ Opened = Tuple[Union["OnnxFile", "ScriptFile"], Contract, str]
 
 
 def open_artifact(
-    path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size], name: Optional[str] = None
+    path: Path,
+    facts: ModelFacts,
+    variant: Optional[str],
+    img_size: Optional[Size],
+    name: Optional[str] = None,
+    nms: NmsAsked = NmsAsked(),  # noqa: B008 - a frozen value
 ) -> Intake:
     """Read `path` and work out its contract for this model.
 
@@ -53,6 +69,9 @@ def open_artifact(
     kind = "torchscript" if _is_archive(path) else "onnx"
     opener = _open_script if kind == "torchscript" else _open_onnx
     file, contract, how = opener(path, facts, variant, img_size)
+    if contract.variant.end2end:
+        promise = nms_promise(cast("OnnxFile", file), contract.variant, nms)
+        contract = contract_for(contract.variant, facts, contract.size, contract.batch, nms=promise)
     return Intake(Artifact(path, kind, sha256(path), name), file, contract, how)
 
 
@@ -89,6 +108,35 @@ def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: 
     source = "as told" if variant else "read from the file"
     contract = contract_for(found, facts, size, max(1, int(batch)))
     return file, contract, f"{found.name}, {source}, at {size[0]}x{size[1]}"
+
+
+def nms_promise(file: "OnnxFile", variant: Variant, asked: NmsAsked) -> NmsPromise:
+    """The promise of a suppression: the command line, else the file's metadata, else the operator's own numbers."""
+    stored = parse(file.metadata.get("detparity.nms", "{}"))
+    stored = stored if isinstance(stored, dict) else {}
+    found = suppression.find(file.graph)
+    numbers: Dict[str, Tuple[float, str]] = {}
+    default = NmsPromise()
+    for key, field, own, fallback in (
+        ("iou-thres", asked.iou_thres, found and found.iou_threshold, default.iou_threshold),
+        ("conf-thres", asked.conf_thres, found and found.score_threshold, default.score_threshold),
+        ("topk-all", asked.topk_all, found and found.cap, default.cap),
+        ("max-wh", asked.max_wh, found and found.max_wh, 0.0),
+    ):
+        told = stored.get(key)
+        if field is not None:
+            numbers[key] = (float(field), "as told")
+        elif isinstance(told, (int, float)) and not isinstance(told, bool):
+            numbers[key] = (float(told), "from the metadata")
+        elif own is not None:
+            numbers[key] = (float(own), "read from the file")
+        else:
+            numbers[key] = (float(fallback), "the official default")
+    offset = numbers["max-wh"][0] if variant.head == "end2end-ort" else None
+    sources = {key: source for key, (_, source) in numbers.items() if key != "max-wh" or offset is not None}
+    return NmsPromise(
+        numbers["iou-thres"][0], numbers["conf-thres"][0], int(numbers["topk-all"][0]), offset, sources
+    )
 
 
 def _read_variant(file: OnnxFile, shape: Tuple[object, ...]) -> Variant:

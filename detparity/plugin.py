@@ -18,6 +18,7 @@ from detparity.errors import InputError
 from detparity.failures import render
 from detparity.files import write_text
 from detparity.findings import fails
+from detparity.intake import NmsAsked
 from detparity.report.build import outcome_record
 from detparity.report.recorder import PROPERTY, Recorder
 from detparity.session import ModelChoice, Session, noise_of
@@ -40,6 +41,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--variant", help="what the artifacts promise to be (default: read from each file)")
     group.addoption("--img-size", type=int, nargs=2, metavar=("H", "W"), help="image size where the file declares none")
+    group.addoption("--iou-thres", type=float, help="promised IoU threshold (default: read from the file)")
+    group.addoption("--conf-thres", type=float, help="promised score threshold (default: read from the file)")
+    group.addoption("--topk-all", type=int, help="promised cap per image (default: read from the file)")
+    group.addoption("--max-wh", type=float, help="promised class offset in pixels (default: read from the file)")
     group.addoption("--checks", help="run only these checks, by id or room, separated by commas")
     group.addoption(
         "--strict-promises", dest="detparity_strict", action="store_true", help="SHOULD findings fail as well"
@@ -67,7 +72,8 @@ def _session(config: pytest.Config) -> Session:
     )
     size = config.getoption("img_size")
     artifacts = tuple(config.getoption("artifact"))
-    return Session(choice, artifacts, explore, config.getoption("variant"), tuple(size) if size else None)
+    nms = NmsAsked(*(config.getoption(name) for name in ("iou_thres", "conf_thres", "topk_all", "max_wh")))
+    return Session(choice, artifacts, explore, config.getoption("variant"), tuple(size) if size else None, nms)
 
 
 def pytest_report_header(config: pytest.Config) -> List[str]:
@@ -145,6 +151,8 @@ def repeat_command(config: pytest.Config, trial: Trial, check_id: str, nodeid: s
         arguments += ["--variant", session.variant]
     if session.img_size:
         arguments += ["--img-size", *map(str, session.img_size)]
+    for name, value in vars(session.nms).items():
+        arguments += [] if value is None else [f"--{name.replace('_', '-')}", f"{value:g}"]
     return " ".join(map(shlex.quote, arguments))
 
 

@@ -64,6 +64,7 @@ def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...]) -> Oracle:
 
 def make_trial(detector: Any, found: intake.Intake, oracle: Oracle, clock: Clock, explore: Explorer) -> Trial:
     """Put an opened artifact on trial."""
+    boxes = importlib.import_module("detparity.strategies.boxes")
     return Trial(
         found.artifact,
         found.file,
@@ -76,6 +77,7 @@ def make_trial(detector: Any, found: intake.Intake, oracle: Oracle, clock: Clock
         clock,
         checks.registry(),
         found.how,
+        boxes.explore,
     )
 
 
@@ -88,6 +90,7 @@ class Session:
     explore: Explorer
     variant: Optional[str] = None
     img_size: Optional[Size] = None
+    nms: intake.NmsAsked = intake.NmsAsked()
     clock: Clock = field(default_factory=Clock)
     heads: Tuple[str, ...] = ("grid", "raw")
     _opened: Dict[Path, intake.Intake] = field(default_factory=dict)
@@ -105,7 +108,7 @@ class Session:
         """Read one artifact; name: its title where it is one of ours. Raises InputError where it cannot be used."""
         if path not in self._opened:
             variant = self.variant if name is None else name
-            self._opened[path] = intake.open_artifact(path, self.detector.facts, variant, self.img_size, name)
+            self._opened[path] = intake.open_artifact(path, self.detector.facts, variant, self.img_size, name, self.nms)
         return self._opened[path]
 
     def trial(self, path: Path, name: Optional[str] = None) -> Trial:

@@ -9,14 +9,14 @@ import importlib
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from detparity.contract import Contract, expected_shapes
 from detparity.findings import CannotRun, Finding, Outcome
 from detparity.oracle.truths import Oracle, Picture, batch_of
-from detparity.subject import Arrays, Artifact, ConvWeights, EngineError, ModelFacts, Runner, Size
+from detparity.subject import Arrays, Artifact, ConvWeights, EngineError, ModelFacts, Runner, Size, Variant
 
 if TYPE_CHECKING:
     from detparity.engines.torchscript import ScriptFile
@@ -53,6 +53,8 @@ class Space:
 
 Judge = Callable[[Case], Sequence[Finding]]
 Explorer = Callable[[Space, Judge], Sequence[Finding]]
+# (images, classes, side in pixels, score threshold, draws, judge of (B, rows, 5 + classes) predictions) -> findings
+BoxExplorer = Callable[[Tuple[int, int], int, int, float, int, Callable[[np.ndarray], Sequence[Finding]]], Sequence[Finding]]
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Trial:
     clock: Clock
     checks: Dict[str, Check]
     how: str
+    explore_boxes: BoxExplorer
     outcomes: Dict[str, Outcome] = field(default_factory=dict)
     _runners: Dict[Tuple[str, str, int], Union[Runner, EngineError]] = field(default_factory=dict)
 
@@ -99,7 +102,7 @@ class Trial:
 
     def runner(self, optimisation: str = "all", threads: int = 0, engine: str = "") -> Runner:
         """The artifact in its engine, prepared once. Raises EngineError where it does not load."""
-        name = engine or {"onnx": "ort", "torchscript": "torchscript"}[self.artifact.kind]
+        name = engine or self._engine()
         key = (name, optimisation, threads)
         if key not in self._runners:
             self._runners[key] = self._prepare(*key)
@@ -107,6 +110,11 @@ class Trial:
         if isinstance(found, EngineError):
             raise found
         return found
+
+    def _engine(self) -> str:
+        if self.artifact.kind == "torchscript":
+            return "torchscript"
+        return "efficientnms" if self.contract.variant.head == "end2end-trt" else "ort"
 
     def _prepare(self, name: str, optimisation: str, threads: int) -> Union[Runner, EngineError]:
         path = str(self.artifact.path)
@@ -116,7 +124,7 @@ class Trial:
             raise CannotRun(f"the engine {name} is not installed ({error.name})") from None
         try:
             with self.clock.running():
-                if name == "ort":
+                if name in ("ort", "efficientnms"):
                     return module.prepare(path, optimisation, threads)
                 return module.prepare(path, threads) if name == "torchscript" else module.prepare(path)
         except EngineError as error:
@@ -128,9 +136,37 @@ class Trial:
         with self.clock.running():
             return runner.call({runner.input_names[0]: images})
 
+    def tail_runner(self, cut: Mapping[str, int]) -> Runner:
+        """The part of an ONNX file after the tensors of `cut` (name to rank), in its engine. Raises EngineError."""
+        key = ("tail", ",".join(cut), 0)
+        if key not in self._runners:
+            name = self._engine()
+            module: Any = importlib.import_module(f"detparity.engines.{name}")
+            try:
+                with self.clock.running():
+                    if name == "efficientnms":
+                        self._runners[key] = module.prepare(str(self.artifact.path), cut=cut)
+                    else:
+                        tail_of = importlib.import_module("detparity.graph").tail_of
+                        self._runners[key] = module.prepare(tail_of(self.artifact.path, cut))
+            except EngineError as error:
+                self._runners[key] = error
+        found = self._runners[key]
+        if isinstance(found, EngineError):
+            raise found
+        return found
+
+    def shapes_of(self, names: Sequence[str], images: np.ndarray) -> Dict[str, np.ndarray]:
+        """Run an ONNX file up to inner tensors and return them by name. Raises EngineError."""
+        module: Any = importlib.import_module("detparity.engines.ort")
+        expose = importlib.import_module("detparity.graph").expose
+        with self.clock.running():
+            runner = module.prepare(expose(self.artifact.path, names), "disabled")
+            return dict(runner.call({runner.input_names[0]: images}))
+
     def truth(self, picture: Picture, size: Size) -> Any:
-        """The oracle's truth for the head this artifact promises."""
-        return self.oracle.truth(picture, size, self.contract.variant.head)
+        """The oracle's truth for the head this artifact promises; suppression is judged against the decoded predictions."""
+        return self.oracle.truth(picture, size, truth_head(self.contract.variant))
 
     def shapes(self, batch: int, size: Size) -> List[Tuple[int, ...]]:
         return list(expected_shapes(self.contract, batch, size).values())
@@ -164,6 +200,11 @@ class Trial:
             reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
         seconds = time.perf_counter() - start
         return Outcome(check.id, check.level, result, findings, reason, incomplete, seconds, self.clock.engine - before)
+
+
+def truth_head(variant: Variant) -> str:
+    """The head whose numbers decide on this variant."""
+    return "raw" if variant.head == "raw" else "grid"
 
 
 def _only_soft(outcome: Outcome) -> bool:

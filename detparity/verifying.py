@@ -10,7 +10,7 @@ from detparity.findings import Finding
 from detparity.report.build import artifact_verdict, outcome_record
 from detparity.session import ModelChoice, Session
 from detparity.strategies.cases import explore
-from detparity.trial import applicable
+from detparity.trial import applicable, truth_head
 
 
 def verify_artifact(path: Path, model: Any, contract: Optional[str], strict: bool) -> Dict[str, Any]:
@@ -19,7 +19,7 @@ def verify_artifact(path: Path, model: Any, contract: Optional[str], strict: boo
     session = Session(ModelChoice(weights), (path,), explore, contract)
     if model is not None and weights is None:
         session.detector = model
-    session.heads = (session.open(path).contract.variant.head,)
+    session.heads = (truth_head(session.open(path).contract.variant),)
     trial = session.trial(path)
     records: List[Dict[str, Any]] = []
     red: List[str] = []

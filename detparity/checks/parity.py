@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from detparity import images
-from detparity.contract import INFO, MUST, Contract
+from detparity.contract import INFO, MUST, Contract, largest_size
 from detparity.failures import number
 from detparity.findings import CannotRun, Check, Finding, Row
 from detparity.oracle.noise import (
@@ -185,19 +185,13 @@ def _pictures(batch: int, kind: str = "noise", seed: int = 0) -> Tuple[Tuple[str
 
 def _space(trial: Trial, always: Sequence[Case], draws: int = 0, **choices: Any) -> Space:
     contract, stride = trial.contract, trial.facts.max_stride
-    chosen: Dict[str, Any] = {"stride": stride, "least": stride, "most": largest_side(contract)}
+    chosen: Dict[str, Any] = {"stride": stride, "least": stride, "most": largest_size(contract)[0]}
     if not contract.variant.dynamic_size:
         chosen["only"] = contract.size
     if not contract.variant.dynamic_batch:
         chosen["batches"] = (contract.batch, contract.batch)
     chosen.update(choices)
     return Space(tuple(always), draws, **chosen)
-
-
-def largest_side(contract: Contract) -> int:
-    """The largest sensible side to try: half as long again as the declared one."""
-    stride = contract.facts.max_stride
-    return max(contract.size) * 3 // 2 // stride * stride
 
 
 def first_case(trial: Trial) -> Case:
@@ -241,7 +235,7 @@ def sizes(trial: Trial) -> Iterator[Finding]:
     """The smallest size, wide, tall, the largest sensible one, and a few drawn."""
     contract, stride = trial.contract, trial.facts.max_stride
     tried = [(2 * stride, 3 * stride), (stride, stride), (5 * stride, 2 * stride), (stride, 6 * stride)]
-    tried.append((largest_side(contract), contract.size[1]))
+    tried.append((largest_size(contract)[0], contract.size[1]))
     cases = [Case(size, _pictures(1, seed=k)) for k, size in enumerate(tried)]
     yield from trial.explore(_space(trial, cases, 4), lambda case: compare(trial, case))
 

@@ -223,7 +223,7 @@ def shapes(trial: Trial) -> Iterator[Finding]:
         for index, (value, array) in enumerate(zip(graph.outputs, produced.values())):
             promised = trial.shapes(*_batch_and_size(case))
             expected = promised[index] if index < len(promised) else None
-            agrees = array.shape == expected and _bind(bound, value, array.shape)
+            agrees = _fits(array.shape, expected) and _bind(bound, value, array.shape)
             wrong = wrong or not agrees
             rows.append(
                 (value.name, str(expected), _shape_text(value.shape), str(array.shape) + ("" if agrees else "  <-"))
@@ -237,6 +237,11 @@ def shapes(trial: Trial) -> Iterator[Finding]:
                 evidence={"case": str(case), "produced": {name: list(array.shape) for name, array in produced.items()}},
             )
             return
+
+
+def _fits(shape: Tuple[int, ...], expected: Optional[Tuple[int, ...]]) -> bool:
+    """Whether a shape is as promised; -1 promises nothing but an axis."""
+    return expected is not None and len(shape) == len(expected) and all(b in (-1, a) for a, b in zip(shape, expected))
 
 
 def shape_cases(contract: Contract) -> List[Case]:

@@ -188,10 +188,8 @@ def judge(head: HeadRange, max_wh: float, iou_threshold: float) -> Optional[Offs
     if pair is None or max_wh == 0:
         return None
     safe = smallest_safe(head, iou_threshold)
-    if safe is None:
-        advice = "no offset keeps these classes apart in float32"
-    else:
-        advice = f"the smallest safe offset is {safe}"
+    none = "no offset keeps these classes apart in float32"
+    advice = none if safe is None else f"the smallest safe offset is {safe}"
     facts: Dict[str, object] = {"max_wh": max_wh, "smallest_safe": safe, "image_size": head.image_size}
     if pair.iou > iou_threshold:
         facts.update(

@@ -7,22 +7,25 @@ ties.
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from detparity.findings import Finding
 from detparity.oracle.boxes import Floats
 
 # A box is (cx, cy, w, h) in quarters of a pixel until it is written out.
 _UNIT = 4
-_BOXES = ("new", "outside", "flat", "identical", "nested", "touching", "moved")
+_BOXES = ("new", "outside", "flat", "identical", "next class", "nested", "touching", "moved")
 _CLASSES = ("new", "last", "same", "next")
-_SCORES = ("new", "threshold", "same")
+_SCORES = ("new", "threshold", "none", "same")
 
 _Quad = Tuple[int, int, int, int]
-# What is drawn for one box: which earlier box it looks at; how its box, class and score come about, each with
-# numbers to use; the other classes' share of its class score; NaN: how many, and where.
+# What is drawn for one box: how many boxes back is the earlier one it may look at; how its box, class and
+# score come about, each with numbers to use; the other classes' share of its class score; NaN: how many, and
+# where.
 _Plan = Tuple[int, Tuple[str, _Quad], Tuple[str, int], Tuple[str, int, int], float, Tuple[str, int]]
 
 
@@ -44,10 +47,10 @@ def predictions(
     to meet exactly. with_nan: also draw rows with one or all numbers NaN.
 
     A box is new (anywhere, also far outside the image and at negative coordinates, also without area) or made
-    from an earlier one of its image: identical, nested, touching along an edge, or moved by a part of its
-    side. A class is new, an earlier one's, or that class's neighbour, up to the last. A score is new, an
-    earlier one's, or exactly on the threshold. Other classes of a row score nothing, the same (a tie of
-    classes), or less.
+    from an earlier one of its image: identical, identical in the neighbouring class, nested, touching along
+    an edge, or moved by a part of its side. A class is new, an earlier one's, or that class's neighbour, up
+    to the last. A score is new, an earlier one's, nothing, or exactly on the threshold. Other classes of a
+    row score nothing, the same (a tie of classes), or less.
 
     Shrinks towards one image without boxes, then few boxes at the origin of a few pixels, class 0, the
     highest score, no relation to earlier boxes.
@@ -76,19 +79,15 @@ def _batch(plans: List[List[_Plan]], classes: int, side: int, score_threshold: f
 
 
 def _image(plans: List[_Plan], classes: int, side: int, score_threshold: float) -> Floats:
-    quads: List[_Quad] = []
-    labels: List[int] = []
-    scores: List[Tuple[float, float]] = []
+    # A smallest box of class 0 and the highest score stands before the first.
+    quads, labels, scores = [(0, 0, 1, 1)], [0], [(1.0, 1.0)]
     rows = []
     for back, box, label, score, others, nan in plans:
-        # The first box has no earlier one to look at, so it looks at the smallest, class 0, the highest
-        # score.
-        earlier = (quads + [(0, 0, 0, 0)])[back % len(quads) if quads else 0]
-        quads.append(_quad(*box, earlier, side))
-        labels.append(_label(*label, (labels + [0])[back % len(labels) if labels else 0], classes))
-        scores.append(
-            _score(*score, (scores + [(1.0, 1.0)])[back % len(scores) if scores else 0], score_threshold)
-        )
+        earlier = -1 - back % len(quads)
+        quads.append(_quad(*box, quads[earlier], side))
+        relation, number = ("next", 0) if box[0] == "next class" else label
+        labels.append(_label(relation, number, labels[earlier], classes))
+        scores.append(_score(*score, scores[earlier], score_threshold))
         rows.append(_row(quads[-1], labels[-1], scores[-1], others, classes, nan))
     return np.array(rows)
 
@@ -126,9 +125,11 @@ def _label(relation: str, drawn: int, earlier: int, classes: int) -> int:
 def _score(
     relation: str, less: int, lesser: int, earlier: Tuple[float, float], score_threshold: float
 ) -> Tuple[float, float]:
-    """Objectness and best class score, new, an earlier box's, or with their product on the threshold."""
+    """Objectness and best class score, new, an earlier box's, nothing, or their product on the threshold."""
     if relation == "threshold":
         return 1.0, score_threshold
+    if relation == "none":
+        return 0.0, 0.0
     return (1 - less / 8, 1 - lesser / 8) if relation == "new" else earlier
 
 
@@ -147,3 +148,47 @@ def _row(
     elif broken == "all":
         row[:] = np.nan
     return row
+
+
+def explore(
+    images: Tuple[int, int],
+    classes: int,
+    side: int,
+    score_threshold: float,
+    draws: int,
+    judge: Callable[[np.ndarray], Sequence[Finding]],
+) -> Sequence[Finding]:
+    """Feed drawn predictions (batch, rows, 5 + classes) to `judge`; return the findings of the smallest that fail, or none.
+
+    Deterministic: the draws depend on the arguments alone.
+    """
+    failing: List[Sequence[Finding]] = []
+    space = predictions(
+        images=images, boxes=(0, 8), classes=(classes, classes), side=side, score_threshold=score_threshold
+    )
+
+    @settings(
+        max_examples=draws,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    @given(values=space)
+    def run(values: np.ndarray) -> None:
+        found = judge(values)
+        if found:
+            failing.append(found)
+            raise _Failing
+
+    try:
+        run()
+    except _Failing:
+        return failing[-1]
+    return ()
+
+
+class _Failing(Exception):
+    """Predictions failed; tells hypothesis to shrink them."""

@@ -1,0 +1,415 @@
+"""Suppression inside the graph: the operator and its numbers, classes that cannot meet, and what comes out, by certificate."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from detparity import images, suppression
+from detparity.checks.parity import _cheap_size, _pictures
+from detparity.contract import INFO, MUST, SHOULD, Contract, NmsPromise, largest_size
+from detparity.failures import listed, number
+from detparity.findings import CannotRun, Check, Finding, Row
+from detparity.oracle import offset
+from detparity.oracle.certificate import Certificate, Tolerance, certify_padded, certify_rows
+from detparity.oracle.noise import EPS32, Truth
+from detparity.oracle.nms import NmsRule, end2end_ort_rule, end2end_trt_rule
+from detparity.subject import Arrays
+from detparity.tailcut import Cut, dense, feed, find_cut
+from detparity.trial import Case, Space, Trial
+
+# How many floors a number may be from the truth before it is another number: the largest of 200 correct exports was 2.2.
+FLOORS = 5.0
+SCORE_ROUNDING = 2e-6
+DRAWS = 40
+PLUGIN_KINDS = {
+    "background_class": ("INT", -1),
+    "box_coding": ("INT", 1),
+    "class_agnostic": ("INT", 0),
+    "plugin_version": ("STRING", "1"),
+    "score_activation": ("INT", 0),
+}
+
+
+def _promise(trial: Trial) -> NmsPromise:
+    assert trial.contract.nms is not None
+    return trial.contract.nms
+
+
+def _found(trial: Trial) -> suppression.Suppression:
+    found = suppression.find(trial.onnx.graph)
+    if found is None:
+        raise CannotRun("the graph has no suppression operator")
+    return found
+
+
+def operator(trial: Trial) -> Iterator[Finding]:
+    """One operator of the promised kind, all its inputs there and of the right rank; no loop around it."""
+    graph = trial.onnx.graph
+    wanted = "EfficientNMS_TRT" if trial.contract.variant.head == "end2end-trt" else "NonMaxSuppression"
+    found = suppression.find(graph)
+    nodes = [] if found is None else [node for node in found.nodes if node.op == wanted]
+    if len(nodes) != 1 or found is None or len(found.nodes) != 1:
+        titles = [] if found is None else [node.title for node in found.nodes]
+        yield Finding(
+            f"has {len(nodes)} {wanted} nodes where one is promised"
+            + (f" (suppression: {listed(titles)})." if titles else ": nothing is suppressed."),
+            evidence={"nodes": titles},
+        )
+        return
+    controls = [node.title for node in graph.walk() if node.op in ("If", "Loop", "Scan")]
+    if controls:
+        yield Finding(f"suppresses under control flow: {listed(controls)}.", evidence={"nodes": controls})
+    if wanted == "NonMaxSuppression":
+        yield from _inputs(trial, nodes[0])
+
+
+def _inputs(trial: Trial, node: Any) -> Iterator[Finding]:
+    names = ("boxes", "scores", "max_output_boxes_per_class", "iou_threshold", "score_threshold")
+    given = list(node.inputs) + [""] * (5 - len(node.inputs))
+    rows: List[Row] = []
+    for name, tensor in zip(names, given):
+        if not tensor:
+            missing = "missing: the operator then returns nothing" if "max" in name else "missing"
+            rows.append((name, missing))
+            continue
+        value = suppression.constant(trial.onnx.graph, tensor)
+        if name in names[2:] and value is not None and value.size != 1:
+            rows.append((name, f"{value.size} numbers where one is promised"))
+    if rows:
+        yield Finding(f"gives {node.title} other inputs than the operator needs.", tuple(rows), evidence={"inputs": [r[0] for r in rows]})
+    if node.get("center_point_box", 0) != 0:
+        yield Finding(
+            f"tells {node.title} that boxes are centre and size (center_point_box {node.get('center_point_box')}); they are corners.",
+            evidence={"center_point_box": node.get("center_point_box")},
+        )
+
+
+def thresholds(trial: Trial) -> Iterator[Finding]:
+    """IoU and score thresholds, cap and class offset of the operator against the promise."""
+    found, promise = _found(trial), _promise(trial)
+    table = [
+        ("iou threshold", promise.iou_threshold, found.iou_threshold, "iou-thres"),
+        ("score threshold", promise.score_threshold, found.score_threshold, "conf-thres"),
+        ("cap per image", promise.cap, found.cap, "topk-all"),
+    ]
+    if trial.contract.variant.head == "end2end-ort":
+        table.append(("class offset", promise.max_wh, found.max_wh, "max-wh"))
+    rows: List[Row] = [("", "promised", "file")]
+    for title, wanted, value, key in table:
+        if value is None or wanted is None or np.float32(value) != np.float32(wanted):
+            source = promise.sources.get(key, "")
+            rows.append((title, f"{number(float(wanted or 0))} ({source})", "no constant" if value is None else f"{value:.6g}"))
+    if len(rows) > 1:
+        yield Finding(
+            f"suppresses by other numbers than promised: {rows[1][0]} {rows[1][2]} where {rows[1][1]} is promised.",
+            tuple(rows),
+            headed=True,
+            evidence={"numbers": [row[0] for row in rows[1:]]},
+        )
+
+
+def attributes(trial: Trial) -> Iterator[Finding]:
+    """The plugin's attributes by name, type and value."""
+    node = _found(trial).node
+    wanted: Dict[str, Tuple[str, Any]] = {
+        **PLUGIN_KINDS,
+        "iou_threshold": ("FLOAT", None),
+        "score_threshold": ("FLOAT", None),
+        "max_output_boxes": ("INT", None),
+    }
+    rows: List[Row] = [("attribute", "promised", "file")]
+    for key, (kind, value) in sorted(wanted.items()):
+        found = node.attributes.get(key)
+        text = f"{kind}{'' if value is None else f' {value}'}"
+        if found is None:
+            if key == "class_agnostic":
+                yield Finding(
+                    "leaves out class_agnostic, which the plugin asks for from TensorRT 8.6 on.",
+                    evidence={"attribute": key},
+                    level=SHOULD,
+                )
+            else:
+                rows.append((key, text, "missing"))
+        elif found.kind != kind or (value is not None and found.value != value):
+            rows.append((key, text, f"{found.kind} {found.value}"))
+    extra = sorted(set(node.attributes) - set(wanted))
+    rows += [(key, "nothing", f"{node.attributes[key].kind} {node.attributes[key].value}") for key in extra]
+    if len(rows) > 1:
+        names = [row[0] for row in rows[1:]]
+        yield Finding(
+            f"gives {node.op} other attributes than promised: {listed(names)}.",
+            tuple(rows),
+            headed=True,
+            evidence={"attributes": names},
+        )
+    if node.domain != "TRT":
+        yield Finding(f"puts {node.op} into the domain {node.domain!r} where 'TRT' is promised.")
+
+
+def head_range(contract: Contract) -> offset.HeadRange:
+    """Where this head can put boxes at the largest promised size."""
+    facts = contract.facts
+    return offset.HeadRange(facts.anchors, facts.strides, largest_size(contract), facts.classes)
+
+
+def class_offset(trial: Trial) -> Iterator[Finding]:
+    """Whether two boxes of different classes that this head can decode could suppress each other after the offset."""
+    found, promise = _found(trial), _promise(trial)
+    used = found.max_wh if found.max_wh is not None else 0.0
+    breach = offset.judge(head_range(trial.contract), used, promise.iou_threshold)
+    if breach:
+        rows = tuple((key.replace("_", " "), str(value)) for key, value in breach.facts.items())
+        yield Finding(f"keeps classes apart by too unsafe an offset. {breach.sentence}", rows, evidence=dict(breach.facts))
+
+
+def baked(trial: Trial) -> Iterator[Finding]:
+    """Counts of one image size or batch fixed in the tail of a file that promises to vary."""
+    graph, contract, facts = trial.onnx.graph, trial.contract, trial.facts
+    found = _found(trial)
+    counts = {facts.rows(contract.size), *facts.level_rows(contract.size)}
+    around = {node.index: node for name in found.node.inputs for node in suppression.before(graph, name)[-60:]}
+    around.update({node.index: node for node in found.tail})
+    rows: List[Row] = [("node", "fixed")]
+    for _, node in sorted(around.items()):
+        position = {"Reshape": 1, "Expand": 1, "TopK": 1, "ConstantOfShape": 0, "Slice": 2, "Tile": 1}.get(node.op)
+        if position is None or position >= len(node.inputs):
+            continue
+        value = suppression.constant(graph, node.inputs[position])
+        if value is None or value.dtype.kind not in "iu":
+            continue
+        numbers = [int(v) for v in np.ravel(value)]
+        if contract.variant.dynamic_size and counts.intersection(numbers):
+            rows.append((node.title, f"{numbers}: rows of a {contract.size[0]}x{contract.size[1]} image"))
+    if len(rows) > 1:
+        yield Finding(
+            f"fixes the number of predictions in its tail in {len(rows) - 1} places.",
+            tuple(rows),
+            headed=True,
+            evidence={"nodes": [row[0] for row in rows[1:]]},
+        )
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def rule_of(contract: Contract) -> NmsRule:
+    promise = contract.nms
+    assert promise is not None
+    numbers = (float(np.float32(promise.iou_threshold)), float(np.float32(promise.score_threshold)), promise.cap)
+    if contract.variant.head == "end2end-ort":
+        return end2end_ort_rule(*numbers, class_agnostic=not promise.max_wh)
+    return end2end_trt_rule(*numbers)
+
+
+def _slack(contract: Contract) -> float:
+    """Pixels a shifted coordinate may be rounded by."""
+    promise = contract.nms
+    return offset.iou_slack(head_range(contract), promise.max_wh) if promise and promise.max_wh else 0.0
+
+
+def certify(contract: Contract, outputs: Arrays, predictions: np.ndarray, tolerance: Tolerance) -> Certificate:
+    """Judge the outputs of an end2end file against decoded float64 predictions (B, rows, fields)."""
+    arrays = list(outputs.values())
+    if contract.variant.head == "end2end-ort":
+        return certify_rows(arrays[0], predictions, rule_of(contract), tolerance)
+    return certify_padded(*arrays[:4], predictions, rule_of(contract), tolerance)
+
+
+def _noise(truths: Sequence[Truth], contract: Contract) -> Tolerance:
+    """How far a candidate of these images may be from the truth: per row in px, and in score."""
+    boxes, score = [], 0.0
+    for truth in truths:
+        rows = []
+        for level, values in enumerate(truth.levels):
+            floor = {group: truth.floor[level, group].max for group in ("xy", "wh", "objectness", "class")}
+            rows.append(np.full(len(values), FLOORS * (floor["xy"] + floor["wh"] / 2)))
+            score = max(score, FLOORS * (floor["objectness"] + floor["class"]))
+        boxes.append(np.concatenate(rows))
+    return Tolerance(np.stack(boxes), score + SCORE_ROUNDING, _slack(contract))
+
+
+def compare(trial: Trial, case: Case, **engine: Any) -> List[Finding]:
+    """Run one case and certify its detections against the truth of every image."""
+    outputs = trial.run(trial.batch(case), **engine)
+    wrong = _layout(trial, outputs, len(case.pictures), str(case))
+    if wrong:
+        return [wrong]
+    truths = [trial.truth(picture, case.size) for picture in case.pictures]
+    predictions = np.stack([np.concatenate(truth.levels) for truth in truths])
+    return _findings(certify(trial.contract, outputs, predictions, _noise(truths, trial.contract)), str(case))
+
+
+def _layout(trial: Trial, outputs: Arrays, batch: int, where: str) -> Optional[Finding]:
+    """Count, shapes and types of the outputs, before anything is read from them."""
+    wanted = trial.shapes(batch, trial.contract.size)
+    kinds = [np.dtype(promise.dtype) for promise in trial.contract.outputs]
+    shapes = [array.shape for array in outputs.values()]
+    fits = len(shapes) == len(wanted) and all(
+        len(shape) == len(other) and all(b in (-1, a) for a, b in zip(shape, other)) for shape, other in zip(shapes, wanted)
+    )
+    if fits and [array.dtype for array in outputs.values()] == kinds:
+        return None
+    rows = (("promised", f"{wanted} {[str(kind) for kind in kinds]}"), ("produced", f"{shapes} {[str(a.dtype) for a in outputs.values()]}"))
+    return Finding(f"returns other shapes or types than promised at {where}.", rows, evidence={"case": where})
+
+
+def _findings(certificate: Certificate, where: str) -> List[Finding]:
+    if certificate.accepted:
+        return []
+    first = certificate.breaches[0]
+    kinds: Dict[str, int] = {}
+    for breach in certificate.breaches:
+        kinds[breach.kind] = kinds.get(breach.kind, 0) + 1
+    rows: List[Row] = [("breaches", ", ".join(f"{count} {kind}" for kind, count in kinds.items()))]
+    if certificate.near_ties:
+        ties = sum(tie.count for tie in certificate.near_ties)
+        rows.append(("near ties", f"{ties} decided by margin, none of them this"))
+    notes = tuple(breach.sentence for breach in certificate.breaches[:3])
+    return [
+        Finding(
+            f"gives detections that do not follow from the model's predictions at {where}.",
+            tuple(rows),
+            notes=notes,
+            evidence={"case": where, "kinds": kinds, "first": {"kind": first.kind, **first.facts}},
+        )
+    ]
+
+
+def _space(trial: Trial, cases: Sequence[Case], draws: int = 0, **choices: Any) -> Space:
+    contract, stride = trial.contract, trial.facts.max_stride
+    chosen: Dict[str, Any] = {"stride": stride, "least": stride, "most": largest_size(contract)[0]}
+    if not contract.variant.dynamic_size:
+        chosen["only"] = contract.size
+    if not contract.variant.dynamic_batch:
+        chosen["batches"] = (contract.batch, contract.batch)
+    chosen.update(choices)
+    return Space(tuple(cases), draws, **chosen)
+
+
+def detections(trial: Trial) -> Iterator[Finding]:
+    """Every kind of picture at the declared size and batch."""
+    contract = trial.contract
+    cases = [Case(contract.size, _pictures(contract.batch, kind, 1)) for kind in images.KINDS]
+    space = _space(trial, cases, 2, only=contract.size, batches=(contract.batch, contract.batch))
+    yield from trial.explore(space, lambda case: compare(trial, case))
+
+
+def sizes(trial: Trial) -> Iterator[Finding]:
+    """Other sizes: the smallest, wide, tall, the largest sensible one, and a few drawn."""
+    stride, contract = trial.facts.max_stride, trial.contract
+    tried = [(2 * stride, 3 * stride), (stride, stride), (5 * stride, 2 * stride), (largest_size(contract)[0], contract.size[1])]
+    cases = [Case(size, _pictures(1, seed=k)) for k, size in enumerate(tried)]
+    yield from trial.explore(_space(trial, cases, 3), lambda case: compare(trial, case))
+
+
+def batches(trial: Trial) -> Iterator[Finding]:
+    """Batches of different pictures with different counts of detections, an empty one among them."""
+    size = _cheap_size(trial)
+    mixed = (("natural", 3), ("black", 0), ("noise", 2), ("white", 0), ("natural", 5))
+    cases = [Case(size, mixed[:count]) for count in (1, 2, 3, 5)]
+    yield from trial.explore(_space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
+
+
+def repeat(trial: Trial) -> Iterator[Finding]:
+    """The same input twice gives the same detections, and its buffer is not written to."""
+    case = Case(trial.contract.size, _pictures(trial.contract.batch, "natural", 3))
+    given = trial.batch(case)
+    kept = given.copy()
+    first, again = trial.run(given), trial.run(given)
+    if any(not np.array_equal(first[name], again[name], equal_nan=True) for name in first):
+        yield Finding("gives other detections when it is given the same input again.")
+    if not np.array_equal(given, kept):
+        yield Finding("writes to its input buffer.")
+
+
+def optimisation(trial: Trial) -> Iterator[Finding]:
+    """With graph optimisations disabled the detections are right as well."""
+    case = Case(trial.contract.size, _pictures(trial.contract.batch, "natural", 4))
+    yield from compare(trial, case, optimisation="disabled")
+
+
+def tail(trial: Trial) -> Iterator[Finding]:
+    """The part after the predictions, fed predictions made for it: ties, thresholds, caps, neighbouring classes, none at all."""
+    cut = find_cut(trial)
+    if cut is None:
+        raise CannotRun("no tensor separates the predictions from the suppression; it was driven through images only")
+    contract, promise = trial.contract, _promise(trial)
+    batch = 3 if contract.variant.dynamic_batch else contract.batch
+    for seed in range(4):
+        made = dense(trial.facts, contract.size, promise.iou_threshold, promise.score_threshold, promise.cap, batch, seed)
+        found = _tail_findings(trial, cut, made, f"{made.shape[1]} dense predictions (seed {seed})")
+        if found:
+            yield from found
+            return
+    yield from trial.explore_boxes(
+        (1, 3) if contract.variant.dynamic_batch else (contract.batch, contract.batch),
+        trial.facts.classes,
+        max(contract.size),
+        promise.score_threshold,
+        DRAWS,
+        lambda made: _tail_findings(trial, cut, made, f"{made.shape[0]} images of {made.shape[1]} drawn predictions"),
+    )
+
+
+def _tail_findings(trial: Trial, cut: Cut, made: np.ndarray, where: str) -> List[Finding]:
+    given, predictions = feed(trial, cut, made)
+    runner = trial.tail_runner(cut.names)
+    for name in runner.input_names:
+        if name not in given:  # only its shape is asked for
+            given[name] = np.zeros((len(made), 3, *trial.contract.size), np.float32)
+    with trial.clock.running():
+        outputs = runner.call(given)
+    wrong = _layout(trial, outputs, len(made), where)
+    if wrong:
+        return [wrong]
+    reach = np.abs(predictions[..., :4]).sum(-1) + max(trial.facts.strides)
+    tolerance = Tolerance(16 * EPS32 * reach, SCORE_ROUNDING, _slack(trial.contract))
+    return _findings(certify(trial.contract, outputs, predictions, tolerance), where)
+
+
+def deprecated(trial: Trial) -> Iterator[Finding]:
+    if _found(trial).plugin:
+        yield Finding(
+            "relies on the plugin EfficientNMS_TRT, which TensorRT deprecates from 10.12 on.",
+            notes=("The operator NonMaxSuppression does the same on newer versions.",),
+            level=INFO,
+        )
+
+
+def _end2end(contract: Contract) -> bool:
+    return contract.variant.end2end
+
+
+def _ort(contract: Contract) -> bool:
+    return contract.variant.head == "end2end-ort"
+
+
+def _trt(contract: Contract) -> bool:
+    return contract.variant.head == "end2end-trt"
+
+
+def _size_varies(contract: Contract) -> bool:
+    return contract.variant.end2end and contract.variant.dynamic_size
+
+
+def _batch_varies(contract: Contract) -> bool:
+    return contract.variant.end2end and contract.variant.dynamic_batch
+
+
+RUNS = ("structure.load", "nms.operator")
+CHECKS: Tuple[Check, ...] = (
+    Check("nms.operator", MUST, "One suppression operator with all its inputs, under no control flow.", operator, _end2end),
+    Check("nms.thresholds", MUST, "Thresholds, cap and class offset are the promised ones.", thresholds, _end2end, ("nms.operator",)),
+    Check("nms.attributes", MUST, "The plugin's attributes by name, type and value.", attributes, _trt, ("nms.operator",)),
+    Check("nms.class-offset", MUST, "No two classes of this head can meet in the suppression.", class_offset, _ort, ("nms.operator",)),
+    Check("nms.baked", MUST, "No count of one image size is fixed in the tail.", baked, _size_varies, ("nms.operator",)),
+    Check("nms.detections", MUST, "Detections follow from the model's predictions, on every kind of picture.", detections, _end2end, RUNS),
+    Check("nms.sizes", MUST, "The same at every promised size.", sizes, _size_varies, RUNS),
+    Check("nms.batches", MUST, "The same in batches, with different counts.", batches, _batch_varies, RUNS),
+    Check("nms.repeat", MUST, "Same input, same detections; the input is not written to.", repeat, _end2end, RUNS),
+    Check("nms.optimisation", MUST, "The same without graph optimisations.", optimisation, _end2end, RUNS),
+    Check("nms.tail", MUST, "The tail alone, fed predictions that press on every number.", tail, _end2end, (*RUNS, "nms.class-offset")),
+    Check("nms.deprecated", INFO, "The suppression is not deprecated.", deprecated, _trt, ("nms.operator",)),
+)

@@ -1,0 +1,10 @@
+"""Every nms check on every artifact: the bundled detector's exports, or the files given with --artifact."""
+
+from __future__ import annotations
+
+ROOMS = ["nms"]
+
+
+def test_promise(promise, judge):
+    """Red where the file breaks its promise; judge fails with the check's own finding."""
+    judge(promise)
