@@ -93,6 +93,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: beside the weights)")
     parser.add_argument("--device", default="cpu", help="only cpu works")
     parser.add_argument("--end2end", action="store_true", help="suppression in the ONNX graph; implies --grid")
+    parser.add_argument("--standard-nms", action="store_true", help="for TensorRT without its deprecated plugin")
     _add_nms(parser, 100, 0.45, 0.25)
     for name in ("--fp16", "--int8", "--include-nms"):
         parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
@@ -142,7 +143,9 @@ def _end2end(options: argparse.Namespace) -> Tuple[str, Any]:
     if not options.grid:
         print("note: --end2end implies --grid")
     promise = NmsPromise(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
-    return ("end2end-trt" if options.max_wh is None else "end2end-ort"), promise
+    if options.max_wh is not None:
+        return "end2end-ort", promise
+    return ("end2end-trt-nms" if options.standard_nms else "end2end-trt"), promise
 
 
 # --- check ----------------------------------------------------------------------------------------------------------

@@ -234,8 +234,8 @@ def expose(source: Union[Path, bytes], names: Sequence[str]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def tail_of(source: Union[Path, bytes], cut: Mapping[str, int]) -> bytes:
-    """The part of the model after the tensors of `cut` (name to rank, float32), which become its inputs.
+def tail_of(source: Union[Path, bytes], cut: Mapping[str, int], integers: Sequence[str] = ()) -> bytes:
+    """The part of the model after the tensors of `cut` (name to rank), which become its inputs: float32, those of `integers` int32.
 
     The image stays an input where the tail still asks for its shape.
     """
@@ -249,7 +249,8 @@ def tail_of(source: Union[Path, bytes], cut: Mapping[str, int]) -> bytes:
     model.graph.input.extend(kept)
     for name, rank in cut.items():
         shape = [f"{name}_{axis}" for axis in range(rank)]
-        model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+        kind = onnx.TensorProto.INT32 if name in integers else onnx.TensorProto.FLOAT
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
     return bytes(model.SerializeToString())
 
 

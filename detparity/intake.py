@@ -144,6 +144,8 @@ def _read_variant(file: OnnxFile, shape: Tuple[object, ...]) -> Variant:
     ops = {node.op for node in file.graph.walk()}
     ranks = [len(value.shape) for value in file.graph.outputs if value.shape is not None]
     heads = [head for op, head in NMS_OPS.items() if op in ops]
+    if heads[:1] == ["end2end-ort"] and len(file.graph.outputs) == 4:
+        heads = ["end2end-trt-nms"]  # the four outputs of the plugin, made by the standard operator
     head = heads[0] if heads else "raw" if ranks and ranks[0] == 5 else "grid"
     varies = [not isinstance(dim, int) for dim in shape] + [False] * 4
     axes = "dynamic" if varies[2] or varies[3] else "dynamic-batch" if varies[0] else "static"

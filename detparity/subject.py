@@ -16,7 +16,7 @@ from detparity.errors import InputError
 Arrays = Mapping[str, np.ndarray]
 Size = Tuple[int, int]  # height, width in pixels
 
-HEADS = ("raw", "grid", "end2end-ort", "end2end-trt")
+HEADS = ("raw", "grid", "end2end-ort", "end2end-trt", "end2end-trt-nms")
 SCRIPTED = ("traced", "scripted", "lite")
 
 

@@ -109,15 +109,15 @@ def _after(graph: Graph, start: Node) -> Tuple[Node, ...]:
 def _class_offset(graph: Graph, boxes: str) -> float:
     """The constant that multiplies a class index on its way into the boxes; 0 where no class index reaches them."""
     tainted: Set[str] = set()
-    offset = 0.0
+    offset: Optional[float] = None
     for node in before(graph, boxes):
         if node.op in ("ArgMax", "TopK"):
             tainted.add(node.outputs[-1])
         elif tainted.intersection(node.inputs):
             tainted.update(node.outputs)
-            if node.op == "Mul" and not offset:
+            if node.op == "Mul" and offset is None:
                 values = [_scalar(constant(graph, name)) for name in node.inputs]
-                offset = next((value for value in values if value is not None), 0.0)
-            elif node.op == "Add" and not offset:
-                offset = 1.0
-    return offset
+                offset = next((value for value in values if value is not None), None)
+            elif node.op == "Add" and offset is None:
+                offset = 1.0  # the bare class index is added
+    return offset or 0.0

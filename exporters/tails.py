@@ -167,6 +167,60 @@ def append_trt(model: onnx.ModelProto, predictions: str, facts: ModelFacts, nms:
         )
     )
     model.opset_import.append(helper.make_opsetid("TRT", 1))
+    _four_outputs(graph, nms, batch)
+
+
+def _four_outputs(graph: onnx.GraphProto, nms: NmsPromise, batch: Any) -> None:
+    names = ["num_dets", "det_boxes", "det_scores", "det_classes"]
     float32, int32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
     for name, kind, shape in zip(names, (int32, float32, float32, int32), ([1], [nms.cap, 4], [nms.cap], [nms.cap])):
         graph.output.append(helper.make_tensor_value_info(name, kind, [batch, *shape]))
+
+
+def append_trt_nms(model: onnx.ModelProto, predictions: str, facts: ModelFacts, nms: NmsPromise, batch: Optional[int]) -> None:
+    """Add to the inner tensor `predictions` the plugin's four outputs, made by NonMaxSuppression, which TensorRT runs itself.
+
+    Every (row, class) pair over the score threshold is a candidate; the best `cap` of an image come out, zeros after them.
+    """
+    graph = model.graph
+    t = _Tail(graph, "nms")
+    half = t.const("half", 0.5)
+    xy = t.columns("xy", predictions, 0, 2, axis=2)
+    reach = t.add("Mul", "reach", t.columns("wh", predictions, 2, 4, axis=2), half)
+    boxes = t.add("Concat", "boxes", t.add("Sub", "low", xy, reach), t.add("Add", "high", xy, reach), axis=2)
+    scores = t.columns("objectness", predictions, 4, 5, axis=2)
+    if facts.classes > 1:
+        scores = t.add("Mul", "scores", scores, t.columns("classes", predictions, 5, 2**31 - 1, axis=2))
+    by_class = t.add("Transpose", "scores_by_class", scores, perm=[0, 2, 1])
+    limits = [
+        t.const("topk_all", [nms.cap], np.int64),
+        t.const("iou_thres", [nms.iou_threshold]),
+        t.const("conf_thres", [nms.score_threshold]),
+    ]
+    selected = t.add("NonMaxSuppression", "selected", boxes, by_class, *limits)
+    kept_scores = t.add("GatherND", "kept_scores", by_class, selected)
+    where = t.add("Gather", "image_and_row", selected, t.const("columns02", [0, 2], np.int64), axis=1)
+    own = _own_image(t, graph, t.column("image", selected, 0), batch)
+    row = t.add("Where", "scores_by_image", own, t.add("Unsqueeze", "kept_row", kept_scores, axes=[0]), t.const("no_score", -1.0))
+    filled = t.add("Concat", "filled", row, _padding(t, graph, nms.cap, batch), axis=1)
+    best, place = "nms/best", "nms/place"
+    cap = t.const("topk_all", [nms.cap], np.int64)
+    graph.node.append(helper.make_node("TopK", [filled, cap], [best, place], name="nms/TopK", axis=1))
+    valid = t.add("Greater", "valid", best, t.const("zero", 0.0))
+    counted = t.add("Cast", "counted", valid, to=onnx.TensorProto.INT32)
+    t.add("ReduceSum", "num_dets", counted, output="num_dets", axes=[1], keepdims=1)
+    all_boxes = t.add("Concat", "all_boxes", t.add("GatherND", "kept_boxes", boxes, where), t.const("no_boxes", np.zeros((nms.cap, 4))), axis=0)
+    t.add("Gather", "det_boxes", all_boxes, place, output="det_boxes", axis=0)
+    t.add("Where", "det_scores", valid, best, t.const("zero", 0.0), output="det_scores")
+    labels = t.add("Cast", "labels", t.column("label", selected, 1), to=onnx.TensorProto.INT32)
+    all_labels = t.add("Concat", "all_labels", labels, t.const("no_labels", np.zeros(nms.cap), np.int32), axis=0)
+    t.add("Gather", "det_classes", all_labels, place, output="det_classes", axis=0)
+    _four_outputs(graph, nms, "batch" if batch is None else batch)
+
+
+def _padding(t: _Tail, graph: onnx.GraphProto, cap: int, batch: Optional[int]) -> str:
+    """(B, cap) of -1, so that there are always `cap` entries to choose from."""
+    if batch is not None:
+        return t.const("no_scores", np.full((batch, cap), -1.0))
+    shape = t.add("Concat", "padding_shape", t.add("Unsqueeze", "batch_column", "nms/batch", axes=[0]), t.const("topk_all", [cap], np.int64), axis=0)
+    return t.add("Expand", "no_scores", t.const("no_score", -1.0), shape)

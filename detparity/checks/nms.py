@@ -14,7 +14,7 @@ from detparity.findings import CannotRun, Check, Finding, Row
 from detparity.oracle import offset
 from detparity.oracle.certificate import Certificate, Tolerance, certify_padded, certify_rows
 from detparity.oracle.noise import EPS32, Truth
-from detparity.oracle.nms import NmsRule, end2end_ort_rule, end2end_trt_rule
+from detparity.oracle.nms import NmsRule, end2end_ort_rule, end2end_trt_nms_rule, end2end_trt_rule
 from detparity.subject import Arrays
 from detparity.tailcut import Cut, dense, feed, find_cut
 from detparity.trial import Case, Space, Trial
@@ -200,6 +200,8 @@ def rule_of(contract: Contract) -> NmsRule:
     numbers = (float(np.float32(promise.iou_threshold)), float(np.float32(promise.score_threshold)), promise.cap)
     if contract.variant.head == "end2end-ort":
         return end2end_ort_rule(*numbers, class_agnostic=not promise.max_wh)
+    if contract.variant.head == "end2end-trt-nms":
+        return end2end_trt_nms_rule(*numbers)
     return end2end_trt_rule(*numbers)
 
 
@@ -369,6 +371,13 @@ def _tail_findings(trial: Trial, cut: Cut, made: np.ndarray, where: str) -> List
     return _findings(certify(trial.contract, outputs, predictions, tolerance), where)
 
 
+def tensorrt(trial: Trial) -> Iterator[Finding]:
+    """The same detections from a TensorRT engine built from the file."""
+    contract = trial.contract
+    case = Case(contract.size, _pictures(contract.batch, "natural", 4))
+    yield from compare(trial, case, engine="tensorrt")
+
+
 def deprecated(trial: Trial) -> Iterator[Finding]:
     if _found(trial).plugin:
         yield Finding(
@@ -388,6 +397,10 @@ def _ort(contract: Contract) -> bool:
 
 def _trt(contract: Contract) -> bool:
     return contract.variant.head == "end2end-trt"
+
+
+def _for_tensorrt(contract: Contract) -> bool:
+    return contract.variant.head in ("end2end-trt", "end2end-trt-nms")
 
 
 def _size_varies(contract: Contract) -> bool:
@@ -411,5 +424,6 @@ CHECKS: Tuple[Check, ...] = (
     Check("nms.repeat", MUST, "Same input, same detections; the input is not written to.", repeat, _end2end, RUNS),
     Check("nms.optimisation", MUST, "The same without graph optimisations.", optimisation, _end2end, RUNS),
     Check("nms.tail", MUST, "The tail alone, fed predictions that press on every number.", tail, _end2end, (*RUNS, "nms.class-offset")),
+    Check("nms.tensorrt", INFO, "A TensorRT engine built from the file gives the same detections.", tensorrt, _for_tensorrt, RUNS),
     Check("nms.deprecated", INFO, "The suppression is not deprecated.", deprecated, _trt, ("nms.operator",)),
 )

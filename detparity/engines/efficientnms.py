@@ -31,7 +31,9 @@ def _attributes(node: graph.Node) -> Dict[str, Any]:
 
 
 def prepare(path: str, optimisation: str = "all", threads: int = 0, cut: Optional[Mapping[str, int]] = None) -> Runner:
-    """Load a file with one EfficientNMS_TRT node at its end; cut: tensors (name to rank) to start from instead of the image.
+    """Load a file with one EfficientNMS_TRT node; what follows the node runs on ONNX Runtime as well.
+
+    cut: tensors (name to rank) to start from instead of the image.
 
     Raises EngineError where there is no such node, or it does not load.
     """
@@ -43,12 +45,18 @@ def prepare(path: str, optimisation: str = "all", threads: int = 0, cut: Optiona
     model = graph.expose(Path(path), [boxes, scores])
     inner = ort.prepare(graph.tail_of(model, cut) if cut else model, optimisation, threads)
     attributes = _attributes(nodes[0])
+    names = nodes[0].outputs
+    after = None
+    if [value.name for value in file.graph.outputs] != list(names):
+        rest = graph.tail_of(Path(path), dict(zip(names, (2, 3, 2, 2))), integers=(names[0], names[3]))
+        after = ort.prepare(rest, optimisation, threads)
 
     def call(feed: Arrays) -> Arrays:
         found = inner.call(feed)
         answers = efficient_nms(found[boxes], found[scores], **attributes)
         kinds = (np.int32, np.float32, np.float32, np.int32)
-        return {name: np.asarray(value, kind) for name, value, kind in zip(nodes[0].outputs, answers, kinds)}
+        made = {name: np.asarray(value, kind) for name, value, kind in zip(names, answers, kinds)}
+        return made if after is None else after.call({name: made[name] for name in after.input_names})
 
     facts = {**inner.facts, "plugin": "EfficientNMS_TRT by its documented semantics"}
     return Runner("efficientnms", call, facts, inner.input_names)

@@ -80,6 +80,11 @@ def end2end_trt_rule(
     )
 
 
+def end2end_trt_nms_rule(iou_threshold: float, score_threshold: float, cap: int) -> NmsRule:
+    """The promise of `end2end-trt-nms`: as the plugin's, by the ONNX operator: strict thresholds, every candidate enters."""
+    return NmsRule(iou_threshold, score_threshold, cap, best_class=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """Scored boxes of one image: rows (K,) int64 of the predictions, boxes (K, 4) corners in pixels,

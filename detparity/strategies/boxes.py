@@ -158,7 +158,8 @@ def explore(
     draws: int,
     judge: Callable[[np.ndarray], Sequence[Finding]],
 ) -> Sequence[Finding]:
-    """Feed drawn predictions (batch, rows, 5 + classes) to `judge`; return the findings of the smallest that fail, or none.
+    """Feed drawn predictions (batch, rows, 5 + classes) to `judge`; return the findings of the smallest that
+    fail, or none.
 
     Deterministic: the draws depend on the arguments alone.
     """

@@ -19,7 +19,7 @@ KIT = Path(__file__).resolve().parents[2]
 
 # A framework, and the only modules of the package that may import it (a folder stands for all it holds).
 ALLOWED: Dict[str, Set[str]] = {
-    "torch": {"detectors", "compat", "engines/eager.py", "engines/torchscript.py", "engines/power.py"},
+    "torch": {"detectors", "compat", "engines/eager.py", "engines/torchscript.py", "engines/power.py", "engines/tensorrt.py"},
     "onnxruntime": {"engines"},
     "onnx": {"graph.py", "engines/reference.py"},
     "hypothesis": {"strategies"},

@@ -1,0 +1,17 @@
+"""Classes suppress each other (issue 3, any plugin attribute changed)."""
+
+from __future__ import annotations
+
+import onnx
+
+from exporters.broken import edits
+
+CAUGHT_BY = ("nms.attributes", "nms.tail")
+VARIANT = "end2end-trt-dynamic-batch"
+SAYS = "class_agnostic"
+
+
+def plant(model: onnx.ModelProto) -> onnx.ModelProto:
+    node = edits.nodes(model, "EfficientNMS_TRT")[0]
+    edits.set_attribute(node, "class_agnostic", 1)
+    return model

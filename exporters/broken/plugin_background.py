@@ -1,0 +1,17 @@
+"""Class 0 is taken for background and left out (issue 3, any plugin attribute changed)."""
+
+from __future__ import annotations
+
+import onnx
+
+from exporters.broken import edits
+
+CAUGHT_BY = ("nms.attributes", "nms.tail")
+VARIANT = "end2end-trt-dynamic-batch"
+SAYS = "background_class"
+
+
+def plant(model: onnx.ModelProto) -> onnx.ModelProto:
+    node = edits.nodes(model, "EfficientNMS_TRT")[0]
+    edits.set_attribute(node, "background_class", 0)
+    return model
