@@ -17,7 +17,7 @@ __all__ = ["__version__", "verify"]
 
 def verify(
     artifact: Union[str, Path],
-    model: Union[str, Path, "YoloDetector", None] = None,
+    model: Union[str, Path, YoloDetector, None] = None,
     contract: Optional[str] = None,
     strict: bool = False,
 ) -> Dict[str, Any]:

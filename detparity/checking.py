@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -33,7 +33,7 @@ class Request:
     checks: Optional[str]
     strict: bool
     junit: Optional[Path]
-    nms: NmsAsked = NmsAsked()
+    nms: NmsAsked = field(default_factory=NmsAsked)
 
 
 def run(request: Request, scratch: Path, demo_size: Size, say: Callable[[str], None]) -> Dict[str, Any]:

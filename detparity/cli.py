@@ -123,13 +123,24 @@ def _export(options: argparse.Namespace) -> int:
 def _add_nms(parser: argparse.ArgumentParser, cap: Optional[int], iou: Optional[float], score: Optional[float]) -> None:
     shown = "" if cap is None else " (default %(default)s)"
     parser.add_argument("--topk-all", type=int, default=cap, metavar="N", help=f"detections per image at most{shown}")
-    parser.add_argument("--iou-thres", type=float, default=iou, metavar="X", help=f"IoU over which boxes suppress{shown}")
-    parser.add_argument("--conf-thres", type=float, default=score, metavar="X", help=f"score detections must exceed{shown}")
-    parser.add_argument("--max-wh", type=float, metavar="PX", help="class offset for ONNX Runtime, 0 for class-agnostic")
+    parser.add_argument(
+        "--iou-thres", type=float, default=iou, metavar="X", help=f"IoU over which boxes suppress{shown}"
+    )
+    parser.add_argument(
+        "--conf-thres", type=float, default=score, metavar="X", help=f"score detections must exceed{shown}"
+    )
+    parser.add_argument(
+        "--max-wh", type=float, metavar="PX", help="class offset for ONNX Runtime, 0 for class-agnostic"
+    )
 
 
 def _require_nms(options: argparse.Namespace) -> None:
-    for name, low, high in (("iou_thres", 0.0, 1.0), ("conf_thres", 0.0, 1.0), ("topk_all", 1, 2**31 - 1), ("max_wh", 0.0, 1e9)):
+    for name, low, high in (
+        ("iou_thres", 0.0, 1.0),
+        ("conf_thres", 0.0, 1.0),
+        ("topk_all", 1, 2**31 - 1),
+        ("max_wh", 0.0, 1e9),
+    ):
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
             raise InputError(f"--{name.replace('_', '-')} {value:g} is outside {low:g} to {high:g}")
@@ -182,7 +193,14 @@ def _check(options: argparse.Namespace) -> int:
     nms = NmsAsked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
     size = _img_size(options.img_size)
     request = checking.Request(
-        _choice(options), tuple(options.artifacts), options.variant, size, options.checks, options.strict, options.junit, nms
+        _choice(options),
+        tuple(options.artifacts),
+        options.variant,
+        size,
+        options.checks,
+        options.strict,
+        options.junit,
+        nms,
     )
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         found = checking.run(request, Path(scratch), DEMO_SIZE, lambda text: print(text, flush=True))

@@ -64,7 +64,9 @@ def exported(
     file is renamed into place whole, so either one's is the same file."""
     variant = parse_variant(name, head)
     versions = sorted(facts.environment().items())
-    key = hashlib.sha256(repr((detector.facts.digest, variant, size, batch, simplify, nms, versions)).encode()).hexdigest()
+    key = hashlib.sha256(
+        repr((detector.facts.digest, variant, size, batch, simplify, nms, versions)).encode()
+    ).hexdigest()
     path = folder / f"{name}-{key[:16]}{SUFFIX[variant.form]}"
     if not path.exists():
         write_bytes(path, export_bytes(detector, variant, size, batch, simplify, nms))

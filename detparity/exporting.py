@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Optional, Sequence
 
-from detparity.errors import InputError
 from detparity import kit
 from detparity.contract import NmsPromise
+from detparity.errors import InputError
 from detparity.exported import SUFFIX, export_bytes, safe_nms
 from detparity.files import write_bytes
 from detparity.intake import LARGEST_SIDE
@@ -49,11 +49,16 @@ def export_files(
     # Suppression changes the ONNX file only: the traced module keeps its decoded predictions.
     wanted = {"torchscript": Variant("grid" if onnx.end2end else head, script_axes, "traced"), "onnx": onnx}
     if onnx.end2end and onnx.name not in kit.exporters().registry():
-        raise InputError(f"{onnx.name} cannot be made: the plugin's boxes and scores are of fixed length; use --dynamic-batch")
+        raise InputError(
+            f"{onnx.name} cannot be made: the plugin's boxes and scores are of fixed length; use --dynamic-batch"
+        )
     if onnx.end2end and nms is not None:
         safe = safe_nms(detector.facts, onnx, size, nms)
         if safe.max_wh != nms.max_wh:
-            say(f"warning: at --max-wh {nms.max_wh:g} classes can meet in the suppression; using {safe.max_wh:g}, the smallest safe offset")
+            say(
+                f"warning: at --max-wh {nms.max_wh:g} classes can meet in the suppression; "
+                f"using {safe.max_wh:g}, the smallest safe offset"
+            )
     for name in dict.fromkeys(include):
         variant = wanted[name]
         path = folder / f"{detector.facts.name}{SUFFIX[variant.form]}"

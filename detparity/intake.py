@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Uni
 
 import numpy as np
 
+from detparity import suppression
 from detparity.checks.baked import grid_constants, stuck_size
 from detparity.checks.metadata import parse, script_metadata
-from detparity import suppression
 from detparity.contract import Contract, NmsPromise, contract_for
 from detparity.errors import InputError
 from detparity.files import require_file, sha256
@@ -55,7 +55,7 @@ def open_artifact(
     variant: Optional[str],
     img_size: Optional[Size],
     name: Optional[str] = None,
-    nms: NmsAsked = NmsAsked(),  # noqa: B008 - a frozen value
+    nms: NmsAsked = NmsAsked(),
 ) -> Intake:
     """Read `path` and work out its contract for this model.
 
@@ -110,18 +110,21 @@ def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: 
     return file, contract, f"{found.name}, {source}, at {size[0]}x{size[1]}"
 
 
-def nms_promise(file: "OnnxFile", variant: Variant, asked: NmsAsked) -> NmsPromise:
+def nms_promise(file: OnnxFile, variant: Variant, asked: NmsAsked) -> NmsPromise:
     """The promise of a suppression: the command line, else the file's metadata, else the operator's own numbers."""
     stored = parse(file.metadata.get("detparity.nms", "{}"))
     stored = stored if isinstance(stored, dict) else {}
     found = suppression.find(file.graph)
+    read: Tuple[Optional[float], ...] = (None, None, None, None)
+    if found:
+        read = (found.iou_threshold, found.score_threshold, found.cap, found.max_wh)
     numbers: Dict[str, Tuple[float, str]] = {}
     default = NmsPromise()
     for key, field, own, fallback in (
-        ("iou-thres", asked.iou_thres, found and found.iou_threshold, default.iou_threshold),
-        ("conf-thres", asked.conf_thres, found and found.score_threshold, default.score_threshold),
-        ("topk-all", asked.topk_all, found and found.cap, default.cap),
-        ("max-wh", asked.max_wh, found and found.max_wh, 0.0),
+        ("iou-thres", asked.iou_thres, read[0], default.iou_threshold),
+        ("conf-thres", asked.conf_thres, read[1], default.score_threshold),
+        ("topk-all", asked.topk_all, read[2], default.cap),
+        ("max-wh", asked.max_wh, read[3], 0.0),
     ):
         told = stored.get(key)
         if field is not None:
@@ -134,9 +137,7 @@ def nms_promise(file: "OnnxFile", variant: Variant, asked: NmsAsked) -> NmsPromi
             numbers[key] = (float(fallback), "the official default")
     offset = numbers["max-wh"][0] if variant.head == "end2end-ort" else None
     sources = {key: source for key, (_, source) in numbers.items() if key != "max-wh" or offset is not None}
-    return NmsPromise(
-        numbers["iou-thres"][0], numbers["conf-thres"][0], int(numbers["topk-all"][0]), offset, sources
-    )
+    return NmsPromise(numbers["iou-thres"][0], numbers["conf-thres"][0], int(numbers["topk-all"][0]), offset, sources)
 
 
 def _read_variant(file: OnnxFile, shape: Tuple[object, ...]) -> Variant:

@@ -90,7 +90,7 @@ class Session:
     explore: Explorer
     variant: Optional[str] = None
     img_size: Optional[Size] = None
-    nms: intake.NmsAsked = intake.NmsAsked()
+    nms: intake.NmsAsked = field(default_factory=intake.NmsAsked)
     clock: Clock = field(default_factory=Clock)
     heads: Tuple[str, ...] = ("grid", "raw")
     _opened: Dict[Path, intake.Intake] = field(default_factory=dict)

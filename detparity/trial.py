@@ -9,7 +9,20 @@ import importlib
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
@@ -54,7 +67,9 @@ class Space:
 Judge = Callable[[Case], Sequence[Finding]]
 Explorer = Callable[[Space, Judge], Sequence[Finding]]
 # (images, classes, side in pixels, score threshold, draws, judge of (B, rows, 5 + classes) predictions) -> findings
-BoxExplorer = Callable[[Tuple[int, int], int, int, float, int, Callable[[np.ndarray], Sequence[Finding]]], Sequence[Finding]]
+BoxExplorer = Callable[
+    [Tuple[int, int], int, int, float, int, Callable[[np.ndarray], Sequence[Finding]]], Sequence[Finding]
+]
 
 
 @dataclass

@@ -49,7 +49,9 @@ def metadata(detector: YoloDetector, variant: Variant, options: ExportOptions) -
     return found
 
 
-def export_graph(detector: YoloDetector, variant: Variant, options: ExportOptions, module: torch.nn.Module) -> onnx.ModelProto:
+def export_graph(
+    detector: YoloDetector, variant: Variant, options: ExportOptions, module: torch.nn.Module
+) -> onnx.ModelProto:
     """Export `module` with the inputs and outputs its variant promises, axes named."""
     contract = contract_for(variant, detector.facts, options.size, options.batch)
     axes = {

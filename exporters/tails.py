@@ -65,9 +65,15 @@ def _level(t: _Tail, name: str, logits: str, stride: int, anchors: Any, threshol
     two, half = t.const("two", 2.0), t.const("half", 0.5)
     cells = t.add("Gather", f"{name}/cells", places, t.const("xy_of_place", [3, 2], np.int64), axis=1)
     cells = t.add("Cast", f"{name}/grid", cells, to=onnx.TensorProto.FLOAT)
-    xy = t.add("Sub", f"{name}/xy_centred", t.add("Mul", f"{name}/xy_twice", t.columns(f"{name}/xy_s", s, 0, 2), two), half)
-    xy = t.add("Mul", f"{name}/xy", t.add("Add", f"{name}/xy_cells", xy, cells), t.const(f"stride{stride}", float(stride)))
-    anchor = t.add("Gather", f"{name}/anchor", t.const(f"anchors{stride}", anchors), t.column(f"{name}/which", places, 1), axis=0)
+    xy = t.add(
+        "Sub", f"{name}/xy_centred", t.add("Mul", f"{name}/xy_twice", t.columns(f"{name}/xy_s", s, 0, 2), two), half
+    )
+    xy = t.add(
+        "Mul", f"{name}/xy", t.add("Add", f"{name}/xy_cells", xy, cells), t.const(f"stride{stride}", float(stride))
+    )
+    anchor = t.add(
+        "Gather", f"{name}/anchor", t.const(f"anchors{stride}", anchors), t.column(f"{name}/which", places, 1), axis=0
+    )
     twice = t.add("Mul", f"{name}/wh_twice", t.columns(f"{name}/wh_s", s, 2, 4), two)
     wh = t.add("Mul", f"{name}/wh", t.add("Mul", f"{name}/wh_square", twice, twice), anchor)
     reach = t.add("Mul", f"{name}/reach", wh, half)
@@ -89,7 +95,9 @@ def into_inner(model: onnx.ModelProto, names: Sequence[str]) -> List[str]:
     return [made[name] for name in names]
 
 
-def append_ort(model: onnx.ModelProto, levels: Sequence[str], facts: ModelFacts, nms: NmsPromise, batch: Optional[int]) -> None:
+def append_ort(
+    model: onnx.ModelProto, levels: Sequence[str], facts: ModelFacts, nms: NmsPromise, batch: Optional[int]
+) -> None:
     """Add to the inner tensors `levels`, the logits, one output `output` (n, 7): image, x1, y1, x2, y2, class, score.
 
     Rows are filtered on their objectness logit before anything is decoded. The class axis of NonMaxSuppression is the image, so
@@ -101,7 +109,10 @@ def append_ort(model: onnx.ModelProto, levels: Sequence[str], facts: ModelFacts,
         _level(t, f"s{stride}", name, stride, anchors, objectness_logit(nms.score_threshold))
         for name, stride, anchors in zip(levels, facts.strides, facts.anchors)
     ]
-    joined = [t.add("Concat", name, *(p[k] for p in parts), axis=0) for k, name in enumerate(("boxes", "image", "objectness", "classes"))]
+    joined = [
+        t.add("Concat", name, *(p[k] for p in parts), axis=0)
+        for k, name in enumerate(("boxes", "image", "objectness", "classes"))
+    ]
     boxes, image, score, classes = joined
     best = t.add("Cast", "class", t.add("ArgMax", "best_class", classes, axis=1, keepdims=1), to=onnx.TensorProto.FLOAT)
     if facts.classes > 1:
@@ -123,7 +134,9 @@ def append_ort(model: onnx.ModelProto, levels: Sequence[str], facts: ModelFacts,
         t.const("conf_thres", [nms.score_threshold]),
     )
     kept = t.column("kept", selected, 2)
-    number = t.add("Cast", "image_number", t.add("Unsqueeze", "image_column", image, axes=[1]), to=onnx.TensorProto.FLOAT)
+    number = t.add(
+        "Cast", "image_number", t.add("Unsqueeze", "image_column", image, axes=[1]), to=onnx.TensorProto.FLOAT
+    )
     fields = [t.add("Gather", f"kept_{k}", x, kept, axis=0) for k, x in enumerate((number, boxes, best, score))]
     t.add("Concat", "output", *fields, output="output", axis=1)
     graph.output.append(helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["detections", 7]))
@@ -132,11 +145,20 @@ def append_ort(model: onnx.ModelProto, levels: Sequence[str], facts: ModelFacts,
 def _own_image(t: _Tail, graph: onnx.GraphProto, image: str, batch: Optional[int]) -> str:
     """(B, K): whether candidate k belongs to image b."""
     if batch is None:
-        count = t.add("Gather", "batch", t.add("Shape", "images_shape", graph.input[0].name), t.const("index0", 0, np.int64), axis=0)
+        count = t.add(
+            "Gather",
+            "batch",
+            t.add("Shape", "images_shape", graph.input[0].name),
+            t.const("index0", 0, np.int64),
+            axis=0,
+        )
         numbers = t.add("Range", "numbers", t.const("index0", 0, np.int64), count, t.const("index1", 1, np.int64))
     else:
         numbers = t.const("numbers", np.arange(batch), np.int64)
-    column, row = t.add("Unsqueeze", "numbers_column", numbers, axes=[1]), t.add("Unsqueeze", "image_row", image, axes=[0])
+    column, row = (
+        t.add("Unsqueeze", "numbers_column", numbers, axes=[1]),
+        t.add("Unsqueeze", "image_row", image, axes=[0]),
+    )
     return t.add("Equal", "own_image", column, row)
 
 
@@ -177,7 +199,9 @@ def _four_outputs(graph: onnx.GraphProto, nms: NmsPromise, batch: Any) -> None:
         graph.output.append(helper.make_tensor_value_info(name, kind, [batch, *shape]))
 
 
-def append_trt_nms(model: onnx.ModelProto, predictions: str, facts: ModelFacts, nms: NmsPromise, batch: Optional[int]) -> None:
+def append_trt_nms(
+    model: onnx.ModelProto, predictions: str, facts: ModelFacts, nms: NmsPromise, batch: Optional[int]
+) -> None:
     """Add to the inner tensor `predictions` the plugin's four outputs, made by NonMaxSuppression, which TensorRT runs itself.
 
     Every (row, class) pair over the score threshold is a candidate; the best `cap` of an image come out, zeros after them.
@@ -201,7 +225,13 @@ def append_trt_nms(model: onnx.ModelProto, predictions: str, facts: ModelFacts, 
     kept_scores = t.add("GatherND", "kept_scores", by_class, selected)
     where = t.add("Gather", "image_and_row", selected, t.const("columns02", [0, 2], np.int64), axis=1)
     own = _own_image(t, graph, t.column("image", selected, 0), batch)
-    row = t.add("Where", "scores_by_image", own, t.add("Unsqueeze", "kept_row", kept_scores, axes=[0]), t.const("no_score", -1.0))
+    row = t.add(
+        "Where",
+        "scores_by_image",
+        own,
+        t.add("Unsqueeze", "kept_row", kept_scores, axes=[0]),
+        t.const("no_score", -1.0),
+    )
     filled = t.add("Concat", "filled", row, _padding(t, graph, nms.cap, batch), axis=1)
     best, place = "nms/best", "nms/place"
     cap = t.const("topk_all", [nms.cap], np.int64)
@@ -209,7 +239,13 @@ def append_trt_nms(model: onnx.ModelProto, predictions: str, facts: ModelFacts, 
     valid = t.add("Greater", "valid", best, t.const("zero", 0.0))
     counted = t.add("Cast", "counted", valid, to=onnx.TensorProto.INT32)
     t.add("ReduceSum", "num_dets", counted, output="num_dets", axes=[1], keepdims=1)
-    all_boxes = t.add("Concat", "all_boxes", t.add("GatherND", "kept_boxes", boxes, where), t.const("no_boxes", np.zeros((nms.cap, 4))), axis=0)
+    all_boxes = t.add(
+        "Concat",
+        "all_boxes",
+        t.add("GatherND", "kept_boxes", boxes, where),
+        t.const("no_boxes", np.zeros((nms.cap, 4))),
+        axis=0,
+    )
     t.add("Gather", "det_boxes", all_boxes, place, output="det_boxes", axis=0)
     t.add("Where", "det_scores", valid, best, t.const("zero", 0.0), output="det_scores")
     labels = t.add("Cast", "labels", t.column("label", selected, 1), to=onnx.TensorProto.INT32)
@@ -222,5 +258,11 @@ def _padding(t: _Tail, graph: onnx.GraphProto, cap: int, batch: Optional[int]) -
     """(B, cap) of -1, so that there are always `cap` entries to choose from."""
     if batch is not None:
         return t.const("no_scores", np.full((batch, cap), -1.0))
-    shape = t.add("Concat", "padding_shape", t.add("Unsqueeze", "batch_column", "nms/batch", axes=[0]), t.const("topk_all", [cap], np.int64), axis=0)
+    shape = t.add(
+        "Concat",
+        "padding_shape",
+        t.add("Unsqueeze", "batch_column", "nms/batch", axes=[0]),
+        t.const("topk_all", [cap], np.int64),
+        axis=0,
+    )
     return t.add("Expand", "no_scores", t.const("no_score", -1.0), shape)

@@ -13,8 +13,8 @@ from detparity.failures import listed, number
 from detparity.findings import CannotRun, Check, Finding, Row
 from detparity.oracle import offset
 from detparity.oracle.certificate import Certificate, Tolerance, certify_padded, certify_rows
-from detparity.oracle.noise import EPS32, Truth
 from detparity.oracle.nms import NmsRule, end2end_ort_rule, end2end_trt_nms_rule, end2end_trt_rule
+from detparity.oracle.noise import EPS32, Truth
 from detparity.subject import Arrays
 from detparity.tailcut import Cut, dense, feed, find_cut
 from detparity.trial import Case, Space, Trial
@@ -78,7 +78,11 @@ def _inputs(trial: Trial, node: Any) -> Iterator[Finding]:
         if name in names[2:] and value is not None and value.size != 1:
             rows.append((name, f"{value.size} numbers where one is promised"))
     if rows:
-        yield Finding(f"gives {node.title} other inputs than the operator needs.", tuple(rows), evidence={"inputs": [r[0] for r in rows]})
+        yield Finding(
+            f"gives {node.title} other inputs than the operator needs.",
+            tuple(rows),
+            evidence={"inputs": [r[0] for r in rows]},
+        )
     if node.get("center_point_box", 0) != 0:
         yield Finding(
             f"tells {node.title} that boxes are centre and size (center_point_box {node.get('center_point_box')}); they are corners.",
@@ -89,7 +93,7 @@ def _inputs(trial: Trial, node: Any) -> Iterator[Finding]:
 def thresholds(trial: Trial) -> Iterator[Finding]:
     """IoU and score thresholds, cap and class offset of the operator against the promise."""
     found, promise = _found(trial), _promise(trial)
-    table = [
+    table: List[Tuple[str, Optional[float], Optional[float], str]] = [
         ("iou threshold", promise.iou_threshold, found.iou_threshold, "iou-thres"),
         ("score threshold", promise.score_threshold, found.score_threshold, "conf-thres"),
         ("cap per image", promise.cap, found.cap, "topk-all"),
@@ -100,7 +104,9 @@ def thresholds(trial: Trial) -> Iterator[Finding]:
     for title, wanted, value, key in table:
         if value is None or wanted is None or np.float32(value) != np.float32(wanted):
             source = promise.sources.get(key, "")
-            rows.append((title, f"{number(float(wanted or 0))} ({source})", "no constant" if value is None else f"{value:.6g}"))
+            rows.append(
+                (title, f"{number(float(wanted or 0))} ({source})", "no constant" if value is None else f"{value:.6g}")
+            )
     if len(rows) > 1:
         yield Finding(
             f"suppresses by other numbers than promised: {rows[1][0]} {rows[1][2]} where {rows[1][1]} is promised.",
@@ -161,7 +167,9 @@ def class_offset(trial: Trial) -> Iterator[Finding]:
     breach = offset.judge(head_range(trial.contract), used, promise.iou_threshold)
     if breach:
         rows = tuple((key.replace("_", " "), str(value)) for key, value in breach.facts.items())
-        yield Finding(f"keeps classes apart by too unsafe an offset. {breach.sentence}", rows, evidence=dict(breach.facts))
+        yield Finding(
+            f"keeps classes apart by too unsafe an offset. {breach.sentence}", rows, evidence=dict(breach.facts)
+        )
 
 
 def baked(trial: Trial) -> Iterator[Finding]:
@@ -216,7 +224,8 @@ def certify(contract: Contract, outputs: Arrays, predictions: np.ndarray, tolera
     arrays = list(outputs.values())
     if contract.variant.head == "end2end-ort":
         return certify_rows(arrays[0], predictions, rule_of(contract), tolerance)
-    return certify_padded(*arrays[:4], predictions, rule_of(contract), tolerance)
+    counts, boxes, scores, classes = arrays[:4]
+    return certify_padded(counts, boxes, scores, classes, predictions, rule_of(contract), tolerance)
 
 
 def _noise(truths: Sequence[Truth], contract: Contract) -> Tolerance:
@@ -249,11 +258,15 @@ def _layout(trial: Trial, outputs: Arrays, batch: int, where: str) -> Optional[F
     kinds = [np.dtype(promise.dtype) for promise in trial.contract.outputs]
     shapes = [array.shape for array in outputs.values()]
     fits = len(shapes) == len(wanted) and all(
-        len(shape) == len(other) and all(b in (-1, a) for a, b in zip(shape, other)) for shape, other in zip(shapes, wanted)
+        len(shape) == len(other) and all(b in (-1, a) for a, b in zip(shape, other))
+        for shape, other in zip(shapes, wanted)
     )
     if fits and [array.dtype for array in outputs.values()] == kinds:
         return None
-    rows = (("promised", f"{wanted} {[str(kind) for kind in kinds]}"), ("produced", f"{shapes} {[str(a.dtype) for a in outputs.values()]}"))
+    rows = (
+        ("promised", f"{wanted} {[str(kind) for kind in kinds]}"),
+        ("produced", f"{shapes} {[str(a.dtype) for a in outputs.values()]}"),
+    )
     return Finding(f"returns other shapes or types than promised at {where}.", rows, evidence={"case": where})
 
 
@@ -301,7 +314,12 @@ def detections(trial: Trial) -> Iterator[Finding]:
 def sizes(trial: Trial) -> Iterator[Finding]:
     """Other sizes: the smallest, wide, tall, the largest sensible one, and a few drawn."""
     stride, contract = trial.facts.max_stride, trial.contract
-    tried = [(2 * stride, 3 * stride), (stride, stride), (5 * stride, 2 * stride), (largest_size(contract)[0], contract.size[1])]
+    tried = [
+        (2 * stride, 3 * stride),
+        (stride, stride),
+        (5 * stride, 2 * stride),
+        (largest_size(contract)[0], contract.size[1]),
+    ]
     cases = [Case(size, _pictures(1, seed=k)) for k, size in enumerate(tried)]
     yield from trial.explore(_space(trial, cases, 3), lambda case: compare(trial, case))
 
@@ -340,7 +358,9 @@ def tail(trial: Trial) -> Iterator[Finding]:
     contract, promise = trial.contract, _promise(trial)
     batch = 3 if contract.variant.dynamic_batch else contract.batch
     for seed in range(4):
-        made = dense(trial.facts, contract.size, promise.iou_threshold, promise.score_threshold, promise.cap, batch, seed)
+        made = dense(
+            trial.facts, contract.size, promise.iou_threshold, promise.score_threshold, promise.cap, batch, seed
+        )
         found = _tail_findings(trial, cut, made, f"{made.shape[1]} dense predictions (seed {seed})")
         if found:
             yield from found
@@ -413,17 +433,58 @@ def _batch_varies(contract: Contract) -> bool:
 
 RUNS = ("structure.load", "nms.operator")
 CHECKS: Tuple[Check, ...] = (
-    Check("nms.operator", MUST, "One suppression operator with all its inputs, under no control flow.", operator, _end2end),
-    Check("nms.thresholds", MUST, "Thresholds, cap and class offset are the promised ones.", thresholds, _end2end, ("nms.operator",)),
-    Check("nms.attributes", MUST, "The plugin's attributes by name, type and value.", attributes, _trt, ("nms.operator",)),
-    Check("nms.class-offset", MUST, "No two classes of this head can meet in the suppression.", class_offset, _ort, ("nms.operator",)),
-    Check("nms.baked", MUST, "No count of one image size is fixed in the tail.", baked, _size_varies, ("nms.operator",)),
-    Check("nms.detections", MUST, "Detections follow from the model's predictions, on every kind of picture.", detections, _end2end, RUNS),
+    Check(
+        "nms.operator", MUST, "One suppression operator with all its inputs, under no control flow.", operator, _end2end
+    ),
+    Check(
+        "nms.thresholds",
+        MUST,
+        "Thresholds, cap and class offset are the promised ones.",
+        thresholds,
+        _end2end,
+        ("nms.operator",),
+    ),
+    Check(
+        "nms.attributes", MUST, "The plugin's attributes by name, type and value.", attributes, _trt, ("nms.operator",)
+    ),
+    Check(
+        "nms.class-offset",
+        MUST,
+        "No two classes of this head can meet in the suppression.",
+        class_offset,
+        _ort,
+        ("nms.operator",),
+    ),
+    Check(
+        "nms.baked", MUST, "No count of one image size is fixed in the tail.", baked, _size_varies, ("nms.operator",)
+    ),
+    Check(
+        "nms.detections",
+        MUST,
+        "Detections follow from the model's predictions, on every kind of picture.",
+        detections,
+        _end2end,
+        RUNS,
+    ),
     Check("nms.sizes", MUST, "The same at every promised size.", sizes, _size_varies, RUNS),
     Check("nms.batches", MUST, "The same in batches, with different counts.", batches, _batch_varies, RUNS),
     Check("nms.repeat", MUST, "Same input, same detections; the input is not written to.", repeat, _end2end, RUNS),
     Check("nms.optimisation", MUST, "The same without graph optimisations.", optimisation, _end2end, RUNS),
-    Check("nms.tail", MUST, "The tail alone, fed predictions that press on every number.", tail, _end2end, (*RUNS, "nms.class-offset")),
-    Check("nms.tensorrt", INFO, "A TensorRT engine built from the file gives the same detections.", tensorrt, _for_tensorrt, RUNS),
+    Check(
+        "nms.tail",
+        MUST,
+        "The tail alone, fed predictions that press on every number.",
+        tail,
+        _end2end,
+        (*RUNS, "nms.class-offset"),
+    ),
+    Check(
+        "nms.tensorrt",
+        INFO,
+        "A TensorRT engine built from the file gives the same detections.",
+        tensorrt,
+        _for_tensorrt,
+        RUNS,
+    ),
     Check("nms.deprecated", INFO, "The suppression is not deprecated.", deprecated, _trt, ("nms.operator",)),
 )

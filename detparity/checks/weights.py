@@ -135,9 +135,9 @@ def compare(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Iterat
                 (conv.key + ".bias", _share(_distance(found.bias, conv.bias)), _how(found.bias, conv.bias, biases))
             )
     if len(rows) > 1:
-        count = len(rows) - 1
+        what = "1 tensor that differs" if len(rows) == 2 else f"{len(rows) - 1} tensors that differ"
         yield Finding(
-            f"stores {count} tensor{'s' if count > 1 else ''} that differ{'' if count > 1 else 's'} from the fused checkpoint, first {rows[1][0]}.",
+            f"stores {what} from the fused checkpoint, first {rows[1][0]}.",
             tuple(rows[:13]),
             headed=True,
             notes=(f"Allowed: {number(TOLERANCE)} of the tensor's largest value.",),

@@ -28,7 +28,9 @@ def prepare(path: str) -> Runner:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
         parser = trt.OnnxParser(network, logger)
         if not parser.parse(Path(path).read_bytes()):
-            raise EngineError("TensorRT refuses the file: " + "; ".join(str(parser.get_error(k)) for k in range(parser.num_errors)))
+            raise EngineError(
+                "TensorRT refuses the file: " + "; ".join(str(parser.get_error(k)) for k in range(parser.num_errors))
+            )
         config, profile = builder.create_builder_config(), builder.create_optimization_profile()
         profile.set_shape(network.get_input(0).name, shape, shape, shape)
         config.add_optimization_profile(profile)

@@ -77,12 +77,10 @@ def iou_bounds(
     most_areas = _area(sides_a + 2 * move_a) + _area(sides_b + 2 * move_b)
 
     least = _area(
-        np.minimum(a[..., 2:4] - move_a, b[..., 2:4] - move_b)
-        - np.maximum(a[..., 0:2] + move_a, b[..., 0:2] + move_b)
+        np.minimum(a[..., 2:4] - move_a, b[..., 2:4] - move_b) - np.maximum(a[..., 0:2] + move_a, b[..., 0:2] + move_b)
     )
     most = _area(
-        np.minimum(a[..., 2:4] + move_a, b[..., 2:4] + move_b)
-        - np.maximum(a[..., 0:2] - move_a, b[..., 0:2] - move_b)
+        np.minimum(a[..., 2:4] + move_a, b[..., 2:4] + move_b) - np.maximum(a[..., 0:2] - move_a, b[..., 0:2] - move_b)
     )
     lowest = _ratio(least, most_areas - least, empty=0.0) * (1 - FLOAT32_IOU)
     highest = _ratio(most, least_areas - most, empty=1.0) * (1 + FLOAT32_IOU)

@@ -310,9 +310,7 @@ def _pool(predictions: Floats, move: Floats, rule: NmsRule, score_tolerance: flo
     best = scores.max(axis=1)[rows]
     legal = entry_scores >= best - 2 * score_tolerance
     rows, classes, entry_scores, best = rows[legal], classes[legal], entry_scores[legal], best[legal]
-    return _Pool(
-        Candidates(rows, corners(predictions[rows, :4]), entry_scores, classes), best, move[rows], rows
-    )
+    return _Pool(Candidates(rows, corners(predictions[rows, :4]), entry_scores, classes), best, move[rows], rows)
 
 
 def _score_rounding(rule: NmsRule) -> float:
@@ -328,9 +326,7 @@ def _kept_move(case: _Case) -> Floats:
 # The facts
 
 
-def _judge(
-    case: _Case, pools: Sequence[_Pool], classes: int, ordered: bool
-) -> Tuple[List[Breach], Dict[str, int]]:
+def _judge(case: _Case, pools: Sequence[_Pool], classes: int, ordered: bool) -> Tuple[List[Breach], Dict[str, int]]:
     """Breaches of one image and its near ties by kind."""
     breaches, readable = _unreadable(case, classes)
     low, above = _below_threshold(case, readable)
@@ -371,8 +367,7 @@ def _unreadable(case: _Case, classes: int) -> Tuple[List[Breach], Mask]:
     finite = np.isfinite(given.boxes).all(axis=1) & np.isfinite(given.scores) & np.isfinite(given.classes)
     known = _whole(given.classes, classes)
     breaches = [
-        case.breach("not-finite", i, "has a number that is not finite")
-        for i in np.nonzero(~finite)[0].tolist()
+        case.breach("not-finite", i, "has a number that is not finite") for i in np.nonzero(~finite)[0].tolist()
     ]
     breaches += [
         case.breach("class-index", i, f"has a class that is none of 0 to {classes - 1}", classes=classes)
@@ -430,9 +425,7 @@ def _agreeing(case: _Case, pool: _Pool, index: int) -> Ints:
     return np.asarray(near[np.argsort(off[near], kind="stable")])
 
 
-def _augment(
-    detection: int, options: Dict[int, List[int]], held: Dict[int, int], holder: Dict[int, int]
-) -> None:
+def _augment(detection: int, options: Dict[int, List[int]], held: Dict[int, int], holder: Dict[int, int]) -> None:
     """Give the detection a slot along a shortest augmenting path, if there is one, and pass slots on along
     it.
 
@@ -591,9 +584,7 @@ def _overlaps(case: _Case, judged: Ints) -> Tuple[List[Breach], int]:
 # Nobody is left out without a reason
 
 
-def _missing(
-    case: _Case, judged: Ints, taken: Set[int], explained: Set[int]
-) -> Tuple[List[Breach], Dict[str, int]]:
+def _missing(case: _Case, judged: Ints, taken: Set[int], explained: Set[int]) -> Tuple[List[Breach], Dict[str, int]]:
     """Breaches of candidates left out without a reason, and the number of near ties by the reason that saved
     them.
 
@@ -653,9 +644,7 @@ def _suppressed(case: _Case, judged: Ints, left: _Pool, least: Floats) -> Tuple[
     return plain, possible
 
 
-def _blocks(
-    classes: Ints, judged: Ints, kept_classes: Floats, class_agnostic: bool
-) -> Iterator[Tuple[Ints, Ints]]:
+def _blocks(classes: Ints, judged: Ints, kept_classes: Floats, class_agnostic: bool) -> Iterator[Tuple[Ints, Ints]]:
     """Entries and detections that may suppress each other, in blocks of bounded size."""
     groups: List[Tuple[Ints, Ints]]
     if class_agnostic:
@@ -757,9 +746,7 @@ def _disorder(case: _Case, readable: Ints) -> Tuple[List[Breach], int]:
     before = readable[int(np.argmin(scores[:index]))]
     text = f"follows {case.name(before)}: scores do not descend ({len(wrong)} such detections in this image)"
     place_before = int(case.given.places[before])
-    return [
-        case.breach("order", int(readable[index]), text, place_before=place_before, count=len(wrong))
-    ], near
+    return [case.breach("order", int(readable[index]), text, place_before=place_before, count=len(wrong))], near
 
 
 # Small print

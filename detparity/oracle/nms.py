@@ -62,9 +62,7 @@ def end2end_ort_rule(iou_threshold: float, score_threshold: float, cap: int, cla
     return NmsRule(iou_threshold, score_threshold, cap, best_class=True, class_agnostic=class_agnostic)
 
 
-def end2end_trt_rule(
-    iou_threshold: float, score_threshold: float, cap: int, class_agnostic: bool = False
-) -> NmsRule:
+def end2end_trt_rule(iou_threshold: float, score_threshold: float, cap: int, class_agnostic: bool = False) -> NmsRule:
     """The promise of `end2end-trt`: every (row, class) pair, the plugin's candidate limit, `cap` per image.
 
     Source: README of `EfficientNMS_TRT`; see `efficient_nms` for what is exactly on a threshold.
@@ -204,9 +202,7 @@ def efficient_nms(
     det_scores = np.zeros((batch, max_output_boxes))
     det_classes = np.zeros((batch, max_output_boxes), dtype=np.int32)
     for image in range(batch):
-        usable = np.isfinite(box_values[image]).all(axis=1)[:, None] & (
-            np.arange(classes) != background_class
-        )
+        usable = np.isfinite(box_values[image]).all(axis=1)[:, None] & (np.arange(classes) != background_class)
         rows, labels = np.nonzero(rule.passes(score_values[image]) & usable)
         found = Candidates(rows, box_values[image][rows], score_values[image][rows, labels], labels)
         kept = found.take(greedy(found, rule))
@@ -274,7 +270,5 @@ def _batched(boxes: npt.ArrayLike, scores: npt.ArrayLike) -> Tuple[Floats, Float
     if box_values.ndim != 3 or box_values.shape[2] != 4:
         raise InputError(f"boxes must have shape (batch, N, 4), not {box_values.shape}")
     if score_values.ndim != 3 or len(score_values) != len(box_values):
-        raise InputError(
-            f"scores of {len(box_values)} images must have three axes, not shape {score_values.shape}"
-        )
+        raise InputError(f"scores of {len(box_values)} images must have three axes, not shape {score_values.shape}")
     return box_values, score_values

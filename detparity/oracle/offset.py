@@ -58,12 +58,7 @@ class HeadRange:
             np.asarray(self.anchors, dtype=np.float64),
             np.asarray(self.strides, dtype=np.float64),
         )
-        if (
-            anchors.ndim != 3
-            or anchors.shape[2] != 2
-            or strides.shape != anchors.shape[:1]
-            or anchors.size == 0
-        ):
+        if anchors.ndim != 3 or anchors.shape[2] != 2 or strides.shape != anchors.shape[:1] or anchors.size == 0:
             raise InputError(
                 f"anchors of shape {anchors.shape} and strides of shape {strides.shape} are not a head: "
                 "(levels, anchors, 2) and (levels,) are needed"

@@ -78,5 +78,7 @@ def page(report: Mapping[str, Any]) -> str:
     except ImportError:
         raise InputError("--html needs jinja2, which is not installed: pip install 'detparity[html]'") from None
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    artifacts = [{"variant": None, "how": None, "reason": None, "noise": None, **entry} for entry in report["artifacts"]]
+    artifacts = [
+        {"variant": None, "how": None, "reason": None, "noise": None, **entry} for entry in report["artifacts"]
+    ]
     return environment.from_string(PAGE).render(report={**report, "artifacts": artifacts})

@@ -22,6 +22,12 @@ def page(checks: Iterable[Check]) -> str:
     for check in checks:
         if check.id.split(".")[0] != room:
             room = check.id.split(".")[0]
-            lines += ["" if len(lines) > 1 else "", f"## {room}", "", "| check | level | what holds | needs |", "|---|---|---|---|"]
+            lines += [
+                "",
+                f"## {room}",
+                "",
+                "| check | level | what holds | needs |",
+                "|---|---|---|---|",
+            ]
         lines.append(f"| `{check.id}` | {check.level} | {check.about} | {', '.join(check.needs)} |")
     return "\n".join(lines) + "\n"

@@ -1,6 +1,7 @@
-"""No false alarm: correct exports of many random models, at random sizes, stay within the limits. Prints what docs/tolerance.md quotes.
+"""No false alarm: correct exports of many random models, at random sizes, stay within the limits. Prints what
+docs/tolerance.md quotes.
 
-    pytest suites/meta/test_calibration.py -m slow -s
+pytest suites/meta/test_calibration.py -m slow -s
 """
 
 from __future__ import annotations

@@ -66,7 +66,9 @@ def _refused(result, *words):
 def test_a_good_file_conforms_and_nothing_is_left_behind(command, files, tmp_path):
     report = tmp_path / "report.json"
 
-    code, out, err = command("check", files / "grid.onnx", "--json", report, "--html", tmp_path / "r.html", "--junit", tmp_path / "r.xml")
+    code, out, err = command(
+        "check", files / "grid.onnx", "--json", report, "--html", tmp_path / "r.html", "--junit", tmp_path / "r.xml"
+    )
 
     assert (code, err) == (0, "")
     assert "grid.onnx: conforms" in out and "Verdict: conforms" in out
@@ -90,7 +92,9 @@ def test_one_report_covers_several_files_and_the_worst_decides(command, files, t
     model.opset_import[0].version = 13
     onnx.save(model, tmp_path / "wrong.onnx")
 
-    code, out, _ = command("check", files / "grid.onnx", tmp_path / "wrong.onnx", "--checks", "structure", "--json", tmp_path / "r.json")
+    code, out, _ = command(
+        "check", files / "grid.onnx", tmp_path / "wrong.onnx", "--checks", "structure", "--json", tmp_path / "r.json"
+    )
 
     found = json.loads((tmp_path / "r.json").read_text())
     assert code == 1
@@ -102,7 +106,15 @@ def test_one_report_covers_several_files_and_the_worst_decides(command, files, t
 def test_an_unusable_file_does_not_hide_the_others(command, files, tmp_path):
     (tmp_path / "empty.onnx").touch()
 
-    code, out, _ = command("check", tmp_path / "empty.onnx", files / "raw.onnx", "--checks", "structure.opset", "--json", tmp_path / "r.json")
+    code, out, _ = command(
+        "check",
+        tmp_path / "empty.onnx",
+        files / "raw.onnx",
+        "--checks",
+        "structure.opset",
+        "--json",
+        tmp_path / "r.json",
+    )
 
     found = json.loads((tmp_path / "r.json").read_text())
     jsonschema.validate(found, json.loads(SCHEMA.read_text()))
@@ -112,7 +124,9 @@ def test_an_unusable_file_does_not_hide_the_others(command, files, tmp_path):
 
 
 def test_another_promise_than_the_files_is_a_violation(command, files):
-    code, out, _ = command("check", files / "grid.onnx", "--variant", "grid-dynamic-batch", "--checks", "structure.axes")
+    code, out, _ = command(
+        "check", files / "grid.onnx", "--variant", "grid-dynamic-batch", "--checks", "structure.axes"
+    )
 
     assert code == 1
     assert "declares axis 0 of 'images' as 1: fixed where the contract says it varies" in out
@@ -170,13 +184,17 @@ def test_unusable_artifacts_are_one_line_each(command, files, tmp_path):
     model = onnx.load(files / "grid.onnx")
     onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     (tmp_path / "weights.bin").unlink()
-    paths = [tmp_path / name for name in ("none.onnx", "empty.onnx", "text.onnx", "cut.onnx", "cut.pt", "split.onnx")] + [tmp_path]
+    paths = [
+        tmp_path / name for name in ("none.onnx", "empty.onnx", "text.onnx", "cut.onnx", "cut.pt", "split.onnx")
+    ] + [tmp_path]
 
     code, out, err = command("check", *paths)
 
     assert (code, err) == (2, "")
     assert f"({len(paths)} unusable of {len(paths)} files" in out
-    for path, words in zip(paths, ("no such file", "is empty", "not an ONNX", "truncated", "", "external data", "is a directory")):
+    for path, words in zip(
+        paths, ("no such file", "is empty", "not an ONNX", "truncated", "", "external data", "is a directory")
+    ):
         assert f"{path}: unusable\n" in out
         assert words in out
     assert "Traceback" not in out
@@ -282,7 +300,9 @@ def test_nan_weights_are_refused_by_name(command, shared_data, tmp_path):
             start = item.header_offset + 30 + name_length + extra
             archive.writestr(item.filename, raw[start : start + item.file_size])
 
-    lines = _refused(command("export", "--weights", tmp_path / "nan.pt", "--output-dir", command.place), "model.0.conv.weight", "NaN")
+    lines = _refused(
+        command("export", "--weights", tmp_path / "nan.pt", "--output-dir", command.place), "model.0.conv.weight", "NaN"
+    )
 
     assert len(lines) == 1
     assert list(command.place.iterdir()) == []
@@ -294,12 +314,17 @@ def test_nan_weights_are_refused_by_name(command, shared_data, tmp_path):
 def test_export_writes_both_files_and_says_one_line_each(command, shared_data, tmp_path):
     shutil.copy(shared_data / "checkpoints" / "yolov7-tiny-torch1.13.pt", tmp_path / "best.pt")
 
-    code, out, err = command("export", "--weights", tmp_path / "best.pt", "--grid", "--img-size", 100, 64, "--dynamic-batch")
+    code, out, err = command(
+        "export", "--weights", tmp_path / "best.pt", "--grid", "--img-size", 100, 64, "--dynamic-batch"
+    )
 
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "warning: image size 100x64 is not a multiple of the largest stride 32; using 128x64"
-    assert [line.split(":")[0] for line in lines[1:]] == [str(tmp_path / "best.torchscript.pt"), str(tmp_path / "best.onnx")]
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        str(tmp_path / "best.torchscript.pt"),
+        str(tmp_path / "best.onnx"),
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.onnx", "best.pt", "best.torchscript.pt", "cwd"]
     code, out, _ = command(
         "check", tmp_path / "best.onnx", tmp_path / "best.torchscript.pt", "--weights", tmp_path / "best.pt", "--strict"
@@ -346,7 +371,10 @@ def test_a_failing_export_leaves_no_file(command, monkeypatch):
 
     monkeypatch.setattr(onnx_raw, "export", broken)
 
-    lines = _refused(command("export", "--include", "onnx", "--output-dir", command.place), "exporting raw failed: RuntimeError: the exporter fell over")
+    lines = _refused(
+        command("export", "--include", "onnx", "--output-dir", command.place),
+        "exporting raw failed: RuntimeError: the exporter fell over",
+    )
 
     assert len(lines) == 1
     assert list(command.place.iterdir()) == []

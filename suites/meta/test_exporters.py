@@ -60,7 +60,9 @@ def _outcomes(detector, name, path, heads=("grid",), skip=("parity.evaluator",))
 
 
 def _green(outcomes):
-    return {check: outcome.findings or outcome.reason for check, outcome in outcomes.items() if outcome.outcome != "passed"}
+    return {
+        check: outcome.findings or outcome.reason for check, outcome in outcomes.items() if outcome.outcome != "passed"
+    }
 
 
 @pytest.mark.parametrize("tool", ["onnxsim", "onnxslim"])
@@ -85,7 +87,9 @@ def test_a_fixed_batch_is_kept(name, session, tmp_path):
     assert "parity.isolation" in outcomes
 
 
-@pytest.mark.parametrize("name, width, seed, classes", [("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1)])
+@pytest.mark.parametrize(
+    "name, width, seed, classes", [("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1)]
+)
 @pytest.mark.parametrize("variant", ["grid-dynamic", "raw-dynamic-batch", "traced-dynamic"])
 def test_other_models_conform_strictly(variant, name, width, seed, classes, tmp_path):
     detector = seeded(name, width, seed, classes)

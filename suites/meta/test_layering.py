@@ -19,7 +19,14 @@ KIT = Path(__file__).resolve().parents[2]
 
 # A framework, and the only modules of the package that may import it (a folder stands for all it holds).
 ALLOWED: Dict[str, Set[str]] = {
-    "torch": {"detectors", "compat", "engines/eager.py", "engines/torchscript.py", "engines/power.py", "engines/tensorrt.py"},
+    "torch": {
+        "detectors",
+        "compat",
+        "engines/eager.py",
+        "engines/torchscript.py",
+        "engines/power.py",
+        "engines/tensorrt.py",
+    },
     "onnxruntime": {"engines"},
     "onnx": {"graph.py", "engines/reference.py"},
     "hypothesis": {"strategies"},
@@ -112,7 +119,7 @@ def test_no_module_imports_itself_in_a_circle():
         edges[name] = found - {name}
     state: Dict[str, int] = {}
 
-    def visit(name: str, trail: "tuple[str, ...]") -> None:
+    def visit(name: str, trail: tuple[str, ...]) -> None:
         assert state.get(name) != 1, " -> ".join([*trail, name])
         if state.get(name) is None:
             state[name] = 1

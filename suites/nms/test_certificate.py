@@ -57,9 +57,7 @@ def answer_of(batch: Floats, rule: NmsRule) -> Answer:
     return images
 
 
-def certify(
-    answer: Answer, batch: Floats, rule: NmsRule, tolerance: Tolerance, ordered: bool = True
-) -> Certificate:
+def certify(answer: Answer, batch: Floats, rule: NmsRule, tolerance: Tolerance, ordered: bool = True) -> Certificate:
     """Through the entry of the rule's variant; slots past num_dets are filled with garbage."""
     if rule.best_class:
         labelled = [np.column_stack([np.full(len(kept), i), kept]) for i, kept in enumerate(answer)]
@@ -148,9 +146,7 @@ def crowd(rng: np.random.Generator, rows: int = 40, classes: int = 3, side: floa
         prefilter=st.sampled_from([None, 3]),
         inclusive=st.booleans(),
     ),
-    tolerance=st.builds(
-        Tolerance, box=st.sampled_from([0.0, 0.3, 3.0]), score=st.sampled_from([0.0, 1e-3, 0.05])
-    ),
+    tolerance=st.builds(Tolerance, box=st.sampled_from([0.0, 0.3, 3.0]), score=st.sampled_from([0.0, 1e-3, 0.05])),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_every_answer_within_the_noise_is_accepted(
@@ -190,9 +186,7 @@ def test_a_float32_engine_with_a_class_offset_is_accepted(
     rule = nms.end2end_ort_rule(0.45, 0.25, cap, class_agnostic=max_wh == 0)
     answer = []
     for values in batch.astype(np.float32):
-        boxes = np.concatenate(
-            [values[:, :2] - values[:, 2:4] / 2, values[:, :2] + values[:, 2:4] / 2], axis=1
-        )
+        boxes = np.concatenate([values[:, :2] - values[:, 2:4] / 2, values[:, :2] + values[:, 2:4] / 2], axis=1)
         classes = values[:, 5:].argmax(axis=1)
         scores = values[:, 4] * values[:, 5:].max(axis=1, initial=0)
         shifted = boxes + classes[:, None].astype(np.float32) * np.float32(max_wh)
@@ -211,18 +205,14 @@ def nms_operator() -> onnxruntime.InferenceSession:
         helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 1, None]),
         helper.make_tensor_value_info("cap", TensorProto.INT64, [1]),
     ]
-    limits = [
-        helper.make_tensor(name, TensorProto.FLOAT, [1], [v]) for name, v in (("iou", 0.45), ("score", 0.25))
-    ]
+    limits = [helper.make_tensor(name, TensorProto.FLOAT, [1], [v]) for name, v in (("iou", 0.45), ("score", 0.25))]
     node = helper.make_node("NonMaxSuppression", ["boxes", "scores", "cap", "iou", "score"], ["selected"])
     selected = helper.make_tensor_value_info("selected", TensorProto.INT64, [None, 3])
     graph = helper.make_graph([node], "nms", inputs, [selected], initializer=limits)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 # Nothing else is accepted
@@ -254,9 +244,7 @@ def pick(rng: np.random.Generator, answer: Answer) -> Tuple[int, int]:
 def with_row(answer: Answer, image: int, row: npt.ArrayLike) -> Answer:
     """The answer with one more row, in its place by score."""
     rows = np.vstack([answer[image], np.asarray(row, dtype=np.float64)])
-    return [
-        rows[np.argsort(-rows[:, 5], kind="stable")] if i == image else old for i, old in enumerate(answer)
-    ]
+    return [rows[np.argsort(-rows[:, 5], kind="stable")] if i == image else old for i, old in enumerate(answer)]
 
 
 def without(answer: Answer, image: int, place: int) -> Answer:
@@ -414,9 +402,7 @@ def test_a_cap_that_does_not_keep_the_best_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("edit_name", ["drop", "add a suppressed candidate"])
-def test_edits_in_a_crowd_are_refused_unless_the_noise_could_make_them_right(
-    edit_name: str, name: str
-) -> None:
+def test_edits_in_a_crowd_are_refused_unless_the_noise_could_make_them_right(edit_name: str, name: str) -> None:
     """Boxes thrown together: an edit counts where the reference itself is 0.02 clear of the IoU threshold."""
     edit, kind, _ = EDITS[edit_name]
     rng, rule, noise = np.random.default_rng(9), RULES[name], Tolerance(box=0.05, score=1e-4)
@@ -432,9 +418,7 @@ def test_edits_in_a_crowd_are_refused_unless_the_noise_could_make_them_right(
         rivals = better if rule.class_agnostic else better[better[:, 4] == odd[4]]
         overlap = float(iou(odd[:4], rivals[:, :4]).max(initial=0))
         clear = (
-            overlap < THRESHOLD - 0.02 and odd[5] > SCORE + 0.01
-            if kind == "missing"
-            else overlap > THRESHOLD + 0.02
+            overlap < THRESHOLD - 0.02 and odd[5] > SCORE + 0.01 if kind == "missing" else overlap > THRESHOLD + 0.02
         )
         if not clear:
             neutral += 1
@@ -452,8 +436,7 @@ def test_a_larger_tolerance_never_refuses_what_a_smaller_one_accepts(name: str) 
         share = rng.choice([0.15, 0.4, 0.9, 3.0])
         answer = answer_of(perturbed(batch, Tolerance(box=0.5 * share, score=2e-3 * share), rng), rule)
         accepted = [
-            certify(answer, batch, rule, Tolerance(box=0.5 * k, score=2e-3 * k)).accepted
-            for k in (0.2, 0.5, 1, 4)
+            certify(answer, batch, rule, Tolerance(box=0.5 * k, score=2e-3 * k)).accepted for k in (0.2, 0.5, 1, 4)
         ]
         assert accepted == sorted(accepted)
         verdicts.append(tuple(accepted))
@@ -540,9 +523,7 @@ def test_a_row_left_out_may_have_had_another_legal_class() -> None:
         batch[0, 1] = [51, 50, 20, 20, 1.0, 0.8, second]
         certificate = certify([np.array([[40.0, 40, 60, 60, 1, 0.9]])], batch, ORT, NOISE)
         assert certificate.accepted == accepted
-        assert [(n.kind, n.count) for n in certificate.near_ties] == (
-            [("suppression", 1)] if accepted else []
-        )
+        assert [(n.kind, n.count) for n in certificate.near_ties] == ([("suppression", 1)] if accepted else [])
 
 
 def test_a_class_within_noise_of_the_best_is_legal_once() -> None:
@@ -763,9 +744,7 @@ def shapes_that_do_not_fit() -> Iterator[Tuple[str, Callable[[], object]]]:
     )
     yield (
         r"must have shapes \(1, 1\)",
-        lambda: certify_padded(
-            [1], np.zeros((1, 2, 4)), np.zeros((1, 2)), np.zeros((1, 2)), batch, ORT, NOISE
-        ),
+        lambda: certify_padded([1], np.zeros((1, 2, 4)), np.zeros((1, 2)), np.zeros((1, 2)), batch, ORT, NOISE),
     )
     yield (
         "do not belong together",
@@ -777,9 +756,7 @@ def shapes_that_do_not_fit() -> Iterator[Tuple[str, Callable[[], object]]]:
     yield "the box tolerance must be finite", lambda: Tolerance(np.array([0.1, -0.1]), 0.1)
 
 
-@pytest.mark.parametrize(
-    ("sentence", "call"), list(shapes_that_do_not_fit()), ids=lambda value: str(value)[:24]
-)
+@pytest.mark.parametrize(("sentence", "call"), list(shapes_that_do_not_fit()), ids=lambda value: str(value)[:24])
 def test_unusable_input_is_refused(sentence: str, call: Callable[[], object]) -> None:
     with pytest.raises(InputError, match=sentence):
         call()

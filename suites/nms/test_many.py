@@ -1,6 +1,6 @@
 """No false alarm from our own end2end variants: hundreds of drawn tails, and hundreds of images with crowded candidates.
 
-    pytest suites/nms/test_many.py -m slow -s
+pytest suites/nms/test_many.py -m slow -s
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from detparity.checks import nms
 from detparity.tailcut import dense, find_cut
 from detparity.trial import Case
 
-VARIANTS = ("end2end-ort", "end2end-ort-dynamic-batch", "end2end-ort-dynamic", "end2end-trt-dynamic-batch", "end2end-trt-nms")
+VARIANTS = (
+    "end2end-ort",
+    "end2end-ort-dynamic-batch",
+    "end2end-ort-dynamic",
+    "end2end-trt-dynamic-batch",
+    "end2end-trt-nms",
+)
 
 
 @pytest.fixture(params=VARIANTS)

@@ -148,9 +148,7 @@ def test_a_collision_is_told_with_its_pair_and_the_remedy() -> None:
     assert breach is not None and breach.pair is not None
     assert breach.pair.iou == 1.0
     assert breach.facts["smallest_safe"] == breach.smallest_safe
-    assert breach.sentence.startswith(
-        "A class offset of 640 px lets neighbouring classes suppress each other: ["
-    )
+    assert breach.sentence.startswith("A class offset of 640 px lets neighbouring classes suppress each other: [")
     assert "IoU 1.000 after the shift, over the threshold 0.45;" in breach.sentence
     assert breach.sentence.endswith(f"the smallest safe offset is {breach.smallest_safe}.")
 
@@ -195,9 +193,7 @@ def test_one_class_and_class_agnostic_suppression_are_not_judged() -> None:
 
 def test_a_larger_image_never_needs_a_smaller_offset() -> None:
     sizes: List[Tuple[int, int]] = [(320, 320), (320, 640), (640, 640), (1280, 640)]
-    safe = [
-        smallest_safe(HeadRange(THREE_LEVELS.anchors, THREE_LEVELS.strides, size, 80), 0.65) for size in sizes
-    ]
+    safe = [smallest_safe(HeadRange(THREE_LEVELS.anchors, THREE_LEVELS.strides, size, 80), 0.65) for size in sizes]
     assert None not in safe and safe == sorted(value for value in safe if value is not None)
 
 

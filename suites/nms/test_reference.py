@@ -78,9 +78,7 @@ def test_bounds_hold_for_every_movement(seed: int, move_a: float, move_b: float)
     a[::7, 2] = a[::7, 0]
     lowest, highest = iou_bounds(a, b, move_a, move_b)
     for _ in range(10):  # ends of the movement and what lies between
-        moved = iou(
-            a + rng.choice([-1, 1, 0.3], a.shape) * move_a, b + rng.choice([-1, 1, 0.3], b.shape) * move_b
-        )
+        moved = iou(a + rng.choice([-1, 1, 0.3], a.shape) * move_a, b + rng.choice([-1, 1, 0.3], b.shape) * move_b)
         assert (lowest <= moved).all() and (moved <= highest).all()
 
 
@@ -91,9 +89,7 @@ def test_bounds_are_tight_enough_to_decide() -> None:
     sides = np.concatenate([a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]], axis=1).min(axis=1)
     for move in (0.001, 0.03, 0.2):
         lowest, highest = iou_bounds(a, b, move, move)
-        assert (
-            highest - lowest <= 1.05 * 32 * move / sides + 4e-6
-        ).all()  # the bound that iou_bounds documents
+        assert (highest - lowest <= 1.05 * 32 * move / sides + 4e-6).all()  # the bound that iou_bounds documents
         reached_low, reached_high = np.full(len(a), 1.0), np.zeros(len(a))
         for _ in range(60):
             moved = iou(a + rng.choice([-move, move], a.shape), b + rng.choice([-move, move], b.shape))
@@ -272,9 +268,7 @@ def test_efficient_nms_keeps_pairs_pads_with_zeros_and_takes_either_coding(
         assert boxes[image, :count].tolist() == found[kept].tolist()
         assert kept_scores[image, :count] == pytest.approx(values_of[kept], rel=1e-12)
         assert classes[image, :count].tolist() == [pairs[i][1] for i in kept]
-        assert not (
-            boxes[image, count:].any() or kept_scores[image, count:].any() or classes[image, count:].any()
-        )
+        assert not (boxes[image, count:].any() or kept_scores[image, count:].any() or classes[image, count:].any())
 
 
 def test_efficient_nms_lets_only_the_4096_best_in() -> None:
@@ -306,9 +300,7 @@ def nms_model(given_limits: Tuple[str, ...] = ("cap", "iou", "score"), **attribu
         helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [None, None, 4]),
         helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, None, None]),
     ]
-    inputs += [
-        helper.make_tensor_value_info(name, kind, [1]) for name, kind in LIMITS if name in given_limits
-    ]
+    inputs += [helper.make_tensor_value_info(name, kind, [1]) for name, kind in LIMITS if name in given_limits]
     names = ["boxes", "scores"] + [name if name in given_limits else "" for name, _ in LIMITS]
     while not names[-1]:
         names.pop()
@@ -335,9 +327,7 @@ def operator(request: pytest.FixtureRequest) -> Tuple[int, onnxruntime.Inference
     model = nms_model(center_point_box=request.param)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return request.param, session, ReferenceEvaluator(model)
 
 
@@ -377,14 +367,10 @@ def test_onnx_nms_agrees_with_onnx_runtime_and_the_reference_evaluator(
         assert evaluator.run(None, feed)[0].tolist() == expected
 
 
-@pytest.mark.parametrize(
-    "missing", [("cap",), ("iou",), ("score",), ("iou", "score"), ("cap", "iou", "score")]
-)
+@pytest.mark.parametrize("missing", [("cap",), ("iou",), ("score",), ("iou", "score"), ("cap", "iou", "score")])
 def test_onnx_nms_has_the_defaults_of_missing_inputs(missing: Tuple[str, ...]) -> None:
     limits = tuple(name for name, _ in LIMITS if name not in missing)
-    session = onnxruntime.InferenceSession(
-        nms_model(limits).SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(nms_model(limits).SerializeToString(), providers=["CPUExecutionProvider"])
     boxes = np.array([[[0.0, 0, 4, 4], [0, 0, 4, 4], [3, 3, 7, 7], [9, 9, 10, 10]]])
     scores = np.array([[[0.9, 0.8, 0.0, -1.0]]])
     feed = feed_of(boxes, scores, 9, 0.5, 0.25)
