@@ -61,7 +61,7 @@ def _text(size: Optional[Size]) -> str:
 
 
 def onnx_size(trial: Trial) -> Iterator[Finding]:
-    """Grids among the constants, and reshapes whose target names cells or rows."""
+    """Grids among the constants, reshapes whose target names cells or rows, enlargements to a stated size."""
     graph, facts = trial.onnx.graph, trial.facts
     readers = graph.consumers()
     grids = grid_constants(graph.constants)
@@ -83,9 +83,11 @@ def onnx_size(trial: Trial) -> Iterator[Finding]:
             target = [int(v) for v in graph.constants[node.inputs[1]].ravel()]
             if _names_cells(target, facts):
                 reshapes.append((node.title, str(target)))
+        if node.op == "Resize" and len(node.inputs) > 3 and node.inputs[3] in graph.constants:
+            reshapes.append((node.title, f"sizes {[int(v) for v in graph.constants[node.inputs[3]].ravel()]}"))
     if len(reshapes) > 1:
         yield Finding(
-            f"reshapes to a fixed number of cells in {len(reshapes) - 1} places, so it runs at no other size.",
+            f"reshapes or resizes to a fixed number of cells in {len(reshapes) - 1} places, so it runs at no other size.",
             tuple(reshapes),
             headed=True,
             evidence={"nodes": [row[0] for row in reshapes[1:]]},

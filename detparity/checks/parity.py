@@ -317,11 +317,12 @@ def _only_there(trial: Trial, case: Case, where: str, **engine: Any) -> Iterator
 
 
 def sequence(trial: Trial) -> Iterator[Finding]:
-    """A second size and back: nothing of one call is left in the next."""
+    """Other sizes and back, the same turned among them: nothing of one call is left in the next."""
     stride = trial.facts.max_stride
     first = Case(_cheap_size(trial), _pictures(1, seed=2))
+    turned = Case((first.size[1], first.size[0]), _pictures(1, seed=6))  # as many cells, in another shape
     second = Case((3 * stride, 2 * stride), _pictures(1, seed=5))
-    for case in (first, second, first):
+    for case in (first, turned, second, first):
         found = compare(trial, case)
         if found:
             yield from found

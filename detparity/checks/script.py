@@ -39,6 +39,11 @@ def operators(trial: Trial) -> Iterator[Finding]:
     random = [kind for kind in ops if kind.rstrip("_") in RANDOM]
     if random:
         yield Finding(f"uses random operators: {listed(random)}.", evidence={"ops": random})
+    if trial.script.training_ops:
+        yield Finding(
+            f"acts as in training: {listed(trial.script.training_ops)}.",
+            evidence={"ops": list(trial.script.training_ops)},
+        )
     if trial.script.training:
         yield Finding("was saved in training mode.")
 

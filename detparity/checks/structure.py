@@ -342,9 +342,11 @@ def float64(trial: Trial) -> Iterator[Finding]:
     graph = trial.onnx.graph
     constants = [name for name, value in graph.constants.items() if value.dtype == np.float64]
     casts = [node.title for node in graph.walk() if node.op == "Cast" and node.get("to") == DOUBLE]
-    if constants or casts:
-        rows = tuple((what, listed(names)) for what, names in (("constants", constants), ("casts", casts)) if names)
-        yield Finding("computes in float64 in places.", rows, evidence={"constants": constants, "casts": casts})
+    values = [name for name, value in {**graph.declared, **graph.inferred}.items() if value.dtype == "float64"]
+    found = {"constants": constants, "casts": casts, "values": values}
+    rows = tuple((what, listed(names)) for what, names in found.items() if names)
+    if rows:
+        yield Finding("computes in float64 in places.", rows, evidence=found)
 
 
 def batch_norm(trial: Trial) -> Iterator[Finding]:

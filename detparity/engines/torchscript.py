@@ -13,6 +13,8 @@ from detparity.compat import jit
 from detparity.subject import Arrays, EngineError, Runner
 
 METADATA_FILE = "detparity.json"
+# Operators that act otherwise in training, and which of their inputs says so.
+TRAINING_FLAG = {"aten::dropout": 2, "aten::feature_dropout": 2, "aten::alpha_dropout": 2, "aten::batch_norm": 5}
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Constant:
 @dataclass(frozen=True)
 class ScriptFile:
     """ops: operator counts of the inlined graph; devices: (device, source line) of every device constant; state: parameters
-    and buffers by path; training: whether it was saved in training mode; metadata: the text of our extra file, or empty."""
+    and buffers by path; training: whether it was saved in training mode; training_ops: operators recorded as they act in
+    training; metadata: the text of our extra file, or empty."""
 
     ops: Mapping[str, int]
     devices: Tuple[Tuple[str, str], ...]
     constants: Tuple[Constant, ...]
     slopes: Tuple[float, ...]
+    training_ops: Tuple[str, ...]
     state: Mapping[str, np.ndarray]
     training: bool
     metadata: str
@@ -61,18 +65,23 @@ def read(path: str) -> ScriptFile:
     devices: List[Tuple[str, str]] = []
     constants: List[Constant] = []
     slopes: List[float] = []
+    training_ops: List[str] = []
     for node in _walk(graph):
         ops[node.kind()] += 1
         if node.kind() == "prim::Constant":
             _note_constant(node, devices, constants)
         if node.kind() in ("aten::leaky_relu", "aten::leaky_relu_"):
             slopes.append(float(list(node.inputs())[1].toIValue()))
+        flag = TRAINING_FLAG.get(node.kind().rstrip("_"))
+        if flag is not None and list(node.inputs())[flag].toIValue() is True:
+            training_ops.append(f"{node.kind()} ({_source(node)})")
     state = {key: value.detach().float().numpy() for key, value in module.state_dict().items()}
     return ScriptFile(
         dict(ops),
         tuple(devices),
         tuple(constants),
         tuple(slopes),
+        tuple(training_ops),
         state,
         bool(getattr(module, "training", False)),
         metadata,

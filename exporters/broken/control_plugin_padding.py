@@ -12,7 +12,7 @@ VARIANT = "end2end-trt-dynamic-batch"
 
 
 def plant(model: onnx.ModelProto) -> onnx.ModelProto:
-    def build(x, op):
+    def build(x: str, op: edits.Op) -> str:
         places = op("Unsqueeze", np.arange(100, dtype=np.int32), axes=[0])
         return op("Where", op("Less", places, "num_dets"), x, -1.0)
 

@@ -15,7 +15,7 @@ SAYS = "nothing is suppressed"
 def plant(model: onnx.ModelProto) -> onnx.ModelProto:
     node = edits.nodes(model, "NonMaxSuppression")[0]
 
-    def build(x, op):
+    def build(x: str, op: edits.Op) -> str:
         count = op("Gather", op("Shape", x), np.asarray(1, np.int64), axis=0)
         rows = op("Unsqueeze", op("Range", np.asarray(0, np.int64), count, np.asarray(1, np.int64)), axes=[1])
         zeros = op("Mul", rows, np.asarray(0, np.int64))

@@ -13,7 +13,7 @@ VARIANT = "end2end-ort"
 def plant(model: onnx.ModelProto) -> onnx.ModelProto:
     concat = next(n for n in edits.nodes(model, "Concat") if n.output[0] == "output")
 
-    def build(x, op):
+    def build(x: str, op: edits.Op) -> str:
         low, high = edits.cut(op, x, 0, 2, 1), edits.cut(op, x, 2, 4, 1)
         return op("Concat", op("Mul", op("Add", low, high), 0.5), op("Sub", high, low), axis=1)
 

@@ -12,7 +12,7 @@ VARIANT = "end2end-ort"
 
 
 def plant(model: onnx.ModelProto) -> onnx.ModelProto:
-    def build(x, op):
+    def build(x: str, op: edits.Op) -> str:
         ends = [np.array([value], np.int64) for value in (-1, np.iinfo(np.int64).min, 0, -1)]
         return op("Slice", x, *ends)
 

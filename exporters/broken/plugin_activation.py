@@ -6,7 +6,7 @@ import onnx
 
 from exporters.broken import edits
 
-CAUGHT_BY = ("nms.attributes", "nms.tail")
+CAUGHT_BY = ("nms.attributes",)
 VARIANT = "end2end-trt-dynamic-batch"
 SAYS = "score_activation"
 

@@ -407,3 +407,46 @@ def test_verify_judges_inside_someone_elses_test(files, session, tmp_path):
 @pytest.mark.smoke
 def test_the_bundled_detector_is_what_no_choice_means():
     assert load_detector(ModelChoice()).facts.name == "deploy-yolov7-tiny-w0.25-s0"
+
+
+@pytest.mark.smoke
+def test_the_reference_page_is_what_the_command_prints(command):
+    _, out, _ = command("checks", "--markdown")
+
+    assert out == (SCHEMA.parent / "checks.md").read_text()
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--iou-thres", "1.5"], "--iou-thres 1.5 is outside 0 to 1"),
+        (["--conf-thres", "nan"], "--conf-thres nan is outside 0 to 1"),
+        (["--topk-all", "0"], "--topk-all 0 is outside 1 to"),
+        (["--max-wh", "-1"], "--max-wh -1 is outside 0 to"),
+        (["--dynamic"], "end2end-trt-dynamic cannot be made"),
+    ],
+)
+def test_suppressions_that_cannot_be_are_refused_in_one_line(options, words, command):
+    lines = _refused(
+        command("export", "--end2end", "--grid", "--include", "onnx", "--output-dir", command.place, *options), words
+    )
+
+    assert len(lines) == 1
+    assert list(command.place.iterdir()) == []
+
+
+def test_the_tutorials_command_works_and_says_what_it_raises(command, session):
+    options = ["--grid", "--end2end", "--topk-all", 50, "--iou-thres", 0.65, "--conf-thres", 0.35, "--max-wh", 64]
+
+    code, out, err = command("export", *options, "--img-size", 64, 96, "--output-dir", command.place)
+
+    assert (code, err) == (0, "")
+    assert "warning: at --max-wh 64 classes can meet in the suppression; using " in out
+    assert "end2end-ort, 64x96" in out and "traced (grid)" in out
+    path = next(command.place.glob("*.onnx"))
+    code, out, _ = command("check", path, "--strict", "--iou-thres", 0.65, "--conf-thres", 0.35, "--topk-all", 50)
+    assert code == 0, out
+    code, out, _ = command("check", path, "--iou-thres", 0.5, "--checks", "nms.thresholds")
+    assert code == 1
+    assert "iou threshold 0.65 where 0.5 (as told) is promised" in " ".join(out.split())

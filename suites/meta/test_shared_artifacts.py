@@ -63,3 +63,30 @@ def test_the_trace_taken_as_dynamic_names_what_is_frozen(official, shared_data):
 
     assert "the grid of 320x320 frozen into the trace as 3 constants" in found["script.baked-size"][0]
     assert "parity.sizes" in found
+
+
+def test_the_official_suppression_is_right_in_numbers_and_unsafe_in_its_offset(official, shared_data):
+    trial = _trial(official, shared_data / FOLDER / "end2end-ort.onnx")
+    found = _must(trial)
+
+    assert set(found) == {"nms.class-offset"}
+    assert "the smallest safe offset is 509" in found["nms.class-offset"][0]
+    assert trial.outcome("nms.detections").outcome == "passed"
+
+
+def test_the_official_dynamic_batch_calls_its_count_batch(official, shared_data):
+    found = _must(_trial(official, shared_data / FOLDER / "end2end-ort-dynamic-batch.onnx"))
+
+    assert set(found) == {"nms.class-offset", "structure.axes", "structure.shapes"}
+    assert found["structure.axes"] == ["declares axis 0 of 'output' as 'batch': the name of another number."]
+
+
+def test_the_official_plugin_node_has_wrong_types_and_right_numbers(official, shared_data):
+    trial = _trial(official, shared_data / FOLDER / "end2end-trt.onnx")
+    found = _must(trial)
+
+    assert set(found) == {"nms.attributes", "structure.axes"}
+    assert "background_class, box_coding" in found["nms.attributes"][0]
+    assert len(found["structure.axes"]) == 4
+    assert all("a numeral used as a symbol" in message for message in found["structure.axes"])
+    assert [trial.outcome(check).outcome for check in ("nms.detections", "nms.tail", "nms.repeat")] == ["passed"] * 3

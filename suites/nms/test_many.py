@@ -44,16 +44,13 @@ def test_three_hundred_drawn_tails_pass(trial):
 
 @pytest.mark.slow
 def test_two_hundred_crowded_images_pass(trial):
-    crowded = 0
-    for seed in range(220):
-        case = Case(trial.contract.size, (("noise" if seed % 10 else "checkerboard", seed),))
+    for seed in range(200):
+        case = Case(trial.contract.size, (("noise", seed),))
         truth = trial.truth(case.pictures[0], case.size)
-        scores = [level[:, 4] * level[:, 5:].max(1) for level in truth.levels]
-        crowded += sum(int((level > 0.25).sum()) for level in scores) > 100
+        candidates = sum(int((level[:, 4] * level[:, 5:].max(1) > 0.25).sum()) for level in truth.levels)
+        assert candidates > 100
         found = nms.compare(trial, case)
         assert [finding.notes for finding in found] == [], case
-
-    assert crowded >= 200
 
 
 @pytest.mark.parametrize("name", ["end2end-ort", "end2end-trt", "end2end-trt-nms"])

@@ -1,0 +1,17 @@
+"""A fixed number is written as a symbol: "85" (issue 2; museum 014)."""
+
+from __future__ import annotations
+
+import onnx
+
+from exporters.broken import edits
+
+CAUGHT_BY = ("structure.axes",)
+UNSEEN_BY = ("structure.shapes", "parity.declared")
+VARIANT = "grid"
+SAYS = "a numeral used as a symbol"
+
+
+def plant(model: onnx.ModelProto) -> onnx.ModelProto:
+    edits.set_axis(model.graph.output[0], 2, "85")
+    return model

@@ -1,0 +1,21 @@
+"""One batch-norm was not folded: the numbers are right, the work is done twice (museum 030)."""
+
+from __future__ import annotations
+
+import torch
+
+from detparity.detectors.detector import YoloDetector
+from detparity.detectors.network import Predictions
+from detparity.subject import Variant
+from exporters.broken import modules
+from exporters.options import ExportOptions
+
+CAUGHT_BY = ("script.batch-norm",)
+UNSEEN_BY = ("script.weights", "parity.declared")
+VARIANT = "traced-dynamic"
+
+
+def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
+    network = modules.network_of(detector)
+    modules.keep_batch_norm(network.model[0].block, torch.from_numpy(detector.weights[0].plain))
+    return modules.archive(modules.trace(Predictions(network).eval(), options), detector, variant, options)

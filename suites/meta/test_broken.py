@@ -1,0 +1,112 @@
+"""The suite proves itself: every planted defect turns the checks it names red, the good export does not, controls stay green."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from detparity import kit
+from detparity.checks import registry
+from detparity.contract import INFO, LEVELS
+from detparity.exported import exported
+from detparity.failures import render
+from detparity.findings import fails
+from detparity.intake import open_artifact
+from detparity.session import ModelChoice, make_trial
+from detparity.trial import applicable
+
+SIZE = (256, 320)
+EXPORTERS = kit.exporters()
+PLANTED = importlib.import_module("exporters.broken").registry()
+DEFECTS = [name for name, found in PLANTED.items() if found.caught_by]
+CONTROLS = [name for name, found in PLANTED.items() if not found.caught_by]
+
+# Checks no planted file can turn red, and why.
+UNPROVEN = {
+    "script.load": "an archive torch cannot load is unusable and refused before any check runs",
+    "parity.evaluator": "INFO, never decides; one run of the reference evaluator takes as long as ten defects",
+    "nms.tensorrt": "INFO, never decides; needs TensorRT",
+    "nms.deprecated": "INFO, never decides; says the same of every good file with the plugin",
+}
+
+
+@pytest.fixture(scope="module")
+def bench(session, tmp_path_factory):
+    """Call with a planted file for two trials: of the good export of the same variant, and of the planted file."""
+    if session.choice != ModelChoice():
+        pytest.skip("the suite proves itself on the bundled detector alone")
+    folder = tmp_path_factory.mktemp("broken")
+    detector = session.detector
+
+    def prepare(planted):
+        size, name = planted.size or SIZE, planted.variant.name
+        path = exported(detector, name, size, tmp_path_factory.getbasetemp(), head=planted.variant.head)
+        target = folder / planted.name
+        target.write_bytes(planted.make(detector, EXPORTERS.ExportOptions(size), path.read_bytes()))
+        found = open_artifact(target, detector.facts, name, None)
+        return session.trial(path, name), make_trial(detector, found, session.oracle, session.clock, session.explore)
+
+    return prepare
+
+
+def _text(trial, outcome):
+    return "\n\n".join(render(trial.artifact.title, outcome.check, finding) for finding in outcome.findings)
+
+
+def _must_be_readable(outcome):
+    for finding in outcome.findings:
+        assert finding.message.strip() == finding.message and finding.message.endswith(".")
+        assert len(finding.message) > 15 and "\n" not in finding.message
+        assert all(isinstance(cell, str) for row in finding.rows for cell in row)
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_the_named_checks_turn_red(name, bench):
+    planted = PLANTED[name]
+    good, trial = bench(planted)
+    texts = []
+
+    assert {*planted.caught_by, *planted.unseen_by} <= set(applicable(trial))
+    for check in planted.caught_by:
+        assert good.outcome(check).outcome == "passed", f"the good {planted.variant.name} fails {check} itself"
+        outcome = trial.outcome(check)
+        assert outcome.outcome == "failed", f"{check} {outcome.outcome}: {outcome.reason}\n{planted.about}"
+        worst = min((finding.level for finding in outcome.findings), key=LEVELS.index)
+        assert worst == planted.level, f"{check} is {worst}"
+        _must_be_readable(outcome)
+        texts.append(_text(trial, outcome))
+
+    assert planted.says in " ".join(" ".join(texts).split()), "\n\n".join(texts)
+    unseen = {check: trial.outcome(check) for check in planted.unseen_by}
+    assert {check: _text(trial, o) or o.reason for check, o in unseen.items() if o.outcome != "passed"} == {}
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_controls_stay_green(name, bench):
+    _, trial = bench(PLANTED[name])
+    judged = [trial.outcome(check) for check in applicable(trial) if trial.checks[check].level != INFO]
+
+    wrong = {outcome.check: _text(trial, outcome) or outcome.reason for outcome in judged if fails(outcome, False)}
+
+    assert wrong == {}
+    assert {outcome.check: outcome.reason for outcome in judged if outcome.outcome == "skipped"} == {}
+
+
+@pytest.mark.smoke
+def test_planted_files_name_what_exists():
+    known = set(registry())
+
+    for planted in PLANTED.values():
+        assert {*planted.caught_by, *planted.unseen_by} <= known, planted.name
+        assert not set(planted.caught_by) & set(planted.unseen_by), planted.name
+        assert planted.level in LEVELS, planted.name
+        assert planted.about and hasattr(planted.module, "plant") != hasattr(planted.module, "export"), planted.name
+        assert bool(planted.caught_by) != planted.name.startswith("control_"), planted.name
+
+
+@pytest.mark.smoke
+def test_every_check_is_proven():
+    proven = {check for planted in PLANTED.values() for check in planted.caught_by}
+
+    assert set(registry()) - proven == set(UNPROVEN)
