@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
 
 from detparity.contract import MUST, Contract
 
@@ -53,15 +53,6 @@ class Outcome:
 
 class CannotRun(Exception):
     """Raised inside a check that cannot run here; the text says what is missing."""
-
-
-def verdict(outcomes: Sequence[Outcome], strict: bool = False) -> str:
-    """Return `violates`, `incomplete` or `conforms` for one artifact."""
-    levels = {finding.level for outcome in outcomes for finding in outcome.findings}
-    if MUST in levels or (strict and "SHOULD" in levels):
-        return "violates"
-    unfinished = any(o.outcome == "error" or (o.outcome == "skipped" and o.incomplete) for o in outcomes)
-    return "incomplete" if unfinished else "conforms"
 
 
 def fails(outcome: Outcome, strict: bool) -> bool:

@@ -125,7 +125,8 @@ def judge(request: pytest.FixtureRequest, trial: Trial, check_id: str) -> None:
     }
     if check_id == "parity.declared" and outcome.outcome == "passed":
         record["measured"] = _measured(config.stash[SESSION], trial)
-    request.node.user_properties.append((PROPERTY, record))
+    # Through JSON, so that a worker can send it: xdist takes plain types alone, and torch's version is no plain text.
+    request.node.user_properties.append((PROPERTY, json.loads(json.dumps(record))))
     if fails(outcome, config.getoption("detparity_strict")):
         pytest.fail("\n\n".join(texts) or f"{check_id}: could not be judged: {outcome.reason}", pytrace=False)
     if outcome.outcome == "skipped":

@@ -11,14 +11,12 @@ from detparity.findings import Check, Finding, Row
 from detparity.subject import EngineError
 from detparity.trial import Trial
 
-RANDOM = (
-    "aten::rand",
-    "aten::randn",
-    "aten::rand_like",
-    "aten::randn_like",
-    "aten::bernoulli",
-    "aten::randint",
-    "aten::multinomial",
+RANDOM = frozenset(
+    f"aten::{name}"
+    for name in (
+        "rand randn rand_like randn_like randint randint_like randperm bernoulli multinomial normal uniform random exponential "
+        "rrelu"
+    ).split()
 )
 
 

@@ -49,4 +49,4 @@ def fuse(network: Network) -> Network:
             del fused.ia, fused.im
     for parameter in fused.parameters():
         parameter.requires_grad_(False)
-    return fused
+    return fused.eval()  # the modules put in place of the folded ones were born in training mode

@@ -72,4 +72,4 @@ def prepare(detector: YoloDetector, way: str = "onednn") -> Runner:
         names = ["predictions"] + [f"logits_{index}" for index in range(len(found) - 1)]
         return {name: tensor[len(x) - count :].numpy().copy() for name, tensor in zip(names, found)}
 
-    return Runner("eager", call, {"way": way, "torch": torch.__version__})
+    return Runner("eager", call, {"way": way, "torch": str(torch.__version__)})

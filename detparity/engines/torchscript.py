@@ -144,7 +144,7 @@ def prepare(path: str, threads: int = 0) -> Runner:
     threads: 0 leaves the choice to torch. Raises EngineError if it does not load; running raises it with torch's own reason.
     """
     module, _ = _load(path)
-    facts = {"provider": "CPU", "torch": torch.__version__, "threads": str(threads or "default")}
+    facts = {"provider": "CPU", "torch": str(torch.__version__), "threads": str(threads or "default")}
 
     def call(feed: Arrays) -> Arrays:
         before = torch.get_num_threads()

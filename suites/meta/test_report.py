@@ -1,0 +1,72 @@
+"""What tests leave behind for the report: plain data that a worker can send, and verdicts that follow from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from detparity.findings import Finding, Outcome
+from detparity.report import build
+
+pytestmark = pytest.mark.smoke
+
+
+def _plain(value):
+    """Whether a value is of the built-in types alone: xdist sends nothing else, subclasses of str included."""
+    if type(value) is dict:
+        return all(type(key) is str and _plain(item) for key, item in value.items())
+    return all(map(_plain, value)) if type(value) is list else type(value) in (str, int, float, bool, type(None))
+
+
+@pytest.mark.parametrize("name", ["traced", "grid"])
+def test_what_a_test_records_is_plain(name, request, session, exports):
+    """The version of torch is no plain text, and once ended every run on two workers."""
+    from detparity import plugin
+
+    trial = session.trial(exports(name), name)
+    before = len(request.node.user_properties)
+
+    plugin.judge(request, trial, "parity.declared")
+
+    (key, record) = request.node.user_properties.pop()
+    assert len(request.node.user_properties) == before
+    assert key == plugin.PROPERTY and set(record["measured"]) == {"noise", "power", "engine"}
+    assert _plain(record)
+
+
+@pytest.mark.parametrize(
+    "outcomes, strict, verdict",
+    [
+        ([("passed", "MUST", False)], False, "conforms"),
+        ([("failed", "MUST", False), ("passed", "MUST", False)], False, "violates"),
+        ([("failed", "SHOULD", False)], False, "conforms"),
+        ([("failed", "SHOULD", False)], True, "violates"),
+        ([("failed", "INFO", False)], True, "conforms"),
+        ([("skipped", "MUST", True)], False, "incomplete"),
+        ([("skipped", "MUST", False)], False, "conforms"),
+        ([("error", "MUST", True), ("passed", "MUST", False)], False, "incomplete"),
+        ([("error", "MUST", True), ("failed", "MUST", False)], False, "violates"),
+        ([], False, "incomplete"),
+    ],
+)
+def test_verdicts_follow_from_outcomes(outcomes, strict, verdict):
+    records = []
+    for outcome, level, incomplete in outcomes:
+        findings = (Finding("is wrong.", level=level),) if outcome == "failed" else ()
+        made = Outcome("structure.axes", level, outcome, findings, incomplete=incomplete)
+        records.append(build.outcome_record(made, ["text"] * len(findings)))
+
+    assert build.artifact_verdict(records, strict) == verdict
+
+
+@pytest.mark.parametrize(
+    "verdicts, worst, code",
+    [
+        (["conforms", "conforms"], "conforms", 0),
+        (["conforms", "violates", "incomplete"], "violates", 1),
+        (["violates", "unusable"], "unusable", 2),
+        (["conforms", "incomplete"], "incomplete", 3),
+    ],
+)
+def test_the_worst_file_decides(verdicts, worst, code):
+    assert build.overall(verdicts) == worst
+    assert build.exit_code(worst) == code
