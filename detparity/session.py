@@ -119,7 +119,7 @@ class Session:
 
 def noise_of(trial: Trial) -> Mapping[str, Mapping[str, float]]:
     """Floor and error per unit group on the first case of parity.declared, the worst level of each, in its unit and in floors."""
-    from detparity.checks.parity import first_case
+    from detparity.checks.cases import first_case
     from detparity.oracle.noise import measure, split_levels
 
     case = first_case(trial)

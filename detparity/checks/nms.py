@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from detparity import images, suppression
-from detparity.checks.parity import _cheap_size, _pictures
+from detparity.checks.cases import cheap_size, pictures, space
 from detparity.contract import INFO, MUST, SHOULD, Contract, NmsPromise, largest_size
 from detparity.failures import listed, number
 from detparity.findings import CannotRun, Check, Finding, Row
@@ -17,7 +17,7 @@ from detparity.oracle.nms import NmsRule, end2end_ort_rule, end2end_trt_nms_rule
 from detparity.oracle.noise import EPS32, Truth
 from detparity.subject import Arrays
 from detparity.tailcut import Cut, dense, feed, find_cut
-from detparity.trial import Case, Space, Trial
+from detparity.trial import Case, Trial
 
 # How many floors a number may be from the truth before it is another number: the largest of 200 correct exports was 2.2.
 FLOORS = 5.0
@@ -292,23 +292,12 @@ def _findings(certificate: Certificate, where: str) -> List[Finding]:
     ]
 
 
-def _space(trial: Trial, cases: Sequence[Case], draws: int = 0, **choices: Any) -> Space:
-    contract, stride = trial.contract, trial.facts.max_stride
-    chosen: Dict[str, Any] = {"stride": stride, "least": stride, "most": largest_size(contract)[0]}
-    if not contract.variant.dynamic_size:
-        chosen["only"] = contract.size
-    if not contract.variant.dynamic_batch:
-        chosen["batches"] = (contract.batch, contract.batch)
-    chosen.update(choices)
-    return Space(tuple(cases), draws, **chosen)
-
-
 def detections(trial: Trial) -> Iterator[Finding]:
     """Every kind of picture at the declared size and batch."""
     contract = trial.contract
-    cases = [Case(contract.size, _pictures(contract.batch, kind, 1)) for kind in images.KINDS]
-    space = _space(trial, cases, 2, only=contract.size, batches=(contract.batch, contract.batch))
-    yield from trial.explore(space, lambda case: compare(trial, case))
+    cases = [Case(contract.size, pictures(contract.batch, kind, 1)) for kind in images.KINDS]
+    tried = space(trial, cases, 2, only=contract.size, batches=(contract.batch, contract.batch))
+    yield from trial.explore(tried, lambda case: compare(trial, case))
 
 
 def sizes(trial: Trial) -> Iterator[Finding]:
@@ -320,21 +309,21 @@ def sizes(trial: Trial) -> Iterator[Finding]:
         (5 * stride, 2 * stride),
         (largest_size(contract)[0], contract.size[1]),
     ]
-    cases = [Case(size, _pictures(1, seed=k)) for k, size in enumerate(tried)]
-    yield from trial.explore(_space(trial, cases, 3), lambda case: compare(trial, case))
+    cases = [Case(size, pictures(1, seed=k)) for k, size in enumerate(tried)]
+    yield from trial.explore(space(trial, cases, 3), lambda case: compare(trial, case))
 
 
 def batches(trial: Trial) -> Iterator[Finding]:
     """Batches of different pictures with different counts of detections, an empty one among them."""
-    size = _cheap_size(trial)
+    size = cheap_size(trial)
     mixed = (("natural", 3), ("black", 0), ("noise", 2), ("white", 0), ("natural", 5))
     cases = [Case(size, mixed[:count]) for count in (1, 2, 3, 5)]
-    yield from trial.explore(_space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
+    yield from trial.explore(space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
 
 
 def repeat(trial: Trial) -> Iterator[Finding]:
     """The same input twice gives the same detections, and its buffer is not written to."""
-    case = Case(trial.contract.size, _pictures(trial.contract.batch, "natural", 3))
+    case = Case(trial.contract.size, pictures(trial.contract.batch, "natural", 3))
     given = trial.batch(case)
     kept = given.copy()
     first, again = trial.run(given), trial.run(given)
@@ -346,7 +335,7 @@ def repeat(trial: Trial) -> Iterator[Finding]:
 
 def optimisation(trial: Trial) -> Iterator[Finding]:
     """With graph optimisations disabled the detections are right as well."""
-    case = Case(trial.contract.size, _pictures(trial.contract.batch, "natural", 4))
+    case = Case(trial.contract.size, pictures(trial.contract.batch, "natural", 4))
     yield from compare(trial, case, optimisation="disabled")
 
 
@@ -361,7 +350,7 @@ def tail(trial: Trial) -> Iterator[Finding]:
         made = dense(
             trial.facts, contract.size, promise.iou_threshold, promise.score_threshold, promise.cap, batch, seed
         )
-        found = _tail_findings(trial, cut, made, f"{made.shape[1]} dense predictions (seed {seed})")
+        found = tail_findings(trial, cut, made, f"{made.shape[1]} dense predictions (seed {seed})")
         if found:
             yield from found
             return
@@ -371,11 +360,11 @@ def tail(trial: Trial) -> Iterator[Finding]:
         max(contract.size),
         promise.score_threshold,
         DRAWS,
-        lambda made: _tail_findings(trial, cut, made, f"{made.shape[0]} images of {made.shape[1]} drawn predictions"),
+        lambda made: tail_findings(trial, cut, made, f"{made.shape[0]} images of {made.shape[1]} drawn predictions"),
     )
 
 
-def _tail_findings(trial: Trial, cut: Cut, made: np.ndarray, where: str) -> List[Finding]:
+def tail_findings(trial: Trial, cut: Cut, made: np.ndarray, where: str) -> List[Finding]:
     given, predictions = feed(trial, cut, made)
     runner = trial.tail_runner(cut.names)
     for name in runner.input_names:
@@ -394,7 +383,7 @@ def _tail_findings(trial: Trial, cut: Cut, made: np.ndarray, where: str) -> List
 def tensorrt(trial: Trial) -> Iterator[Finding]:
     """The same detections from a TensorRT engine built from the file."""
     contract = trial.contract
-    case = Case(contract.size, _pictures(contract.batch, "natural", 4))
+    case = Case(contract.size, pictures(contract.batch, "natural", 4))
     yield from compare(trial, case, engine="tensorrt")
 
 

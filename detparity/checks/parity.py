@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from detparity import images
+from detparity.checks.cases import cheap_size, first_case, pictures, space
 from detparity.contract import INFO, MUST, Contract, largest_size
 from detparity.failures import number
 from detparity.findings import CannotRun, Check, Finding, Row
@@ -22,7 +23,7 @@ from detparity.oracle.noise import (
     split_levels,
 )
 from detparity.subject import Arrays, EngineError, Size
-from detparity.trial import Case, Space, Trial
+from detparity.trial import Case, Trial
 
 FIELDS = ("x", "y", "w", "h", "objectness")
 EVALUATOR_PIXELS = 32 * 64  # the reference evaluator resizes number by number: 3 s here, 9 s at twice the size
@@ -177,58 +178,20 @@ def _grid_note(trial: Trial, truth: Truth, levels: Sequence[np.ndarray], size: S
     return ""
 
 
-def _pictures(batch: int, kind: str = "noise", seed: int = 0) -> Tuple[Tuple[str, int], ...]:
-    """A batch of different pictures, the first of the kind asked for."""
-    others = [("natural" if slot % 2 else "noise", seed + slot) for slot in range(1, batch)]
-    return ((kind, seed), *others)
-
-
-def _space(trial: Trial, always: Sequence[Case], draws: int = 0, **choices: Any) -> Space:
-    contract, stride = trial.contract, trial.facts.max_stride
-    chosen: Dict[str, Any] = {"stride": stride, "least": stride, "most": largest_size(contract)[0]}
-    if not contract.variant.dynamic_size:
-        chosen["only"] = contract.size
-    if not contract.variant.dynamic_batch:
-        chosen["batches"] = (contract.batch, contract.batch)
-    chosen.update(choices)
-    return Space(tuple(always), draws, **chosen)
-
-
-def first_case(trial: Trial) -> Case:
-    """Noise at the declared size and batch: what the report's table of floors and errors is measured on."""
-    return Case(trial.contract.size, _pictures(trial.contract.batch))
-
-
 def declared(trial: Trial) -> Iterator[Finding]:
     """Noise and a natural scene at the declared size and batch."""
     contract = trial.contract
-    cases = [first_case(trial), Case(contract.size, _pictures(contract.batch, "natural"))]
-    yield from trial.explore(_space(trial, cases), lambda case: compare(trial, case))
+    cases = [first_case(trial), Case(contract.size, pictures(contract.batch, "natural"))]
+    yield from trial.explore(space(trial, cases), lambda case: compare(trial, case))
 
 
 def values(trial: Trial) -> Iterator[Finding]:
     """Every kind of picture: what hides under noise shows on black, dark or structured images."""
     contract = trial.contract
-    size = _cheap_size(trial)
-    cases = [
-        Case(size, _pictures(contract.batch, kind, 1)) for kind in images.KINDS if kind not in ("noise", "natural")
-    ]
-    space = _space(trial, cases, 2, only=size, kinds=tuple(images.KINDS), batches=(contract.batch, contract.batch))
-    yield from trial.explore(space, lambda case: compare(trial, case))
-
-
-def _cheap_size(trial: Trial) -> Size:
-    """The declared size where it is fixed; else one that is small and not square, if the file runs at it: where it does not,
-    parity.sizes says so, and the other checks judge what is left."""
-    contract, stride = trial.contract, trial.facts.max_stride
-    small = (min(contract.size[0], 5 * stride), min(contract.size[1], 7 * stride))
-    if not contract.variant.dynamic_size:
-        return contract.size
-    try:
-        trial.run(np.zeros((1, 3, *small), np.float32))
-    except EngineError:
-        return contract.size
-    return small
+    size = cheap_size(trial)
+    cases = [Case(size, pictures(contract.batch, kind, 1)) for kind in images.KINDS if kind not in ("noise", "natural")]
+    tried = space(trial, cases, 2, only=size, kinds=tuple(images.KINDS), batches=(contract.batch, contract.batch))
+    yield from trial.explore(tried, lambda case: compare(trial, case))
 
 
 def sizes(trial: Trial) -> Iterator[Finding]:
@@ -236,22 +199,22 @@ def sizes(trial: Trial) -> Iterator[Finding]:
     contract, stride = trial.contract, trial.facts.max_stride
     tried = [(2 * stride, 3 * stride), (stride, stride), (5 * stride, 2 * stride), (stride, 6 * stride)]
     tried.append((largest_size(contract)[0], contract.size[1]))
-    cases = [Case(size, _pictures(1, seed=k)) for k, size in enumerate(tried)]
-    yield from trial.explore(_space(trial, cases, 4), lambda case: compare(trial, case))
+    cases = [Case(size, pictures(1, seed=k)) for k, size in enumerate(tried)]
+    yield from trial.explore(space(trial, cases, 4), lambda case: compare(trial, case))
 
 
 def batches(trial: Trial) -> Iterator[Finding]:
     """One, two, an odd and a larger batch, a different picture in every slot."""
-    size = _cheap_size(trial)
-    cases = [Case(size, _pictures(batch, seed=2)) for batch in (1, 2, 3, 5)]
-    yield from trial.explore(_space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
+    size = cheap_size(trial)
+    cases = [Case(size, pictures(batch, seed=2)) for batch in (1, 2, 3, 5)]
+    yield from trial.explore(space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
 
 
 def isolation(trial: Trial) -> Iterator[Finding]:
     """An image gives the same numbers whatever stands beside it: its neighbours are replaced, alone and together."""
-    contract, size = trial.contract, _cheap_size(trial)
+    contract, size = trial.contract, cheap_size(trial)
     count = 3 if contract.variant.dynamic_batch else contract.batch
-    first = Case(size, _pictures(count, seed=2))
+    first = Case(size, pictures(count, seed=2))
     others = (("white", 0), ("checkerboard", 3), ("dark", 1), ("gradient", 0))
     other = Case(size, (first.pictures[0], *(others[k % 4] for k in range(count - 1))))
     before, after = trial.run(trial.batch(first)), trial.run(trial.batch(other))
@@ -278,7 +241,7 @@ def isolation(trial: Trial) -> Iterator[Finding]:
 
 def repeat(trial: Trial) -> Iterator[Finding]:
     """The same input four times gives the same bits, and its buffer is not written to."""
-    case = Case(_cheap_size(trial), _pictures(trial.contract.batch, "natural", 3))
+    case = Case(cheap_size(trial), pictures(trial.contract.batch, "natural", 3))
     given = trial.batch(case)
     kept = given.copy()
     first = trial.run(given)
@@ -299,13 +262,13 @@ def repeat(trial: Trial) -> Iterator[Finding]:
 
 def optimisation(trial: Trial) -> Iterator[Finding]:
     """With graph optimisations disabled the numbers are right as well."""
-    case = Case(_cheap_size(trial), _pictures(trial.contract.batch, "natural", 4))
+    case = Case(cheap_size(trial), pictures(trial.contract.batch, "natural", 4))
     yield from _only_there(trial, case, "with graph optimisations disabled", optimisation="disabled")
 
 
 def threads(trial: Trial) -> Iterator[Finding]:
     """On one thread the numbers are right as well."""
-    case = Case(_cheap_size(trial), _pictures(trial.contract.batch, "natural", 4))
+    case = Case(cheap_size(trial), pictures(trial.contract.batch, "natural", 4))
     yield from _only_there(trial, case, "on one thread", threads=1)
 
 
@@ -319,9 +282,9 @@ def _only_there(trial: Trial, case: Case, where: str, **engine: Any) -> Iterator
 def sequence(trial: Trial) -> Iterator[Finding]:
     """Other sizes and back, the same turned among them: nothing of one call is left in the next."""
     stride = trial.facts.max_stride
-    first = Case(_cheap_size(trial), _pictures(1, seed=2))
-    turned = Case((first.size[1], first.size[0]), _pictures(1, seed=6))  # as many cells, in another shape
-    second = Case((3 * stride, 2 * stride), _pictures(1, seed=5))
+    first = Case(cheap_size(trial), pictures(1, seed=2))
+    turned = Case((first.size[1], first.size[0]), pictures(1, seed=6))  # as many cells, in another shape
+    second = Case((3 * stride, 2 * stride), pictures(1, seed=5))
     for case in (first, turned, second, first):
         found = compare(trial, case)
         if found:
@@ -337,7 +300,7 @@ def evaluator(trial: Trial) -> Iterator[Finding]:
         size = (trial.facts.max_stride, 2 * trial.facts.max_stride)
     if size[0] * size[1] * contract.batch > EVALUATOR_PIXELS:
         raise CannotRun(f"the reference evaluator is for small models: {size[0]}x{size[1]} is above its limit")
-    case = Case(size, _pictures(contract.batch, "natural", 4))
+    case = Case(size, pictures(contract.batch, "natural", 4))
     try:
         outputs = trial.run(trial.batch(case), engine="reference")
     except EngineError as error:

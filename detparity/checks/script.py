@@ -13,10 +13,22 @@ from detparity.trial import Trial
 
 RANDOM = frozenset(
     f"aten::{name}"
-    for name in (
-        "rand randn rand_like randn_like randint randint_like randperm bernoulli multinomial normal uniform random exponential "
-        "rrelu"
-    ).split()
+    for name in [
+        "rand",
+        "randn",
+        "rand_like",
+        "randn_like",
+        "randint",
+        "randint_like",
+        "randperm",
+        "bernoulli",
+        "multinomial",
+        "normal",
+        "uniform",
+        "random",
+        "exponential",
+        "rrelu",
+    ]
 )
 
 

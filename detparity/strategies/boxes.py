@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Callable, List, Sequence, Tuple
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from detparity.findings import Finding
 from detparity.oracle.boxes import Floats
+from detparity.strategies.search import smallest_failure
 
 # A box is (cx, cy, w, h) in quarters of a pixel until it is written out.
 _UNIT = 4
@@ -163,33 +163,7 @@ def explore(
 
     Deterministic: the draws depend on the arguments alone.
     """
-    failing: List[Sequence[Finding]] = []
     space = predictions(
         images=images, boxes=(0, 8), classes=(classes, classes), side=side, score_threshold=score_threshold
     )
-
-    @settings(
-        max_examples=draws,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )
-    @given(values=space)
-    def run(values: np.ndarray) -> None:
-        found = judge(values)
-        if found:
-            failing.append(found)
-            raise _Failing
-
-    try:
-        run()
-    except _Failing:
-        return failing[-1]
-    return ()
-
-
-class _Failing(Exception):
-    """Predictions failed; tells hypothesis to shrink them."""
+    return smallest_failure(space, judge, draws)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import List, Sequence, Tuple
 
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from detparity.errors import InputError
 from detparity.findings import Finding
+from detparity.strategies.search import smallest_failure
 from detparity.subject import Size
 from detparity.trial import Case, Judge, Space
 
@@ -57,37 +57,7 @@ def explore(space: Space, judge: Judge) -> Sequence[Finding]:
         found = judge(case)
         if found:
             return _smallest(space, judge, case, found)
-    return _drawn(space, judge, space.draws) if space.draws else ()
-
-
-def _drawn(space: Space, judge: Judge, draws: int) -> Sequence[Finding]:
-    failing: List[Tuple[Case, Sequence[Finding]]] = []
-
-    @settings(
-        max_examples=draws,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )
-    @given(case=cases(space))
-    def run(case: Case) -> None:
-        found = judge(case)
-        if found:
-            failing.append((case, found))
-            raise _Failing
-
-    try:
-        run()
-    except _Failing:
-        return failing[-1][1]
-    return ()
-
-
-class _Failing(Exception):
-    """A case failed; tells hypothesis to shrink it."""
+    return smallest_failure(cases(space), judge, space.draws) if space.draws else ()
 
 
 def _smallest(space: Space, judge: Judge, case: Case, found: Sequence[Finding]) -> Sequence[Finding]:

@@ -34,7 +34,7 @@ def test_three_hundred_drawn_tails_pass(trial):
 
     def judge(made):
         judged.append(made.shape)
-        return nms._tail_findings(trial, cut, made, "drawn predictions")
+        return nms.tail_findings(trial, cut, made, "drawn predictions")
 
     found = trial.explore_boxes(batches, trial.facts.classes, max(trial.contract.size), 0.25, 300, judge)
 
