@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,13 +129,12 @@ def _run_suites(session: Session, request: Request, scratch: Path, say: Callable
         arguments += ["--strict-promises"]
     if request.junit:
         arguments += ["--junitxml", str(request.junit.resolve())]
-    before = dict(os.environ)
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # the kit may lie where nothing should be written
     try:
         code = pytest.main(arguments, plugins=[Hand(), recorder])
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        sys.dont_write_bytecode = before
     if code not in (0, 1, 5):
         recorder.broken.append(f"the test run itself ended with pytest's exit code {int(code)}")
     recorder.show_finished()

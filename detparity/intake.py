@@ -136,6 +136,8 @@ def nms_promise(file: OnnxFile, variant: Variant, asked: NmsAsked) -> NmsPromise
         else:
             numbers[key] = (float(fallback), "the official default")
     offset = numbers["max-wh"][0] if variant.head == "end2end-ort" else None
+    if found and found.max_wh is None and asked.max_wh is None and "max-wh" not in stored:
+        offset = None  # classes are kept apart by something that is no constant: nothing is promised of its size
     sources = {key: source for key, (_, source) in numbers.items() if key != "max-wh" or offset is not None}
     return NmsPromise(numbers["iou-thres"][0], numbers["conf-thres"][0], int(numbers["topk-all"][0]), offset, sources)
 

@@ -16,7 +16,7 @@ PASSING = ("Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape")
 @dataclass(frozen=True)
 class Suppression:
     """What the graph says. nodes: every suppression operator, the first is judged; numbers None where they are no constants;
-    max_wh: the class offset in pixels, 0 where boxes are not moved apart, None where the operator itself keeps classes apart;
+    max_wh: the class offset in pixels, 0 where boxes are not moved apart, None where it is no constant;
     tail: the nodes from it to the outputs."""
 
     nodes: Tuple[Node, ...]
@@ -106,8 +106,9 @@ def _after(graph: Graph, start: Node) -> Tuple[Node, ...]:
     return tuple(found)
 
 
-def _class_offset(graph: Graph, boxes: str) -> float:
-    """The constant that multiplies a class index on its way into the boxes; 0 where no class index reaches them."""
+def _class_offset(graph: Graph, boxes: str) -> Optional[float]:
+    """The constant that multiplies a class index on its way into the boxes; 0 where no class index reaches them, None where
+    what multiplies it is computed."""
     tainted: Set[str] = set()
     offset: Optional[float] = None
     for node in before(graph, boxes):
@@ -118,6 +119,8 @@ def _class_offset(graph: Graph, boxes: str) -> float:
             if node.op == "Mul" and offset is None:
                 values = [_scalar(constant(graph, name)) for name in node.inputs]
                 offset = next((value for value in values if value is not None), None)
+                if offset is None:
+                    return None
             elif node.op == "Add" and offset is None:
                 offset = 1.0  # the bare class index is added
     return offset or 0.0
