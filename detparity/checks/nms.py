@@ -169,7 +169,7 @@ def class_offset(trial: Trial) -> Iterator[Finding]:
     if breach:
         rows = tuple((key.replace("_", " "), str(value)) for key, value in breach.facts.items())
         yield Finding(
-            f"keeps classes apart by too unsafe an offset. {breach.sentence}", rows, evidence=dict(breach.facts)
+            f"keeps classes apart by an unsafe offset. {breach.sentence}", rows, evidence=dict(breach.facts)
         )
 
 
