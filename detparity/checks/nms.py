@@ -168,9 +168,7 @@ def class_offset(trial: Trial) -> Iterator[Finding]:
     breach = offset.judge(head_range(trial.contract), found.max_wh, promise.iou_threshold)
     if breach:
         rows = tuple((key.replace("_", " "), str(value)) for key, value in breach.facts.items())
-        yield Finding(
-            f"keeps classes apart by an unsafe offset. {breach.sentence}", rows, evidence=dict(breach.facts)
-        )
+        yield Finding(f"keeps classes apart by an unsafe offset. {breach.sentence}", rows, evidence=dict(breach.facts))
 
 
 def baked(trial: Trial) -> Iterator[Finding]:
