@@ -12,7 +12,6 @@ LEVELS = (MUST, SHOULD, INFO)
 
 OPSET = 12
 IR_FOR_OPSET = {11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
-METADATA_KEYS = ("detparity.variant", "names", "stride", "imgsz")
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,6 @@ class Contract:
     ir_version: int
     sources: Mapping[str, str]
     nms: Optional[NmsPromise] = None
-
-    @property
-    def image_range(self) -> Tuple[float, float]:
-        return (0.0, 1.0)
 
 
 SOURCES: Mapping[str, str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import List, Optional, Sequence
 
-from detparity.findings import Finding, Outcome, Row
+from detparity.findings import Finding, Row
 
 WIDTH = 100
 
@@ -29,13 +29,6 @@ def render(subject: str, check: str, finding: Finding, repeat: Optional[str] = N
     if repeat:
         lines += ["", f"  Repeat:  {repeat}"]
     return "\n".join(lines)
-
-
-def render_outcome(subject: str, outcome: Outcome, repeat: Optional[str] = None) -> str:
-    """Every finding of a check, or the reason it broke."""
-    if outcome.outcome == "error":
-        return f"{outcome.check}: {subject} could not be judged: {outcome.reason}"
-    return "\n\n".join(render(subject, outcome.check, finding, repeat) for finding in outcome.findings)
 
 
 def number(value: float) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from detparity import facts
 from detparity.checks import select
+from detparity.checks.weights import coverage
 from detparity.errors import InputError
 from detparity.failures import render
 from detparity.files import write_text
@@ -139,7 +140,9 @@ def _measured(session: Session, trial: Trial) -> Dict[str, Any]:
     head = trial.contract.variant.head
     with trial.clock.running():
         power = smallest_seen(session.detector, session.oracle, head, trial.contract.size)
-    return {"noise": noise_of(trial), "power": power, "engine": dict(trial.runner().facts)}
+    compared, left = coverage(trial)
+    weights = {"compared": compared, "not_comparable": left}
+    return {"noise": noise_of(trial), "power": power, "weights": weights, "engine": dict(trial.runner().facts)}
 
 
 def repeat_command(config: pytest.Config, trial: Trial, check_id: str, nodeid: str) -> str:

@@ -10,11 +10,11 @@ import torch
 from detparity.compat import jit
 from detparity.detectors.detector import YoloDetector
 from detparity.detectors.network import Predictions, RawTuple
+from detparity.engines.torchscript import METADATA_FILE
 from detparity.subject import Variant
 from exporters.options import ExportOptions, metadata
 
 VARIANTS = ("traced", "traced-dynamic")
-METADATA_FILE = "detparity.json"
 
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -231,12 +231,8 @@ def _attributes_finding(rows: Sequence[Row]) -> Iterator[Finding]:
 
 def coverage(trial: Trial) -> Tuple[int, List[str]]:
     """How many of the model's convolutions were compared, and the keys of those that were not comparable."""
-    reader: Callable[[], List[Stored]] = (
-        (lambda: _onnx_convs(trial.onnx.graph))
-        if trial.artifact.kind == "onnx"
-        else (lambda: _script_convs(trial.script))
-    )
-    pairs = match(trial.weights, reader())
+    found = _onnx_convs(trial.onnx.graph) if trial.artifact.kind == "onnx" else _script_convs(trial.script)
+    pairs = match(trial.weights, found)
     return len(pairs), [conv.key for index, conv in enumerate(trial.weights) if index not in pairs]
 
 

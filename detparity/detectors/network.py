@@ -135,19 +135,8 @@ class FixedPredictions(nn.Module):
         return torch.cat(rows, 1)
 
 
-class RawLevels(nn.Module):
-    """(B, 3, H, W) images to a tuple-like list of (B, na, ny, nx, fields) logits."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> List[Tensor]:
-        return self.network(images)
-
-
 class RawTuple(nn.Module):
-    """As `RawLevels`, as a tuple: what a tracer and an ONNX exporter accept as several outputs."""
+    """(B, 3, H, W) images to the logits of each level as a tuple: what a tracer and an ONNX exporter accept as several outputs."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()

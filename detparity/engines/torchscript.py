@@ -128,16 +128,6 @@ def flatten(result: Any) -> Dict[str, np.ndarray]:
     return {"output" if index == 0 else f"output_{index}": value for index, value in enumerate(found)}
 
 
-def describe(result: Any) -> str:
-    """The structure of a result in words: tensor(1x6300x85), (tensor(...), [tensor(...), ...])."""
-    if isinstance(result, torch.Tensor):
-        return f"tensor({'x'.join(map(str, result.shape))} {str(result.dtype).replace('torch.', '')})"
-    if isinstance(result, (list, tuple)):
-        inner = ", ".join(describe(item) for item in result)
-        return f"[{inner}]" if isinstance(result, list) else f"({inner})"
-    return type(result).__name__
-
-
 def prepare(path: str, threads: int = 0) -> Runner:
     """Load an archive for running. A decoded tensor that comes with its logits is returned alone.
 
@@ -163,13 +153,3 @@ def prepare(path: str, threads: int = 0) -> Runner:
         return {"output": first} if first.ndim == 3 else arrays
 
     return Runner("torchscript", call, facts)
-
-
-def structure_of(path: str, images: np.ndarray) -> str:
-    """What the module returns for `images`, in words. Raises EngineError if it does not run."""
-    module, _ = _load(path)
-    try:
-        with torch.no_grad():
-            return describe(module(torch.from_numpy(images)))
-    except Exception as error:
-        raise EngineError(" ".join(str(error).split())[-300:]) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
-from detparity.failures import columns, number
+from detparity.failures import columns, listed, number
 
 MARK = {"passed": "passed", "failed": "FAILED", "skipped": "skipped", "error": "ERROR"}
 
@@ -52,6 +52,13 @@ def _noise(artifact: Mapping[str, Any]) -> List[str]:
             (group, number(row["floor"]), number(row["error"]), f"{row['floors']:.2f}", f"stride {row['stride']:.0f}")
         )
     lines = ["", *columns(table)]
+    weights = artifact.get("weights", {})
+    if weights.get("not_comparable"):
+        left = weights["not_comparable"]
+        lines += [
+            "",
+            f"  weights  {weights['compared']} convolutions compared, {len(left)} not comparable: {listed(left)}",
+        ]
     power = artifact.get("power")
     if power:
         weakest = max(power, key=lambda key: power[key])

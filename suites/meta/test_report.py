@@ -29,7 +29,8 @@ def test_what_a_test_records_is_plain(name, request, session, exports):
 
     (key, record) = request.node.user_properties.pop()
     assert len(request.node.user_properties) == before
-    assert key == plugin.PROPERTY and set(record["measured"]) == {"noise", "power", "engine"}
+    assert key == plugin.PROPERTY and set(record["measured"]) == {"noise", "power", "weights", "engine"}
+    assert record["measured"]["weights"] == {"compared": 58, "not_comparable": []}
     assert _plain(record)
 
 
