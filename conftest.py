@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 import pytest
 
-from detparity import kit, plugin
-from detparity.checks import registry
-from detparity.contract import contract_for
+from detparity import plugin
+from detparity.checks import export, registry
 from detparity.errors import InputError
-from detparity.exported import exported
+from detparity.exported import BUNDLED_SIZE, NotMade, attempt
 from detparity.session import Session
-from detparity.subject import parse_variant
 
-BUNDLED_SIZE = (256, 320)  # not square, so that swapped axes show
 SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
 
 
@@ -57,22 +54,13 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
 def _promises(config: pytest.Config, rooms: List[str]) -> List[Any]:
     session = config.stash[plugin.SESSION]
     found: List[Any] = []
-    for path, name, contract in _subjects(session):
-        checks = [c.id for c in registry().values() if c.id.split(".")[0] in rooms and c.applies(contract)]
-        title = path.name if path else name
-        group = [pytest.mark.xdist_group(title)]
-        for check in plugin.chosen(config, checks):
-            found.append(pytest.param(Promise(path, name, check), id=f"{title}:{check}", marks=group))
+    for subject in session.subjects():
+        group = [pytest.mark.xdist_group(subject.title)]
+        for check in plugin.chosen(config, [check for check in subject.checks if check.split(".")[0] in rooms]):
+            promise = Promise(subject.path, subject.variant, check)
+            found.append(pytest.param(promise, id=f"{subject.title}:{check}", marks=group))
+    session.require_debts_met()
     return found
-
-
-def _subjects(session: Session) -> Iterator[Any]:
-    for path in session.artifacts:
-        contract = session.open(path).contract
-        yield path, contract.variant.name, contract
-    if not session.artifacts:
-        for name in kit.exporters().registry():
-            yield None, name, contract_for(parse_variant(name), session.detector.facts, BUNDLED_SIZE)
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +75,23 @@ def exports(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.getbasetemp()
     if folder.name.startswith("popen-"):
         folder = folder.parent
-    return lambda name, **options: exported(session.detector, name, BUNDLED_SIZE, folder, **options)
+    return lambda name, **options: attempt(session.detector, name, BUNDLED_SIZE, folder, **options)
+
+
+@pytest.fixture(scope="session")
+def made(exports: Any) -> Any:
+    """Call with a variant's name for its path, or for what kept its exporter from making it: asked of the exporter once."""
+    found: Dict[str, Union[Path, NotMade]] = {}
+
+    def make(name: str) -> Union[Path, NotMade]:
+        if name not in found:
+            try:
+                found[name] = exports(name)
+            except NotMade as problem:
+                found[name] = problem
+        return found[name]
+
+    return make
 
 
 @pytest.fixture
@@ -95,9 +99,17 @@ def judge(request: pytest.FixtureRequest, session: Session) -> Any:
     """Call with a promise to run its check and make its outcome the test's."""
 
     def run(promise: Promise) -> None:
-        path = promise.path or request.getfixturevalue("exports")(promise.variant)
-        name = None if promise.path else promise.variant
-        plugin.judge(request, session.trial(path, name), promise.check)
+        if promise.path:
+            plugin.judge(request, session.trial(promise.path), promise.check)
+            return
+        name, file = promise.variant, request.getfixturevalue("made")(promise.variant)
+        problem = file if isinstance(file, NotMade) else None
+        if promise.check == export.MADE:
+            plugin.judge_unmade(request, name, export.outcome(problem))
+        elif problem:
+            plugin.judge_unmade(request, name, export.blocked(registry()[promise.check], problem))
+        else:
+            plugin.judge(request, session.trial(file, name), promise.check)
 
     return run
 

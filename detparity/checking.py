@@ -12,11 +12,10 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from detparity import facts, kit
 from detparity.checks import select
 from detparity.errors import InputError
-from detparity.exported import exported
-from detparity.intake import NmsAsked
+from detparity.intake import Asked
 from detparity.report import build
 from detparity.report.terminal import artifact_text, verdict_line
-from detparity.session import ModelChoice, Session
+from detparity.session import ModelChoice, Session, limits
 from detparity.strategies.cases import explore
 from detparity.subject import Size, variant_names
 from detparity.trial import truth_head
@@ -33,11 +32,13 @@ class Request:
     checks: Optional[str]
     strict: bool
     junit: Optional[Path]
-    nms: NmsAsked = field(default_factory=NmsAsked)
+    asked: Asked = field(default_factory=Asked)
+    debts: Optional[Path] = None
+    exporters: Tuple[str, ...] = ()
 
 
-def run(request: Request, scratch: Path, demo_size: Size, say: Callable[[str], None]) -> Dict[str, Any]:
-    """Judge every artifact and return the report. Raises InputError where the model or an option cannot be used.
+def run(request: Request, scratch: Path, say: Callable[[str], None]) -> Dict[str, Any]:
+    """Judge every artifact, or what the kit's exporters make where none is given, and return the report. Raises InputError where the model or an option cannot be used.
 
     scratch: a folder for exports and for pytest's own files; nothing is written elsewhere.
     """
@@ -48,29 +49,41 @@ def run(request: Request, scratch: Path, demo_size: Size, say: Callable[[str], N
     for package in ("torch", "onnx", "onnxruntime", "pytest", "hypothesis"):
         importlib.import_module(package)
     start = time.perf_counter()
-    session = Session(request.choice, request.artifacts, explore, request.variant, request.img_size, request.nms)
-    _ = session.detector
-    paths, names = request.artifacts, {}
-    if not paths:
-        names = _demo(session, scratch, demo_size, say)
-        paths = tuple(names)
+    if request.artifacts and request.exporters:
+        raise InputError("--exporter chooses among the kit's own exporters; it does not go with files")
+    session = Session(
+        request.choice,
+        request.artifacts,
+        explore,
+        request.variant,
+        request.img_size,
+        request.asked,
+        debts=request.debts,
+        exporters=request.exporters,
+        command=True,
+    )
+    _ = session.detector, session.variants()
     unusable: List[Dict[str, Any]] = []
     usable: List[Path] = []
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(request.artifacts):
         try:
-            session.open(path, names.get(path))
+            session.open(path)
             usable.append(path)
         except InputError as error:
             unusable.append(build.unusable(str(path), str(error)))
     session.artifacts = tuple(usable)
-    session.heads = tuple({truth_head(session.open(path).contract.variant) for path in usable})
-    recorder = _run_suites(session, request, scratch, say) if usable else None
+    if usable or not request.artifacts:
+        session.require_debts_met()
+    if usable:
+        session.heads = tuple({truth_head(session.open(path).contract.variant) for path in usable})
+    recorder = _run_suites(session, request, scratch, say) if usable or not request.artifacts else None
     engine = session.clock.engine
     timings = {"engine_seconds": engine, "total_seconds": time.perf_counter() - start}
     from detparity.plugin import subject_of
 
     entries = list(recorder.entries.values()) if recorder else []
-    found = build.report(facts.environment(), subject_of(session), [*entries, *unusable], timings, request.strict)
+    judged = [*entries, *unusable]
+    found = build.report(facts.environment(), subject_of(session), judged, timings, request.strict, limits())
     if recorder and recorder.broken:
         found["broken"] = recorder.broken
         say("\n".join(recorder.broken))
@@ -79,16 +92,6 @@ def run(request: Request, scratch: Path, demo_size: Size, say: Callable[[str], N
     for entry in unusable:
         say(artifact_text(entry))
     say(verdict_line(found))
-    return found
-
-
-def _demo(session: Session, scratch: Path, size: Size, say: Callable[[str], None]) -> Dict[Path, str]:
-    """Export the model with every exporter: paths and the variants they promise."""
-    found: Dict[Path, str] = {}
-    for name in kit.exporters().registry():
-        say(f"exporting {name}")
-        found[exported(session.detector, name, size, scratch)] = name
-    say("")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The `detparity` command: export, check, checks. Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
+"""The `detparity` command: export, check, matrix, checks. Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 from detparity import __version__
 from detparity.errors import InputError
 from detparity.session import BUNDLED_SEED, BUNDLED_WIDTH, ModelChoice
-
-DEMO_SIZE = (256, 320)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _add_export(commands.add_parser("export", help="export a detector to TorchScript and ONNX"))
     _add_check(commands.add_parser("check", help="judge exported files against their model"))
+    _add_matrix(commands.add_parser("matrix", help="merge the reports of many environments into one table"))
     listing = commands.add_parser("checks", help="list every check with its level")
     listing.add_argument("--markdown", action="store_true", help="as the reference page docs/checks.md")
     listing.set_defaults(run=_checks)
@@ -94,6 +93,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="only cpu works")
     parser.add_argument("--end2end", action="store_true", help="suppression in the ONNX graph; implies --grid")
     parser.add_argument("--standard-nms", action="store_true", help="for TensorRT without its deprecated plugin")
+    parser.add_argument("--opset", type=int, metavar="N", help="of the ONNX file (default 12; with --dynamo 18)")
+    parser.add_argument(
+        "--dynamo", action="store_true", help="ONNX by way of torch.export; an opset below 18 is converted down to"
+    )
     _add_nms(parser, 100, 0.45, 0.25)
     for name in ("--fp16", "--int8", "--include-nms"):
         parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
@@ -116,8 +119,16 @@ def _export(options: argparse.Namespace) -> int:
     head, nms = _end2end(options) if options.end2end else ("grid" if options.grid else "raw", None)
     folder = options.output_dir or (options.weights.parent if options.weights else Path("."))
     simplify, batch = options.simplify, options.batch_size
-    export_files(_choice(options), head, axes, size, batch, simplify, options.include, folder, print, nms)
+    how = {"opset": _opset(options), "dynamo": options.dynamo}
+    export_files(_choice(options), head, axes, size, batch, simplify, options.include, folder, print, nms, **how)
     return 0
+
+
+def _opset(options: argparse.Namespace) -> Optional[int]:
+    """Versions of the ONNX standard have grown by one operator set at a time to 26; detectors need 11."""
+    if options.opset is not None and not 11 <= options.opset <= 99:
+        raise InputError(f"--opset {options.opset} is outside 11 to 99")
+    return int(options.opset) if options.opset is not None else None
 
 
 def _add_nms(parser: argparse.ArgumentParser, cap: Optional[int], iou: Optional[float], score: Optional[float]) -> None:
@@ -172,6 +183,13 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         "--img-size", type=int, nargs="+", metavar="N", help="height, width, where a file declares none"
     )
     _add_nms(parser, None, None, None)
+    parser.add_argument(
+        "--opset", type=int, metavar="N", help="promised opset (default: from the metadata, else 12, or 18 by torch.export)"
+    )
+    parser.add_argument("--expectations", type=Path, metavar="FILE", help="known debts of your exporters")
+    parser.add_argument(
+        "--exporter", action="append", default=[], metavar="NAME", help="in the demo, only these exporters, by name or pattern"
+    )
     parser.add_argument("--checks", help="run only these checks, by id or room, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
@@ -182,7 +200,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from detparity import checking
-    from detparity.intake import NmsAsked
+    from detparity.intake import Asked
 
     for path in (options.json, options.html, options.junit):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
@@ -190,7 +208,7 @@ def _check(options: argparse.Namespace) -> int:
                 f"cannot write {path}: {'it is a directory' if path.is_dir() else 'its folder does not exist'}"
             )
     _require_nms(options)
-    nms = NmsAsked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
+    asked = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, _opset(options))
     size = _img_size(options.img_size)
     request = checking.Request(
         _choice(options),
@@ -200,10 +218,12 @@ def _check(options: argparse.Namespace) -> int:
         options.checks,
         options.strict,
         options.junit,
-        nms,
+        asked,
+        options.expectations,
+        tuple(options.exporter),
     )
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
-        found = checking.run(request, Path(scratch), DEMO_SIZE, lambda text: print(text, flush=True))
+        found = checking.run(request, Path(scratch), lambda text: print(text, flush=True))
     _write_reports(found, options)
     return checking.exit_code(found)
 
@@ -217,6 +237,61 @@ def _write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
         from detparity.report.html import page
 
         write_text(options.html, page(found))
+
+
+# --- matrix ---------------------------------------------------------------------------------------------------------
+
+
+def _add_matrix(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "reports", type=Path, nargs="+", metavar="REPORT", help="reports of check, matrices, or folders that hold them"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown (default: print it)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the table as one HTML page")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON, to be merged again")
+    parser.add_argument(
+        "--expect", metavar="LANES", help="lanes that must have a report, such as py39-torch1.7,py313-torch2.15"
+    )
+    parser.set_defaults(run=_matrix)
+
+
+def _matrix(options: argparse.Namespace) -> int:
+    from detparity.report import matrix, matrix_html, matrix_markdown, matrix_read
+    from detparity.report.build import exit_code
+    from detparity.report.matrix_view import counts
+
+    asked = {"--markdown": options.markdown, "--html": options.html, "--json": options.json}
+    outputs = {name: path for name, path in asked.items() if path is not None}
+    for path in outputs.values():
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(
+                f"cannot write {path}: {'it is a directory' if path.is_dir() else 'its folder does not exist'}"
+            )
+    if len({path.resolve() for path in outputs.values()}) < len(outputs):
+        raise InputError(f"{' and '.join(outputs)} name the same file")
+    expected = [] if options.expect is None else options.expect.split(",")
+    lanes = [matrix.require_lane(name.strip()) for name in expected]
+    merged = matrix.merge(matrix_read.read(options.reports, tuple(outputs.values())), lanes)
+    pages = {"--markdown": matrix_markdown.page, "--html": matrix_html.page, "--json": matrix.to_json}
+    texts = {path: pages[name](merged) for name, path in outputs.items()}  # all of them, before the first is written
+    _write_pages(texts, matrix_markdown.page(merged) if not texts else "")
+    if texts:
+        print(f"Verdict: {merged.verdict} ({counts(merged)})")
+    return exit_code(merged.verdict)
+
+
+def _write_pages(texts: Dict[Path, str], shown: str) -> None:
+    from detparity.files import write_text
+
+    for path, text in texts.items():
+        write_text(path, text)
+        print(f"wrote {path}")
+    # A terminal that cannot show a character shows another; a file holds it as it is.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(shown.encode(encoding, "replace").decode(encoding), end="")
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
 
 
 def _checks(options: argparse.Namespace) -> int:

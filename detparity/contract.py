@@ -10,8 +10,12 @@ from detparity.subject import ModelFacts, Size, Variant
 MUST, SHOULD, INFO = "MUST", "SHOULD", "INFO"
 LEVELS = (MUST, SHOULD, INFO)
 
-OPSET = 12
-IR_FOR_OPSET = {11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
+OPSET, DYNAMO_OPSET = 12, 18
+OPSETS = tuple(range(11, 18))  # what the TorchScript-based exporter can be asked for; suppression needs 11
+IR_FOR_OPSET = {
+    **{11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9},
+    **{21: 10, 22: 10, 23: 11, 24: 12, 25: 13, 26: 13},
+}
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,15 @@ SOURCES: Mapping[str, str] = {
     "inputs": "yolov7 export: one input `images`, (B, 3, H, W) float32, RGB in 0..1",
     "outputs": "yolov7 export: `--grid` gives `output` (B, rows, 5 + classes); without it one (B, na, ny, nx, 5 + classes) per level",
     "axes": "design: promised symbols are `batch`, `height`, `width`; every other axis is a number",
-    "opsets": "yolov7 export: torch.onnx.export at opset 12, default domain alone",
+    "opsets": "yolov7 export: torch.onnx.export at opset 12, default domain alone; by torch.export 18, the first it writes",
     "ir_version": "ONNX: the first IR version that carries the opset",
     "metadata": "design: names, stride, image size and variant travel with the file",
 }
+
+
+def default_opset(variant: Variant) -> int:
+    """The opset promised where nobody says another."""
+    return DYNAMO_OPSET if variant.dynamo else OPSET
 
 
 def axis_of(value: int, symbol: str, varies: bool) -> Axis:
@@ -86,11 +95,12 @@ def contract_for(
     facts: ModelFacts,
     size: Size,
     batch: int = 1,
-    opset: int = OPSET,
+    opset: Optional[int] = None,
     nms: Optional[NmsPromise] = None,
 ) -> Contract:
     """Return the promises of `variant` for this model at this size (pixels, height first) and batch.
 
+    opset: of the default domain; `default_opset` where not given.
     nms: what an end2end variant suppresses by; the official script's defaults where not given.
     """
     b = axis_of(batch, "batch", variant.dynamic_batch)
@@ -102,6 +112,7 @@ def contract_for(
         outputs = _detections(variant, nms, b)
     else:
         nms, outputs = None, _outputs(variant, facts, size, b)
+    opset = opset or default_opset(variant)
     opsets = {"": opset, "TRT": 1} if variant.head == "end2end-trt" else {"": opset}
     ir_version = IR_FOR_OPSET.get(opset, max(IR_FOR_OPSET.values()))
     return Contract(variant, facts, size, batch, (images,), outputs, opsets, ir_version, SOURCES, nms)

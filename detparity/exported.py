@@ -14,7 +14,28 @@ from detparity.files import write_bytes
 from detparity.oracle import offset
 from detparity.subject import ModelFacts, Size, Variant, parse_variant
 
-SUFFIX = {"onnx": ".onnx", "traced": ".torchscript.pt", "scripted": ".torchscript.pt", "lite": ".ptl"}
+BUNDLED_SIZE = (256, 320)  # not square, so that swapped axes show
+SUFFIX = {
+    "onnx": ".onnx",
+    "onnx-dynamo": ".onnx",
+    "traced": ".torchscript.pt",
+    "scripted": ".torchscript.pt",
+    "lite": ".ptl",
+}
+
+
+class NotMade(Exception):
+    """An exporter made no file. missing: the version has no such exporter, which is no failure of the one it has."""
+
+    def __init__(self, reason: str, missing: bool) -> None:
+        super().__init__(reason)
+        self.missing = missing
+
+
+def missing(name: str) -> Optional[str]:
+    """Why the exporter that makes the variant `name` does not exist in this environment, or None where it does."""
+    ask = getattr(kit.exporters().registry()[name], "unavailable", None)
+    return ask() if ask else None
 
 
 def safe_nms(facts: ModelFacts, variant: Variant, size: Size, asked: Optional[NmsPromise] = None) -> NmsPromise:
@@ -43,10 +64,11 @@ def export_bytes(
     batch: int = 1,
     simplify: Optional[str] = None,
     nms: Optional[NmsPromise] = None,
+    opset: Optional[int] = None,
 ) -> bytes:
     """Run the exporter that makes `variant`. Whatever it raises passes through."""
     exporters = kit.exporters()
-    options = exporters.ExportOptions(size, batch, simplify, safe_nms(detector.facts, variant, size, nms))
+    options = exporters.ExportOptions(size, batch, simplify, safe_nms(detector.facts, variant, size, nms), opset)
     return bytes(exporters.registry()[variant.name].export(detector, variant, options))
 
 
@@ -59,15 +81,27 @@ def exported(
     batch: int = 1,
     simplify: Optional[str] = None,
     nms: Optional[NmsPromise] = None,
+    opset: Optional[int] = None,
 ) -> Path:
     """Return the path of this export in `folder`, making it if it is not there. Two workers may make it at once: the
     file is renamed into place whole, so either one's is the same file."""
     variant = parse_variant(name, head)
     versions = sorted(facts.environment().items())
     key = hashlib.sha256(
-        repr((detector.facts.digest, variant, size, batch, simplify, nms, versions)).encode()
+        repr((detector.facts.digest, variant, size, batch, simplify, nms, opset, versions)).encode()
     ).hexdigest()
     path = folder / f"{name}-{key[:16]}{SUFFIX[variant.form]}"
     if not path.exists():
-        write_bytes(path, export_bytes(detector, variant, size, batch, simplify, nms))
+        write_bytes(path, export_bytes(detector, variant, size, batch, simplify, nms, opset))
     return path
+
+
+def attempt(detector: Any, name: str, size: Size, folder: Path, **options: Any) -> Path:
+    """`exported`, with whatever keeps the exporter from making the file raised as NotMade."""
+    reason = missing(name)
+    if reason:
+        raise NotMade(reason, missing=True)
+    try:
+        return exported(detector, name, size, folder, **options)
+    except Exception as error:  # an exporter may raise anything
+        raise NotMade(f"{type(error).__name__}: {' '.join(str(error).split())[:600]}", missing=False) from error

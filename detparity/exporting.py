@@ -12,7 +12,7 @@ from detparity.exported import SUFFIX, export_bytes, safe_nms
 from detparity.files import write_bytes
 from detparity.intake import LARGEST_SIDE
 from detparity.session import ModelChoice, load_detector
-from detparity.subject import Size, Variant
+from detparity.subject import DYNAMO, ONNX, Size, Variant
 
 
 def rounded(size: Size, stride: int, say: Callable[[str], None]) -> Size:
@@ -38,20 +38,28 @@ def export_files(
     folder: Path,
     say: Callable[[str], None],
     nms: Optional[NmsPromise] = None,
+    opset: Optional[int] = None,
+    dynamo: bool = False,
 ) -> None:
-    """Write the files and say one line for each. Raises InputError for what cannot be used; a failed export writes nothing."""
+    """Write the files and say one line for each. Raises InputError for what cannot be used; a failed export writes nothing.
+
+    opset: of the ONNX file, its exporter's default where None; dynamo: make it by way of torch.export.
+    """
     if not folder.is_dir():
         raise InputError(f"--output-dir {folder} is not a directory")
     detector = load_detector(choice)
     size = rounded(size, detector.facts.max_stride, say)
     script_axes = "dynamic" if axes == "dynamic" else "static"
-    onnx = Variant(head, axes)
+    onnx = Variant(head, axes, DYNAMO if dynamo else ONNX)
     # Suppression changes the ONNX file only: the traced module keeps its decoded predictions.
     wanted = {"torchscript": Variant("grid" if onnx.end2end else head, script_axes, "traced"), "onnx": onnx}
     if onnx.end2end and onnx.name not in kit.exporters().registry():
-        raise InputError(
-            f"{onnx.name} cannot be made: the plugin's boxes and scores are of fixed length; use --dynamic-batch"
+        why = (
+            "--dynamo makes no suppression"
+            if dynamo
+            else "the plugin's boxes and scores are of fixed length; use --dynamic-batch"
         )
+        raise InputError(f"{onnx.name} cannot be made: {why}")
     if onnx.end2end and nms is not None:
         safe = safe_nms(detector.facts, onnx, size, nms)
         if safe.max_wh != nms.max_wh:
@@ -63,7 +71,7 @@ def export_files(
         variant = wanted[name]
         path = folder / f"{detector.facts.name}{SUFFIX[variant.form]}"
         try:
-            content = export_bytes(detector, variant, size, batch, simplify if name == "onnx" else None, nms)
+            content = export_bytes(detector, variant, size, batch, simplify if name == "onnx" else None, nms, opset)
         except InputError:
             raise
         except Exception as error:  # whatever an exporter raises, no file and one line

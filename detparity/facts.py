@@ -1,13 +1,13 @@
-"""Versions, platform and providers: the facts every report and every known debt is keyed by."""
+"""Versions, platform and providers: the facts every report, shim and known debt is keyed by."""
 
 from __future__ import annotations
 
 import platform
 import sys
 from importlib import metadata
-from typing import Dict
+from typing import Dict, Mapping
 
-PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "pytest", "hypothesis", "onnxsim", "onnxslim")
+PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy", "pytest", "hypothesis", "onnxsim", "onnxslim")
 
 
 def environment() -> Dict[str, str]:
@@ -23,3 +23,34 @@ def environment() -> Dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def lane(found: Mapping[str, str]) -> str:
+    """The name tox gives an environment: `py310-torch1.13` for Python 3.10 and torch 1.13.1."""
+    python, torch = (".".join(found[name].split(".")[:2]) for name in ("python", "torch"))
+    return f"py{python.replace('.', '')}-torch{torch}"
+
+
+def condition(text: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a condition as it came, e.g. {"torch": ">=1.11,<2.10"}. Raises ValueError for what is no fact or no version range."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    known = ("python", *PACKAGES)
+    for name, versions in text.items():
+        if name not in known:
+            raise ValueError(f"{name!r} is no fact; facts are {', '.join(known)}")
+        try:
+            SpecifierSet(versions)
+        except (InvalidSpecifier, AttributeError, TypeError):
+            raise ValueError(f"{versions!r} is no version range such as '>=1.11,<2.10'") from None
+    return text
+
+
+def holds(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Whether every fact that `wanted` names has a version in its range (PEP 440); a package that is not there has none."""
+    from packaging.specifiers import SpecifierSet
+
+    return all(
+        name in found and SpecifierSet(versions).contains(found[name], prereleases=True)
+        for name, versions in condition(wanted).items()
+    )

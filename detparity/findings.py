@@ -38,8 +38,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A check's result. outcome: passed, failed, skipped or error; reason: why it was skipped or broke;
-    incomplete: whether a skip hides a promise."""
+    """A check's result. outcome: passed, failed, debt, skipped or error; reason: why it was skipped, broke or is a known debt;
+    incomplete: whether a skip hides a promise; debt: the known debt that explains it, as the report keeps it."""
 
     check: str
     level: str
@@ -49,6 +49,7 @@ class Outcome:
     incomplete: bool = False
     seconds: float = 0.0
     engine_seconds: float = 0.0
+    debt: Optional[Mapping[str, str]] = None
 
 
 class CannotRun(Exception):
@@ -58,4 +59,5 @@ class CannotRun(Exception):
 def fails(outcome: Outcome, strict: bool) -> bool:
     """Whether this outcome turns a test red."""
     decisive = {MUST, "SHOULD"} if strict else {MUST}
-    return outcome.outcome == "error" or any(finding.level in decisive for finding in outcome.findings)
+    found = any(finding.level in decisive for finding in outcome.findings)
+    return outcome.outcome == "error" or (outcome.outcome != "debt" and found)

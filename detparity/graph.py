@@ -90,7 +90,8 @@ class Graph:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A file: its versions, metadata and main graph. problem: the checker's complaint, if any."""
+    """A file: its versions, metadata and main graph. problem: the checker's complaint, if any; torch_export: whether it bears the
+    marks of torch's torch.export-based exporter."""
 
     ir_version: int
     opsets: Mapping[str, int]
@@ -98,6 +99,7 @@ class OnnxFile:
     metadata: Mapping[str, str]
     graph: Graph
     problem: Optional[str]
+    torch_export: bool = False
 
 
 def _dtype(elem_type: int) -> str:
@@ -218,6 +220,16 @@ def read(path: Path) -> OnnxFile:
         {item.key: item.value for item in model.metadata_props},
         _graph(model.graph, _infer(model)),
         _problem(path),
+        _bears_marks(model),
+    )
+
+
+def _bears_marks(model: onnx.ModelProto) -> bool:
+    """torch 2.5 and later leave `pkg.torch.` keys on graph and nodes, 2.2 to 2.5 functions of the domains below."""
+    keys = [entry.key for holder in (model.graph, *model.graph.node) for entry in holder.metadata_props]
+    domains = [entry.domain for entry in (*model.opset_import, *model.functions)]
+    return any(key.startswith("pkg.torch.") for key in keys) or any(
+        domain.startswith(("pkg.torch.", "pkg.onnxscript.torch_lib")) for domain in domains
     )
 
 
@@ -275,3 +287,18 @@ def _prune(model: onnx.ModelProto, stop: Set[str]) -> None:
     imports = [item for item in model.opset_import if item.domain in domains]
     del model.opset_import[:]
     model.opset_import.extend(imports)
+
+
+def newest() -> Dict[str, int]:
+    """The IR version and opset that onnx.helper stamps when it is not told."""
+    return {"onnx_ir": int(onnx.IR_VERSION), "onnx_opset": int(onnx.defs.onnx_opset_version())}
+
+
+def smallest(ir_version: int, opset: int) -> bytes:
+    """A model of one Identity with these versions, to ask a runtime which it takes."""
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "smallest", values[:1], values[1:])
+    imports = [onnx.helper.make_opsetid("", opset)]
+    model = onnx.helper.make_model(graph, opset_imports=imports)
+    model.ir_version = ir_version
+    return bytes(model.SerializeToString())

@@ -5,17 +5,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union, cast
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
 from detparity import suppression
 from detparity.checks.baked import grid_constants, stuck_size
 from detparity.checks.metadata import parse, script_metadata
-from detparity.contract import Contract, NmsPromise, contract_for
+from detparity.contract import Contract, NmsPromise, contract_for, default_opset
 from detparity.errors import InputError
 from detparity.files import require_file, sha256
-from detparity.subject import Artifact, EngineError, ModelFacts, Size, Variant, parse_variant, variant_names
+from detparity.subject import (
+    DYNAMO,
+    ONNX,
+    Artifact,
+    EngineError,
+    ModelFacts,
+    Size,
+    Variant,
+    parse_variant,
+    variant_names,
+)
 
 if TYPE_CHECKING:
     from detparity.engines.torchscript import ScriptFile
@@ -27,13 +37,14 @@ NMS_OPS = {"NonMaxSuppression": "end2end-ort", "EfficientNMS_TRT": "end2end-trt"
 
 
 @dataclass(frozen=True)
-class NmsAsked:
-    """What the user promised of the suppression; None: read from the file."""
+class Asked:
+    """What the user promised of the file beside its variant: numbers of the suppression, the opset; None: read from the file."""
 
     iou_thres: Optional[float] = None
     conf_thres: Optional[float] = None
     topk_all: Optional[int] = None
     max_wh: Optional[float] = None
+    opset: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -55,23 +66,22 @@ def open_artifact(
     variant: Optional[str],
     img_size: Optional[Size],
     name: Optional[str] = None,
-    nms: NmsAsked = NmsAsked(),
+    asked: Asked = Asked(),
 ) -> Intake:
     """Read `path` and work out its contract for this model.
 
     variant: the promise, else it is read from the file; img_size: (height, width), where the file declares none;
-    name: what to call it in reports, else the file's name.
+    name: what to call it in reports, else the file's name; asked: promises the file's metadata or operators give otherwise.
     Raises InputError, in one line, for a file or an option that cannot be used.
     """
     if variant is not None and variant not in variant_names():
         raise InputError(f"unknown variant {variant!r}: known are {', '.join(variant_names())}")
     require_file(path, "an exported model")
     kind = "torchscript" if _is_archive(path) else "onnx"
-    opener = _open_script if kind == "torchscript" else _open_onnx
-    file, contract, how = opener(path, facts, variant, img_size)
-    if contract.variant.end2end:
-        promise = nms_promise(cast("OnnxFile", file), contract.variant, nms)
-        contract = contract_for(contract.variant, facts, contract.size, contract.batch, nms=promise)
+    if kind == "torchscript":
+        file, contract, how = _open_script(path, facts, variant, img_size)
+    else:
+        file, contract, how = _open_onnx(path, facts, variant, img_size, asked)
     return Intake(Artifact(path, kind, sha256(path), name), file, contract, how)
 
 
@@ -84,7 +94,7 @@ def _is_archive(path: Path) -> bool:
     return kind == "torchscript"
 
 
-def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]) -> Opened:
+def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size], asked: Asked) -> Opened:
     from detparity import graph
 
     file = graph.read(path)
@@ -92,7 +102,7 @@ def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: 
         raise InputError(f"{path} has no input, so it is no exported detector")
     shape = file.graph.inputs[0].shape or ()
     found = parse_variant(variant) if variant else _read_variant(file, shape)
-    if found.form != "onnx":
+    if not found.onnx:
         raise InputError(f"{path} is an ONNX file, which cannot be {found.name!r}")
     size = _declared_size(shape)
     if found.dynamic_size or size is None:
@@ -106,11 +116,27 @@ def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: 
     batch = shape[0] if len(shape) == 4 and isinstance(shape[0], int) else 1
     size = _usable(path, size, facts)
     source = "as told" if variant else "read from the file"
-    contract = contract_for(found, facts, size, max(1, int(batch)))
-    return file, contract, f"{found.name}, {source}, at {size[0]}x{size[1]}"
+    promised, told = opset_promise(file, found, asked.opset)
+    nms = nms_promise(file, found, asked) if found.end2end else None
+    contract = contract_for(found, facts, size, max(1, int(batch)), promised, nms)
+    return file, contract, f"{found.name}, {source}, at {size[0]}x{size[1]}, opset {promised} {told}"
 
 
-def nms_promise(file: OnnxFile, variant: Variant, asked: NmsAsked) -> NmsPromise:
+def opset_promise(file: OnnxFile, variant: Variant, asked: Optional[int]) -> Tuple[int, str]:
+    """The promised opset and where it comes from: the command line, else the file's metadata, else the variant's default; by way
+    of torch.export whatever the file has from the default on."""
+    stored = file.metadata.get("detparity.opset", "")
+    if asked is not None:
+        return asked, "as told"
+    if re.fullmatch(r"[1-9]\d?", stored):
+        return int(stored), "from the metadata"
+    least, own = default_opset(variant), file.opsets.get("", 0)
+    if variant.dynamo and own >= least:
+        return own, "read from the file"
+    return least, "by default"
+
+
+def nms_promise(file: OnnxFile, variant: Variant, asked: Asked) -> NmsPromise:
     """The promise of a suppression: the command line, else the file's metadata, else the operator's own numbers."""
     stored = parse(file.metadata.get("detparity.nms", "{}"))
     stored = stored if isinstance(stored, dict) else {}
@@ -152,7 +178,13 @@ def _read_variant(file: OnnxFile, shape: Tuple[object, ...]) -> Variant:
     head = heads[0] if heads else "raw" if ranks and ranks[0] == 5 else "grid"
     varies = [not isinstance(dim, int) for dim in shape] + [False] * 4
     axes = "dynamic" if varies[2] or varies[3] else "dynamic-batch" if varies[0] else "static"
-    return Variant(head, axes)
+    return Variant(head, axes, DYNAMO if _by_dynamo(file) else ONNX)
+
+
+def _by_dynamo(file: OnnxFile) -> bool:
+    """By the exporter's marks; ours are taken off with the IR version that carries them, but our metadata tells."""
+    stored = file.metadata.get("detparity.variant", "")
+    return file.torch_export or (stored in variant_names() and parse_variant(stored).dynamo)
 
 
 def _declared_size(shape: Tuple[object, ...]) -> Optional[Size]:
@@ -192,7 +224,7 @@ def _usable(path: Path, size: Size, facts: ModelFacts) -> Size:
 def _open_script(path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]) -> Opened:
     from detparity.engines import torchscript
 
-    if variant is not None and parse_variant(variant).form == "onnx":
+    if variant is not None and parse_variant(variant).onnx:
         raise InputError(f"{path} is a TorchScript archive, which cannot be {variant!r}")
     try:
         file = torchscript.read(str(path))

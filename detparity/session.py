@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from detparity import checks, intake
+from detparity import checks, facts, intake, kit
+from detparity.checks.export import MADE
+from detparity.contract import contract_for
 from detparity.errors import InputError
+from detparity.expectations import Ledger, ledger, read
+from detparity.exported import BUNDLED_SIZE, missing
 from detparity.files import require_file
 from detparity.oracle.truths import Oracle, Ways
-from detparity.subject import Arrays, Size
+from detparity.subject import Arrays, Size, parse_variant
 from detparity.trial import Clock, Explorer, Trial
 
 BUNDLED_ARCH, BUNDLED_WIDTH, BUNDLED_SEED = "yolov7-tiny", 0.25, 0
@@ -81,24 +86,77 @@ def make_trial(detector: Any, found: intake.Intake, oracle: Oracle, clock: Clock
     )
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What a suite judges: `path` of a user's file, or None and what our exporter of `variant` makes; the ids of its checks."""
+
+    title: str
+    path: Optional[Path]
+    variant: str
+    checks: Tuple[str, ...]
+
+
 @dataclass
 class Session:
-    """Trials by artifact path. variant and img_size: as the user told;"""
+    """Trials by artifact path. variant and img_size: as the user told; debts: known debts of the user's own exporters, for the
+    kit's exporters they stand in `exporters/expectations.toml`; exporters: patterns that choose among the kit's; command: whether
+    `detparity check` runs the suites."""
 
     choice: ModelChoice
     artifacts: Tuple[Path, ...]  # given by the user; none means what the kit's exporters make
     explore: Explorer
     variant: Optional[str] = None
     img_size: Optional[Size] = None
-    nms: intake.NmsAsked = field(default_factory=intake.NmsAsked)
+    asked: intake.Asked = field(default_factory=intake.Asked)
     clock: Clock = field(default_factory=Clock)
     heads: Tuple[str, ...] = ("grid", "raw")
+    debts: Optional[Path] = None
+    exporters: Tuple[str, ...] = ()
+    command: bool = False
     _opened: Dict[Path, intake.Intake] = field(default_factory=dict)
     _trials: Dict[Path, Trial] = field(default_factory=dict)
 
     @functools.cached_property
     def detector(self) -> Any:
         return load_detector(self.choice)
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        """The known debts of this run. Raises InputError for a file of debts that cannot be used."""
+        path = self.debts or (None if self.artifacts else kit.root() / "exporters" / "expectations.toml")
+        return ledger(read(path) if path else (), facts.environment())
+
+    def variants(self) -> List[str]:
+        """Names of the kit's exporters chosen for this run. Raises InputError for a pattern that chooses none."""
+        known = list(kit.exporters().registry())
+        for pattern in self.exporters:
+            if not fnmatch.filter(known, pattern):
+                raise InputError(f"--exporter {pattern} matches none of {', '.join(known)}")
+        return [name for name in known if any(fnmatch.fnmatchcase(name, p) for p in self.exporters or ("*",))]
+
+    def subjects(self) -> List[Subject]:
+        """What the suites judge: the user's files, or what the kit's exporters make."""
+        registry = checks.registry().values()
+        if self.artifacts:
+            opened = [(path, self.open(path).contract) for path in self.artifacts]
+            return [
+                Subject(path.name, path, contract.variant.name, tuple(c.id for c in registry if c.applies(contract)))
+                for path, contract in opened
+            ]
+        found = []
+        for name in self.variants():
+            contract = contract_for(parse_variant(name), self.detector.facts, BUNDLED_SIZE)
+            asked = tuple(check.id for check in registry if check.id == MADE or check.applies(contract))
+            found.append(Subject(name, None, name, asked))
+        return found
+
+    def require_debts_met(self) -> None:
+        """Raise InputError for a known debt that nothing in this run could meet. A choice among the kit's exporters leaves the
+        debts of the others unmet, so it is not asked there."""
+        if not self.exporters:
+            there = [subject for subject in self.subjects() if subject.path or not missing(subject.title)]
+            pairs = [(subject.title, check) for subject in there for check in subject.checks]
+            self.ledger.require_met(pairs, list(checks.registry()))
 
     @functools.cached_property
     def oracle(self) -> Oracle:
@@ -108,13 +166,21 @@ class Session:
         """Read one artifact; name: its title where it is one of ours. Raises InputError where it cannot be used."""
         if path not in self._opened:
             variant = self.variant if name is None else name
-            self._opened[path] = intake.open_artifact(path, self.detector.facts, variant, self.img_size, name, self.nms)
+            self._opened[path] = intake.open_artifact(path, self.detector.facts, variant, self.img_size, name, self.asked)
         return self._opened[path]
 
     def trial(self, path: Path, name: Optional[str] = None) -> Trial:
         if path not in self._trials:
             self._trials[path] = make_trial(self.detector, self.open(path, name), self.oracle, self.clock, self.explore)
         return self._trials[path]
+
+
+def limits() -> Dict[str, int]:
+    """The newest IR version and default-domain opset: `onnx_*` what the onnx package stamps when not told, `ort_*` what its
+    ONNX Runtime loads."""
+    graph = importlib.import_module("detparity.graph")
+    ort = importlib.import_module("detparity.engines.ort")
+    return {**graph.newest(), **ort.newest(graph.smallest)}
 
 
 def noise_of(trial: Trial) -> Mapping[str, Mapping[str, float]]:

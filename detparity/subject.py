@@ -18,13 +18,16 @@ Size = Tuple[int, int]  # height, width in pixels
 
 HEADS = ("raw", "grid", "end2end-ort", "end2end-trt", "end2end-trt-nms")
 SCRIPTED = ("traced", "scripted", "lite")
+ONNX, DYNAMO = "onnx", "onnx-dynamo"
+AXES = ("", "-dynamic-batch", "-dynamic")
 
 
 @dataclass(frozen=True)
 class Variant:
     """What kind of file is promised: a head, how its axes vary, and which runtime reads it.
 
-    head: one of `HEADS`; axes: "static", "dynamic-batch" or "dynamic"; form: "onnx" or one of `SCRIPTED`.
+    head: one of `HEADS`; axes: "static", "dynamic-batch" or "dynamic"; form: "onnx", "onnx-dynamo" (ONNX by way of torch.export)
+    or one of `SCRIPTED`.
     """
 
     head: str
@@ -33,9 +36,18 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """The public name: `grid-dynamic-batch` for ONNX; `traced`, `traced-dynamic` for TorchScript."""
-        stem = self.head if self.form == "onnx" else self.form
+        """The public name: `grid-dynamic-batch`, `grid-dynamo-dynamic-batch` for ONNX; `traced`, `traced-dynamic` for TorchScript."""
+        stem = {ONNX: self.head, DYNAMO: f"{self.head}-dynamo"}.get(self.form, self.form)
         return stem if self.axes == "static" else f"{stem}-{self.axes}"
+
+    @property
+    def onnx(self) -> bool:
+        """Whether the file is ONNX, whichever of torch's exporters wrote it."""
+        return self.form in (ONNX, DYNAMO)
+
+    @property
+    def dynamo(self) -> bool:
+        return self.form == DYNAMO
 
     @property
     def end2end(self) -> bool:
@@ -53,7 +65,7 @@ class Variant:
 
 def variant_names() -> Tuple[str, ...]:
     """Every name `--variant` accepts, in a fixed order."""
-    onnx = [f"{head}{axes}" for head in HEADS for axes in ("", "-dynamic-batch", "-dynamic")]
+    onnx = [f"{head}{by}{axes}" for by in ("", "-dynamo") for head in HEADS for axes in AXES]
     return tuple(onnx + ["traced", "traced-dynamic", "scripted", "lite"])
 
 
@@ -65,9 +77,11 @@ def parse_variant(name: str, head: str = "grid") -> Variant:
     if name not in variant_names():
         raise InputError(f"unknown variant {name!r}: known are {', '.join(variant_names())}")
     for axes in ("dynamic-batch", "dynamic", "static"):
-        stem = name[: -len(axes) - 1] if name.endswith("-" + axes) else name if axes == "static" else None
+        stem = name[: -len(axes) - 1] if name.endswith("-" + axes) else name if axes == "static" else ""
         if stem in HEADS:
             return Variant(stem, axes)
+        if stem.endswith("-dynamo"):
+            return Variant(stem[: -len("-dynamo")], axes, DYNAMO)
         if stem in SCRIPTED:
             # What scripting keeps is the program itself, so nothing about sizes is fixed.
             return Variant(head, axes if stem == "traced" else "dynamic", stem)

@@ -12,7 +12,7 @@ from detparity.detectors.detector import YoloDetector
 from detparity.subject import Variant
 from exporters.options import ExportOptions as ExportOptions
 
-MODULES = ("onnx_raw", "onnx_grid", "end2end_ort", "end2end_trt", "end2end_trt_nms", "traced")
+MODULES = ("onnx_raw", "onnx_grid", "onnx_dynamo", "end2end_ort", "end2end_trt", "end2end_trt_nms", "traced")
 
 
 class Exporter(Protocol):

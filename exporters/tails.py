@@ -14,15 +14,18 @@ from onnx import helper, numpy_helper
 
 from detparity.contract import NmsPromise
 from detparity.subject import ModelFacts
+from exporters.options import opset_of
 
 LOWEST = -3.0e38
+AXES_AS_INPUT = {"Unsqueeze": 13, "ReduceSum": 13, "ReduceMax": 18}  # first opset, by the ONNX operator changelog
 
 
 class _Tail:
     """A graph being extended: `add` appends one node and returns its output's name, `const` an initializer."""
 
-    def __init__(self, graph: onnx.GraphProto, prefix: str) -> None:
-        self.graph = graph
+    def __init__(self, model: onnx.ModelProto, prefix: str) -> None:
+        self.graph = model.graph
+        self.opset = opset_of(model)
         self.prefix = prefix
 
     def const(self, name: str, value: Any, dtype: Any = np.float32) -> str:
@@ -45,6 +48,12 @@ class _Tail:
     def column(self, name: str, x: str, index: int, axis: int = 1) -> str:
         """x[..., index] along `axis`, without that axis."""
         return self.add("Gather", name, x, self.const(f"index{index}", index, np.int64), axis=axis)
+
+    def along(self, op: str, name: str, x: str, axis: int, **more: Any) -> str:
+        """An operator that names its axes: by an attribute before the opset of `AXES_AS_INPUT`, by an input from it on."""
+        if self.opset < AXES_AS_INPUT[op]:
+            return self.add(op, name, x, axes=[axis], **more)
+        return self.add(op, name, x, self.const(f"int{axis}", [axis], np.int64), **more)
 
 
 def objectness_logit(score_threshold: float) -> float:
@@ -104,7 +113,7 @@ def append_ort(
     the cap is per image and images may hold different counts. batch: None where it varies.
     """
     graph = model.graph
-    t = _Tail(graph, "nms")
+    t = _Tail(model, "nms")
     parts = [
         _level(t, f"s{stride}", name, stride, anchors, objectness_logit(nms.score_threshold))
         for name, stride, anchors in zip(levels, facts.strides, facts.anchors)
@@ -116,7 +125,7 @@ def append_ort(
     boxes, image, score, classes = joined
     best = t.add("Cast", "class", t.add("ArgMax", "best_class", classes, axis=1, keepdims=1), to=onnx.TensorProto.FLOAT)
     if facts.classes > 1:
-        score = t.add("Mul", "score", score, t.add("ReduceMax", "best_score", classes, axes=[1], keepdims=1))
+        score = t.add("Mul", "score", score, t.along("ReduceMax", "best_score", classes, 1, keepdims=1))
     shifted = boxes
     if nms.max_wh:
         offset = t.add("Mul", "class_offset", best, t.const("max_wh", float(nms.max_wh)))
@@ -127,16 +136,15 @@ def append_ort(
     selected = t.add(
         "NonMaxSuppression",
         "selected",
-        t.add("Unsqueeze", "nms_boxes", shifted, axes=[0]),
-        t.add("Unsqueeze", "nms_scores", row, axes=[0]),
+        t.along("Unsqueeze", "nms_boxes", shifted, 0),
+        t.along("Unsqueeze", "nms_scores", row, 0),
         t.const("topk_all", [nms.cap], np.int64),
         t.const("iou_thres", [nms.iou_threshold]),
         t.const("conf_thres", [nms.score_threshold]),
     )
     kept = t.column("kept", selected, 2)
-    number = t.add(
-        "Cast", "image_number", t.add("Unsqueeze", "image_column", image, axes=[1]), to=onnx.TensorProto.FLOAT
-    )
+    column = t.along("Unsqueeze", "image_column", image, 1)
+    number = t.add("Cast", "image_number", column, to=onnx.TensorProto.FLOAT)
     fields = [t.add("Gather", f"kept_{k}", x, kept, axis=0) for k, x in enumerate((number, boxes, best, score))]
     t.add("Concat", "output", *fields, output="output", axis=1)
     graph.output.append(helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["detections", 7]))
@@ -155,17 +163,14 @@ def _own_image(t: _Tail, graph: onnx.GraphProto, image: str, batch: Optional[int
         numbers = t.add("Range", "numbers", t.const("index0", 0, np.int64), count, t.const("index1", 1, np.int64))
     else:
         numbers = t.const("numbers", np.arange(batch), np.int64)
-    column, row = (
-        t.add("Unsqueeze", "numbers_column", numbers, axes=[1]),
-        t.add("Unsqueeze", "image_row", image, axes=[0]),
-    )
+    column, row = t.along("Unsqueeze", "numbers_column", numbers, 1), t.along("Unsqueeze", "image_row", image, 0)
     return t.add("Equal", "own_image", column, row)
 
 
 def append_trt(model: onnx.ModelProto, predictions: str, facts: ModelFacts, nms: NmsPromise, batch: Any) -> None:
     """Add to the inner tensor `predictions` (B, rows, 5 + classes) one EfficientNMS_TRT node and its four outputs."""
     graph = model.graph
-    t = _Tail(graph, "nms")
+    t = _Tail(model, "nms")
     boxes = t.columns("boxes", predictions, 0, 4, axis=2)
     scores = t.columns("objectness", predictions, 4, 5, axis=2)
     if facts.classes > 1:
@@ -207,7 +212,7 @@ def append_trt_nms(
     Every (row, class) pair over the score threshold is a candidate; the best `cap` of an image come out, zeros after them.
     """
     graph = model.graph
-    t = _Tail(graph, "nms")
+    t = _Tail(model, "nms")
     half = t.const("half", 0.5)
     xy = t.columns("xy", predictions, 0, 2, axis=2)
     reach = t.add("Mul", "reach", t.columns("wh", predictions, 2, 4, axis=2), half)
@@ -229,7 +234,7 @@ def append_trt_nms(
         "Where",
         "scores_by_image",
         own,
-        t.add("Unsqueeze", "kept_row", kept_scores, axes=[0]),
+        t.along("Unsqueeze", "kept_row", kept_scores, 0),
         t.const("no_score", -1.0),
     )
     filled = t.add("Concat", "filled", row, _padding(t, graph, nms.cap, batch), axis=1)
@@ -238,7 +243,7 @@ def append_trt_nms(
     graph.node.append(helper.make_node("TopK", [filled, cap], [best, place], name="nms/TopK", axis=1))
     valid = t.add("Greater", "valid", best, t.const("zero", 0.0))
     counted = t.add("Cast", "counted", valid, to=onnx.TensorProto.INT32)
-    t.add("ReduceSum", "num_dets", counted, output="num_dets", axes=[1], keepdims=1)
+    t.along("ReduceSum", "num_dets", counted, 1, output="num_dets", keepdims=1)
     all_boxes = t.add(
         "Concat",
         "all_boxes",
@@ -261,7 +266,7 @@ def _padding(t: _Tail, graph: onnx.GraphProto, cap: int, batch: Optional[int]) -
     shape = t.add(
         "Concat",
         "padding_shape",
-        t.add("Unsqueeze", "batch_column", "nms/batch", axes=[0]),
+        t.along("Unsqueeze", "batch_column", "nms/batch", 0),
         t.const("topk_all", [cap], np.int64),
         axis=0,
     )

@@ -21,5 +21,5 @@ def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> 
     module = (Predictions if variant.head == "grid" else RawTuple)(detector.network).eval()
     traced = jit.trace(module, torch.zeros(options.batch, 3, *options.size))
     buffer = io.BytesIO()
-    torch.jit.save(traced, buffer, _extra_files={METADATA_FILE: json.dumps(metadata(detector, variant, options))})
+    jit.save(traced, buffer, {METADATA_FILE: json.dumps(metadata(detector, variant, options))})
     return buffer.getvalue()

@@ -121,11 +121,11 @@ def script_size(trial: Trial) -> Iterator[Finding]:
 
 
 def _onnx_dynamic(contract: Contract) -> bool:
-    return contract.variant.form == "onnx" and contract.variant.dynamic_size
+    return contract.variant.onnx and contract.variant.dynamic_size
 
 
 def _script_dynamic(contract: Contract) -> bool:
-    return contract.variant.form != "onnx" and contract.variant.dynamic_size
+    return not contract.variant.onnx and contract.variant.dynamic_size
 
 
 CHECKS: Tuple[Check, ...] = (

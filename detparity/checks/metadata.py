@@ -93,13 +93,13 @@ CHECKS: Tuple[Check, ...] = (
         MUST,
         "Names, stride and image size, where present, are the model's.",
         onnx_metadata,
-        lambda contract: contract.variant.form == "onnx",
+        lambda contract: contract.variant.onnx,
     ),
     Check(
         "script.metadata",
         MUST,
         "Names, stride and image size, where present, are the model's.",
         ts_metadata,
-        lambda contract: contract.variant.form != "onnx",
+        lambda contract: not contract.variant.onnx,
     ),
 )

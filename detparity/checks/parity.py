@@ -321,7 +321,7 @@ def _always(contract: Contract) -> bool:
 
 
 def _onnx(contract: Contract) -> bool:
-    return _always(contract) and contract.variant.form == "onnx"
+    return _always(contract) and contract.variant.onnx
 
 
 def _size_varies(contract: Contract) -> bool:

@@ -107,7 +107,7 @@ def structure(trial: Trial) -> Iterator[Finding]:
 
 
 def _on_script(contract: Contract) -> bool:
-    return contract.variant.form != "onnx"
+    return not contract.variant.onnx
 
 
 CHECKS: Tuple[Check, ...] = (

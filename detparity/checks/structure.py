@@ -358,7 +358,7 @@ def batch_norm(trial: Trial) -> Iterator[Finding]:
 
 
 def _on_onnx(contract: Contract) -> bool:
-    return contract.variant.form == "onnx"
+    return contract.variant.onnx
 
 
 LOADED = ("structure.load",)

@@ -237,11 +237,11 @@ def coverage(trial: Trial) -> Tuple[int, List[str]]:
 
 
 def _on_onnx(contract: Contract) -> bool:
-    return contract.variant.form == "onnx"
+    return contract.variant.onnx
 
 
 def _on_script(contract: Contract) -> bool:
-    return contract.variant.form != "onnx"
+    return not contract.variant.onnx
 
 
 CHECKS: Tuple[Check, ...] = (

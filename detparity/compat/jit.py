@@ -1,27 +1,78 @@
-"""Tracing without the deprecation notices.
-
-Needed by: torch 2.13 and later, where torch.jit.trace and torch.jit.load warn that they are deprecated.
-Breaks without it: runs with warnings as errors (DeprecationWarning in 2.13, FutureWarning in 2.15).
-May go when: TorchScript is no longer exported to.
-"""
+"""Tracing, scripting, freezing, saving and loading TorchScript, without the notices that it is deprecated."""
 
 from __future__ import annotations
 
+import io
 import warnings
-from typing import Dict
+from contextlib import contextmanager
+from typing import IO, Dict, Iterator, Union
 
 import torch
+
+from detparity.compat.shims import Need, Shim, bare
+
+SHIM = Shim(
+    needs=(
+        Need({"torch": "<1.8"}, r"RuntimeError: Freezing is currently only implemented for modules in eval mode"),
+        Need({"torch": ">=2.10,<2.15"}, r"DeprecationWarning: `torch\.jit\.script` is (deprecated|not supported)"),
+        Need({"torch": ">=2.15"}, r"FutureWarning: `torch\.jit\.script` is (deprecated|not supported)"),
+    ),
+    without="a run with warnings as errors ends at the first trace, script, save or load from torch 2.10 on; up to 1.7 a trace says "
+    "it is in training, whatever its module is, and cannot be frozen",
+    until="TorchScript is no longer exported to",
+)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    if bare("jit"):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def trace(module: torch.nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
     """Trace `module` on one example; the trace is checked by the suite, not by torch."""
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with _quiet(), torch.no_grad():
         return torch.jit.trace(module, example, check_trace=False)
 
 
-def load(path: str, extra_files: Dict[str, str]) -> torch.jit.ScriptModule:
+def script(module: torch.nn.Module) -> torch.jit.ScriptModule:
+    """Compile `module`."""
+    with _quiet():
+        return torch.jit.script(module)
+
+
+def freeze(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """Fold attributes and submodules of a module in evaluation into its graph."""
+    if not bare("jit"):
+        archive = io.BytesIO()
+        save(module, archive, {})  # the archive keeps the mode that a trace in memory misstates
+        archive.seek(0)
+        module = load(archive, {}).eval()
+    with _quiet():
+        return torch.jit.freeze(module)
+
+
+def save(module: torch.jit.ScriptModule, target: Union[str, IO[bytes]], extra_files: Dict[str, str]) -> None:
+    """Write an archive with these extra files."""
+    with _quiet():
+        torch.jit.save(module, target, _extra_files=extra_files)
+
+
+def load(source: Union[str, IO[bytes]], extra_files: Dict[str, str]) -> torch.jit.ScriptModule:
     """Load an archive on the CPU, filling the values of `extra_files` in place."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.jit.load(path, map_location="cpu", _extra_files=extra_files)
+    with _quiet():
+        return torch.jit.load(source, map_location="cpu", _extra_files=extra_files)
+
+
+def probe() -> None:
+    example = torch.zeros(1, 3)
+    for make in (script, lambda module: trace(module, example)):
+        archive = io.BytesIO()
+        save(make(torch.nn.ReLU()), archive, {})
+        archive.seek(0)
+        load(archive, {})(example)
+    freeze(trace(torch.nn.ReLU().eval(), example))

@@ -11,22 +11,10 @@ from typing import List, Optional
 import torch
 from torch import Tensor, nn
 
+from detparity.compat.activations import silu
+
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.03
-
-
-class SiLU(nn.Module):
-    """x * sigmoid(x), written out: old exporters know no silu operator."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(x)
-
-
-class Hardswish(nn.Module):
-    """x * relu6(x + 3) / 6, written out for the same reason."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * nn.functional.hardtanh(x + 3.0, 0.0, 6.0) / 6.0
 
 
 class Conv(nn.Module):
@@ -46,7 +34,7 @@ class Conv(nn.Module):
         pad = kernel // 2 if padding is None else padding
         self.conv = nn.Conv2d(c1, c2, kernel, stride, pad, groups=groups, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(c2, eps=BN_EPS, momentum=BN_MOMENTUM)
-        self.act = SiLU() if act is None else act
+        self.act = silu() if act is None else act
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from detparity.compat import activations
 from detparity.detectors import archive, blocks
 from detparity.detectors.archive import Record
 from detparity.detectors.detector import YoloDetector, make_detector
@@ -125,8 +126,8 @@ def _number(record: Record, key: str) -> int:
 
 def _activation(record: Record) -> nn.Module:
     makers: Dict[str, Callable[[], nn.Module]] = {
-        "SiLU": blocks.SiLU,
-        "Hardswish": blocks.Hardswish,
+        "SiLU": activations.silu,
+        "Hardswish": activations.hardswish,
         "LeakyReLU": lambda: nn.LeakyReLU(float(_state(record)["negative_slope"])),
         "ReLU": nn.ReLU,
         "Identity": nn.Identity,

@@ -110,9 +110,17 @@ def run_order(network: Network) -> List[str]:
 
 
 def _digest(network: Network, *facts: object) -> str:
-    total = hashlib.sha256(json.dumps([network.routes, network.taps, repr(network), facts]).encode())
+    # Not by repr: what it shows of a module changes from one torch to the next, and the same model is the same everywhere.
+    modules = [(path, type(module).__name__, _numbers(module)) for path, module in network.named_modules()]
+    total = hashlib.sha256(json.dumps([network.routes, network.taps, modules, facts]).encode())
     state: Dict[str, torch.Tensor] = network.state_dict()
     for key in sorted(state):
         total.update(key.encode())
         total.update(np.ascontiguousarray(state[key].numpy()).tobytes())
     return total.hexdigest()
+
+
+def _numbers(module: nn.Module) -> List[object]:
+    """What tells one module from another of its class, besides its weights."""
+    names = ("stride", "padding", "dilation", "groups", "kernel_size", "ceil_mode", "negative_slope", "eps", "factor", "dim")
+    return [(name, getattr(module, name)) for name in names if hasattr(module, name)]

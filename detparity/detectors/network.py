@@ -36,8 +36,9 @@ class Level(nn.Module):
         return y.view(b, self.na, self.fields, ny, nx).permute(0, 1, 3, 4, 2).contiguous()
 
     def grid(self, raw: Tensor) -> Tensor:
-        """(1, 1, ny, nx, 2) column and row of each cell. Cumulative sums of ones leave no size and no device in a trace."""
-        ones = torch.ones_like(raw[:1, :1, :, :, :1])
+        """(1, 1, ny, nx, 2) column and row of each cell. Cumulative sums leave no size and no device in a trace, and
+        neither does a power of zero: up to torch 2.0 ones_like records the device."""
+        ones = torch.pow(raw[:1, :1, :, :, :1], 0.0)
         return torch.cat([torch.cumsum(ones, 3), torch.cumsum(ones, 2)], 4) - 1.0
 
     def decode(self, raw: Tensor, grid: Tensor) -> Tensor:

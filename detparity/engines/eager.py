@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import contextmanager
-from typing import Iterator, List
+from typing import List
 
 import numpy as np
 import torch
 
+from detparity.compat.onednn import onednn
 from detparity.detectors.detector import YoloDetector
 from detparity.detectors.network import Network, Predictions
 from detparity.subject import Arrays, Runner
@@ -20,21 +19,6 @@ WAYS = ("onednn", "plain", "channels-last", "batch")
 def limit_threads(count: int) -> None:
     """Let torch use this many threads from now on, in this process."""
     torch.set_num_threads(count)
-
-
-@contextmanager
-def _onednn(enabled: bool) -> Iterator[None]:
-    """Switch oneDNN for the duration only: the setting is process-wide."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch 2.13 warns of unrelated Intel GPU settings here
-        flags = torch.backends.mkldnn.flags(enabled=enabled)
-        flags.__enter__()
-    try:
-        yield
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            flags.__exit__(None, None, None)
 
 
 class _Both(torch.nn.Module):
@@ -67,7 +51,7 @@ def prepare(detector: YoloDetector, way: str = "onednn") -> Runner:
             x = x.contiguous(memory_format=torch.channels_last)
         if way == "batch":
             x = torch.cat([x.flip(3), x])
-        with torch.no_grad(), _onednn(way != "plain"):
+        with torch.no_grad(), onednn(way != "plain"):
             found = module(x)
         names = ["predictions"] + [f"logits_{index}" for index in range(len(found) - 1)]
         return {name: tensor[len(x) - count :].numpy().copy() for name, tensor in zip(names, found)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Union
+from typing import Callable, Dict, Union
 
 import numpy as np
 import onnxruntime as ort
@@ -57,3 +57,21 @@ def prepare(model: Union[str, bytes], optimisation: str = "all", threads: int = 
         "onnxruntime": ort.__version__,
     }
     return Runner("onnxruntime", call, facts, tuple(value.name for value in session.get_inputs()))
+
+
+def newest(smallest: Callable[[int, int], bytes]) -> Dict[str, int]:
+    """The newest IR version and default-domain opset this runtime loads; `smallest` makes a model of two such versions."""
+    return {
+        "ort_ir": _last(7, lambda number: smallest(number, 12)),
+        "ort_opset": _last(12, lambda number: smallest(7, number)),
+    }
+
+
+def _last(known: int, make: Callable[[int], bytes]) -> int:
+    """The last number from `known` on whose model loads."""
+    while True:
+        try:
+            prepare(make(known + 1))
+        except EngineError:
+            return known
+        known += 1

@@ -53,7 +53,10 @@ def _load(path: str) -> Tuple[torch.jit.ScriptModule, str]:
 
 
 def _source(node: Any) -> str:
-    lines = [line for line in node.sourceRange().splitlines() if line.strip()]
+    try:
+        lines = [line for line in node.sourceRange().splitlines() if line.strip()]
+    except RuntimeError:  # torch up to 1.11 cannot read the source table of a newer archive
+        return "unknown: this torch cannot read the source lines of an archive written by a newer one"
     return lines[0].strip() if lines else "unknown"
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from detparity.contract import MUST
 from detparity.findings import Outcome
 
-SCHEMA = "detparity-report-1"
+SCHEMA = "detparity-report-2"
 EXIT = {"conforms": 0, "violates": 1, "unusable": 2, "incomplete": 3}
 
 
 def outcome_record(outcome: Outcome, texts: Sequence[str]) -> Dict[str, Any]:
     """One entry of `checks[]`; texts: the full rendered text of each finding."""
-    return {
+    record: Dict[str, Any] = {
         "id": outcome.check,
         "level": outcome.level,
         "outcome": outcome.outcome,
@@ -26,6 +27,7 @@ def outcome_record(outcome: Outcome, texts: Sequence[str]) -> Dict[str, Any]:
             for finding, text in zip(outcome.findings, texts)
         ],
     }
+    return {**record, "debt": dict(outcome.debt)} if outcome.debt else record
 
 
 def _plain(value: Any) -> Any:
@@ -42,7 +44,8 @@ def _plain(value: Any) -> Any:
 def artifact_verdict(checks: Sequence[Mapping[str, Any]], strict: bool) -> str:
     """`violates`, `incomplete` or `conforms`, from the entries of `checks[]`."""
     decisive = {MUST, "SHOULD"} if strict else {MUST}
-    if any(finding["level"] in decisive for check in checks for finding in check["findings"]):
+    judged = [check for check in checks if check["outcome"] != "debt"]
+    if any(finding["level"] in decisive for check in judged for finding in check["findings"]):
         return "violates"
     unfinished = any(c["outcome"] == "error" or (c["outcome"] == "skipped" and c["incomplete"]) for c in checks)
     return "incomplete" if unfinished or not checks else "conforms"
@@ -59,13 +62,16 @@ def report(
     artifacts: List[Dict[str, Any]],
     timings: Mapping[str, float],
     strict: bool,
+    limits: Mapping[str, int],
 ) -> Dict[str, Any]:
-    """The whole report; its verdict is the worst of its artifacts."""
+    """The whole report; its verdict is the worst of its artifacts. limits: see `detparity.session.limits`."""
     return {
         "schema": SCHEMA,
+        "date": datetime.now(timezone.utc).date().isoformat(),
         "verdict": overall([artifact["verdict"] for artifact in artifacts]),
         "strict": strict,
         "environment": dict(environment),
+        "limits": dict(limits),
         "subject": dict(subject),
         "artifacts": artifacts,
         "timings": {key: round(value, 3) for key, value in timings.items()},

@@ -39,8 +39,9 @@ class Recorder:
         key = record["artifact"]["path"]
         if key not in self.entries:
             self.show_finished()
-            self.entries[key] = {**record["artifact"], "verdict": "incomplete", "checks": []}
+            self.entries[key] = {"verdict": "incomplete", "checks": []}
         entry = self.entries[key]
+        entry.update(record["artifact"])
         entry["checks"].append(record["check"])
         entry.update(record.get("measured", {}))
         entry["verdict"] = artifact_verdict(entry["checks"], self.strict)
@@ -61,5 +62,6 @@ class Recorder:
         subject: Mapping[str, Any],
         unusable: List[Dict[str, Any]],
         timings: Mapping[str, float],
+        limits: Mapping[str, int],
     ) -> Dict[str, Any]:
-        return report(environment, subject, [*self.entries.values(), *unusable], timings, self.strict)
+        return report(environment, subject, [*self.entries.values(), *unusable], timings, self.strict, limits)

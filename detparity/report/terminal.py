@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping
 
 from detparity.failures import columns, listed, number
 
-MARK = {"passed": "passed", "failed": "FAILED", "skipped": "skipped", "error": "ERROR"}
+MARK = {"passed": "passed", "failed": "FAILED", "debt": "known debt", "skipped": "skipped", "error": "ERROR"}
 
 
 def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
@@ -18,7 +18,7 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     lines += columns([("check", "outcome", ""), *_rows(artifact)])
     lines += _noise(artifact)
     for check in artifact["checks"]:
-        for finding in check["findings"]:
+        for finding in check["findings"] if check["outcome"] != "debt" else []:
             if finding["level"] == "MUST" or (strict and finding["level"] == "SHOULD"):
                 lines += ["", finding["text"]]
         if check["outcome"] == "error":
@@ -36,7 +36,7 @@ def _rows(artifact: Mapping[str, Any]) -> List[Any]:
             passed.setdefault(room, []).append(name)
         else:
             what = check["reason"] or (check["findings"][0]["message"] if check["findings"] else "")
-            soft = check["findings"] and all(finding["level"] != "MUST" for finding in check["findings"])
+            soft = check["outcome"] == "failed" and all(finding["level"] != "MUST" for finding in check["findings"])
             mark = check["findings"][0]["level"] if soft else MARK[check["outcome"]]
             rows.append((check["id"], mark, what if len(what) <= 110 else what[:107] + "..."))
     return [(f"{room}.*", "passed", f"{len(names)}: {', '.join(names)}") for room, names in passed.items()] + rows
@@ -73,6 +73,8 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     timings = report["timings"]
     strict = ", strict" if report["strict"] else ""
+    debts = sum(check["outcome"] == "debt" for artifact in report["artifacts"] for check in artifact["checks"])
+    strict += f", {debts} known debts" if debts else ""
     return (
         f"Verdict: {report['verdict']} ({parts} of {len(report['artifacts'])} files{strict}; "
         f"{timings['total_seconds']:.1f} s, {timings['engine_seconds']:.1f} s of them in engines)"

@@ -5,7 +5,7 @@ A file `NAME.py` holds
 - VARIANT: the variant the file claims to be; HEAD: its head where VARIANT is TorchScript, default "grid";
 - `plant(model) -> model`, which edits a good ONNX export of VARIANT, or `export(detector, variant, options) -> bytes`;
 - where it says more: LEVEL of the findings, default "MUST"; UNSEEN_BY: checks that must pass, which shows that the named one is
-  needed; SAYS: words the findings must hold; SIZE: height and width of the export.
+  needed; SAYS: words the findings must hold; SIZE: height and width of the export; WHERE: versions whose good export has the form it edits.
 Its docstring names the defect in one sentence and where it was seen: `museum` numbers are those of the project's collection of
 reported export defects, "issue 2" is the list of defects the suite was asked to catch.
 """
@@ -17,7 +17,7 @@ import inspect
 import pkgutil
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Dict, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 import onnx
 
@@ -30,7 +30,8 @@ HELPERS = ("edits", "modules")
 
 @dataclass(frozen=True)
 class Broken:
-    """One planted file. size: of the export, None where any will do; the rest as the module says it."""
+    """One planted file. size: of the export, None where any will do; where: versions by fact, {} for all; the rest as the
+    module says it."""
 
     name: str
     about: str
@@ -40,6 +41,7 @@ class Broken:
     unseen_by: Tuple[str, ...]
     says: str
     size: Optional[Size]
+    where: Mapping[str, str]
     module: ModuleType
 
     def make(self, detector: YoloDetector, options: ExportOptions, good: bytes) -> bytes:
@@ -65,5 +67,6 @@ def _read(name: str, module: ModuleType) -> Broken:
         tuple(getattr(module, "UNSEEN_BY", ())),
         getattr(module, "SAYS", ""),
         getattr(module, "SIZE", None),
+        getattr(module, "WHERE", {}),
         module,
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from detparity.compat import jit
 from detparity.detectors.detector import YoloDetector
 from detparity.detectors.network import Predictions
 from detparity.subject import Variant
@@ -16,4 +15,4 @@ VARIANT = "traced-dynamic"
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     traced = modules.trace(Predictions(detector.network).eval(), options)
-    return modules.archive(torch.jit.freeze(traced), detector, variant, options)
+    return modules.archive(jit.freeze(traced), detector, variant, options)

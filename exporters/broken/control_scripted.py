@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from detparity.compat import jit
 from detparity.detectors.detector import YoloDetector
 from detparity.detectors.network import Predictions
 from detparity.subject import Variant
@@ -16,4 +15,4 @@ VARIANT = "traced-dynamic"
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     module = Predictions(modules.shortcut(detector, options.size)).eval()
-    return modules.archive(torch.jit.script(module), detector, variant, options)
+    return modules.archive(jit.script(module), detector, variant, options)

@@ -18,6 +18,12 @@ def nodes(model: onnx.ModelProto, kind: str) -> List[onnx.NodeProto]:
     return [node for node in model.graph.node if node.op_type == kind]
 
 
+def counted(model: onnx.ModelProto) -> List[onnx.NodeProto]:
+    """The nodes whose output is counted up to a grid: the ones."""
+    sources = {node.input[0] for node in nodes(model, "CumSum")}
+    return [node for node in model.graph.node if sources & set(node.output)]
+
+
 def producer(model: onnx.ModelProto, tensor: str) -> Optional[onnx.NodeProto]:
     """The node that makes `tensor`; None for inputs and initializers."""
     return next((node for node in model.graph.node if tensor in node.output), None)

@@ -42,9 +42,9 @@ class Shortcut(nn.Module):
 def shortcut(detector: YoloDetector, size: Size) -> Any:
     """The one `Shortcut` of this detector."""
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.freeze(jit.trace(RawTuple(detector.network).eval(), torch.zeros(1, 3, *size))), buffer)
+    jit.save(jit.freeze(jit.trace(RawTuple(detector.network).eval(), torch.zeros(1, 3, *size))), buffer, {})
     buffer.seek(0)
-    core = torch.jit.load(buffer)  # a frozen module can be part of another one only once it was read back
+    core = jit.load(buffer, {})  # a frozen module can be part of another one only once it was read back
     return Shortcut(core, copy.deepcopy(detector.network.levels))
 
 
@@ -111,5 +111,5 @@ def archive(
     """The bytes of a TorchScript archive with the metadata a good one carries, save for `entries`."""
     buffer = io.BytesIO()
     text = json.dumps({**metadata(detector, variant, options), **entries})
-    torch.jit.save(module, buffer, _extra_files={METADATA_FILE: text})
+    jit.save(module, buffer, {METADATA_FILE: text})
     return buffer.getvalue()

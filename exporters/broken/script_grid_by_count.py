@@ -9,6 +9,7 @@ from typing import List
 import torch
 from torch import Tensor
 
+from detparity.compat import jit
 from detparity.detectors.detector import YoloDetector
 from detparity.detectors.network import Network, Predictions
 from detparity.subject import Variant
@@ -36,5 +37,5 @@ class Counting(Predictions):
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     return modules.archive(
-        torch.jit.script(Counting(modules.shortcut(detector, options.size)).eval()), detector, variant, options
+        jit.script(Counting(modules.shortcut(detector, options.size)).eval()), detector, variant, options
     )

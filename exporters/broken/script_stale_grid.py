@@ -8,6 +8,7 @@ from typing import List
 import torch
 from torch import Tensor
 
+from detparity.compat import jit
 from detparity.detectors.detector import YoloDetector
 from detparity.detectors.network import Network, Predictions
 from detparity.subject import Variant
@@ -35,5 +36,5 @@ class Keeping(Predictions):
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     return modules.archive(
-        torch.jit.script(Keeping(modules.shortcut(detector, options.size)).eval()), detector, variant, options
+        jit.script(Keeping(modules.shortcut(detector, options.size)).eval()), detector, variant, options
     )

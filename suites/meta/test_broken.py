@@ -10,11 +10,14 @@ from detparity import kit
 from detparity.checks import registry
 from detparity.contract import INFO, LEVELS
 from detparity.exported import exported
+from detparity.facts import environment, holds
 from detparity.failures import render
 from detparity.findings import fails
 from detparity.intake import open_artifact
 from detparity.session import ModelChoice, make_trial
 from detparity.trial import applicable
+
+pytestmark = pytest.mark.proof
 
 SIZE = (256, 320)
 EXPORTERS = kit.exporters()
@@ -24,6 +27,7 @@ CONTROLS = [name for name, found in PLANTED.items() if not found.caught_by]
 
 # Checks no planted file can turn red, and why.
 UNPROVEN = {
+    "export.made": "judged before there is a file; suites/meta/test_expectations.py has an exporter that raises",
     "script.load": "an archive torch cannot load is unusable and refused before any check runs",
     "parity.evaluator": "INFO, never decides; one run of the reference evaluator takes as long as ten defects",
     "nms.tensorrt": "INFO, never decides; needs TensorRT",
@@ -64,6 +68,8 @@ def _must_be_readable(outcome):
 @pytest.mark.parametrize("name", DEFECTS)
 def test_the_named_checks_turn_red(name, bench):
     planted = PLANTED[name]
+    if not holds(planted.where, environment()):
+        pytest.skip(f"planted into exports of {planted.where} alone: others have another form")
     good, trial = bench(planted)
     texts = []
 

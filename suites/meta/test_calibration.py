@@ -39,7 +39,7 @@ def _reaches(run, folder):
     reaches = []
     for kind in rng.permutation(list(images.KINDS))[:4]:
         picture = (str(kind), int(rng.integers(1000)))
-        for optimisation in ("all", "disabled") if variant.form == "onnx" else ("all",):
+        for optimisation in ("all", "disabled") if variant.onnx else ("all",):
             outputs = trial.run(batch_of([picture], size), optimisation=optimisation)
             truth = trial.truth(picture, size)
             stats = measure(truth.levels, split_levels(truth.head, detector.facts, size, outputs, 0))
@@ -69,6 +69,7 @@ def test_two_hundred_random_exports_raise_no_alarm(tmp_path):
     assert _judge(range(200), tmp_path) < 1.0
 
 
+@pytest.mark.proof
 def test_ten_random_exports_raise_no_alarm(tmp_path):
     """The same in small, in the default run: other seeds than the two hundred."""
     assert _judge(range(1000, 1010), tmp_path) < 1.0

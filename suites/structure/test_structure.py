@@ -1,8 +1,8 @@
-"""Every structure check on every artifact: the bundled detector's exports, or the files given with --artifact."""
+"""Whether exporters make their files, and every structure check on every artifact: the bundled detector's exports, or the files given with --artifact."""
 
 from __future__ import annotations
 
-ROOMS = ["structure"]
+ROOMS = ["export", "structure"]
 
 
 def test_promise(promise, judge):

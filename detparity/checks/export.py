@@ -1,0 +1,37 @@
+"""Whether one of our exporters makes its file at all. Its outcome is worked out where exports are made, before there is a file."""
+
+from __future__ import annotations
+
+from typing import Iterator, Optional, Tuple
+
+from detparity.contract import MUST
+from detparity.exported import NotMade
+from detparity.findings import Check, Finding, Outcome
+from detparity.trial import Trial
+
+MADE = "export.made"
+
+
+def made(_: Trial) -> Iterator[Finding]:
+    """A file that is on trial was made."""
+    return iter(())
+
+
+def outcome(problem: Optional[NotMade]) -> Outcome:
+    """The outcome of `export.made`; problem: what kept the exporter from making the file."""
+    if problem is None:
+        return Outcome(MADE, MUST, "passed")
+    if problem.missing:
+        return Outcome(MADE, MUST, "skipped", reason=str(problem))
+    finding = Finding("cannot be made: the exporter raises.", notes=(str(problem),), evidence={"error": str(problem)})
+    return Outcome(MADE, MUST, "failed", findings=(finding,))
+
+
+def blocked(check: Check, problem: NotMade) -> Outcome:
+    """The outcome of any other check on a file that was not made."""
+    return Outcome(check.id, check.level, "skipped", reason=str(problem) if problem.missing else f"blocked by {MADE}")
+
+
+CHECKS: Tuple[Check, ...] = (
+    Check(MADE, MUST, "The exporter makes its file (the suite's own exporters).", made, lambda contract: False),
+)
