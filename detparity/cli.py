@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("checks", help="list every check with its level")
     listing.add_argument("--markdown", action="store_true", help="as the reference page docs/checks.md")
     listing.set_defaults(run=_checks)
+    listing = commands.add_parser("shims", help="list every compatibility shim with the versions that need it")
+    listing.add_argument("--markdown", action="store_true", help="as the reference page docs/shims.md")
+    listing.set_defaults(run=_shims)
     return parser
 
 
@@ -303,6 +306,20 @@ def _checks(options: argparse.Namespace) -> int:
         print(page(registry().values()), end="")
         return 0
     rows: List[Tuple[str, ...]] = [(check.id, check.level, check.about) for check in registry().values()]
+    print("\n".join(columns(rows, "")))
+    return 0
+
+
+def _shims(options: argparse.Namespace) -> int:
+    from detparity.compat import shims
+    from detparity.failures import columns
+    from detparity.report.reference import shims_page
+
+    found = shims.registry()
+    if options.markdown:
+        print(shims_page(found), end="")
+        return 0
+    rows: List[Tuple[str, ...]] = [(name, str(module.__doc__).strip().splitlines()[0]) for name, module in found.items()]
     print("\n".join(columns(rows, "")))
     return 0
 

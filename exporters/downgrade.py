@@ -25,7 +25,11 @@ from detparity.subject import Arrays, EngineError, Size
 from detparity.trial import Clock
 
 HELD = "held"  # a domain the converter passes by
-REDEFINED = ("Softmax", "LogSoftmax", "Hardmax")  # opset 13 gave the same attribute another meaning: for the converter alone
+REDEFINED = (
+    "Softmax",
+    "LogSoftmax",
+    "Hardmax",
+)  # opset 13 gave the same attribute another meaning; the converter overlooks it
 NO_ADAPTER = re.compile(r"No Adapter (?:From|To) Version \$(\d+) for (\w+)")
 # Attributes newer than the operator, at the value that says what the older form does without them.
 NEWER = {
@@ -39,6 +43,13 @@ def converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Return `model` in `opset`. Raises InputError, in one line, where an operator has no older form that means the same."""
     ready = onnx.ModelProto()
     ready.CopyFrom(model)
+    changed = sorted({node.op_type for node in model.graph.node if node.op_type in REDEFINED and opset < 13})
+    if changed:
+        raise InputError(
+            f"cannot be converted down to opset {opset}: {changed[0]} means something else before opset 13"
+        )
+    for tensor in ready.graph.initializer:
+        _spell_out(tensor)
     nodes = [made for node in model.graph.node for made in _older(ready.graph, node, opset)]
     del ready.graph.node[:]
     ready.graph.node.extend(nodes)
@@ -54,6 +65,13 @@ def converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     except Exception as error:  # RuntimeError, ConvertError, ValidationError and InferenceError share no base
         raise InputError(f"cannot be converted down to opset {opset}: {_reason(error)}") from None
     return result
+
+
+def _spell_out(tensor: onnx.TensorProto) -> None:
+    """Store whole numbers one by one: the converter reads axes only so, and takes raw bytes for no axes at all."""
+    if tensor.data_type == onnx.TensorProto.INT64 and tensor.HasField("raw_data"):
+        values = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(helper.make_tensor(tensor.name, tensor.data_type, tensor.dims, values.ravel().tolist()))
 
 
 def _reason(error: Exception) -> str:
@@ -117,7 +135,7 @@ def _constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> str:
 def _takes(node: onnx.NodeProto, opset: int) -> bool:
     """Whether the operator as `opset` has it knows these attributes and this many inputs."""
     schema = _schema(node.op_type, opset)
-    if schema is None or node.op_type in REDEFINED:
+    if schema is None:
         return False
     fits = schema.min_input <= len(node.input) <= schema.max_input
     return fits and {attribute.name for attribute in node.attribute} <= set(schema.attributes)

@@ -1,8 +1,8 @@
-"""The reference page of the checks, made from the checks themselves."""
+"""The reference pages of checks and shims, made from the checks and the shims themselves."""
 
 from __future__ import annotations
 
-from typing import Iterable, List
+from typing import Any, Iterable, List, Mapping
 
 from detparity.findings import Check
 
@@ -31,3 +31,28 @@ def page(checks: Iterable[Check]) -> str:
             ]
         lines.append(f"| `{check.id}` | {check.level} | {check.about} | {', '.join(check.needs)} |")
     return "\n".join(lines) + "\n"
+
+
+SHIMS_HEAD = """# Shims
+
+Made by `detparity shims --markdown`; a test keeps it true.
+
+What one version of torch needs and another does not, one file of `detparity/compat/` each. `suites/meta/test_shims.py` switches each one
+off in every lane: where it is needed the failure must be the one below, elsewhere nothing may fail. They serve your own exporter as they
+serve ours: `from detparity.compat.onnx_export import export_onnx`.
+
+| shim | what it stands in for | needed by | without it | may go when |
+|---|---|---|---|---|
+"""
+
+
+def shims_page(shims: Mapping[str, Any]) -> str:
+    """Return the page of shims as Markdown; shims: modules of `detparity.compat` by name."""
+    rows = []
+    for name, module in shims.items():
+        about = str(module.__doc__).strip().splitlines()[0]
+        where = "; ".join(
+            ", ".join(f"{fact} {versions}" for fact, versions in need.when.items()) for need in module.SHIM.needs
+        )
+        rows.append(f"| `{name}` | {about} | {where} | {module.SHIM.without} | {module.SHIM.until} |\n")
+    return SHIMS_HEAD + "".join(rows)

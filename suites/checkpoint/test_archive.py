@@ -26,6 +26,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detparity.compat.pickler import save
+from detparity.compat.torch_load import load_trusted
 from detparity.detectors.archive import KNOWN_CLASSES, Record, kind, read
 from detparity.errors import InputError
 
@@ -57,7 +59,7 @@ fuzz = settings(fast, max_examples=150)
 
 
 def saved(value: object, path: Path, **options: Any) -> Path:
-    torch.save(value, str(path), **options)
+    save(value, str(path), **options)
     return path
 
 
@@ -384,7 +386,7 @@ def test_modules_come_back_as_records(protocol: int, tmp_path: Path) -> None:
 
 def test_state_dict_agrees_with_torch_load(tmp_path: Path) -> None:
     path = saved(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).state_dict(), tmp_path / "x.pt")
-    root, expected = read(path), torch.load(str(path))
+    root, expected = read(path), load_trusted(path)
     assert isinstance(root, OrderedDict) and list(root) == list(expected)
     for name, value in expected.items():
         assert_same(root[name], value)
@@ -1020,7 +1022,7 @@ def valid_parts() -> Tuple[bytes, Dict[str, bytes]]:
     buffer = io.BytesIO()
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
     extras = {"fitness": np.array([0.5]), "best": np.float64(0.5), "names": ["a", "b"], "kinds": {1, 2}}
-    torch.save({"model": model, "state": OrderedDict(a=torch.arange(6.0).reshape(2, 3).t()), **extras}, buffer)
+    save({"model": model, "state": OrderedDict(a=torch.arange(6.0).reshape(2, 3).t()), **extras}, buffer)
     with zipfile.ZipFile(buffer) as file:
         content = {info.filename.partition("/")[2]: file.read(info) for info in file.infolist()}
     return content["data.pkl"], {name[5:]: data for name, data in content.items() if name.startswith("data/")}

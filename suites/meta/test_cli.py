@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from detparity import cli
+from detparity.compat.pickler import save
 from detparity.exported import export_bytes
 from detparity.session import ModelChoice, load_detector
 from detparity.subject import parse_variant
@@ -250,9 +251,9 @@ def test_weights_that_cannot_be_used_are_one_line(command, files, tmp_path, sess
     bad = {}
     (tmp_path / "empty.pt").touch()
     bad["empty.pt"] = "is empty"
-    torch.save(session.detector.network.state_dict(), tmp_path / "state.pt")
+    save(session.detector.network.state_dict(), tmp_path / "state.pt")
     bad["state.pt"] = "a state dict of 119 tensors, not a checkpoint"
-    torch.save({"model": None, "epoch": 3}, tmp_path / "none.pt")
+    save({"model": None, "epoch": 3}, tmp_path / "none.pt")
     bad["none.pt"] = "its model is a NoneType"
     (tmp_path / "cut.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:-4000])
     bad["cut.pt"] = "cut.pt"
@@ -276,7 +277,7 @@ def test_weights_that_cannot_be_used_are_one_line(command, files, tmp_path, sess
 
 @pytest.mark.smoke
 def test_a_checkpoint_is_no_artifact_and_the_reverse(command, files, tmp_path):
-    torch.save({"model": None}, tmp_path / "weights.pt")
+    save({"model": None}, tmp_path / "weights.pt")
 
     _refused(command("check", tmp_path / "weights.pt"), "is a checkpoint, not an exported model")
     _refused(command("check", files / "grid.onnx", "--weights", files / "traced.pt"), "TorchScript")

@@ -29,11 +29,9 @@ NEWEST = {(1, 7): 12, (1, 8): 13, (1, 10): 14, (1, 11): 15, (1, 12): 16}.get(VER
 ONNX = [name for name in kit.exporters().registry() if parse_variant(name).onnx and not parse_variant(name).dynamo]
 DYNAMO = [name for name in kit.exporters().registry() if parse_variant(name).dynamo]
 TYPICAL = [
-    ("raw-dynamic", 11),
-    ("grid-dynamic", 17),
-    ("end2end-ort", 17),
+    ("raw", 11),
+    ("grid", 17),
     ("end2end-ort-dynamic-batch", 13),
-    ("end2end-trt", 13),
     ("end2end-trt-nms-dynamic-batch", 11),
     ("end2end-trt-nms", 17),
 ]
@@ -211,13 +209,11 @@ def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_m
 
     assert capfd.readouterr() == ("", "")
     assert str(kit.root()).encode() not in content
-    assert content == _export(session, "raw-dynamo")
 
 
 @needs_dynamo
-@pytest.mark.parametrize("opset", [DYNAMO_OPSET, 19])
-def test_newer_opsets_conform_or_are_refused(opset, session, tmp_path):
-    if opset > DYNAMO_OPSET and VERSION < (2, 6):
+def test_a_newer_opset_conforms_or_is_refused(session, tmp_path, opset=19):
+    if VERSION < (2, 6):
         with pytest.raises(
             InputError, match=r"^torch 2\.5\S+ writes opset 18 by way of torch.export where 19 is asked for$"
         ):
@@ -227,9 +223,8 @@ def test_newer_opsets_conform_or_are_refused(opset, session, tmp_path):
 
 
 @needs_dynamo
-@pytest.mark.parametrize("name, opset", [("grid-dynamo-dynamic-batch", 12), ("raw-dynamo", 11)])
-def test_converted_down_it_conforms_strictly(name, opset, session, tmp_path):
-    _must_conform(session, tmp_path / "f.onnx", name, opset)
+def test_converted_down_it_conforms_strictly(session, tmp_path):
+    _must_conform(session, tmp_path / "f.onnx", "grid-dynamo-dynamic-batch", 12)
 
 
 @needs_dynamo
@@ -352,7 +347,6 @@ SAME = {
         [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)],
         (("axes", np.array([1], np.int64)),),
     ),
-    "a Softmax": ([helper.make_node("Softmax", ["x"], ["y"], axis=1)], ()),
 }
 
 
@@ -375,6 +369,7 @@ def test_a_conversion_computes_the_same(what, opset):
     [
         ([helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear", antialias=1)], (SCALES,), "Resize"),
         ([helper.make_node("Mish", ["x"], ["y"])], (), "Mish"),
+        ([helper.make_node("Softmax", ["x"], ["y"], axis=1)], (), "Softmax means something else before opset 13"),
         (
             [helper.make_node("Reshape", ["x", "target"], ["y"], allowzero=1)],
             (("target", np.array([0, 3, 4, 4], np.int64)),),
@@ -400,5 +395,5 @@ def test_a_conversion_that_computes_something_else_is_refused(session):
     contract = contract_for(parse_variant("grid-dynamo"), session.detector.facts, SIZE, opset=12)
 
     downgrade.must_agree(session.detector, contract, content, content)
-    with pytest.raises(InputError, match="^cannot be converted down to opset 12: the result computes other numbers$"):
+    with pytest.raises(InputError, match=r"^cannot be converted down to opset 12: the result computes other numbers$"):
         downgrade.must_agree(session.detector, contract, content, model.SerializeToString())

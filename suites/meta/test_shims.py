@@ -5,6 +5,7 @@ In a bare lane (`tox -e py311-torch2.13-bare`) every shim is off in its own turn
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Dict
 
 import pytest
+import torch
+from torch import nn
 
 from detparity import facts
 from detparity.compat import shims
@@ -91,3 +94,25 @@ def test_the_conditions_of_a_shim_do_not_overlap(lanes):
         for lane, found in lanes.items():
             met = [need.when for need in module.SHIM.needs if facts.holds(need.when, found)]
             assert len(met) <= 1, f"{name} in {lane}: {met}"
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Conv2d(3, 3, 1), lambda: nn.BatchNorm2d(3), lambda: nn.Sequential(nn.Conv2d(3, 3, 1))])
+def test_no_version_needs_a_shim_for_missing_buffer_sets(make):
+    """Modules pickled before torch 1.6 lack `_non_persistent_buffers_set`. Every torch from 1.7 on adds it as it unpickles, so there is
+    no shim; where this turns red one is needed."""
+    module = make()
+    state = {key: value for key, value in module.__dict__.items() if key != "_non_persistent_buffers_set"}
+    old = type(module).__new__(type(module))
+    old.__setstate__(state)
+
+    copied = copy.deepcopy(old).double()
+
+    assert copied.state_dict().keys() == module.state_dict().keys()
+    assert copied(torch.zeros(1, 3, 2, 2, dtype=torch.float64)).shape == (1, 3, 2, 2)
+
+
+def test_the_reference_page_is_the_shims(capsys):
+    from detparity import cli
+
+    assert cli.main(["shims", "--markdown"]) == 0
+    assert capsys.readouterr().out == (KIT / "docs" / "shims.md").read_text(encoding="utf-8")
