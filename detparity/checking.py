@@ -38,7 +38,9 @@ class Request:
 
 
 def run(request: Request, scratch: Path, say: Callable[[str], None]) -> Dict[str, Any]:
-    """Judge every artifact, or what the kit's exporters make where none is given, and return the report. Raises InputError where the model or an option cannot be used.
+    """Judge every artifact, or what the kit's exporters make where none is given, and return the report.
+
+    Raises InputError where the model or an option cannot be used.
 
     scratch: a folder for exports and for pytest's own files; nothing is written elsewhere.
     """

@@ -187,11 +187,18 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     )
     _add_nms(parser, None, None, None)
     parser.add_argument(
-        "--opset", type=int, metavar="N", help="promised opset (default: from the metadata, else 12, or 18 by torch.export)"
+        "--opset",
+        type=int,
+        metavar="N",
+        help="promised opset (default: from the metadata, else 12, or 18 by torch.export)",
     )
     parser.add_argument("--expectations", type=Path, metavar="FILE", help="known debts of your exporters")
     parser.add_argument(
-        "--exporter", action="append", default=[], metavar="NAME", help="in the demo, only these exporters, by name or pattern"
+        "--exporter",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="in the demo, only these exporters, by name or pattern",
     )
     parser.add_argument("--checks", help="run only these checks, by id or room, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
@@ -319,7 +326,9 @@ def _shims(options: argparse.Namespace) -> int:
     if options.markdown:
         print(shims_page(found), end="")
         return 0
-    rows: List[Tuple[str, ...]] = [(name, str(module.__doc__).strip().splitlines()[0]) for name, module in found.items()]
+    rows: List[Tuple[str, ...]] = [
+        (name, str(module.__doc__).strip().splitlines()[0]) for name, module in found.items()
+    ]
     print("\n".join(columns(rows, "")))
     return 0
 

@@ -48,7 +48,7 @@ class Debt:
 
 
 def read(path: Path) -> Tuple[Debt, ...]:
-    """Read a file of debts. Raises InputError, in one line that names the file and the entry, for anything that is not as it should."""
+    """Read a file of debts. Raises InputError, in one line that names the file and the entry, for what is not as it should be."""
     require_file(path, "a file of known debts")
     if path.stat().st_size > MOST_BYTES:
         raise InputError(f"{path} is larger than {MOST_BYTES >> 20} MiB, so it is no file of known debts")

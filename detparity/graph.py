@@ -297,7 +297,9 @@ def newest() -> Dict[str, int]:
 def smallest(ir_version: int, opset: int) -> bytes:
     """A model of one Identity with these versions, to ask a runtime which it takes."""
     values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "smallest", values[:1], values[1:])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])], "smallest", values[:1], values[1:]
+    )
     imports = [onnx.helper.make_opsetid("", opset)]
     model = onnx.helper.make_model(graph, opset_imports=imports)
     model.ir_version = ir_version

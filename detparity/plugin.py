@@ -54,7 +54,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--expectations", type=Path, metavar="FILE", help="known debts of the exporters of the artifacts")
     group.addoption(
-        "--exporter", action="append", default=[], metavar="NAME", help="only these of the kit's exporters, by name or pattern"
+        "--exporter",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only these of the kit's exporters, by name or pattern",
     )
     group.addoption("--bare", action="store_true", help="switch the compatibility shims off")
     group.addoption("--json", type=Path, dest="detparity_json", help="write the report here")

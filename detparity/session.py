@@ -166,7 +166,9 @@ class Session:
         """Read one artifact; name: its title where it is one of ours. Raises InputError where it cannot be used."""
         if path not in self._opened:
             variant = self.variant if name is None else name
-            self._opened[path] = intake.open_artifact(path, self.detector.facts, variant, self.img_size, name, self.asked)
+            self._opened[path] = intake.open_artifact(
+                path, self.detector.facts, variant, self.img_size, name, self.asked
+            )
         return self._opened[path]
 
     def trial(self, path: Path, name: Optional[str] = None) -> Trial:

@@ -10,6 +10,7 @@ from typing import Dict, Optional, Sequence
 import onnx
 import torch
 
+from detparity.compat.ir_version import stamp
 from detparity.compat.onnx_export import export_onnx
 from detparity.contract import OPSETS, Axis, Contract, NmsPromise, TensorPromise, contract_for
 from detparity.detectors.detector import YoloDetector
@@ -130,7 +131,7 @@ def finish(detector: YoloDetector, variant: Variant, options: ExportOptions, mod
         model = simplified(model, options.simplify)
     contract = contract_of(detector, variant, options)
     declare_axes(model, contract)
-    model.ir_version = min(model.ir_version, contract.ir_version)
+    stamp(model)
     del model.metadata_props[:]
     for key, value in metadata(detector, variant, options).items():
         model.metadata_props.add(key=key, value=value)

@@ -9,7 +9,9 @@ from detparity.compat.onnx_export import export_onnx
 from detparity.compat.shims import Need, Shim, bare
 
 SHIM = Shim(
-    needs=(Need({"torch": "<1.8"}, r"RuntimeError: Exporting the operator silu to ONNX opset version 12 is not supported"),),
+    needs=(
+        Need({"torch": "<1.8"}, r"RuntimeError: Exporting the operator silu to ONNX opset version 12 is not supported"),
+    ),
     without="a model with SiLU or Hardswish cannot be exported to ONNX",
     until="torch 1.7 is no longer supported",
 )

@@ -16,9 +16,13 @@ import torch
 from detparity.compat.shims import Need, Shim, bare
 
 SHIM = Shim(
-    needs=(Need({"torch": ">=2.5", "onnxscript": ">=0.1"}, r"AssertionError: export printed '\[torch\.onnx\]"),),
-    without="progress is printed to standard output, which belongs to the command that exports; 2.5 tries two ways of capturing the "
-    "model and takes three times as long; 2.5 and 2.6 leave their graphs unsimplified",
+    needs=(
+        Need({"torch": ">=2.5,<2.13", "onnxscript": ">=0.1"}, r"AssertionError: export printed '\[torch\.onnx\]"),
+        Need({"torch": "==2.13.*", "onnxscript": ">=0.1"}, r"(?s)ConversionError: .*FutureWarning.*LeafSpec"),
+        Need({"torch": ">=2.14", "onnxscript": ">=0.1"}, r"AssertionError: export printed '\[torch\.onnx\]"),
+    ),
+    without="progress is printed to standard output, which belongs to the command that exports; 2.13 warns of its own workings, which "
+    "ends the export where warnings are errors; 2.5 leaves dead nodes and onnxscript's functions in the graph, 2.6 unfolded constants",
     until="torch.onnx.export prints nothing, and 2.6 is no longer supported",
 )
 
@@ -26,10 +30,9 @@ SHIM = Shim(
 def unavailable() -> Optional[str]:
     """Why this version cannot export by way of torch.export with named axes, or None where it can."""
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    if version < (2, 4):
-        return f"torch {torch.__version__} has no torch.export-based ONNX exporter; torch 2.5 is the first whose axes can be named"
     if version < (2, 5):
-        return f"torch {torch.__version__} cannot name axes in its torch.export-based ONNX exporter; torch 2.5 is the first that can"
+        has = "can name no axes in its" if hasattr(torch.onnx, "dynamo_export") else "has no"
+        return f"this torch {has} torch.export-based ONNX exporter; 2.5 is the first whose axes can be named"
     if importlib.util.find_spec("onnxscript") is None:
         return "the torch.export-based ONNX exporter needs onnxscript: pip install 'detparity[dynamo]'"
     return None
@@ -56,7 +59,7 @@ def export_dynamo(
         captured = torch.export.export(
             module, (example,), dynamic_shapes=(_dims(axes),) if axes else None, strict=False
         )
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             captured,
             (example,),
             dynamo=True,

@@ -16,7 +16,9 @@ SHIM = Shim(
     # The parameter `dynamo` is there from 2.4 and true by default from 2.9.
     needs=(
         Need({"torch": "==2.0.*"}, r"AssertionError: export printed '=+ Diagnostic Run"),
-        Need({"torch": ">=2.9"}, r"(UserWarning: .*'dynamic_axes' is not recommended|ModuleNotFoundError: .*onnxscript)"),
+        Need(
+            {"torch": ">=2.9"}, r"(UserWarning: .*'dynamic_axes' is not recommended|ModuleNotFoundError: .*onnxscript)"
+        ),
     ),
     without="from 2.9 the torch.export-based exporter runs, wants onnxscript, warns, and writes opset 18 where 12 is asked for; "
     "2.0 prints a banner to standard output, which belongs to the command that exports",

@@ -37,6 +37,8 @@ def probe() -> None:
     mend(old)
     image = torch.zeros(1, 1, 2, 2)
     old(image)
-    exported = export_onnx(old.eval(), image, ["images"], ["output"], {"images": {2: "height"}, "output": {2: "rows"}}, 12)
+    exported = export_onnx(
+        old.eval(), image, ["images"], ["output"], {"images": {2: "height"}, "output": {2: "rows"}}, 12
+    )
     if b"Gather" in exported:
         raise AssertionError("its export computes a size where one factor would do")

@@ -122,5 +122,16 @@ def _digest(network: Network, *facts: object) -> str:
 
 def _numbers(module: nn.Module) -> List[object]:
     """What tells one module from another of its class, besides its weights."""
-    names = ("stride", "padding", "dilation", "groups", "kernel_size", "ceil_mode", "negative_slope", "eps", "factor", "dim")
+    names = (
+        "stride",
+        "padding",
+        "dilation",
+        "groups",
+        "kernel_size",
+        "ceil_mode",
+        "negative_slope",
+        "eps",
+        "factor",
+        "dim",
+    )
     return [(name, getattr(module, name)) for name in names if hasattr(module, name)]

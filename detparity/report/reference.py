@@ -37,9 +37,9 @@ SHIMS_HEAD = """# Shims
 
 Made by `detparity shims --markdown`; a test keeps it true.
 
-What one version of torch needs and another does not, one file of `detparity/compat/` each. `suites/meta/test_shims.py` switches each one
-off in every lane: where it is needed the failure must be the one below, elsewhere nothing may fail. They serve your own exporter as they
-serve ours: `from detparity.compat.onnx_export import export_onnx`.
+What one version of torch needs and another does not, one file of `detparity/compat/` each. `suites/meta/test_shims.py` switches
+each one off in every lane: where it is needed, the failure its file states must follow; elsewhere nothing may fail. They serve
+your own exporter as they serve ours: `from detparity.compat.onnx_export import export_onnx`.
 
 | shim | what it stands in for | needed by | without it | may go when |
 |---|---|---|---|---|

@@ -5,7 +5,8 @@ A file `NAME.py` holds
 - VARIANT: the variant the file claims to be; HEAD: its head where VARIANT is TorchScript, default "grid";
 - `plant(model) -> model`, which edits a good ONNX export of VARIANT, or `export(detector, variant, options) -> bytes`;
 - where it says more: LEVEL of the findings, default "MUST"; UNSEEN_BY: checks that must pass, which shows that the named one is
-  needed; SAYS: words the findings must hold; SIZE: height and width of the export; WHERE: versions whose good export has the form it edits.
+  needed; SAYS: words the findings must hold; SIZE: height and width of the export; WHERE: versions whose good export has the
+  form it edits.
 Its docstring names the defect in one sentence and where it was seen: `museum` numbers are those of the project's collection of
 reported export defects, "issue 2" is the list of defects the suite was asked to catch.
 """

@@ -13,7 +13,6 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from detparity import cli
 from detparity.compat.pickler import save

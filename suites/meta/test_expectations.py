@@ -24,7 +24,9 @@ says = "declares axis 2"
 reason = "the tool marks every axis as free"
 link = "https://example.org/1"
 """
-DEBT = Debt("parity.values", ("grid*",), {"torch": ">=1.7"}, "differs from the model", "because", "", "debts.toml, debt 1")
+DEBT = Debt(
+    "parity.values", ("grid*",), {"torch": ">=1.7"}, "differs from the model", "because", "", "debts.toml, debt 1"
+)
 
 
 @pytest.fixture
@@ -56,7 +58,10 @@ def test_an_entry_reads_as_it_is_written(debts):
         (lambda text: text.replace("format = 1", "format = 2"), "wants `format = 1`"),
         (lambda text: text.replace("[[debt]]", "[debt"), "is not TOML"),
         (lambda text: text.replace("check =", "chekc ="), "exactly the keys"),
-        (lambda text: text.replace('"because"', '""').replace('"the tool marks every axis as free"', '""'), "reason is empty"),
+        (
+            lambda text: text.replace('"because"', '""').replace('"the tool marks every axis as free"', '""'),
+            "reason is empty",
+        ),
         (lambda text: text.replace(">=1.7", "1.7 or so"), "'1.7 or so' is no version range"),
         (lambda text: text.replace("torch =", "torhc ="), "'torhc' is no fact"),
         (lambda text: text.replace("declares axis 2", "declares (axis"), "debt 1: missing )"),
@@ -173,7 +178,8 @@ def sick(monkeypatch):
 
 @pytest.mark.parametrize("owed", [False, True])
 def test_an_exporter_that_raises_violates_unless_it_is_a_known_debt(owed, sick, debts, tmp_path, capsys, monkeypatch):
-    text = ENTRY.replace("structure.axes", "export.made").replace("axes_*.onnx", "raw").replace("declares axis 2", "no symbolic for silu")
+    text = ENTRY.replace("structure.axes", "export.made").replace("axes_*.onnx", "raw")
+    text = text.replace("declares axis 2", "no symbolic for silu")
     report = tmp_path / "report.json"
     more = ["--expectations", str(debts(text))] if owed else []
 

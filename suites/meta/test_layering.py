@@ -39,7 +39,11 @@ PLAIN_PACKAGES = {"numpy", "detparity", "packaging"}  # packaging: the compariso
 # Python names its own modules from 3.10 on; before, what stands outside site-packages.
 STANDARD: Set[str] = set(getattr(sys, "stdlib_module_names", ())) or {
     *sys.builtin_module_names,
-    *(path.name.split(".")[0] for folder in ("", "lib-dynload") for path in Path(os.__file__).parent.joinpath(folder).iterdir()),
+    *(
+        path.name.split(".")[0]
+        for folder in ("", "lib-dynload")
+        for path in Path(os.__file__).parent.joinpath(folder).iterdir()
+    ),
 }
 
 

@@ -96,10 +96,12 @@ def test_the_conditions_of_a_shim_do_not_overlap(lanes):
             assert len(met) <= 1, f"{name} in {lane}: {met}"
 
 
-@pytest.mark.parametrize("make", [lambda: nn.Conv2d(3, 3, 1), lambda: nn.BatchNorm2d(3), lambda: nn.Sequential(nn.Conv2d(3, 3, 1))])
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Conv2d(3, 3, 1), lambda: nn.BatchNorm2d(3), lambda: nn.Sequential(nn.Conv2d(3, 3, 1))]
+)
 def test_no_version_needs_a_shim_for_missing_buffer_sets(make):
-    """Modules pickled before torch 1.6 lack `_non_persistent_buffers_set`. Every torch from 1.7 on adds it as it unpickles, so there is
-    no shim; where this turns red one is needed."""
+    """Modules pickled before torch 1.6 lack `_non_persistent_buffers_set`. Every torch from 1.7 on adds it as it unpickles, so
+    there is no shim; where this turns red one is needed."""
     module = make()
     state = {key: value for key, value in module.__dict__.items() if key != "_non_persistent_buffers_set"}
     old = type(module).__new__(type(module))

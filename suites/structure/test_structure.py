@@ -1,4 +1,5 @@
-"""Whether exporters make their files, and every structure check on every artifact: the bundled detector's exports, or the files given with --artifact."""
+"""Whether exporters make their files, and every structure check on every artifact: the bundled detector's exports, or the files
+given with --artifact."""
 
 from __future__ import annotations
 
