@@ -11,6 +11,7 @@ from detparity import plugin
 from detparity.checks import export, registry
 from detparity.errors import InputError
 from detparity.exported import BUNDLED_SIZE, NotMade, attempt
+from detparity.findings import MADE
 from detparity.session import Session
 
 SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
@@ -104,7 +105,7 @@ def judge(request: pytest.FixtureRequest, session: Session) -> Any:
             return
         name, file = promise.variant, request.getfixturevalue("made")(promise.variant)
         problem = file if isinstance(file, NotMade) else None
-        if promise.check == export.MADE:
+        if promise.check == MADE:
             plugin.judge_unmade(request, name, export.outcome(problem))
         elif problem:
             plugin.judge_unmade(request, name, export.blocked(registry()[promise.check], problem))

@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
 from detparity.contract import MUST, Contract
 
 Row = Tuple[str, ...]
+MADE = "export.made"  # the check that an exporter makes its file; what it skips, the version has no exporter for
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from detparity import checks, facts, intake, kit
-from detparity.checks.export import MADE
 from detparity.contract import contract_for
 from detparity.errors import InputError
 from detparity.expectations import Ledger, ledger, read
 from detparity.exported import BUNDLED_SIZE, missing
 from detparity.files import require_file
+from detparity.findings import MADE
 from detparity.oracle.truths import Oracle, Ways
 from detparity.subject import Arrays, Size, parse_variant
 from detparity.trial import Clock, Explorer, Trial

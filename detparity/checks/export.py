@@ -6,10 +6,8 @@ from typing import Iterator, Optional, Tuple
 
 from detparity.contract import MUST
 from detparity.exported import NotMade
-from detparity.findings import Check, Finding, Outcome
+from detparity.findings import MADE, Check, Finding, Outcome
 from detparity.trial import Trial
-
-MADE = "export.made"
 
 
 def made(_: Trial) -> Iterator[Finding]:

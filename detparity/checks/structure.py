@@ -52,7 +52,13 @@ def opset(trial: Trial) -> Iterator[Finding]:
         if promised.get(domain) != found.get(domain)
     ]
     if rows:
-        yield Finding("imports other operator sets than promised.", tuple(rows), evidence={"opsets": dict(found)})
+        note = f"`--opset {found['']}` promises the one it has." if set(promised) == set(found) else ""
+        yield Finding(
+            "imports other operator sets than promised.",
+            tuple(rows),
+            notes=(note,) if note else (),
+            evidence={"opsets": dict(found)},
+        )
 
 
 def ir_version(trial: Trial) -> Iterator[Finding]:

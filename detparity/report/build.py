@@ -6,10 +6,12 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from detparity.contract import MUST
-from detparity.findings import Outcome
+from detparity.findings import MADE, Outcome
 
 SCHEMA = "detparity-report-2"
 EXIT = {"conforms": 0, "violates": 1, "unusable": 2, "incomplete": 3}
+NOT_MADE = "not made"  # by an exporter this version does not have: no verdict, and none is missing
+ARTIFACT_VERDICTS = (*EXIT, NOT_MADE)
 
 
 def outcome_record(outcome: Outcome, texts: Sequence[str]) -> Dict[str, Any]:
@@ -42,7 +44,9 @@ def _plain(value: Any) -> Any:
 
 
 def artifact_verdict(checks: Sequence[Mapping[str, Any]], strict: bool) -> str:
-    """`violates`, `incomplete` or `conforms`, from the entries of `checks[]`."""
+    """`violates`, `incomplete`, `conforms` or `not made`, from the entries of `checks[]`."""
+    if any(check["id"] == MADE and check["outcome"] == "skipped" for check in checks):
+        return NOT_MADE
     decisive = {MUST, "SHOULD"} if strict else {MUST}
     judged = [check for check in checks if check["outcome"] != "debt"]
     if any(finding["level"] in decisive for check in judged for finding in check["findings"]):
@@ -79,11 +83,11 @@ def report(
 
 
 def overall(verdicts: Sequence[str]) -> str:
-    """The worst verdict of several: unusable, then violates, then incomplete."""
+    """The worst verdict of several: unusable, then violates, then incomplete; incomplete where there is none."""
     for worst in ("unusable", "violates", "incomplete"):
         if worst in verdicts:
             return worst
-    return "conforms" if verdicts else "incomplete"
+    return "conforms" if "conforms" in verdicts else "incomplete"
 
 
 def exit_code(verdict: Optional[str]) -> int:

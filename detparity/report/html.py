@@ -40,7 +40,7 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 </table>
 {% for a in report.artifacts %}
 <h2 id="a{{ loop.index }}">{{ a.path }}: <span class="tag {{ a.verdict }}">{{ a.verdict }}</span></h2>
-{% if a.reason %}<p>{{ a.reason }}</p>{% endif %}
+{% if a.reason %}<p>{{ a.reason }}</p>{% elif a.verdict == 'not made' %}<p>{{ a.checks[0].reason }}</p>{% endif %}
 {% if a.how %}<p class="quiet">{{ a.how }}</p>{% endif %}
 {% for c in a.checks %}{% if c.debt is defined %}<p class="debt">{{ c.id }} is a known debt: {{ c.debt.reason }}
 {%- if c.debt.link %} (<a href="{{ c.debt.link }}">{{ c.debt.link }}</a>){% endif %}</p>{% endif %}
@@ -56,7 +56,7 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 </table>
 {% endif %}
 {% if a.checks %}
-<details{% if a.verdict != 'conforms' %} open{% endif %}><summary>{{ a.checks|length }} checks</summary>
+<details{% if a.verdict not in ('conforms', 'not made') %} open{% endif %}><summary>{{ a.checks|length }} checks</summary>
 <table>
 <tr><th>Check</th><th>Level</th><th>Outcome</th><th>Seconds</th><th></th></tr>
 {% for c in a.checks %}

@@ -17,7 +17,7 @@ from detparity.contract import LEVELS, MUST, SHOULD
 from detparity.errors import InputError
 from detparity.files import require_file
 from detparity.report import matrix
-from detparity.report.build import EXIT
+from detparity.report.build import ARTIFACT_VERDICTS, EXIT
 from detparity.report.matrix import Artifact, Cell, FileFacts, Key, Lane, Part, Said
 
 REPORTS = ("detparity-report-1", "detparity-report-2")
@@ -228,7 +228,7 @@ def _file(node: _Node) -> FileFacts:
 
 def _checks(entry: _Node, strict: bool) -> List[Tuple[str, str, Cell]]:
     """Id, level and cell of each check of an artifact; one that has none is said to be so."""
-    verdict = entry.one_of("verdict", tuple(EXIT))
+    verdict = entry.one_of("verdict", ARTIFACT_VERDICTS)
     found = [(check.name("id"), check.one_of("level", LEVELS), _cell(check, strict)) for check in entry.items("checks")]
     if verdict == "unusable" or not found:
         reason = entry.text("reason", "") or "no check ran"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
 from detparity.failures import columns, listed, number
 
@@ -12,8 +12,8 @@ MARK = {"passed": "passed", "failed": "FAILED", "debt": "known debt", "skipped":
 def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     """One artifact: heading, table of checks by room, noise, and what decides the verdict in full; the rest is in the table."""
     heading = f"{artifact['path']}: {artifact['verdict']}"
-    if artifact["verdict"] == "unusable":
-        return f"{heading}\n  {artifact['reason']}\n"
+    if artifact["verdict"] in ("unusable", "not made"):
+        return f"{heading}\n  {artifact.get('reason') or artifact['checks'][0]['reason']}\n"
     lines = [heading, f"  {artifact['how']}", ""]
     lines += columns([("check", "outcome", ""), *_rows(artifact)])
     lines += _noise(artifact)
@@ -27,18 +27,24 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
 
 
 def _rows(artifact: Mapping[str, Any]) -> List[Any]:
-    """Passed checks share a line per room; every other one has its own."""
+    """Passed checks share a line per room, as do those that another one blocks; every other one has its own."""
     passed: Dict[str, List[str]] = {}
-    rows = []
+    blocked: Dict[Tuple[str, str], List[str]] = {}
+    rows: List[Any] = []
     for check in artifact["checks"]:
         room, name = check["id"].split(".", 1)
         if check["outcome"] == "passed":
             passed.setdefault(room, []).append(name)
+        elif check["outcome"] == "skipped" and str(check["reason"]).startswith("blocked by "):
+            blocked.setdefault((room, check["reason"]), []).append(name)
         else:
             what = check["reason"] or (check["findings"][0]["message"] if check["findings"] else "")
             soft = check["outcome"] == "failed" and all(finding["level"] != "MUST" for finding in check["findings"])
             mark = check["findings"][0]["level"] if soft else MARK[check["outcome"]]
             rows.append((check["id"], mark, what if len(what) <= 110 else what[:107] + "..."))
+    for (room, reason), names in blocked.items():
+        alone = len(names) == 1
+        rows.append((f"{room}.{names[0] if alone else '*'}", "skipped", reason if alone else f"{reason}: {', '.join(names)}"))
     return [(f"{room}.*", "passed", f"{len(names)}: {', '.join(names)}") for room, names in passed.items()] + rows
 
 
@@ -74,7 +80,7 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     timings = report["timings"]
     strict = ", strict" if report["strict"] else ""
     debts = sum(check["outcome"] == "debt" for artifact in report["artifacts"] for check in artifact["checks"])
-    strict += f", {debts} known debts" if debts else ""
+    strict += f", {debts} known debt{'s' * (debts > 1)}" if debts else ""
     return (
         f"Verdict: {report['verdict']} ({parts} of {len(report['artifacts'])} files{strict}; "
         f"{timings['total_seconds']:.1f} s, {timings['engine_seconds']:.1f} s of them in engines)"

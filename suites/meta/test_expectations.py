@@ -192,6 +192,7 @@ def test_an_exporter_that_raises_violates_unless_it_is_a_known_debt(owed, sick, 
     assert made["raw"]["id"] == "export.made" and made["raw"]["outcome"] == ("debt" if owed else "failed")
     assert {check["reason"] for check in entries["raw"]["checks"][1:]} == {"blocked by export.made"}
     assert {check["reason"] for check in entries["grid"]["checks"]} == {"this version has no such exporter"}
+    assert entries["grid"]["verdict"] == "not made" and "grid: not made\n  this version has no such exporter\n" in out
     assert ("RuntimeError: no symbolic for silu" in out) == (not owed)
     assert owed or "Repeat:  detparity check --exporter raw --checks export.made" in out
 
@@ -214,7 +215,7 @@ def test_debts_of_ones_own_exporter(debts, exports, tmp_path, capsys):
 
     assert check(paths["bad"])[0] == 1
     code, text = check(paths["bad"], "--expectations", entry)
-    assert code == 0 and "known debt" in text and "1 known debts" in text
+    assert code == 0 and "known debt" in text and ", 1 known debt;" in text
     code, text = check(paths["good"], "--expectations", entry)
     assert code == 1 and "axes_good.onnx passes structure.axes, which is a known debt here" in text
     paths["bad"].rename(tmp_path / "other.onnx")
