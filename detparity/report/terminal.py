@@ -44,7 +44,9 @@ def _rows(artifact: Mapping[str, Any]) -> List[Any]:
             rows.append((check["id"], mark, what if len(what) <= 110 else what[:107] + "..."))
     for (room, reason), names in blocked.items():
         alone = len(names) == 1
-        rows.append((f"{room}.{names[0] if alone else '*'}", "skipped", reason if alone else f"{reason}: {', '.join(names)}"))
+        rows.append(
+            (f"{room}.{names[0] if alone else '*'}", "skipped", reason if alone else f"{reason}: {', '.join(names)}")
+        )
     return [(f"{room}.*", "passed", f"{len(names)}: {', '.join(names)}") for room, names in passed.items()] + rows
 
 

@@ -20,7 +20,8 @@ from detparity.report import matrix, matrix_html, matrix_markdown, matrix_read, 
 
 pytestmark = pytest.mark.smoke
 
-SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "matrix.schema.json"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SCHEMA = DOCS / "matrix.schema.json"
 HOSTILE = "a|b</td><script>alert(1)</script>\n\n# big `code` [3] ![x](y) **b** \u202e$x$ \ud800 --> end"
 LIMITS = {"onnx_ir": 10, "onnx_opset": 21, "ort_ir": 10, "ort_opset": 21}
 
@@ -720,6 +721,16 @@ def test_folders_are_read_whole_but_for_what_is_being_written(command, tmp_path)
 
     assert code == 0
     assert out == f"wrote {target}\nVerdict: conforms (2 lanes: 2 conform)\n"
+
+
+def test_the_committed_table_is_made_by_the_command(lanes, command, tmp_path):
+    """docs/compatibility.md, from the merged reports of every lane of tox.ini beside it."""
+    data, page, again = DOCS / "compatibility.json", tmp_path / "page.md", tmp_path / "page.json"
+
+    assert command(data, "--markdown", page, "--json", again)[0] == 0
+    assert page.read_bytes() == (DOCS / "compatibility.md").read_bytes()
+    assert again.read_bytes() == data.read_bytes()
+    assert {lane["name"] for lane in json.loads(data.read_text())["lanes"]} == set(lanes)
 
 
 def test_no_framework_is_needed():

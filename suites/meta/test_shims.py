@@ -1,6 +1,7 @@
 """Each shim is needed: switched off, it breaks in the versions it names, in the way it says, and nowhere else.
 
-In a bare lane (`tox -e py311-torch2.13-bare`) every shim is off in its own turn, and `test_works` is red exactly where one is needed.
+In a bare run (`tox -e LANE -- --bare suites/meta/test_shims.py`) every shim is off in its own turn, and `test_works` is red exactly
+where one is needed.
 """
 
 from __future__ import annotations
