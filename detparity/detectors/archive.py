@@ -25,24 +25,11 @@ import numpy as np
 
 from detparity.errors import InputError
 
-# The classes of the public YOLOv7 repository that its checkpoints name (WongKinYiu/yolov7, `models/`).
-KNOWN_CLASSES: FrozenSet[str] = frozenset(
-    f"{module}.{name}"
-    for module, names in {
-        "models.yolo": "Model Detect IDetect IAuxDetect IBin IKeypoint",
-        "models.common": (
-            "Conv RepConv MP SP Concat Chuncat Shortcut Foldcut ReOrg DownC Stem SPP SPPCSPC "
-            "Bottleneck BottleneckCSPA BottleneckCSPB BottleneckCSPC "
-            "Res ResCSPA ResCSPB ResCSPC ResX ResXCSPA ResXCSPB ResXCSPC "
-            "Ghost GhostConv GhostStem GhostSPPCSPC GhostCSPA GhostCSPB GhostCSPC ImplicitA ImplicitM"
-        ),
-        "models.experimental": "Ensemble",
-        "argparse": "Namespace",
-    }.items()
-    for name in names.split()
+# Recording runs nothing, so every layer of torch and every class of the public repositories' `models` package may be recorded;
+# who builds from records chooses among them, and can name the place of what it does not know.
+_KNOWN_CLASS = re.compile(
+    r"torch\.nn\.(modules(\.\w+)+|parameter\.Parameter)|models(\.\w+)+\.[A-Z]\w*|argparse\.Namespace", re.ASCII
 )
-# Recording runs nothing, so every layer of torch may be recorded; who builds from records chooses among them.
-_TORCH_LAYER = re.compile(r"torch\.nn\.(modules(\.\w+)+|parameter\.Parameter)", re.ASCII)
 
 # The largest official architecture with its EMA needs about 0.7 million operations in 2 MB.
 _MAX_PICKLE_BYTES = 16 << 20
@@ -132,7 +119,7 @@ def kind(path: Union[str, Path]) -> str:
     return "checkpoint" if "data.pkl" in inner else "other"
 
 
-def read(path: Union[str, Path], known: FrozenSet[str] = KNOWN_CLASSES) -> object:
+def read(path: Union[str, Path]) -> object:
     """Read a checkpoint written by torch.save (torch 1.6 or newer) as plain data, executing nothing.
 
     The result is made of dicts, OrderedDicts, lists, tuples, sets, strings, numbers, None, read-only numpy
@@ -152,7 +139,7 @@ def read(path: Union[str, Path], known: FrozenSet[str] = KNOWN_CLASSES) -> objec
             raise _Refused("is not a checkpoint: torch.save writes a zip archive, and this is none")
         with _open_zip(path) as file:
             archive = _Archive(file, path.stat().st_size)
-            root = _load(archive, known)
+            root = _load(archive)
             _check_tree(root, _MAX_UNFOLDING * archive.size)
             return root
     except _Refused as refusal:
@@ -254,18 +241,18 @@ def _split_name(info: zipfile.ZipInfo) -> Tuple[str, str]:
 # --- the pickle
 
 
-def _load(archive: _Archive, known: FrozenSet[str]) -> object:
+def _load(archive: _Archive) -> object:
     if "byteorder" in archive and archive.read("byteorder") != b"little":
         raise _Refused("was written on a machine that is not little-endian")
     data = archive.read_pickle()
     try:
-        _scan(data, known)
-        return _Reader(data, archive, known).load()
+        _scan(data)
+        return _Reader(data, archive).load()
     except _BROKEN_PICKLE as error:
         raise _Refused(f"its data.pkl is malformed ({_one_line(error)})") from None
 
 
-def _scan(data: bytes, known: FrozenSet[str]) -> None:
+def _scan(data: bytes) -> None:
     """Refuse a pickle for an operation or a static name before any of it runs.
 
     This does what `pickletools.genops` does, with two differences: an operation is refused before its
@@ -283,7 +270,7 @@ def _scan(data: bytes, known: FrozenSet[str]) -> None:
             raise _Refused(f"its data.pkl uses the operation {what}, which torch.save does not write")
         if opcode.name == "GLOBAL":
             module, name = stream.readline()[:-1], stream.readline()[:-1]
-            _resolve(module.decode("utf-8"), name.decode("utf-8"), known)
+            _resolve(module.decode("utf-8"), name.decode("utf-8"))
             continue
         argument: Any = opcode.arg.reader(stream) if opcode.arg else None
         if opcode.name == "STOP":
@@ -334,16 +321,14 @@ class _NumpyType:
     dtype: np.dtype[Any]
 
 
-def _resolve(module: str, name: str, known: FrozenSet[str]) -> object:
+def _resolve(module: str, name: str) -> object:
     """What stands in for the global `module.name`."""
     qualified = f"{module}.{name}"
     if name.isidentifier():
         if qualified in _STAND_INS:
             return _STAND_INS[qualified]
-        if qualified in known or _TORCH_LAYER.fullmatch(qualified):
+        if _KNOWN_CLASS.fullmatch(qualified):
             return _Class(module, name)
-    if module.startswith("models."):
-        raise _Refused(f"names {_quoted(qualified)}, a block that is not known here; nothing was executed")
     raise _Refused(f"names {_quoted(qualified)}, which is not on the list of known classes; nothing was executed")
 
 
@@ -357,14 +342,13 @@ class _Reader(pickle._Unpickler):
     append: Callable[[object], None]
     pop_mark: Callable[[], List[Any]]
 
-    def __init__(self, data: bytes, archive: _Archive, known: FrozenSet[str]) -> None:
+    def __init__(self, data: bytes, archive: _Archive) -> None:
         super().__init__(io.BytesIO(data))
         self._archive = archive
-        self._known = known
         self._storages: Dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> object:
-        return _resolve(module, name, self._known)
+        return _resolve(module, name)
 
     def persistent_load(self, pid: object) -> _Storage:
         if type(pid) is not tuple or tuple(map(type, pid)) != (str, _StorageType, str, str, int):

@@ -1,11 +1,12 @@
-"""From an official-format checkpoint to our modules. Nothing in the file is executed: `archive` yields records, and each known
-class has one maker here that reads its record. A new block is one more entry in `MAKERS`.
+"""From official-format checkpoints to our modules. Nothing in a file is executed: `archive` yields records, and each known class
+has one maker here that reads its record. A new block is one more entry in `MAKERS`.
 """
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, cast
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 import numpy as np
 import torch
@@ -14,46 +15,123 @@ from torch import nn
 from detparity.compat import activations
 from detparity.detectors import archive, blocks
 from detparity.detectors.archive import Record
-from detparity.detectors.detector import YoloDetector, make_detector
-from detparity.detectors.network import Level, Network
+from detparity.detectors.construct import HEADS
+from detparity.detectors.detector import YoloDetector, make_detector, official_key
+from detparity.detectors.fuse import fuse
+from detparity.detectors.network import Level, Network, joined
+from detparity.detectors.plan import Plan, build
 from detparity.errors import InputError
 
+MODEL, ENSEMBLE = "models.yolo.Model", "models.experimental.Ensemble"
+Member = Tuple[Tuple[str, ...], Network]  # class names, and the network as stored
 
-def load(path: Path) -> YoloDetector:
-    """Load an official-format checkpoint: `ema` if present, else `model`; fused, float32, evaluation.
+
+def load(*paths: Path, plan: Optional[Plan] = None) -> YoloDetector:
+    """Load official-format checkpoints: `ema` if present, else `model`; fused, float32, evaluation.
+
+    Several files, or a file that holds several, make an ensemble: the members' predictions one after the other, names from the
+    last. plan: what a file's architecture is where it holds a state dict alone; its own channels and anchors decide where it has
+    them.
 
     Raises InputError, in one line that names the file, for anything that cannot be used.
     """
-    root = archive.read(path)
+    members: List[Member] = []
+    for path in paths:
+        root = archive.read(path)
+        try:
+            members += _members(root, plan)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     try:
-        return _from_root(root, path.stem)
+        names, network = _ensemble(members) if len(members) > 1 else members[0]
+        return make_detector("+".join(path.stem for path in paths), names, network)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{' and '.join(map(str, paths))}: {error}") from None
 
 
-def _from_root(root: Any, name: str) -> YoloDetector:
+def _ensemble(members: Sequence[Member]) -> Member:
+    kinds = [(f"{level.fields - 5} classes", f"{level.na} anchors") for _, n in members for level in _all_levels(n)]
+    if len(set(kinds)) > 1:
+        shown = "; ".join(dict.fromkeys(" and ".join(kind) for kind in kinds))
+        raise InputError(f"its members do not make one ensemble: they have {shown}")
+    return members[-1][0], joined([network for _, network in members])
+
+
+def _all_levels(network: Network) -> List[Level]:
+    return [cast(Level, level) for level in network.levels]
+
+
+def _members(root: Any, plan: Optional[Plan]) -> List[Member]:
+    """What one file holds: usually one model."""
     if isinstance(root, (list, tuple)):
-        raise InputError(f"holds a list of {len(root)} checkpoints; ensembles are not supported yet")
-    if not isinstance(root, Mapping):
-        raise InputError(f"holds a {_title(root)} where a checkpoint dictionary with 'model' or 'ema' is wanted")
-    if "model" not in root and "ema" not in root:
-        tensors = sum(isinstance(value, np.ndarray) for value in root.values())
-        what = (
-            f"a state dict of {tensors} tensors"
-            if tensors
-            else f"a dictionary with the keys {sorted(map(str, root))[:8]}"
-        )
-        raise InputError(
-            f"holds {what}, not a checkpoint with 'model' or 'ema'; a state dict alone does not say its architecture"
-        )
-    chosen = root.get("ema") if root.get("ema") is not None else root.get("model")
-    if not (isinstance(chosen, Record) and chosen.qualified == "models.yolo.Model"):
-        raise InputError(f"its model is a {_title(chosen)} where models.yolo.Model is wanted")
-    return make_detector(name, *_from_model(chosen))
+        if not root:
+            raise InputError("holds an empty list where a checkpoint is wanted")
+        return [member for item in root for member in _members(item, plan)]
+    chosen = root
+    if isinstance(root, Mapping) and not _is_state(root):
+        found = [root[key] for key in ("ema", "model", "state_dict") if root.get(key) is not None]
+        if not found:
+            keys = sorted(map(str, root))[:8]
+            raise InputError(f"holds a dictionary with the keys {keys}, not a checkpoint with 'model' or 'ema'")
+        chosen = found[0]
+    if _is_state(chosen):
+        return [_from_state(chosen, plan)]
+    ensemble = isinstance(chosen, Record) and chosen.qualified == ENSEMBLE
+    models = list(_children(chosen).values()) if ensemble else [chosen]
+    for model in models:
+        if not (isinstance(model, Record) and model.qualified == MODEL):
+            raise InputError(f"its model is a {_title(model)} where {MODEL} is wanted")
+    if not models:
+        raise InputError(f"its {ENSEMBLE} holds no models")
+    if plan is not None:
+        raise InputError("holds a whole model, which says its architecture itself; --cfg is for a state dict")
+    return [_from_model(model) for model in models]
 
 
 def _title(value: Any) -> str:
     return value.qualified if isinstance(value, Record) else type(value).__name__
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(item, np.ndarray) for item in value.values())
+
+
+# --- a state dict, which holds numbers alone
+
+
+def _from_state(state: Mapping[str, np.ndarray], plan: Optional[Plan]) -> Member:
+    if plan is None:
+        raise InputError(
+            f"holds a state dict of {len(state)} tensors, which does not say its architecture; name it with --cfg"
+        )
+    # Training on several devices puts one more module around the model.
+    wrapped = all(key.startswith("module.") for key in state)
+    stored = {key[len("module.") :] if wrapped else key: value for key, value in state.items()}
+    head = f"model.{len(plan.steps)}"
+    last = stored.get(f"{head}.m.0.weight")
+    anchors = len(plan.anchors[0])
+    if last is None or last.ndim != 4 or len(last) % anchors or len(last) // anchors < 6:
+        there = "missing" if last is None else f"of shape {tuple(last.shape)}"
+        raise InputError(f"{head}.m.0.weight, the first convolution of the head, is {there}: another architecture?")
+    network = build(plan, len(last) // anchors - 5)
+    if not any(".bn." in key for key in stored):  # saved after fusing
+        network = fuse(network).float()
+    for k, level in enumerate(_all_levels(network)):
+        _take_anchors(level, k, head, stored)
+    _fill(network, stored)
+    return tuple(f"class{index}" for index in range(len(last) // anchors - 5)), network
+
+
+def _take_anchors(level: Level, k: int, head: str, stored: Mapping[str, np.ndarray]) -> None:
+    """The stored anchors, which training may have fitted to its data: in pixels, or in cells."""
+    pixels, cells = stored.get(f"{head}.anchor_grid"), stored.get(f"{head}.anchors")
+    found = pixels[k] if pixels is not None else cells[k] * level.stride if cells is not None else None
+    if found is not None:
+        anchors = cast(torch.Tensor, level.anchors)
+        anchors.copy_(torch.from_numpy(np.array(found, np.float32)).reshape(anchors.shape))
+
+
+# --- a pickled model
 
 
 def _state(record: Record) -> Dict[str, Any]:
@@ -77,18 +155,25 @@ def _arrays(record: Record, prefix: str = "") -> Dict[str, np.ndarray]:
     return found
 
 
-def _from_model(model: Record) -> Tuple[Tuple[str, ...], Network]:
+def _from_model(model: Record) -> Member:
     sequence = _children(model).get("model")
     if sequence is None:
-        raise InputError("its models.yolo.Model holds no layers")
+        raise InputError(f"its {MODEL} holds no layers")
     layers = list(_children(sequence).values())
+    if not layers:
+        raise InputError(f"its {MODEL} holds no layers")
     head = layers[-1]
-    made = [_make(i, layer) for i, layer in enumerate(layers[:-1])]
+    made = [_layer(i, layer) for i, layer in enumerate(layers[:-1])]
     routes = [_route(i, layer) for i, layer in enumerate(layers[:-1])]
     levels = _levels(head, len(layers) - 1)
-    taps = _route(len(layers) - 1, head)[: len(levels)]
-    network = Network(made, routes, taps, levels, implicit=head.name == "IDetect")
-    _load(network, layers)
+    taps = _route(len(layers) - 1, head)
+    if len(taps) < len(levels):
+        raise InputError(f"the head reads {len(taps)} layers for {len(levels)} levels")
+    network = Network(made, routes, taps[: len(levels)], levels)
+    stored: Dict[str, np.ndarray] = {}
+    for index, layer in enumerate(layers):
+        stored.update(_arrays(layer, f"model.{index}."))
+    _fill(network, stored)
     return _names(model, levels[0].fields - 5), network
 
 
@@ -137,37 +222,65 @@ def _activation(record: Record) -> nn.Module:
     return makers[record.name]()
 
 
+def _conv2d(record: Record) -> nn.Conv2d:
+    state = _state(record)
+    if _number(record, "dilation") != 1 or state.get("padding_mode", "zeros") != "zeros":
+        raise InputError(
+            f"{record.qualified} has a dilation of {state['dilation']} and pads with {state.get('padding_mode')}"
+        )
+    return nn.Conv2d(
+        int(state["in_channels"]),
+        int(state["out_channels"]),
+        _number(record, "kernel_size"),
+        _number(record, "stride"),
+        _number(record, "padding"),
+        groups=int(state["groups"]),
+        bias=state["_parameters"].get("bias") is not None,
+    )
+
+
+def _batch_norm(record: Record) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(int(_state(record)["num_features"]), eps=float(_state(record)["eps"]))
+
+
 def _conv(record: Record) -> nn.Module:
     child = _children(record)
-    conv = child["conv"]
-    if _number(conv, "dilation") != 1:
-        raise InputError(f"{record.qualified} has a dilation of {_state(conv)['dilation']}")
-    made = blocks.Conv(
-        int(_state(conv)["in_channels"]),
-        int(_state(conv)["out_channels"]),
-        _number(conv, "kernel_size"),
-        _number(conv, "stride"),
-        _number(conv, "padding"),
-        int(_state(conv)["groups"]),
-        _activation(child["act"]),
-    )
-    if _state(conv)["_parameters"].get("bias") is not None:
-        made.conv.bias = nn.Parameter(torch.zeros(made.conv.out_channels))
-    if "bn" in child:
-        cast(nn.BatchNorm2d, made.bn).eps = float(_state(child["bn"])["eps"])
-    else:
-        made.bn = nn.Identity()
+    conv = _conv2d(child["conv"])
+    made = blocks.Conv(conv.in_channels, conv.out_channels, act=_activation(child["act"]))
+    made.conv = conv
+    made.bn = _batch_norm(child["bn"]) if "bn" in child else nn.Identity()
     return made
+
+
+def _rep_conv(record: Record) -> nn.Module:
+    child = _children(record)
+    act = _activation(child["act"])
+    if "rbr_reparam" in child:
+        return blocks.FusedRepConv(_conv2d(child["rbr_reparam"]), act)
+    identity = child.get("rbr_identity")
+    branches = [
+        nn.Sequential(_conv2d(pair["0"]), _batch_norm(pair["1"]))
+        for pair in map(_children, (child["rbr_dense"], child["rbr_1x1"]))
+    ]
+    kernels = [cast(nn.Conv2d, branch[0]).kernel_size[0] for branch in branches]
+    if kernels != [3, 1]:
+        raise InputError(f"{record.qualified} has branches of kernels {kernels} where 3 and 1 are wanted")
+    return blocks.RepConv(branches[0], branches[1], None if identity is None else _batch_norm(identity), act)
+
+
+def _max_pool(record: Record) -> nn.MaxPool2d:
+    kernel, stride, padding = (_number(record, key) for key in ("kernel_size", "stride", "padding"))
+    if _state(record).get("ceil_mode") or (stride, padding) not in ((kernel, 0), (1, kernel // 2)):
+        raise InputError(
+            f"{record.qualified} pools {kernel} with stride {stride}, padding {padding}, "
+            f"ceil_mode {_state(record).get('ceil_mode')}"
+        )
+    return nn.MaxPool2d(kernel, stride, padding)
 
 
 def _pool(record: Record) -> nn.Module:
-    pool = _children(record)["m"]
-    made = blocks.MaxPool(_number(pool, "kernel_size"), _number(pool, "stride"))
-    if _state(pool).get("ceil_mode") or _number(pool, "padding") != made.m.padding:
-        raise InputError(
-            f"{record.qualified} pools with padding {_state(pool)['padding']}, ceil_mode {_state(pool).get('ceil_mode')}"
-        )
-    return made
+    pool = _max_pool(_children(record)["m"])
+    return blocks.MaxPool(cast(int, pool.kernel_size), cast(int, pool.stride))
 
 
 def _upsample(record: Record) -> nn.Module:
@@ -177,24 +290,86 @@ def _upsample(record: Record) -> nn.Module:
     return blocks.Upsample(int(factor))
 
 
+def _concat(record: Record) -> nn.Module:
+    if _state(record)["d"] != 1:
+        raise InputError(f"{record.qualified} joins along axis {_state(record)['d']} where 1 is wanted")
+    return blocks.Concat(1)
+
+
+def _composite(cls: Callable[..., nn.Module]) -> Callable[[Record], nn.Module]:
+    """A maker for a block that is given its parts: each by its name in the record, and `add` where it takes one."""
+
+    def make(record: Record) -> nn.Module:
+        parts: Dict[str, Any] = {key: _module(child) for key, child in _children(record).items()}
+        if "add" in inspect.signature(cls).parameters:
+            parts["add"] = bool(_state(record)["add"])
+        return cls(**parts)
+
+    return make
+
+
 MAKERS: Mapping[str, Callable[[Record], nn.Module]] = {
     "models.common.Conv": _conv,
+    "models.common.RepConv": _rep_conv,
     "models.common.MP": _pool,
     "models.common.SP": _pool,
-    "models.common.Concat": lambda record: blocks.Concat(int(_state(record)["d"])),
+    "models.common.Concat": _concat,
+    "models.common.Shortcut": lambda record: blocks.Shortcut(),
+    "models.common.ReOrg": lambda record: blocks.ReOrg(),
+    "models.common.Stem": _composite(blocks.Stem),
+    "models.common.DownC": _composite(blocks.DownC),
+    "models.common.SPP": _composite(blocks.SPP),
+    "models.common.SPPCSPC": _composite(blocks.SPPCSPC),
+    "models.common.Bottleneck": _composite(blocks.Bottleneck),
+    **{f"models.common.{name}": _composite(blocks.Res) for name in ("Res", "ResX")},
+    **{
+        f"models.common.{kind}CSP{form}": _composite(getattr(blocks, f"CSP{form}"))
+        for kind in ("Bottleneck", "Res", "ResX")
+        for form in "ABC"
+    },
     "torch.nn.modules.upsampling.Upsample": _upsample,
+    "torch.nn.modules.pooling.MaxPool2d": _max_pool,
+    "torch.nn.modules.container.Sequential": lambda record: nn.Sequential(*map(_module, _children(record).values())),
+    "torch.nn.modules.container.ModuleList": lambda record: nn.ModuleList(map(_module, _children(record).values())),
 }
-HEADS = ("Detect", "IDetect")
 
 
-def _make(index: int, record: Record) -> nn.Module:
+class _Unknown(Exception):
+    """A block without a maker: its class, and its path below the one that was being made."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(record.qualified)
+        self.record = record
+
+
+def _module(record: Record) -> nn.Module:
     maker = MAKERS.get(record.qualified)
     if maker is None:
-        raise InputError(f"layer {index} is a {record.qualified}, a block this version does not know")
+        raise _Unknown(record)
+    return maker(record)
+
+
+def _layer(index: int, record: Record) -> nn.Module:
     try:
-        return maker(record)
+        return _module(record)
+    except _Unknown as unknown:
+        path = _path(record, unknown.record, f"model.{index}")
+        raise InputError(
+            f"layer {index} ({path}) is a {unknown.record.qualified}, a block this version does not know"
+        ) from None
+    except InputError as error:
+        raise InputError(f"layer {index}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"layer {index} ({record.qualified}) is damaged: {type(error).__name__} {error}") from None
+
+
+def _path(top: Record, wanted: Record, prefix: str) -> str:
+    """Where a record lies under another."""
+    for key, child in _children(top).items():
+        found = _path(child, wanted, f"{prefix}.{key}")
+        if found:
+            return found
+    return prefix if top is wanted else ""
 
 
 def _levels(head: Record, index: int) -> List[Level]:
@@ -203,35 +378,45 @@ def _levels(head: Record, index: int) -> List[Level]:
     try:
         anchors = np.asarray(_state(head)["_buffers"]["anchor_grid"], np.float32)
         strides = np.asarray(_state(head)["stride"], np.float64).reshape(-1)
-        convs = list(_children(_children(head)["m"]).values())
+        convs = [_conv2d(conv) for conv in _children(_children(head)["m"]).values()]
         fields = int(_state(head)["nc"]) + 5
-        channels = [int(_state(conv)["in_channels"]) for conv in convs]
+        extra = _children(_children(head)["m2"]).values() if head.name == "IAuxDetect" else []
+        auxiliary = [_conv2d(conv).in_channels for conv in extra]
+        kernels = {conv.kernel_size for conv in convs}
+        # Folded into the convolutions, the vectors may still lie there: then the file's head is a plain one.
+        implicit = "ia" in _children(head)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the head ({head.qualified}) is damaged: {type(error).__name__} {error}") from None
     if not len(anchors) == len(strides) == len(convs) or (strides < 1).any() or (strides != strides.round()).any():
         raise InputError(
             f"the head has {len(convs)} convolutions, {len(anchors)} anchor sets and strides {strides.tolist()}"
         )
+    if kernels != {(1, 1)} or len(auxiliary) not in (0, len(convs)):
+        raise InputError(f"the head ({head.qualified}) has convolutions of other kinds than 1x1, one for each level")
     return [
-        Level(width, fields, torch.from_numpy(a.reshape(-1, 2).copy()), int(stride))
-        for width, a, stride in zip(channels, anchors, strides)
+        Level(
+            conv.in_channels,
+            fields,
+            torch.from_numpy(a.reshape(-1, 2).copy()),
+            int(stride),
+            implicit,
+            auxiliary[k] if auxiliary else 0,
+        )
+        for k, (conv, a, stride) in enumerate(zip(convs, anchors, strides))
     ]
 
 
-def _load(network: Network, layers: Sequence[Record]) -> None:
-    """Copy every parameter and buffer of the records into `network`; nothing may be left over or missing."""
-    from detparity.detectors.detector import official_key
-
-    stored: Dict[str, np.ndarray] = {}
-    for index, layer in enumerate(layers):
-        stored.update(_arrays(layer, f"model.{index}."))
-    head = f"model.{len(layers) - 1}."
+def _fill(network: Network, stored: Dict[str, np.ndarray]) -> None:
+    """Copy every stored parameter and buffer into `network`; nothing may be left over or missing."""
+    head = f"{network.keys[-1]}."
     with torch.no_grad():
         for key, target in network.state_dict().items():
             official = official_key(network, key)
             if official == head + "anchor_grid":
                 continue  # read with the levels
             value = stored.pop(official, None)
+            if value is None and official.endswith(".num_batches_tracked"):
+                continue  # absent before torch 0.4.1, and without effect in evaluation
             if value is None or tuple(value.shape) != tuple(target.shape):
                 shape = "missing" if value is None else f"of shape {tuple(value.shape)}"
                 raise InputError(f"{official} is {shape} where {tuple(target.shape)} is wanted")

@@ -60,14 +60,15 @@ def _require_finite(network: Network) -> None:
 def official_key(network: Network, key: str) -> str:
     """Translate one of our state-dict keys or module paths to the official one (`model.0.block.conv` to `model.0.conv`)."""
     parts = key.split(".")
-    head = str(len(network.model))
     if parts[0] == "levels":
-        tail = {"conv": ["m", parts[1]], "anchors": ["anchor_grid"]}[parts[2]]
-        return ".".join(["model", head, *tail, *parts[3:]])
-    if parts[0] in ("ia", "im"):
-        return ".".join(["model", head, *parts])
-    if parts[0] == "model" and isinstance(network.model[int(parts[1])], One) and len(parts) > 2:
-        return ".".join([*parts[:2], *parts[3:]])
+        layers, k = len(network.model), int(parts[1])
+        head = network.keys[layers + k]
+        number = str(network.keys[layers : layers + k].count(head))
+        tail = {"conv": ["m", number], "auxiliary": ["m2", number], "anchors": ["anchor_grid"]}
+        return ".".join([head, *tail.get(parts[2], [parts[2], number]), *parts[3:]])
+    if parts[0] == "model" and len(parts) > 1:
+        inner = parts[3:] if isinstance(network.model[int(parts[1])], One) else parts[2:]
+        return ".".join([network.keys[int(parts[1])], *inner])
     return key
 
 
@@ -75,14 +76,16 @@ def _weights(plain: Network, fused: Network, paths: List[str]) -> Tuple[ConvWeig
     before, after = dict(plain.named_modules()), dict(fused.named_modules())
     found: List[ConvWeights] = []
     for path in paths:
-        conv = after[path]
+        conv, source = after[path], before.get(path)
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        if source is None:  # a RepConv has it only when fused; unfused, its 3x3 branch comes nearest
+            source = before[path.replace("rbr_reparam", "rbr_dense.0")]
         found.append(
             ConvWeights(
                 official_key(fused, path),
                 conv.weight.detach().numpy().copy(),
                 conv.bias.detach().numpy().copy(),
-                before[path].weight.detach().float().numpy().copy(),
+                source.weight.detach().float().numpy().copy(),
                 (int(conv.stride[0]), int(conv.stride[1])),
                 (int(conv.padding[0]), int(conv.padding[1])),
                 conv.groups,

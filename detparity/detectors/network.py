@@ -6,7 +6,7 @@ family (xy = (2 s - 0.5 + grid) stride, wh = (2 s)^2 anchor), written once for e
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple
+from typing import List, Sequence, Tuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +18,28 @@ from detparity.subject import Size
 class Level(nn.Module):
     """One output level: a 1x1 convolution to anchors * fields channels, and the geometry to decode it.
 
-    anchors: (na, 2) width and height in pixels; stride: pixels per cell; fields: 5 + classes.
+    anchors: (na, 2) width and height in pixels; stride: pixels per cell; fields: 5 + classes; implicit: whether vectors are added
+    before and multiplied after the convolution until they are folded into it; auxiliary: input channels of a convolution that
+    only training runs, 0 for none. It is held for the sake of the checkpoint and dropped when fusing.
     """
 
-    def __init__(self, channels: int, fields: int, anchors: Tensor, stride: int) -> None:
+    def __init__(
+        self, channels: int, fields: int, anchors: Tensor, stride: int, implicit: bool = False, auxiliary: int = 0
+    ) -> None:
         super().__init__()
         self.na = int(anchors.shape[0])
         self.fields = fields
         self.stride = float(stride)
         self.conv = nn.Conv2d(channels, self.na * fields, 1)
+        self.ia: nn.Module = ImplicitA(channels) if implicit else nn.Identity()
+        self.im: nn.Module = ImplicitM(self.na * fields) if implicit else nn.Identity()
+        if auxiliary:
+            self.auxiliary = nn.Conv2d(auxiliary, self.na * fields, 1)
         self.register_buffer("anchors", anchors.reshape(1, self.na, 1, 1, 2).clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ny, nx) features to (B, na, ny, nx, fields) logits."""
-        y = self.conv(x)
+        y = self.im(self.conv(self.ia(x)))
         b, _, ny, nx = y.shape
         return y.view(b, self.na, self.fields, ny, nx).permute(0, 1, 3, 4, 2).contiguous()
 
@@ -53,6 +61,7 @@ class Network(nn.Module):
     """Layers run in order; `routes[i]` lists what layer i reads: 0 is the image, k is the output of layer k - 1.
 
     `taps` lists in the same numbering what each level of the head reads. Outputs nobody reads again are let go.
+    keys: the official name of each layer and then of each level's head, `model.N` unless said otherwise.
     """
 
     def __init__(
@@ -61,7 +70,7 @@ class Network(nn.Module):
         routes: Sequence[Sequence[int]],
         taps: Sequence[int],
         levels: Sequence[Level],
-        implicit: bool = False,
+        keys: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model = nn.ModuleList([as_layer(block) for block in blocks])
@@ -69,9 +78,10 @@ class Network(nn.Module):
         self.taps: List[int] = list(taps)
         self.levels = nn.ModuleList(levels)
         self.last_use: List[int] = _last_use(self.routes, self.taps)
-        if implicit:  # only before fusing
-            self.ia = nn.ModuleList([ImplicitA(level.conv.in_channels) for level in levels])
-            self.im = nn.ModuleList([ImplicitM(level.conv.out_channels) for level in levels])
+        self.keys: List[str] = list(keys) or [
+            *(f"model.{index}" for index in range(len(blocks))),
+            *(f"model.{len(blocks)}" for _ in levels),
+        ]
 
     def forward(self, images: Tensor) -> List[Tensor]:
         """(B, 3, H, W) images to one (B, na, ny, nx, fields) tensor of logits per level."""
@@ -88,6 +98,35 @@ class Network(nn.Module):
         for k, level in enumerate(self.levels):
             raw.append(level(outputs[self.taps[k]]))
         return raw
+
+
+def unused(network: Network) -> List[int]:
+    """Indices of the layers that no level reads, neither itself nor by way of others."""
+    live, layers = set(network.taps), range(len(network.routes))
+    for i in reversed(layers):
+        if i + 1 in live:
+            live.update(network.routes[i])
+    return [i for i in layers if i + 1 not in live]
+
+
+def joined(members: Sequence[Network]) -> Network:
+    """Several networks as one that reads the image once and gives the levels of each in turn: an ensemble as the family makes it,
+    the members' predictions one after the other. Keys are those of a list of models (`1.model.0`). The modules are shared."""
+    layers: List[nn.Module] = []
+    routes: List[List[int]] = []
+    taps: List[int] = []
+    levels: List[Level] = []
+    keys: Tuple[List[str], List[str]] = ([], [])
+    for number, member in enumerate(members):
+        shift, count = len(layers), len(member.model)
+        moved = [[j + shift if j else 0 for j in reads] for reads in [*member.routes, member.taps]]
+        routes.extend(moved[:-1])
+        taps.extend(moved[-1])
+        layers.extend(member.model)
+        levels.extend(cast(Level, level) for level in member.levels)
+        keys[0].extend(f"{number}.{key}" for key in member.keys[:count])
+        keys[1].extend(f"{number}.{key}" for key in member.keys[count:])
+    return Network(layers, routes, taps, levels, [*keys[0], *keys[1]])
 
 
 def _last_use(routes: Sequence[Sequence[int]], taps: Sequence[int]) -> List[int]:

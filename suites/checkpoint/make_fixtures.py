@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping, Tuple
 
 import numpy as np
 import torch
-from standins import Model, build, installed, leaky, mixed, run, small_plan, stripped
+from standins import LEAKY, MIXED, Model, build, installed, run, small_plan, stripped
 
 from detparity import facts, images
 from detparity.compat.pickler import save
@@ -39,13 +39,13 @@ numbers; torch 1.7 names storages by their addresses, so its files differ in the
 """
 
 
-def released(activation: Callable[[], torch.nn.Module], seed: int) -> Dict[str, Any]:
-    return stripped(build(small_plan("Detect", activation), CLASSES, seed))
+def released(activations: Tuple[str, ...], seed: int) -> Dict[str, Any]:
+    return stripped(build(small_plan("Detect", *activations), CLASSES, seed))
 
 
 def in_training(seed: int) -> Dict[str, Any]:
     """What a run leaves behind each epoch. Only the biases have momentum, so that the file stays small."""
-    model = build(small_plan("IDetect", leaky), CLASSES, seed)
+    model = build(small_plan("IDetect", LEAKY), CLASSES, seed)
     model.nc, model.gr, model.hyp, model.class_weights = CLASSES, 1.0, {"lr0": 0.01}, torch.ones(CLASSES)
     average = copy.deepcopy(model)
     weights = [parameter for name, parameter in model.named_parameters() if not name.endswith("bias")]
@@ -67,9 +67,9 @@ def in_training(seed: int) -> Dict[str, Any]:
 
 
 KINDS: Mapping[str, Callable[[], Dict[str, Any]]] = {
-    "small-detect": lambda: released(leaky, 1),
+    "small-detect": lambda: released((LEAKY,), 1),
     "small-idetect": lambda: in_training(2),
-    "small-mixed": lambda: released(mixed(), 3),
+    "small-mixed": lambda: released(MIXED, 3),
 }
 
 

@@ -195,9 +195,9 @@ def test_our_reader_needs_no_classes(monkeypatch):
 
 def _drawn(name: str) -> Any:
     plans = {
-        "small-detect": lambda: standins.small_plan("Detect", standins.leaky),
-        "small-idetect": lambda: standins.small_plan("IDetect", standins.leaky),
-        "small-mixed": lambda: standins.small_plan("Detect", standins.mixed()),
+        "small-detect": lambda: standins.small_plan("Detect", standins.LEAKY),
+        "small-idetect": lambda: standins.small_plan("IDetect", standins.LEAKY),
+        "small-mixed": lambda: standins.small_plan("Detect", *standins.MIXED),
     }
     return plans[name]() if name in plans else architectures.plan(name, 1 / 16)
 
