@@ -1,4 +1,4 @@
-"""The `detparity` command: export, check, matrix, checks. Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
+"""The `detparity` command and its subcommands. Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands.add_parser("export", help="export a detector to TorchScript and ONNX"))
     _add_check(commands.add_parser("check", help="judge exported files against their model"))
     _add_matrix(commands.add_parser("matrix", help="merge the reports of many environments into one table"))
+    listing = commands.add_parser("models", help="list every architecture with its size")
+    listing.set_defaults(run=_models)
     listing = commands.add_parser("checks", help="list every check with its level")
     listing.add_argument("--markdown", action="store_true", help="as the reference page docs/checks.md")
     listing.set_defaults(run=_checks)
@@ -54,14 +56,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model (default: the bundled detector)")
-    group.add_argument("--weights", type=Path, metavar="FILE", help="official-format checkpoint")
-    group.add_argument("--arch", metavar="NAME", help="build this architecture instead")
-    group.add_argument("--width", type=float, default=BUNDLED_WIDTH, help="its width factor (default %(default)s)")
+    group.add_argument(
+        "--weights",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="official-format checkpoint; several, each with its --weights, make an ensemble",
+    )
+    group.add_argument("--arch", metavar="NAME", help="build this architecture instead (`detparity models` lists them)")
+    group.add_argument(
+        "--cfg",
+        metavar="CFG",
+        help="architecture of weights that are a state dict, by name or as a layer table (.yaml); "
+        "without weights it is built",
+    )
+    group.add_argument(
+        "--width", type=float, help=f"width factor (default: {BUNDLED_WIDTH} of --arch, its own of --cfg)"
+    )
     group.add_argument("--seed", type=int, default=BUNDLED_SEED, help="its seed (default %(default)s)")
 
 
 def _choice(options: argparse.Namespace) -> ModelChoice:
-    return ModelChoice(options.weights, options.arch, options.width, options.seed)
+    return ModelChoice(tuple(options.weights), options.arch, options.width, options.seed, options.cfg)
 
 
 def _img_size(values: Optional[Sequence[int]]) -> Optional[Tuple[int, int]]:
@@ -120,7 +137,7 @@ def _export(options: argparse.Namespace) -> int:
     assert size is not None
     axes = "dynamic" if options.dynamic else "dynamic-batch" if options.dynamic_batch else "static"
     head, nms = _end2end(options) if options.end2end else ("grid" if options.grid else "raw", None)
-    folder = options.output_dir or (options.weights.parent if options.weights else Path("."))
+    folder = options.output_dir or (options.weights[-1].parent if options.weights else Path("."))
     simplify, batch = options.simplify, options.batch_size
     how = {"opset": _opset(options), "dynamo": options.dynamo}
     export_files(_choice(options), head, axes, size, batch, simplify, options.include, folder, print, nms, **how)
@@ -299,6 +316,25 @@ def _write_pages(texts: Dict[Path, str], shown: str) -> None:
     # A terminal that cannot show a character shows another; a file holds it as it is.
     encoding = sys.stdout.encoding or "utf-8"
     print(shown.encode(encoding, "replace").decode(encoding), end="")
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def _models(options: argparse.Namespace) -> int:
+    from detparity.detectors.architectures import ARCHITECTURES
+    from detparity.detectors.listing import listed
+
+    heading = ("name", "head", "layers", "parameters", "fp16", "strides", "image")
+    shape = "{:24}  {:10}  {:>6}  {:>11}  {:>8}  {:>14}  {:>5}"
+    print(shape.format(*heading))
+    for name in ARCHITECTURES:  # one at a time: with an old torch this takes a while
+        one = listed(name)
+        size, strides = f"{one.megabytes:.1f} MB", ", ".join(map(str, one.strides))
+        row = (one.name, one.head, one.layers, f"{one.parameters:,}", size, strides, one.side)
+        print(shape.format(*row), flush=True)
+    print("\nA name without `deploy-` or `baseline-` does as well: yolov7-tiny, yolov3.")
+    return 0
 
 
 # --- checks ---------------------------------------------------------------------------------------------------------

@@ -34,9 +34,16 @@ RECORDER = pytest.StashKey[Recorder]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("detparity", "detparity: exported detectors against their models")
-    group.addoption("--weights", type=Path, help="checkpoint of the model (default: the bundled detector)")
+    group.addoption(
+        "--weights",
+        type=Path,
+        action="append",
+        default=[],
+        help="checkpoint of the model (default: the bundled detector); several make an ensemble",
+    )
     group.addoption("--arch", help="build the model instead: an architecture's name")
-    group.addoption("--width", type=float, default=0.25, help="width of the built model (default 0.25)")
+    group.addoption("--cfg", help="the weights' architecture, or a layer table (.yaml) to build")
+    group.addoption("--width", type=float, help="width of the built model (default 0.25, or the table's own)")
     group.addoption("--seed", type=int, default=0, help="seed of the built model (default 0)")
     group.addoption(
         "--artifact", type=Path, action="append", default=[], help="exported file to check; may be repeated"
@@ -81,9 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _session(config: pytest.Config) -> Session:
-    choice = ModelChoice(
-        config.getoption("weights"), config.getoption("arch"), config.getoption("width"), config.getoption("seed")
-    )
+    weights = tuple(config.getoption("weights"))
+    choice = ModelChoice(weights, *(config.getoption(name) for name in ("arch", "width", "seed", "cfg")))
     size = config.getoption("img_size")
     artifacts = tuple(config.getoption("artifact"))
     asked = Asked(*(config.getoption(name) for name in ("iou_thres", "conf_thres", "topk_all", "max_wh", "opset")))
@@ -101,11 +107,13 @@ def _session(config: pytest.Config) -> Session:
 
 def pytest_report_header(config: pytest.Config) -> List[str]:
     session = config.stash[SESSION]
-    model = session.choice.weights or session.choice.arch or "bundled"
     versions = ", ".join(
         f"{name} {version}" for name, version in facts.environment().items() if name not in ("platform", "machine")
     )
-    return [f"detparity: model {model}, artifacts {len(session.artifacts) or 'bundled'}", f"versions: {versions}"]
+    return [
+        f"detparity: model {session.choice.title}, artifacts {len(session.artifacts) or 'bundled'}",
+        f"versions: {versions}",
+    ]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -131,7 +139,7 @@ def subject_of(session: Session) -> Dict[str, Any]:
         "digest": model.digest,
         "classes": model.classes,
         "strides": list(model.strides),
-        "weights": str(session.choice.weights) if session.choice.weights else None,
+        "weights": session.choice.title if session.choice.weights else None,
     }
 
 

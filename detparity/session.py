@@ -25,30 +25,47 @@ BUNDLED_ARCH, BUNDLED_WIDTH, BUNDLED_SEED = "yolov7-tiny", 0.25, 0
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which model is meant: a checkpoint, or an architecture with width and seed; neither means the bundled detector."""
+    """Which model is meant: checkpoints (several make an ensemble), or an architecture with width and seed; neither means the
+    bundled detector. cfg: a layer table or an architecture's name, for a state dict that does not say what it belongs to, or to
+    build from. width: None stands for 0.25 of `arch` and for `cfg`'s own."""
 
-    weights: Optional[Path] = None
+    weights: Tuple[Path, ...] = ()
     arch: Optional[str] = None
-    width: float = BUNDLED_WIDTH
+    width: Optional[float] = None
     seed: int = BUNDLED_SEED
+    cfg: Optional[str] = None
 
     @property
     def arguments(self) -> List[str]:
         """The options that choose the same model again, for the `Repeat:` line of a failure."""
-        if self.weights:
-            return ["--weights", str(self.weights)]
-        return ["--arch", self.arch, "--width", f"{self.width:g}", "--seed", str(self.seed)] if self.arch else []
+        found = [argument for path in self.weights for argument in ("--weights", str(path))]
+        found += ["--cfg", self.cfg] if self.cfg else []
+        found += ["--arch", self.arch] if self.arch else []
+        found += ["--width", f"{self.width:g}"] if found and self.width is not None else []
+        return found if self.weights or not found else [*found, "--seed", str(self.seed)]
+
+    @property
+    def title(self) -> str:
+        return " + ".join(map(str, self.weights)) or self.cfg or self.arch or "bundled"
 
 
 def load_detector(choice: ModelChoice) -> Any:
     """Return the detector. Raises InputError for a file or a name that cannot be used."""
-    if choice.weights is not None:
-        if choice.arch is not None:
-            raise InputError("--weights and --arch both choose the model; give one of them")
-        require_file(choice.weights, "a checkpoint")
-        return importlib.import_module("detparity.detectors.checkpoint").load(choice.weights)
-    seeded = importlib.import_module("detparity.detectors.seeded").seeded
-    return seeded(choice.arch or BUNDLED_ARCH, choice.width, choice.seed)
+    if choice.arch is not None and (choice.weights or choice.cfg is not None):
+        raise InputError("--weights or --cfg and --arch both choose the model; give one of them")
+    for path in choice.weights:
+        require_file(path, "a checkpoint")
+    detectors = "detparity.detectors"
+    drawn = None
+    if choice.cfg is not None:
+        drawn, classes, title = importlib.import_module(f"{detectors}.table").named(choice.cfg, choice.width)
+    if choice.weights:
+        return importlib.import_module(f"{detectors}.checkpoint").load(*choice.weights, plan=drawn)
+    seeded = importlib.import_module(f"{detectors}.seeded")
+    if drawn is not None:
+        return seeded.conditioned(drawn, f"{title}-w{drawn.width:g}-s{choice.seed}", choice.seed, classes)
+    width = BUNDLED_WIDTH if choice.width is None else choice.width
+    return seeded.seeded(choice.arch or BUNDLED_ARCH, width, choice.seed)
 
 
 def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...]) -> Oracle:

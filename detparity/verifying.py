@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional
 
 from detparity.failures import render
 from detparity.findings import Finding
@@ -15,9 +15,9 @@ from detparity.trial import applicable, truth_head
 
 def verify_artifact(path: Path, model: Any, contract: Optional[str], strict: bool) -> Dict[str, Any]:
     """See `detparity.verify`."""
-    weights: Union[Path, None] = Path(model) if isinstance(model, (str, Path)) else None
+    weights = (Path(model),) if isinstance(model, (str, Path)) else ()
     session = Session(ModelChoice(weights), (path,), explore, contract)
-    if model is not None and weights is None:
+    if model is not None and not weights:
         session.detector = model
     session.heads = (truth_head(session.open(path).contract.variant),)
     trial = session.trial(path)

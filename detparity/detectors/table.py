@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, List, Mapping, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
-from detparity.detectors.architectures import require_factor
+from detparity.detectors.architectures import full_name, plan, require_factor
 from detparity.detectors.construct import HEADS
 from detparity.detectors.plan import Anchors, Plan
 from detparity.errors import InputError
@@ -48,8 +48,24 @@ def _loader(yaml: Any) -> Any:
     return Loader
 
 
-def plan_of(table: Mapping[str, Any]) -> Tuple[Plan, int]:
-    """Return the plan a table draws and its number of classes.
+def named(cfg: str, width: Optional[float] = None) -> Tuple[Plan, int, str]:
+    """Return plan, number of classes and title of what `--cfg` says: a `.yaml` file, or the name of an architecture.
+
+    width: instead of its own factor. Raises InputError for what cannot be used.
+    """
+    if not cfg.endswith((".yaml", ".yml", ".json")):
+        return plan(cfg, width), 80, full_name(cfg)
+    path = Path(cfg)
+    try:
+        drawn, classes = plan_of(read(path), width)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    return drawn, classes, path.stem
+
+
+def plan_of(table: Mapping[str, Any], width: Optional[float] = None) -> Tuple[Plan, int]:
+    """Return the plan a table draws, at its own width unless another is given, and its number of classes.
 
     table: `nc`, `depth_multiple`, `width_multiple`, `anchors` (pixels, a flat list a level), and `backbone` and `head`, whose rows
     are [from, repeats, block, arguments]. Raises InputError, naming the layer, for what no network can hold.
@@ -57,8 +73,10 @@ def plan_of(table: Mapping[str, Any]) -> Tuple[Plan, int]:
     rows = [*_rows(table, "backbone"), *_rows(table, "head")]
     if not rows:
         raise InputError("the table has no layers: `backbone` and `head` are missing")
-    width, depth = _factor(table, "width_multiple"), _factor(table, "depth_multiple")
-    drawn = Plan(width, _anchors(table), None, depth)
+    if width is not None:
+        require_factor("width", width)
+    factor = _factor(table, "width_multiple") if width is None else width
+    drawn = Plan(factor, _anchors(table), None, _factor(table, "depth_multiple"))
     for index, row in enumerate(rows):
         source, repeat, kind, args = _row(index, row)
         reads = _reads(index, kind, source)

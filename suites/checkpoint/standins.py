@@ -335,13 +335,20 @@ class Model(nn.Module):
         return latest
 
 
+class Ensemble(nn.ModuleList):
+    __module__ = "models.experimental"
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([member(images) for member in self], 1)
+
+
 def _sources(layer: nn.Module) -> List[int]:
     return layer.f if isinstance(layer.f, list) else [layer.f]
 
 
 COMMON = (Conv, RepConv, MP, SP, ReOrg, Concat, Shortcut, Stem, DownC, SPP, SPPCSPC, Bottleneck, Res)
 HEADS = (Detect, IDetect, IAuxDetect)
-CLASSES = (*COMMON, *CSPS.values(), ImplicitA, ImplicitM, *HEADS, Model)
+CLASSES = (*COMMON, *CSPS.values(), ImplicitA, ImplicitM, *HEADS, Model, Ensemble)
 MODULES = ("models", "models.common", "models.experimental", "models.yolo")  # all that official pickles may name
 
 

@@ -15,7 +15,7 @@ FOLDER = "artifacts/yolov7-tiny"
 @pytest.fixture(scope="module")
 def official(shared_data):
     """The session of the checkpoint those files were made from."""
-    return Session(ModelChoice(shared_data / "checkpoints" / "yolov7-tiny-torch1.13.pt"), (), explore)
+    return Session(ModelChoice((shared_data / "checkpoints" / "yolov7-tiny-torch1.13.pt",)), (), explore)
 
 
 def _trial(official, path, variant=None):

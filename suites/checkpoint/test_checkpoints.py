@@ -1,0 +1,313 @@
+"""The forms a checkpoint comes in: state dicts with a table beside them, ensembles, whole models, and blocks nobody knows."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from detparity import images
+from detparity.compat.pickler import save
+from detparity.detectors import checkpoint, table
+from detparity.detectors.detector import official_key
+from detparity.detectors.fuse import fuse
+from detparity.detectors.network import Predictions
+from detparity.detectors.plan import Plan
+from detparity.detectors.seeded import conditioned, seeded
+from detparity.errors import InputError
+from detparity.session import ModelChoice, load_detector
+
+_spec = importlib.util.spec_from_file_location("standins", Path(__file__).with_name("standins.py"))
+assert _spec is not None and _spec.loader is not None
+standins: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(standins)
+
+pytestmark = pytest.mark.smoke
+
+EXACT = 1e-9
+IMAGE = images.natural((64, 96), 7)[None]
+# A small network in the format of a layer table: every sort of row, read from near and far.
+TABLE = {
+    "nc": 3,
+    "depth_multiple": 0.5,
+    "width_multiple": 0.25,
+    "anchors": [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119]],
+    "backbone": [
+        [-1, 1, "Conv", [32, 3, 2, "None", 1, "nn.LeakyReLU(0.1)"]],
+        [-1, 1, "Conv", [64, 3, 2]],
+        [-1, 4, "Bottleneck", [64]],
+        [-1, 1, "DownC", [64]],
+        [-1, 3, "BottleneckCSPA", [64]],
+        [-1, 1, "MP", []],
+    ],
+    "head": [
+        [-1, 1, "SPPCSPC", [64]],
+        [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
+        [[-1, 4], 1, "Concat", [1]],
+        [-1, 1, "RepConv", [64, 3, 1]],
+        [6, 1, "Conv", [128, [1, 1]]],
+        [[9, 10], 1, "IDetect", ["nc", "anchors"]],
+    ],
+}
+
+
+def _plan(changes: Any = None) -> Plan:
+    return table.plan_of({**TABLE, **(changes or {})})[0]
+
+
+def _yaml(folder: Path, entry: Any = None) -> Path:
+    """JSON is YAML as well."""
+    path = folder / "small.yaml"
+    path.write_text(json.dumps(entry or TABLE), encoding="utf-8")
+    return path
+
+
+def _saved(content: Any, path: Path) -> Path:
+    with standins.installed():
+        save(content, path)
+    return path
+
+
+def _exact(detector: Any, x: np.ndarray = IMAGE) -> np.ndarray:
+    with torch.no_grad():
+        return Predictions(detector.exact)(torch.from_numpy(x).double()).numpy()
+
+
+def _worst(values: np.ndarray, truth: np.ndarray) -> float:
+    assert values.shape == truth.shape
+    return float((np.abs(values - truth) / np.maximum(np.abs(truth), 1.0)).max())
+
+
+# --- layer tables
+
+
+def test_a_table_builds_by_its_rules(tmp_path):
+    drawn, classes = table.plan_of(table.read(_yaml(tmp_path)))
+
+    assert (classes, drawn.head, drawn.taps) == (3, "IDetect", (10, 11))
+    assert drawn.strides == [1, 2, 4, 4, 8, 8, 16, 16, 8, 8, 8, 16]
+    assert drawn.channels == [3, 8, 16, 16, 16, 16, 16, 16, 16, 32, 16, 32]
+    # Four bottlenecks at half depth are two in a row; three in a CSP block are round(1.5) inside it.
+    assert (drawn.steps[2].repeat, drawn.steps[4].repeat, drawn.steps[4].args[2]) == (2, 1, 2)
+    assert drawn.steps[0].args[-1] == "nn.LeakyReLU(0.1)"
+    detector = load_detector(ModelChoice(cfg=str(_yaml(tmp_path))))
+    assert (detector.facts.name, detector.facts.classes, detector.facts.strides) == ("small-w0.25-s0", 3, (8, 16))
+
+
+def _with_row(index: int, row: Any) -> Any:
+    rows = [*TABLE["backbone"], *TABLE["head"]]
+    rows[index] = row
+    return {"backbone": rows, "head": []}
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (_with_row(3, [-1, 1, "Sharpener", [64]]), "layer 3 (Sharpener): an unknown block; known are"),
+        (_with_row(1, [-1, 1, "Conv", ["wide"]]), "layer 1 (Conv): wants a number of channels first, not 'wide'"),
+        (_with_row(1, [-1, 1, "Conv", []]), "layer 1 (Conv): wants a number of channels first, not None"),
+        (_with_row(1, [-1, 1, "Conv", [10**9]]), "layer 1 (Conv): wants a number of channels first"),
+        (_with_row(1, [-1, 1, "Conv", [64, [3, 1]]]), "layer 1 (Conv): its arguments [64, (3, 1)] do not fit"),
+        (_with_row(1, [-1, 1, "Conv", [64, 3, 2, None, 5]]), "layer 1 (Conv): 8 to 16 channels do not divide into 5"),
+        (_with_row(1, [-1, 1, "Conv", [64, 3, 2, None, 1, "nn.Mish()"]]), "the activation 'nn.Mish()' is not known"),
+        (_with_row(1, [-1, 1, "Conv", [64, 1, 1, 0, 1, True, 9, 9]]), "layer 1 (Conv): its arguments"),
+        (_with_row(1, [7, 1, "Conv", [64]]), "layer 1 (Conv): reads from 7, which is no earlier layer"),
+        (_with_row(1, [-3, 1, "Conv", [64]]), "layer 1 (Conv): reads from -3, which is no earlier layer"),
+        (_with_row(1, [[-1, 0], 1, "Conv", [64]]), "layer 1 (Conv): reads 2 layers where it takes one"),
+        (_with_row(8, [[-1, 5], 1, "Concat", [1]]), "layer 8 (Concat): joins layers of strides 8, 16"),
+        (_with_row(8, [[-1, 4], 1, "Concat", [2]]), "joined along channels (1), not along 2"),
+        (_with_row(8, [[0, 0, 0], 1, "Shortcut", [1]]), "layer 8 (Shortcut): adds layers of 8 and 8 and 8 channels"),
+        (_with_row(2, [-1, 4, "Conv", [128]]), "layer 2 (Conv): cannot stand 2 times in a row"),
+        (_with_row(2, [-1, 10**6, "Bottleneck", [64]]), "a repeat count of 1000000"),
+        (_with_row(7, [-1, 1, "nn.Upsample", [None, 2, "bilinear"]]), "the mode 'bilinear' is not known"),
+        (_with_row(7, [-1, 1, "nn.Upsample", [None, 0, "nearest"]]), "layer 7 (nn.Upsample): its arguments"),
+        (_with_row(4, ["Conv"]), "where [from, repeats, block, [arguments]] is wanted"),
+        (_with_row(11, [-1, 1, "Conv", [64]]), "layer 11 (Conv): the last layer is no head"),
+        (_with_row(11, [[9], 1, "Detect", []]), "the head (Detect) reads 1 layers for 2 sets of anchors"),
+        (_with_row(11, [[9, 10], 1, "IAuxDetect", []]), "reads 2 layers, not two for each of 2 levels"),
+        ({"backbone": [], "head": []}, "the table has no layers"),
+        ({"backbone": "Conv"}, "`backbone` is a str where a list of layers is wanted"),
+        ({"anchors": 3}, "`anchors` is 3 where a list of widths and heights"),
+        ({"anchors": [[1, 2], [1, 2, 3, 4]]}, "`anchors` is"),
+        ({"nc": 0}, "`nc` is 0"),
+        ({"width_multiple": float("nan")}, "width_multiple nan is outside 0 to 4"),
+        ({"depth_multiple": "deep"}, "`depth_multiple` is 'deep'"),
+    ],
+)
+def test_a_wrong_table_is_said_in_one_line(changes, words):
+    with pytest.raises(InputError) as caught:
+        conditioned(_plan(changes), "wrong", 0, 3)
+
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "is empty"),
+        ("# nothing\n", "holds a NoneType where a model"),
+        ("- 1\n- 2\n", "holds a list where a model"),
+        ("nc: [1\n", "is not a YAML file"),
+        ("a: &a [1, 1]\nb: [*a, *a]\n", "aliases are not taken"),
+        ("nc: !!python/object/apply:os.system ['true']\n", "is not a YAML file"),
+        ("[" * 5000, "is not a YAML file"),
+        ("x" * 2_000_000, "which no layer table is"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_line(text, words, tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(InputError) as caught:
+        load_detector(ModelChoice(cfg=str(path)))
+
+    assert str(caught.value).startswith(str(path)) and words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- state dicts
+
+
+@pytest.mark.parametrize("wrap", ["{}", "module.{}"])
+@pytest.mark.parametrize("outer", [None, "state_dict", "model"])
+def test_a_state_dict_with_its_table_is_the_model(outer, wrap, tmp_path):
+    model = standins.build(_plan(), 5, 3)
+    state = {wrap.format(key): value for key, value in model.state_dict().items()}
+    path = _saved({outer: state, "epoch": 3} if outer else state, tmp_path / "state.pt")
+
+    detector = load_detector(ModelChoice((path,), cfg=str(_yaml(tmp_path))))
+
+    assert detector.facts.classes == 5  # the weights say so, whatever the table's nc
+    assert _worst(_exact(detector), standins.run(model, IMAGE)) < EXACT
+
+
+def test_a_state_dict_brings_its_own_anchors(tmp_path):
+    """Training may have fitted them to its data."""
+    model = standins.build(_plan({"anchors": [[11, 14, 17, 31, 34, 24], [31, 62, 63, 46, 60, 120]]}), 3, 3)
+    path = _saved(model.state_dict(), tmp_path / "state.pt")
+
+    detector = checkpoint.load(path, plan=_plan())
+
+    assert detector.facts.anchors[0] == ((11, 14), (17, 31), (34, 24))
+    assert _worst(_exact(detector), standins.run(model, IMAGE)) < EXACT
+
+
+def test_a_fused_state_dict_is_the_same_model(tmp_path):
+    network = fuse(conditioned(_plan(), "small", 0, 3).network).float()
+    state = {official_key(network, key): value for key, value in network.state_dict().items() if "anchors" not in key}
+    path = _saved(state, tmp_path / "state.pt")
+
+    detector = checkpoint.load(path, plan=_plan())
+
+    assert "model.9.rbr_reparam.weight" in state
+    with torch.no_grad():
+        wanted = Predictions(network.double())(torch.from_numpy(IMAGE).double()).numpy()
+    assert _worst(_exact(detector), wanted) < EXACT
+
+
+def test_a_state_dict_of_another_network_is_refused_by_its_first_difference(tmp_path):
+    path = _saved(standins.build(_plan(), 3, 3).state_dict(), tmp_path / "state.pt")
+    wide, long = _plan({"width_multiple": 0.5}), _plan({"backbone": [*TABLE["backbone"], [-1, 1, "SP", [5]]]})
+
+    for plan, words in (
+        (None, "which does not say its architecture; name it with --cfg"),
+        (wide, "model.0.conv.weight is of shape (8, 3, 3, 3) where (16, 3, 3, 3) is wanted"),
+        (long, "model.12.m.0.weight, the first convolution of the head, is missing: another architecture?"),
+    ):
+        with pytest.raises(InputError, match=r"state\.pt: ") as caught:
+            checkpoint.load(path, plan=plan)
+        assert words in str(caught.value)
+
+
+def test_a_table_for_a_whole_model_is_refused(tmp_path):
+    path = _saved(standins.stripped(standins.build(_plan(), 3, 3)), tmp_path / "best.pt")
+
+    with pytest.raises(InputError, match="says its architecture itself; --cfg is for a state dict"):
+        checkpoint.load(path, plan=_plan())
+
+
+# --- ensembles
+
+
+def _two(tmp_path: Path) -> Any:
+    models = [standins.build(_plan(), 3, 1), standins.build(_plan({"width_multiple": 0.5}), 3, 2)]
+    models[1].names = ["last 0", "last 1", "last 2"]
+    wanted = np.concatenate([standins.run(model, IMAGE) for model in models], 1)
+    return models, wanted
+
+
+@pytest.mark.parametrize("form", ["files", "list", "ensemble", "nested"])
+def test_an_ensemble_is_its_members_one_after_the_other(form, tmp_path):
+    models, wanted = _two(tmp_path)
+    contents = [standins.stripped(model, torch.float32) for model in models]
+    if form == "files":
+        paths = [_saved(content, tmp_path / f"{name}.pt") for name, content in zip("ab", contents)]
+    elif form == "list":
+        paths = [_saved(contents, tmp_path / "both.pt")]
+    elif form == "ensemble":
+        paths = [_saved({"model": standins.Ensemble(models), "ema": None}, tmp_path / "both.pt")]
+    else:
+        paths = [_saved(models, tmp_path / "both.pt")]
+
+    detector = load_detector(ModelChoice(tuple(paths)))
+
+    assert detector.facts.name == ("a+b" if form == "files" else "both")
+    assert detector.facts.names == ("last 0", "last 1", "last 2")
+    assert detector.facts.strides == (8, 16, 8, 16)
+    assert _worst(_exact(detector), wanted) < EXACT
+    keys = [conv.key for conv in detector.weights]
+    assert len(set(keys)) == len(keys)
+    assert {"0.model.0.conv", "1.model.0.conv", "0.model.11.m.0", "1.model.11.m.1"} <= set(keys)
+
+
+def test_members_that_do_not_go_together_are_refused(tmp_path):
+    paths = [
+        _saved(standins.stripped(standins.build(_plan(), classes, 1)), tmp_path / f"{classes}.pt") for classes in (2, 3)
+    ]
+
+    with pytest.raises(InputError, match="do not make one ensemble: they have 2 classes and 3 anchors; 3 classes"):
+        checkpoint.load(*paths)
+
+
+# --- what is not known
+
+
+def test_an_unknown_block_is_named_with_its_place(tmp_path):
+    sharpener = type("Sharpener", (torch.nn.Identity,), {"__module__": "models.common"})
+    model = standins.build(_plan(), 3, 3)
+    model.model[4].m[1].cv2 = sharpener()
+    with standins.installed():
+        setattr(sys.modules["models.common"], "Sharpener", sharpener)  # noqa: B010 - a module has no such attribute to mypy
+        save(standins.stripped(model), tmp_path / "odd.pt")
+
+    with pytest.raises(InputError) as caught:
+        checkpoint.load(tmp_path / "odd.pt")
+
+    assert "odd.pt: layer 4 (model.4.m.1.cv2) is a models.common.Sharpener, a block" in str(caught.value)
+
+
+def test_leftovers_of_official_training_change_nothing(tmp_path):
+    model = standins.build(_plan(), 3, 3)
+    truth = standins.run(model, IMAGE)
+    model.traced, model.hyp, model.gr, model.class_weights = True, {"lr0": 0.01}, 1.0, torch.ones(3)
+    model.stride, model.nc = torch.tensor([8.0, 16.0]), 3
+
+    detector = checkpoint.load(_saved(standins.stripped(model, torch.float32), tmp_path / "x.pt"))
+
+    assert _worst(_exact(detector), truth) < EXACT
+
+
+@pytest.mark.parametrize("classes", [1, 2, 80, 365])
+def test_any_number_of_classes(classes):
+    detector = seeded("yolov7-tiny", 0.125, 0, classes)
+
+    assert detector.facts.fields == 5 + classes
+    assert np.isfinite(_exact(detector)).all()
+    assert _exact(detector).shape == (1, 378, 5 + classes)
