@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
-from detparity.doctor.call_sites import CallSite, call_sites
+from detparity.doctor.call_sites import MODULE, CallSite, call_sites
 from detparity.doctor.causes import grouped
 from detparity.doctor.telling import BLOCKED, NO_MODULE, READ, SCRIPTS, UNSAVEABLE, Diagnosis
 from detparity.errors import InputError
@@ -131,11 +131,27 @@ def _users(request: Request, sites: Tuple[CallSite, ...]) -> Diagnosis:
             found = _doctor().examine(mine.model, _namer(mine.path))
             return _examined(subject, found, all_sites, facts)
         if mine.result:
-            came = f"line {mine.made[0]} calls {mine.made[1]}: give --model the module itself" if mine.made else ""
-            facts += (("it is", mine.result), ("scripting it", _doctor().scripted(mine.value)))
-            facts += (("it came from", came),) if came else ()
-            facts += (("instead", "torch.jit.script(model): the module itself, and call the result with the data"),)
+            facts += _of_a_result(mine)
         return _diagnosis(subject, NO_MODULE, sites=all_sites, facts=facts)
+
+
+def _of_a_result(mine: Any) -> Tuple[Tuple[str, str], ...]:
+    """What stands where a module was wanted, where it came from, and which module was meant."""
+    rows: List[Tuple[str, str]] = []
+    if type(mine.value).__name__ in ("ScriptList", "ScriptDict"):
+        rows.append(
+            ("it is", f"{mine.result}, which torch.jit.script makes of a plain one: no forward, no weights, no code")
+        )
+    else:
+        rows += [("it is", mine.result), ("scripting it", _doctor().scripted(mine.value))]
+        if mine.made:
+            rows.append(("it came from", f"line {mine.made[0]}, which calls {mine.made[1]}"))
+    rows.append(("instead", "torch.jit.script(model): the module itself, and call the result with the data"))
+    meant = [name for name, what in mine.known.items() if what == MODULE]
+    if meant:
+        again = f"{mine.path.name} holds a module as {meant[0]}: --model {mine.path.name}:{meant[0]} examines it"
+        rows.append(("", again))
+    return tuple(rows)
 
 
 def _breaking(mine: Any, own: Sequence[CallSite]) -> Tuple[Tuple[str, str], ...]:

@@ -139,8 +139,8 @@ KINDS: Dict[str, Kind] = {
     ),
     "none-attribute": Kind(
         "an attribute that is None is used as a value",
-        "give it its value and type in __init__, or annotate the class (scale: Optional[Tensor]), take a local copy "
-        "and test that copy against None.",
+        "give it its value in __init__, or annotate it in the body of the class (scale: Optional[Tensor]), take a local "
+        "copy and test that copy against None.",
     ),
     "unannotated-parameter": Kind(
         "a parameter without annotation is taken for a Tensor",
@@ -164,7 +164,7 @@ KINDS: Dict[str, Kind] = {
     ),
     "attribute-without-type": Kind(
         "an attribute has no TorchScript type (empty, or of mixed contents)",
-        "annotate it in __init__ (self.y: List[Tensor] = []) or keep one type throughout; "
+        "annotate it in the body of the class (y: List[Tensor]) or keep one type throughout; "
         "read settings out of dicts in __init__.",
     ),
     "modules-in-list": Kind(
@@ -201,6 +201,10 @@ KINDS: Dict[str, Kind] = {
         "code outside the model is called that does not compile",
         "an operator of torch in its place, or the call moved out of forward.",
     ),
+    "hook": Kind(
+        "a forward hook is compiled with its module, and does not compile",
+        "remove it before scripting: handle.remove(), torch.nn.utils.remove_weight_norm(..).",
+    ),
     "retyped-variable": Kind(
         "a variable changes its type",
         "another name for the other type.",
@@ -219,8 +223,10 @@ KINDS: Dict[str, Kind] = {
     ),
 }
 
+_PYTHON_ONLY = "new|data|numpy|tolist|type|storage|data_ptr|register_hook|retain_grad|apply_|map_"  # of tensors
 # What the compiler says, as patterns; the first that fits decides. The kinds of attributes refine some of them (`kind_of`).
 _WORDS: Tuple[Tuple[str, str], ...] = (
+    (r"^(Pre-h|H)ook '", "hook"),
     (r"Could not export Python function call", "ignored-method"),
     (r"undefined Tensor|UndefinedTensorImpl", "unannotated-parameter"),
     (r"Tried to set nonexistent attribute", "attribute-in-forward"),
@@ -235,6 +241,8 @@ _WORDS: Tuple[Tuple[str, str], ...] = (
     (r"^forward\(", "layer-signature"),
     (r"^aten::(append|_set_item)", "mixed-list"),
     (r"object is not iterable", "mixed-type-routing"),
+    (rf"attribute or method '({_PYTHON_ONLY})'", "tensor-method"),
+    (r"attribute or method '\w+'.*\(inferred\)|\(inferred\)' object has no attribute", "unannotated-parameter"),
     (r"(object has no|nonexistent) attribute or method", "tensor-method"),
     (r"in JoinedStr", "f-string"),
     (r"Can not iterate over a module list", "builtin"),

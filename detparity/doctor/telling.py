@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -204,6 +205,13 @@ def record(found: Diagnosis, environment: Mapping[str, str]) -> Dict[str, Any]:
         "facts": [{"name": name, "words": words} for name, words in found.facts],
         "repeat": found.repeat,
     }
+
+
+def kinds_table() -> str:
+    """Every mistake that has a name, as a Markdown table for docs/script_doctor.md."""
+    rows = [(f"`{name}`", kind.title, kind.instead) for name, kind in KINDS.items()]
+    lines = ["| name | mistake | instead |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return re.sub(r"(__\w+__)", r"`\1`", "\n".join(lines)) + "\n"
 
 
 def _mistake(mistake: Mistake) -> Dict[str, Any]:

@@ -51,6 +51,7 @@ class _Work:
     done: Dict[int, nn.Module] = field(default_factory=dict)
     made: Dict[int, Tuple[nn.Module, standin.Interface, type]] = field(default_factory=dict)  # stand-ins, by id
     kinds: standin.Kinds = field(default_factory=dict)
+    functions: Dict[type, List[Tuple[str, str, Any]]] = field(default_factory=dict)  # what was read of a class
 
 
 def examine(model: nn.Module, name_of: Callable[[str], str]) -> Examination:
@@ -172,14 +173,14 @@ def _further(one: Said, other: Said) -> bool:
 
 
 def _stand_in_for(module: nn.Module, copy: nn.Module, work: _Work) -> nn.Module:
-    functions = _functions(module)
-    forward = functions[0][2] if functions else None
+    kind = type(module)
+    forward = next((node for name, _, node in _functions(kind, work) if name == f"{kind.__name__}.forward"), None)
     lists, hint = (reading.list_parameters(forward), reading.returns(forward)) if forward else ([], "")
-    meant = standin.interface(type(module).forward, lists, hint)
+    meant = standin.interface(kind.forward, lists, hint)
     made = standin.stand_in(copy, meant, meant.returns[0], work.kinds)
     if isinstance(_attempt(made), Said):
         made = standin.bare_stand_in(meant, meant.returns[0], work.kinds)
-    work.made[id(made)] = (made, meant, type(module))
+    work.made[id(made)] = (made, meant, kind)
     return made
 
 
@@ -200,7 +201,7 @@ def _first_first(failures: Sequence[Failure], whole: Said, model: nn.Module, wor
 
 def _unsaveable(whole: torch.jit.ScriptModule, model: nn.Module, work: _Work) -> List[Failure]:
     """Why a model that scripts cannot be saved, or holds no code of its own. The last word is that it is really saved."""
-    mark = MARKS.get(str(_modifier(type(model).forward)))
+    mark = MARKS.get(str(_modifier(inspect.getattr_static(type(model), "forward", None))))
     if mark is not None:
         said = Said(f"forward is marked {mark}: nothing of it is compiled or saved", (_where(type(model).forward),))
         return [_failure(model, "", said, False, work, f"{mark}-method", "save")]
@@ -221,7 +222,9 @@ def _failure(
     here = [
         mistake for mistake in read if place and mistake.place.line == place.line and mistake.place.file == place.file
     ]
-    kind = kind or _foreign_kind(said) or kind_of(said.reason, here or ([] if place else read))
+    kind = (
+        kind or _foreign_kind(said) or _hook_kind(said, module) or kind_of(said.reason, here or ([] if place else read))
+    )
     if place is None:  # the compiler's Python parts fail without saying where: the source may tell
         named = [mistake for mistake in read if mistake.kind == kind]
         place, here = (named[0].place, named[:1]) if named else (None, [])
@@ -230,7 +233,7 @@ def _failure(
     for mistake in read:
         if mistake.place != place and (mistake.kind, mistake.detail) not in told:
             also.setdefault((mistake.kind, mistake.detail), mistake)
-    method = _method_at(module, said) or f"{type(module).__name__}.forward"
+    method = _method_at(module, said, work) or f"{type(module).__name__}.forward"
     return Failure(path, type(module).__name__, kind, said.reason, place, method, tuple(also.values()), at, guessed)
 
 
@@ -241,6 +244,12 @@ def _foreign_kind(said: Said) -> str:
     if said.lines[0][0].replace("\\", "/").endswith("torch/nn/modules/container.py"):
         return "sequential"
     return "foreign-code"
+
+
+def _hook_kind(said: Said, module: nn.Module) -> str:
+    """Hooks are compiled with the module from torch 1.8 on; what has no source is refused without saying where."""
+    hooked = bool(module._forward_hooks or module._forward_pre_hooks)
+    return "hook" if hooked and not said.lines else ""
 
 
 def _foreign(file: str) -> bool:
@@ -259,9 +268,9 @@ def _place(said: Said, work: _Work) -> Optional[Place]:
     return Place(work.name_of(at[0]), at[1], linecache.getline(*at).strip()) if at else None
 
 
-def _method_at(module: nn.Module, said: Said) -> str:
+def _method_at(module: nn.Module, said: Said, work: _Work) -> str:
     at = _line(said)
-    for name, file, node in _functions(module):
+    for name, file, node in _functions(type(module), work):
         if at and file == at[0] and node.lineno <= at[1] <= (getattr(node, "end_lineno", None) or node.lineno):
             return name
     return ""
@@ -276,7 +285,7 @@ def _python_calls(made: torch.jit.ScriptModule, module: nn.Module, path: str, wo
         for node in made._c._get_method(method).graph.findAllNodes("prim::PythonOp"):
             said = taken_apart(f"Could not export Python function call '{node.pyname()}'\n{_range(node)}")
             work.failures.append(_failure(module, path, said, False, work, at="save"))
-    for name, file, function in _functions(module):
+    for name, file, function in _functions(type(module), work):
         for call in ast.walk(function):
             target = call.func.attr if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) else ""
             owner = inspect.getattr_static(type(module), target, None) if target else None
@@ -301,14 +310,21 @@ def _read(module: nn.Module, work: _Work) -> List[Mistake]:
     """Known mistakes in forward and what it calls."""
     facts = _facts(module)
     found: List[Mistake] = []
-    for name, file, node in _functions(module):
+    for name, file, node in _functions(type(module), work):
         found += reading.mistakes(node, facts, name, work.name_of(file), linecache.getlines(file))
     return found
 
 
-def _functions(module: nn.Module) -> List[Tuple[str, str, Any]]:
+def _functions(kind: type, work: _Work) -> List[Tuple[str, str, Any]]:
     """forward, exported methods, and what they call on self or by name in the same file: (name, file, syntax tree)."""
-    kind = type(module)
+    if kind not in work.functions:
+        work.functions[kind] = _reached(kind)
+    return work.functions[kind]
+
+
+def _reached(kind: type) -> List[Tuple[str, str, Any]]:
+    if issubclass(kind, torch.jit.ScriptModule):  # compiled already, and no Python any more
+        return []
     export = FunctionModifiers.EXPORT
     exported = [n for n, f in inspect.getmembers(kind, inspect.isfunction) if _modifier(f) is export]
     waiting: List[Tuple[str, Any]] = [(f"{kind.__name__}.{n}", getattr(kind, n)) for n in ("forward", *exported)]

@@ -387,6 +387,32 @@ class FromOutside(nn.Module):
         return x * SCALE  # <- FromOutside
 
 
+class Hooked(nn.Module):
+    """Scripts on torch 1.7, which leaves hooks alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.ReLU()
+        self.inner.register_forward_hook(lambda module, args, output: None)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def route_of(layer):
+    return layer.f  # <- HelperUnannotated
+
+
+class HelperUnannotated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.ReLU()
+        self.inner.f = 1
+
+    def forward(self, x):
+        return self.inner(x) * route_of(self.inner)
+
+
 class Several(nn.Module):
     """The compiler names the first; the others are read."""
 
