@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_matrix(commands.add_parser("matrix", help="merge the reports of many environments into one table"))
     listing = commands.add_parser("models", help="list every architecture with its size")
     listing.set_defaults(run=_models)
+    _add_doctor(commands.add_parser("script-doctor", help="say why a model does not script, and what works instead"))
     listing = commands.add_parser("checks", help="list every check with its level")
     listing.add_argument("--markdown", action="store_true", help="as the reference page docs/checks.md")
     listing.set_defaults(run=_checks)
@@ -335,6 +336,51 @@ def _models(options: argparse.Namespace) -> int:
         print(shape.format(*row), flush=True)
     print("\nA name without `deploy-` or `baseline-` does as well: yolov7-tiny, yolov3.")
     return 0
+
+
+# --- script-doctor --------------------------------------------------------------------------------------------------
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    group = parser.add_argument_group("a model of your own")
+    group.add_argument(
+        "--model",
+        metavar="FILE.py:NAME",
+        help="a class, an instance or a function that returns one. This runs the code of FILE, which no other command does",
+    )
+    group.add_argument("--args", metavar="LITERALS", help="arguments of the class or function, such as '80, width=0.5'")
+    parser.add_argument(
+        "--call-site",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE.py",
+        help="read (never run) these files for calls of torch.jit.script that are handed a result; alone, only that is done",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the diagnosis as JSON")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """Exit codes: 0 it scripts and can be saved, 1 it does not, or a call site scripts a result, 2 unusable input."""
+    from detparity.doctor import telling
+    from detparity.doctoring import Request, diagnose
+    from detparity.facts import environment
+    from detparity.files import write_text
+
+    if options.json is not None and (options.json.is_dir() or not options.json.parent.is_dir()):
+        why = "it is a directory" if options.json.is_dir() else "its folder does not exist"
+        raise InputError(f"cannot write {options.json}: {why}")
+    if options.model is not None and (options.weights or options.cfg is not None or options.arch is not None):
+        raise InputError("--model and --weights, --cfg or --arch both choose the model; give one of them")
+    if options.args is not None and options.model is None:
+        raise InputError("--args goes with --model")
+    found = diagnose(Request(_choice(options), options.model, options.args, tuple(options.call_site)))
+    if options.json is not None:
+        write_text(options.json, json.dumps(telling.record(found, environment()), indent=1) + "\n")
+    print(telling.text(found))
+    return 0 if found.healthy else 1
 
 
 # --- checks ---------------------------------------------------------------------------------------------------------
