@@ -16,25 +16,30 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 0.5 * (1.0 + np.tanh(0.5 * logits))
 
 
-def decode(facts: ModelFacts, raw: Sequence[np.ndarray]) -> Tuple[Tuple[np.ndarray, ...], Tuple[np.ndarray, ...]]:
-    """Decode one image's logits, (na, ny, nx, fields) per level, to predictions and their sensitivity.
+Levels = Tuple[np.ndarray, ...]
 
-    Both are tuples of (rows, fields) per level, rows in order anchor, row, column. The sensitivity is the derivative of each
-    number by its own logit: px or probability per logit.
+
+def decode(facts: ModelFacts, raw: Sequence[np.ndarray]) -> Tuple[Levels, Levels, Levels]:
+    """Decode one image's logits, (na, ny, nx, fields) per level, to predictions and their two sensitivities.
+
+    All are tuples of (rows, fields) per level, rows in order anchor, row, column. The sensitivities are the derivatives of each
+    number by its own logit (px or probability per logit) and by the sigmoid of it.
     """
     levels: List[np.ndarray] = []
     slopes: List[np.ndarray] = []
+    gains: List[np.ndarray] = []
     for logits, stride, anchors in zip(raw, facts.strides, facts.anchors):
         _, ny, nx, fields = logits.shape
         s = sigmoid(logits.astype(np.float64))
         ds = s * (1.0 - s)
         row, column = np.meshgrid(np.arange(ny), np.arange(nx), indexing="ij")
         anchor = np.asarray(anchors, np.float64)[:, None, None, :]
-        values, slope = s.copy(), ds.copy()
+        values, gain = s.copy(), np.ones_like(s)
         values[..., 0:2] = (2.0 * s[..., 0:2] - 0.5 + np.stack([column, row], -1)) * stride
-        slope[..., 0:2] = 2.0 * ds[..., 0:2] * stride
+        gain[..., 0:2] = 2.0 * stride
         values[..., 2:4] = (2.0 * s[..., 2:4]) ** 2 * anchor
-        slope[..., 2:4] = 8.0 * s[..., 2:4] * ds[..., 2:4] * anchor
+        gain[..., 2:4] = 8.0 * s[..., 2:4] * anchor
         levels.append(values.reshape(-1, fields))
-        slopes.append(slope.reshape(-1, fields))
-    return tuple(levels), tuple(slopes)
+        slopes.append((gain * ds).reshape(-1, fields))
+        gains.append(gain.reshape(-1, fields))
+    return tuple(levels), tuple(slopes), tuple(gains)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from detparity import images
 from detparity.detectors.network import Predictions
 from detparity.oracle import noise
-from detparity.oracle.head import decode
+from detparity.oracle.head import decode, sigmoid
 
 pytestmark = pytest.mark.smoke
 quick = settings(max_examples=40, derandomize=True, database=None, deadline=None)
@@ -25,7 +25,7 @@ def test_numpy_decode_equals_the_torch_head(session):
         raw = [level[0].numpy() for level in network(x)]
         theirs = Predictions(network)(x)[0].numpy()
 
-    levels, _ = decode(session.detector.facts, raw)
+    levels, _, _ = decode(session.detector.facts, raw)
 
     assert np.abs(np.concatenate(levels) - theirs).max() < 1e-10
 
@@ -36,11 +36,32 @@ def test_sensitivity_is_the_derivative_of_decode(session):
     raw = [rng.normal(0, 2, (3, ny, nx, facts.fields)) for ny, nx in facts.cells((64, 96))]
     step = 1e-6
 
-    values, slopes = decode(facts, raw)
-    moved, _ = decode(facts, [logits + step for logits in raw])
+    values, slopes, gains = decode(facts, raw)
+    moved, _, _ = decode(facts, [logits + step for logits in raw])
 
-    for before, after, slope in zip(values, moved, slopes):
+    for before, after, slope, gain, logits in zip(values, moved, slopes, gains, raw):
         assert np.allclose((after - before) / step, slope, rtol=1e-3, atol=1e-5)
+        s = sigmoid(logits).reshape(gain.shape)
+        assert np.allclose(gain * s * (1 - s), slope, rtol=1e-9, atol=0)
+
+
+def test_the_error_of_a_float32_sigmoid_alone_is_within_the_floor(session):
+    """Where the logits of all ways agree, as on a black image, a runtime's own sigmoid is all that is left."""
+    facts = session.detector.facts
+    raw = [np.full((3, ny, nx, facts.fields), -4.5) for ny, nx in facts.cells((64, 96))]
+    levels, slopes, gains = decode(facts, raw)
+    exact = [level.astype(np.float32).astype(np.float64) for level in levels]
+    rng = np.random.default_rng(0)
+
+    floor = noise.floor_of(levels, slopes, gains, [exact])
+    truth = noise.Truth(tuple(levels), floor, "grid", (64, 96))
+
+    def over(size):
+        found = [level + gain * rng.normal(0, size, level.shape) for level, gain in zip(exact, gains)]
+        return noise.excesses(truth, noise.measure(levels, found))
+
+    assert over(4e-8) == []  # ONNX Runtime's, as measured
+    assert over(1e-6) != []
 
 
 @quick

@@ -1,0 +1,98 @@
+"""Every architecture of the family through every sort of exporter: narrow by default, at full width under `slow`."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, List, Tuple
+
+import pytest
+
+from detparity.detectors.architectures import ARCHITECTURES
+from detparity.detectors.seeded import seeded
+from detparity.exported import SUFFIX, export_bytes
+from detparity.exporting import rounded
+from detparity.intake import open_artifact
+from detparity.oracle.truths import Oracle
+from detparity.session import make_oracle, make_trial
+from detparity.strategies.cases import explore
+from detparity.subject import Size, parse_variant
+from detparity.trial import Clock, applicable
+
+# Each way of making a file, with the axes that ask most of it.
+VARIANTS = (
+    "grid",
+    "raw-dynamic",
+    "end2end-ort-dynamic",
+    "end2end-trt-dynamic-batch",
+    "traced-dynamic",
+    "scripted",
+)
+# Structure and weights in full; numbers at the declared size and, where it varies, at others. The bundled detector gets the rest.
+CHECKS = (
+    *("structure", "script", "parity.declared", "parity.sizes", "parity.batches"),
+    *("nms.operator", "nms.thresholds", "nms.attributes", "nms.class-offset", "nms.detections", "nms.sizes"),
+)
+NARROW: Any = {"baseline-x50-csp": 0.5}  # 32 groups need as many channels
+CLASSES = 3
+
+
+def _size(stride: int) -> Size:
+    return 2 * stride, 3 * stride
+
+
+@functools.lru_cache(maxsize=1)
+def _model(name: str, width: float) -> Tuple[Any, Oracle, Clock]:
+    detector = seeded(name, width, 1, CLASSES)
+    clock = Clock()
+    return detector, make_oracle(detector, clock, ("grid", "raw")), clock
+
+
+def _red(name: str, width: float, variant: str, folder: Any) -> List[str]:
+    """What the checks find, one line each."""
+    detector, oracle, clock = _model(name, width)
+    promise = parse_variant(variant)
+    path = folder / f"{name}{SUFFIX[promise.form]}"
+    path.write_bytes(export_bytes(detector, promise, _size(detector.facts.max_stride)))
+    found = open_artifact(path, detector.facts, variant, None)
+    trial = make_trial(detector, found, oracle, clock, explore)
+    asked = [check for check in applicable(trial) if check.split(".")[0] in CHECKS or check in CHECKS]
+    assert len(asked) >= 8
+    outcomes = [trial.outcome(check) for check in asked]
+    return [
+        f"{one.check}: {one.outcome} {one.reason or [finding.message for finding in one.findings]}"
+        for one in outcomes
+        if one.outcome != "passed"
+    ]
+
+
+def _cases() -> List[Any]:
+    return [
+        pytest.param(name, variant, marks=pytest.mark.xdist_group(f"family-{name}"))
+        for name in sorted(ARCHITECTURES)
+        for variant in VARIANTS
+    ]
+
+
+@pytest.mark.parametrize("name, variant", _cases())
+def test_conforms(name, variant, tmp_path):
+    assert _red(name, NARROW.get(name, 1 / 16), variant, tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, variant", _cases())
+def test_conforms_at_full_width(name, variant, tmp_path):
+    assert _red(name, ARCHITECTURES[name].width, variant, tmp_path) == []
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name, stride", [("yolov7-tiny", 32), ("yolov7-w6", 64)])
+def test_sizes_are_rounded_up_to_the_largest_stride_and_said(name, stride):
+    said: List[str] = []
+
+    assert rounded((stride, 2 * stride), stride, said.append) == (stride, 2 * stride) and said == []
+    assert rounded((stride - 1, stride + 1), stride, said.append) == (stride, 2 * stride)
+    assert said == [
+        f"warning: image size {stride - 1}x{stride + 1} is not a multiple of the largest stride {stride}; "
+        f"using {stride}x{2 * stride}"
+    ]
+    assert max(seeded(name, 1 / 16, 0, 1).facts.strides) == stride
