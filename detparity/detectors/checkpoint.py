@@ -15,6 +15,7 @@ from torch import nn
 from detparity.compat import activations
 from detparity.detectors import archive, blocks
 from detparity.detectors.archive import Record
+from detparity.detectors.bounds import MAX_KERNEL, MAX_POOLS, require_bounded, require_shape
 from detparity.detectors.construct import HEADS
 from detparity.detectors.detector import YoloDetector, make_detector, official_key
 from detparity.detectors.fuse import fuse
@@ -23,6 +24,8 @@ from detparity.detectors.plan import Plan, build
 from detparity.errors import InputError
 
 MODEL, ENSEMBLE = "models.yolo.Model", "models.experimental.Ensemble"
+# What reading a record can meet where the file does not hold what its classes hold.
+DAMAGE = (AttributeError, KeyError, TypeError, ValueError, ArithmeticError, IndexError, RuntimeError)
 Member = Tuple[Tuple[str, ...], Network]  # class names, and the network as stored
 
 
@@ -42,6 +45,8 @@ def load(*paths: Path, plan: Optional[Plan] = None) -> YoloDetector:
             members += _members(root, plan)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+        except DAMAGE as error:
+            raise InputError(f"{path} is damaged: {type(error).__name__} {' '.join(str(error).split())[:200]}") from None
     try:
         names, network = _ensemble(members) if len(members) > 1 else members[0]
         return make_detector("+".join(path.stem for path in paths), names, network)
@@ -170,6 +175,7 @@ def _from_model(model: Record) -> Member:
     if len(taps) < len(levels):
         raise InputError(f"the head reads {len(taps)} layers for {len(levels)} levels")
     network = Network(made, routes, taps[: len(levels)], levels)
+    require_bounded(network)
     stored: Dict[str, np.ndarray] = {}
     for index, layer in enumerate(layers):
         stored.update(_arrays(layer, f"model.{index}."))
@@ -228,25 +234,25 @@ def _conv2d(record: Record) -> nn.Conv2d:
         raise InputError(
             f"{record.qualified} has a dilation of {state['dilation']} and pads with {state.get('padding_mode')}"
         )
-    return nn.Conv2d(
-        int(state["in_channels"]),
-        int(state["out_channels"]),
-        _number(record, "kernel_size"),
-        _number(record, "stride"),
-        _number(record, "padding"),
-        groups=int(state["groups"]),
-        bias=state["_parameters"].get("bias") is not None,
-    )
+    inputs, outputs, groups = int(state["in_channels"]), int(state["out_channels"]), int(state["groups"])
+    kernel, stride, padding = (_number(record, key) for key in ("kernel_size", "stride", "padding"))
+    require_shape(record.qualified, state["_parameters"]["weight"], (outputs, inputs // groups, kernel, kernel))
+    if stride < 1 or not 0 <= padding <= kernel:
+        raise InputError(f"{record.qualified} has a stride of {stride} and a padding of {padding}")
+    bias = state["_parameters"].get("bias") is not None
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
 
 
 def _batch_norm(record: Record) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(int(_state(record)["num_features"]), eps=float(_state(record)["eps"]))
+    features = int(_state(record)["num_features"])
+    require_shape(record.qualified, _state(record)["_parameters"]["weight"], (features,))
+    return nn.BatchNorm2d(features, eps=float(_state(record)["eps"]))
 
 
 def _conv(record: Record) -> nn.Module:
     child = _children(record)
     conv = _conv2d(child["conv"])
-    made = blocks.Conv(conv.in_channels, conv.out_channels, act=_activation(child["act"]))
+    made = blocks.Conv(1, 1, act=_activation(child["act"]))
     made.conv = conv
     made.bn = _batch_norm(child["bn"]) if "bn" in child else nn.Identity()
     return made
@@ -270,7 +276,11 @@ def _rep_conv(record: Record) -> nn.Module:
 
 def _max_pool(record: Record) -> nn.MaxPool2d:
     kernel, stride, padding = (_number(record, key) for key in ("kernel_size", "stride", "padding"))
-    if _state(record).get("ceil_mode") or (stride, padding) not in ((kernel, 0), (1, kernel // 2)):
+    if (
+        not 0 < kernel <= MAX_KERNEL
+        or _state(record).get("ceil_mode")
+        or (stride, padding) not in ((kernel, 0), (1, kernel // 2))
+    ):
         raise InputError(
             f"{record.qualified} pools {kernel} with stride {stride}, padding {padding}, "
             f"ceil_mode {_state(record).get('ceil_mode')}"
@@ -294,6 +304,14 @@ def _concat(record: Record) -> nn.Module:
     if _state(record)["d"] != 1:
         raise InputError(f"{record.qualified} joins along axis {_state(record)['d']} where 1 is wanted")
     return blocks.Concat(1)
+
+
+def _module_list(record: Record) -> nn.Module:
+    """The pools of a pyramid."""
+    children = _children(record).values()
+    if len(children) > MAX_POOLS:
+        raise InputError(f"{record.qualified} holds {len(children)} modules, more than {MAX_POOLS}")
+    return nn.ModuleList(map(_module, children))
 
 
 def _composite(cls: Callable[..., nn.Module]) -> Callable[[Record], nn.Module]:
@@ -330,7 +348,7 @@ MAKERS: Mapping[str, Callable[[Record], nn.Module]] = {
     "torch.nn.modules.upsampling.Upsample": _upsample,
     "torch.nn.modules.pooling.MaxPool2d": _max_pool,
     "torch.nn.modules.container.Sequential": lambda record: nn.Sequential(*map(_module, _children(record).values())),
-    "torch.nn.modules.container.ModuleList": lambda record: nn.ModuleList(map(_module, _children(record).values())),
+    "torch.nn.modules.container.ModuleList": _module_list,
 }
 
 
@@ -359,7 +377,7 @@ def _layer(index: int, record: Record) -> nn.Module:
         ) from None
     except InputError as error:
         raise InputError(f"layer {index}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise InputError(f"layer {index} ({record.qualified}) is damaged: {type(error).__name__} {error}") from None
 
 
@@ -385,12 +403,14 @@ def _levels(head: Record, index: int) -> List[Level]:
         kernels = {conv.kernel_size for conv in convs}
         # Folded into the convolutions, the vectors may still lie there: then the file's head is a plain one.
         implicit = "ia" in _children(head)
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise InputError(f"the head ({head.qualified}) is damaged: {type(error).__name__} {error}") from None
     if not len(anchors) == len(strides) == len(convs) or (strides < 1).any() or (strides != strides.round()).any():
         raise InputError(
             f"the head has {len(convs)} convolutions, {len(anchors)} anchor sets and strides {strides.tolist()}"
         )
+    if any(conv.out_channels != a.reshape(-1, 2).shape[0] * fields for conv, a in zip(convs, anchors)):
+        raise InputError(f"the head scores {fields - 5} classes, which its convolutions do not")
     if kernels != {(1, 1)} or len(auxiliary) not in (0, len(convs)):
         raise InputError(f"the head ({head.qualified}) has convolutions of other kinds than 1x1, one for each level")
     return [

@@ -106,6 +106,8 @@ def run_order(network: Network) -> List[str]:
     try:
         with torch.no_grad():
             network(reference.new_zeros(1, 3, side, side))
+    except RuntimeError as error:
+        raise InputError(f"its layers do not fit together: {' '.join(str(error).split())[:200]}") from None
     finally:
         for handle in handles:
             handle.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from detparity import images
 from detparity.compat.pickler import save
@@ -311,3 +314,115 @@ def test_any_number_of_classes(classes):
     assert detector.facts.fields == 5 + classes
     assert np.isfinite(_exact(detector)).all()
     assert _exact(detector).shape == (1, 378, 5 + classes)
+
+
+# --- numbers in a file that ask for more than any detector
+
+
+def _hostile(change: Any) -> Any:
+    model = standins.build(_plan(), 3, 3)
+    change(model)
+    return standins.stripped(model)
+
+
+def _stored(name: str, value: Any) -> Any:
+    """Set an attribute deep in a model, as a pickle may: `4.m.1.cv2.conv.in_channels`."""
+
+    def change(model: Any) -> None:
+        path, _, key = name.rpartition(".")
+        module = dict(model.model.named_modules())[path]
+        module.__dict__[key] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("0.conv.in_channels", 10**9, "layer 0: torch.nn.modules.conv.Conv2d states a weight of (8, 1000000000, 3, 3)"),
+        ("0.conv.out_channels", 10**12, "states a weight of"),
+        ("0.conv.kernel_size", (10**6, 10**6), "states a weight of"),
+        ("0.conv.kernel_size", (3, 1), "has an uneven kernel_size"),
+        ("0.conv.padding", (10**6, 10**6), "a padding of 1000000"),
+        ("0.conv.stride", (0, 0), "a stride of 0"),
+        ("0.conv.groups", 0, "layer 0 (models.common.Conv) is damaged: ZeroDivisionError"),
+        ("0.bn.num_features", 10**12, "torch.nn.modules.batchnorm.BatchNorm2d states a weight of (1000000000000,)"),
+        ("5.m.kernel_size", 10**6, "pools 1000000"),
+        ("7.scale_factor", 1e6, "layer 7 is 62500 times as large as the image"),
+        ("7.scale_factor", float("nan"), "is damaged"),
+        ("8.f", [-1] * 100000, "layer 8 has 1600000 channels"),
+        ("8.f", "all", "reads from 'all'"),
+        ("11.nc", 10**9, "the head scores 1000000000 classes, which its convolutions do not"),
+        ("11.stride", torch.tensor([8.0, 1e6]), "the head has a stride of 1000000, more than 256"),
+        ("11.stride", torch.tensor([8.0]), "the head has 2 convolutions, 2 anchor sets and strides [8.0]"),
+        ("3.cv1.conv.in_channels", 8, "layer 3: torch.nn.modules.conv.Conv2d states a weight of (16, 8, 1, 1)"),
+        ("0._modules", None, "is damaged"),
+        ("4.m._modules", [1], "is damaged"),
+    ],
+)
+def test_a_number_that_asks_for_too_much_is_one_line(name, value, words, tmp_path):
+    path = _saved(_hostile(_stored(name, value)), tmp_path / "x.pt")
+
+    with pytest.raises(InputError) as caught:
+        checkpoint.load(path)
+
+    assert str(caught.value).startswith(str(path)) and words in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < len(str(path)) + 400
+
+
+def test_layers_that_do_not_fit_together_are_one_line(tmp_path):
+    model = standins.build(_plan(), 3, 3)
+    model.model[1].f = -2  # the image, of 3 channels where 8 are wanted
+    path = _saved(standins.stripped(model), tmp_path / "x.pt")
+
+    with pytest.raises(InputError, match="its layers do not fit together: ") as caught:
+        checkpoint.load(path)
+
+    assert str(caught.value).startswith(str(path))
+
+
+_PLACES = [
+    f"{place}.{key}"
+    for place, keys in {
+        "0.conv": ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "_parameters"),
+        "0.bn": ("num_features", "eps", "_buffers", "_parameters"),
+        "0": ("f", "_modules"),
+        "2.1": ("add", "_modules"),
+        "4.m": ("_modules",),
+        "5.m": ("kernel_size", "stride", "padding", "ceil_mode"),
+        "7": ("scale_factor", "mode", "size"),
+        "8": ("f", "d"),
+        "9": ("_modules",),
+        "11": ("f", "nc", "stride", "_buffers", "_modules", "_parameters"),
+    }.items()
+    for key in keys
+]
+_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 70),
+    st.sampled_from([10**6, 10**12, -(10**12), 0.5, 1e300, float("nan"), float("inf"), "", "x" * 300, (), (1,), (2, 2), {}]),
+    st.lists(st.integers(-12, 12), max_size=6),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.sampled_from(_PLACES), _VALUES), min_size=1, max_size=2))
+def test_any_value_anywhere_gives_a_model_or_one_line(tmp_path_factory, changes):
+    model = copy.deepcopy(_BASE)
+    for name, value in changes:
+        if "." in name and name.rpartition(".")[0] in dict(model.model.named_modules()):
+            _stored(name, value)(model)
+    path = tmp_path_factory.mktemp("fuzz") / "x.pt"
+    with standins.installed():
+        save({"model": model, "ema": None}, path)
+
+    try:
+        detector = checkpoint.load(path)
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < len(str(path)) + 400
+    else:
+        assert detector.facts.classes == 3
+
+
+_BASE = standins.build(_plan(), 3, 3)
