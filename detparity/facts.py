@@ -59,7 +59,8 @@ def holds(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
 
 
 def settled(cases: Sequence[Tuple[Mapping[str, str], T]], found: Mapping[str, str]) -> T:
-    """Return what stands beside the one condition that holds. Raises ValueError where none or several do: a table leaves no version out."""
+    """Return what stands beside the one condition that holds. Raises ValueError where none or several do: a table leaves no version
+    out."""
     met = [value for wanted, value in cases if holds(wanted, found)]
     if len(met) != 1:
         raise ValueError(f"{len(met)} conditions of {[dict(wanted) for wanted, _ in cases]} hold here, and one must")

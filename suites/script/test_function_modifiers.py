@@ -51,7 +51,9 @@ EFFECTS = {
     "IGNORE": Effect(EVERY, "never", PYTHON, stays=True, saves=False),
     "_DROP": Effect({"torch": ">=2.0"}, "never", None, stays=True, saves=True),
 }
-MEMBERS = {name: value for name, value in vars(FunctionModifiers).items() if isinstance(value, str) and name[:2] != "__"}
+MEMBERS = {
+    name: value for name, value in vars(FunctionModifiers).items() if isinstance(value, str) and name[:2] != "__"
+}
 NAMES = [name for name in EFFECTS if name in MEMBERS]
 CALLED = {"called": True, "aside": False}
 
@@ -135,7 +137,7 @@ def test_when_the_body_is_compiled(name, called):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signature_that_cannot_be_said(name):
     """No modifier makes another type possible in the signature of what forward calls."""
-    with pytest.raises((RuntimeError, ValueError), match="Unknown type (annotation|constructor).*Callable"):
+    with pytest.raises((RuntimeError, ValueError), match=r"Unknown type (annotation|constructor).*Callable"):
         jit.script(_module(name, True, "open"))
 
 
@@ -155,7 +157,9 @@ def test_methods_of_a_compiled_class(name, kind):
     if name == "_DROP" or (name == "UNUSED" and kind == "uncompilable"):
         assert torch.jit.script(Holder) is Holder
     else:
-        with pytest.raises((RuntimeError, ValueError, FrontendError), match="try blocks aren't|Unknown type .*Callable"):
+        with pytest.raises(
+            (RuntimeError, ValueError, FrontendError), match=r"try blocks aren't|Unknown type .*Callable"
+        ):
             torch.jit.script(Holder)
 
 
@@ -176,7 +180,7 @@ def test_an_ignored_method_without_annotations():
             return x
 
     assert jit.script(Used().eval())(ZERO).item() == PYTHON
-    with pytest.raises(RuntimeError, match="Cannot cast tensor.* to None"):
+    with pytest.raises(RuntimeError, match=r"Cannot cast tensor.* to None"):
         jit.script(Unused().eval())(ZERO)
 
 
@@ -252,8 +256,40 @@ def test_a_name_that_every_wrapper_has(name):
         assert len(scripted) == (3 if name == "COPY_TO_SCRIPT_WRAPPER" else 5)
     loaded = jit.reloaded(scripted)
     assert ("__len__" in loaded._c._method_names()) == (name == "EXPORT")
-    with pytest.raises(NotImplementedError):  # an exported one is in the file, and the loaded wrapper does not look there
+    with pytest.raises(
+        NotImplementedError
+    ):  # an exported one is in the file, and the loaded wrapper does not look there
         len(loaded)
+
+
+def test_what_torch_copies_itself():
+    """The containers. A scripted one has a length and an order, and hands out the layers it was made of, which are not compiled; a
+    loaded one has neither. By their names both give compiled layers."""
+    layers = nn.ModuleList([nn.Identity(), nn.ReLU()])
+    marked = [layers.__len__, layers.__iter__, layers.__getitem__, layers.__dir__]
+
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    scripted = jit.script(Holder().eval())
+    loaded = jit.reloaded(scripted)
+
+    assert {get_torchscript_modifier(method) for method in marked} == {MEMBERS["COPY_TO_SCRIPT_WRAPPER"]}
+    assert len(scripted.layers) == 2 and list(scripted.layers) == list(layers)
+    assert scripted.layers[1] is layers[1] and not isinstance(scripted.layers[1], torch.jit.ScriptModule)
+    for container in (scripted.layers, loaded.layers):
+        assert getattr(container, "1").original_name == "ReLU"
+        assert [layer.original_name for layer in container.children()] == ["Identity", "ReLU"]
+    for read in (len, iter, lambda container: container[1]):
+        with pytest.raises(NotImplementedError):
+            read(loaded.layers)
 
 
 @pytest.mark.parametrize("name", NAMES)

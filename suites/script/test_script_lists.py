@@ -15,7 +15,6 @@ from torch import Tensor
 from detparity import facts
 from detparity.compat import jit
 from detparity.detectors.network import Predictions, RawTuple
-from detparity.detectors.seeded import seeded
 
 pytestmark = pytest.mark.smoke
 
@@ -52,7 +51,10 @@ OUTCOMES = {
         [
             (NO_LISTS, NO_NAME),
             ({"torch": ">=1.10,<2.1"}, AS_FUNCTION),
-            ({"torch": ">=2.1"}, (TypeError, "module, class, method, function, .* was expected, got method_descriptor")),
+            (
+                {"torch": ">=2.1"},
+                (TypeError, "module, class, method, function, .* was expected, got method_descriptor"),
+            ),
         ],
     ),
     **{
@@ -106,9 +108,9 @@ def test_a_script_list_is_no_list_and_no_module():
     )
     for name in ("forward", "eval", "state_dict", "save", "graph", "sort"):
         assert not hasattr(scripted, name), name
-    with pytest.raises(TypeError, match="'torch._C.ScriptList' object is not callable"):
+    with pytest.raises(TypeError, match=r"'torch._C.ScriptList' object is not callable"):
         scripted(torch.zeros(2))
-    with pytest.raises(AttributeError, match="'torch._C.ScriptList' object has no attribute 'save_to_buffer'"):
+    with pytest.raises(AttributeError, match=r"'torch._C.ScriptList' object has no attribute 'save_to_buffer'"):
         jit.reloaded(scripted)
 
 
@@ -165,7 +167,7 @@ def test_indexing_slicing_length_and_iteration():
     with pytest.raises(TypeError):
         part.append(values[0])
     assert torch.equal(torch.cat(list(scripted)), torch.tensor([0.0, 1.0, 2.0]))
-    with pytest.raises(TypeError, match="must be tuple of Tensors, not torch._C.ScriptList"):
+    with pytest.raises(TypeError, match=r"must be tuple of Tensors, not torch._C.ScriptList"):
         torch.cat(scripted)
 
 
@@ -227,11 +229,6 @@ def test_a_script_list_is_not_scripted_again():
 # --- a detector -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def network():
-    return seeded("yolov7-tiny", width=0.25).network
-
-
 def test_scripting_the_raw_result_gives_a_list_and_not_a_model(network):
     raw = network(torch.zeros(1, 3, 64, 64))
     assert type(raw) is list and len(raw) == 3
@@ -252,12 +249,11 @@ def test_scripting_any_other_result_is_refused(form, name, network):
         torch.jit.script(result)
 
 
-def test_scripting_the_model_gives_a_model_that_returns_a_plain_list(network):
+def test_scripting_the_model_gives_a_model_that_returns_a_plain_list(network, scripted_network):
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    scripted = jit.script(network)
     with torch.no_grad():
-        expected, got = network(images), scripted(images)
+        expected, got = network(images), scripted_network(images)
 
-    assert isinstance(scripted, torch.jit.ScriptModule)
+    assert isinstance(scripted_network, torch.jit.ScriptModule)
     assert type(got) is list, "lists leave compiled code as Python lists"
     assert [torch.equal(one, other) for one, other in zip(got, expected)] == [True] * 3
