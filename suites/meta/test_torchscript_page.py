@@ -28,14 +28,13 @@ def test_every_named_test_is_there():
 
 def test_every_fact_names_a_test():
     """In a table whose last column is called `test`."""
-    rows, wanting = [line for line in PAGE.read_text(encoding="utf-8").splitlines()], False
-    bare = []
-    for row in rows:
-        if not row.startswith("|"):
-            wanting = False
-        elif row.endswith("| test |"):
-            wanting = True
-        elif wanting and not row.startswith("|---") and "`test_" not in row.rsplit("|", 2)[1]:
-            bare.append(row)
+    bare, wanted = [], False
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.endswith("| test |"):
+            wanted = True
+        elif not line.startswith("|"):
+            wanted = False
+        elif wanted and not line.startswith("|---") and "`test_" not in line.rsplit("|", 2)[1]:
+            bare.append(line)
 
     assert bare == []
