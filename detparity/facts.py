@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import sys
 from importlib import metadata
-from typing import Dict, Mapping
+from typing import Dict, Mapping, Sequence, Tuple, TypeVar
+
+T = TypeVar("T")
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy", "pytest", "hypothesis", "onnxsim", "onnxslim")
 
@@ -54,3 +56,12 @@ def holds(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
         name in found and SpecifierSet(versions).contains(found[name], prereleases=True)
         for name, versions in condition(wanted).items()
     )
+
+
+def settled(cases: Sequence[Tuple[Mapping[str, str], T]], found: Mapping[str, str]) -> T:
+    """Return what stands beside the one condition that holds. Raises ValueError where none or several do: a table leaves no version
+    out."""
+    met = [value for wanted, value in cases if holds(wanted, found)]
+    if len(met) != 1:
+        raise ValueError(f"{len(met)} conditions of {[dict(wanted) for wanted, _ in cases]} hold here, and one must")
+    return met[0]

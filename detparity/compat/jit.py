@@ -48,10 +48,7 @@ def script(module: torch.nn.Module) -> torch.jit.ScriptModule:
 def freeze(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """Fold attributes and submodules of a module in evaluation into its graph."""
     if not bare("jit"):
-        archive = io.BytesIO()
-        save(module, archive, {})  # the archive keeps the mode that a trace in memory misstates
-        archive.seek(0)
-        module = load(archive, {}).eval()
+        module = reloaded(module).eval()  # the archive keeps the mode that a trace in memory misstates
     with _quiet():
         return torch.jit.freeze(module)
 
@@ -68,11 +65,16 @@ def load(source: Union[str, IO[bytes]], extra_files: Dict[str, str]) -> torch.ji
         return torch.jit.load(source, map_location="cpu", _extra_files=extra_files)
 
 
+def reloaded(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """Return what another process would have: `module` from nothing but the bytes of its archive."""
+    archive = io.BytesIO()
+    save(module, archive, {})
+    archive.seek(0)
+    return load(archive, {})
+
+
 def probe() -> None:
     example = torch.zeros(1, 3)
     for make in (script, lambda module: trace(module, example)):
-        archive = io.BytesIO()
-        save(make(torch.nn.ReLU()), archive, {})
-        archive.seek(0)
-        load(archive, {})(example)
+        reloaded(make(torch.nn.ReLU()))(example)
     freeze(trace(torch.nn.ReLU().eval(), example))

@@ -121,6 +121,16 @@ def test_conditions_are_versions_and_missing_packages_meet_none():
     assert facts.lane(found) == "py311-torch2.13"
 
 
+@pytest.mark.parametrize("versions, met", [(("<2", ">=2"), 1), (("<2", "<3"), 2), ((">2", ">=3"), 0)])
+def test_a_table_by_version_has_one_answer(versions, met):
+    cases = [({"torch": version}, index) for index, version in enumerate(versions)]
+    if met == 1:
+        assert facts.settled(cases, {"torch": "1.12.1"}) == 0
+    else:
+        with pytest.raises(ValueError, match=f"^{met} conditions of "):
+            facts.settled(cases, {"torch": "1.12.1"})
+
+
 @pytest.mark.parametrize(
     "debt, words",
     [
