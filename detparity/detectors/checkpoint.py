@@ -44,9 +44,12 @@ def load(*paths: Path, plan: Optional[Plan] = None) -> YoloDetector:
         try:
             members += _members(root, plan)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            text = str(error)  # it may quote numbers of the file, of any length
+            raise InputError(f"{path}: {text if len(text) <= 300 else text[:297] + '...'}") from None
         except DAMAGE as error:
-            raise InputError(f"{path} is damaged: {type(error).__name__} {' '.join(str(error).split())[:200]}") from None
+            raise InputError(
+                f"{path} is damaged: {type(error).__name__} {' '.join(str(error).split())[:200]}"
+            ) from None
     try:
         names, network = _ensemble(members) if len(members) > 1 else members[0]
         return make_detector("+".join(path.stem for path in paths), names, network)
