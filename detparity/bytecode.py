@@ -137,13 +137,18 @@ def read(path: Union[str, Path], extra: str) -> Lite:
             metadata = archive.read(name).decode(errors="replace") if name in archive.members else ""
             return Lite(version, _ops(program), _slopes(program), state, _training(root), metadata)
     except BROKEN as error:
-        raise EngineError(f"its bytecode cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from None
+        raise EngineError(
+            f"its bytecode cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        ) from None
 
 
 def _forward(root: _Thing, methods: Sequence[Any]) -> Dict[str, Any]:
     """The program that runs: what it calls is inlined into it. Other methods may stand beside it."""
+    programs = {name: parts for name, parts, *_ in methods}
     wanted = root.qualified + ".forward"
-    return dict(next(parts for name, parts, *_ in methods if name == wanted))
+    if wanted not in programs:
+        raise ValueError(f"there is no program of {wanted}")
+    return dict(programs[wanted])
 
 
 def _called(program: Mapping[str, Any]) -> Iterator[Tuple[int, str]]:
@@ -170,7 +175,7 @@ def _slopes(program: Mapping[str, Any]) -> Tuple[float, ...]:
 
 
 def _tensors(archive: _Archive, value: object, path: str, folders: Sequence[str]) -> Iterator[Tuple[str, np.ndarray]]:
-    """Every tensor below `value`, by path. A packed convolution keeps (weight, bias, ...) as its state."""
+    """Every tensor below `value`, by path. A packed operator keeps (weight, bias, ...) as its state."""
     if isinstance(value, _Thing):
         name = value.qualified.rpartition(".")[2]
         if name == "_rebuild_tensor_v2":
@@ -178,8 +183,7 @@ def _tensors(archive: _Archive, value: object, path: str, folders: Sequence[str]
             if found is not None:
                 yield path, found
         elif isinstance(value.state, tuple):
-            for part, item in zip(("weight", "bias"), value.state):
-                yield from _tensors(archive, item, f"{path}.{part}", folders)
+            yield from _packed(archive, value.state, path, folders)
         elif isinstance(value.state, dict):
             for key, item in value.state.items():
                 yield from _tensors(archive, item, f"{path}.{key}".lstrip("."), folders)
@@ -188,6 +192,16 @@ def _tensors(archive: _Archive, value: object, path: str, folders: Sequence[str]
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _tensors(archive, item, f"{path}.{index}", folders)
+
+
+def _packed(archive: _Archive, state: Tuple[Any, ...], path: str, folders: Sequence[str]) -> Iterator[Tuple[str, np.ndarray]]:
+    """Weight and bias of a packed operator; one that has no bias adds zeros, whatever the model wants."""
+    for part, item in zip(("weight", "bias"), state):
+        found = dict(_tensors(archive, item, f"{path}.{part}", folders))
+        yield from found.items()
+        if part == "weight" and len(found) == 1 and state[1:2] == (None,):
+            (weight,) = found.values()
+            yield f"{path}.bias", np.zeros(len(weight), weight.dtype)
 
 
 def _training(value: object) -> bool:

@@ -96,7 +96,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         choices=("torchscript", "onnx", "lite"),
         help="what to write (default: torchscript onnx)",
     )
-    parser.add_argument("--mobile", action="store_true", help="optimise the lite file for mobile; needs XNNPACK in torch")
+    parser.add_argument(
+        "--mobile", action="store_true", help="optimise the lite file for mobile; needs XNNPACK in torch"
+    )
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: beside the weights)")
     parser.add_argument("--device", default="cpu", help="only cpu works")
     parser.add_argument("--end2end", action="store_true", help="suppression in the ONNX graph; implies --grid")

@@ -89,8 +89,8 @@ def exported(
     nms: Optional[NmsPromise] = None,
     opset: Optional[int] = None,
 ) -> Path:
-    """Return the path of what the exporter called `name` makes in `folder`, making it if it is not there. Two workers may make it at once: the
-    file is renamed into place whole, so either one's is the same file."""
+    """Return the path in `folder` of what the exporter called `name` makes, making it if it is not there. Two workers may make it
+    at once: the file is renamed into place whole, so either one's is the same file."""
     variant = parse_variant(promised(name), head)
     versions = sorted(facts.environment().items())
     key = hashlib.sha256(

@@ -78,7 +78,9 @@ def export_files(
         path = folder / f"{detector.facts.name}{SUFFIX[variant.form]}"
         try:
             way = "lite-mobile" if mobile and name == "lite" else None
-            content = export_bytes(detector, variant, size, batch, simplify if name == "onnx" else None, nms, opset, way)
+            content = export_bytes(
+                detector, variant, size, batch, simplify if name == "onnx" else None, nms, opset, way
+            )
         except InputError:
             raise
         except Exception as error:  # whatever an exporter raises, no file and one line

@@ -223,12 +223,12 @@ def _usable(path: Path, size: Size, facts: ModelFacts) -> Size:
     return size
 
 
-def _open_script(
-    path: Path, kind: str, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]
-) -> Opened:
+def _open_script(path: Path, kind: str, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]) -> Opened:
     engine: Any = importlib.import_module(f"detparity.engines.{kind}")
     what = "a lite archive" if kind == "lite" else "a TorchScript archive"
-    if variant is not None and (parse_variant(variant).onnx or (parse_variant(variant).form == "lite") != (kind == "lite")):
+    if variant is not None and (
+        parse_variant(variant).onnx or (parse_variant(variant).form == "lite") != (kind == "lite")
+    ):
         raise InputError(f"{path} is {what}, which cannot be {variant!r}")
     try:
         file: ScriptFile = engine.read(str(path))
@@ -238,7 +238,7 @@ def _open_script(
     grids = stuck_size([cells for _, cells in script_grids(file.constants, facts)], facts)
     size = img_size or _metadata_size(metadata) or grids
     size, head = _try_sizes(path, engine, [_usable(path, size, facts)] if size else _trial_sizes(facts))
-    stored = metadata.get("detparity.variant")
+    stored = metadata.get("detparity.variant", "")
     own = ("lite",) if kind == "lite" else ("traced", "traced-dynamic", "scripted")
     found = parse_variant(variant or (stored if stored in own else own[0]), head)
     batch = int(metadata["batch"]) if re.fullmatch(r"[1-9]\d{0,3}", metadata.get("batch", "")) else 1

@@ -1,7 +1,8 @@
-"""TorchScript by scripting: the program itself is kept, so any size and any batch is right, and no code of ours is needed to run it."""
+"""TorchScript by scripting: the program itself is kept, so any size and any batch is right, and it runs without any code of ours."""
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 
@@ -19,7 +20,8 @@ VARIANTS = ("scripted",)
 
 def script(detector: YoloDetector, variant: Variant) -> torch.jit.ScriptModule:
     """The scripted detector: decoded predictions, or the list of logits level by level."""
-    return jit.script(Predictions(detector.network).eval() if variant.head == "grid" else detector.network)
+    network = copy.deepcopy(detector.network)  # scripting leaves marks on the modules it compiles
+    return jit.script(Predictions(network).eval() if variant.head == "grid" else network)
 
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:

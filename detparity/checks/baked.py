@@ -185,24 +185,24 @@ def _named(trial: Trial, size: Size) -> Iterator[Row]:
 
 def _what(numbers: Sequence[Optional[int]], size: Size, facts: ModelFacts) -> str:
     """What these numbers are at an image of `size`: cells of a level, its rows, the image's own sides; empty where none."""
-    found = list(zip(numbers, numbers[1:]))
+    found = [pair for pair in zip(numbers, numbers[1:]) if pair != (facts.anchors_per_level, facts.fields)]
     for stride, (ny, nx) in zip(facts.strides, facts.cells(size)):
         if ny * nx > 1 and ((ny, nx) in found or (nx, ny) in found):
             return f"the {ny}x{nx} cells of stride {stride} at {_text(size)}"
     if size in found or size[::-1] in found:
         return f"height and width of {_text(size)}"
-    total = 0
-    for stride, rows, (ny, nx) in zip(facts.strides, facts.level_rows(size), facts.cells(size)):
-        total += rows
-        for number, text in ((rows, "rows"), (ny * nx, "cells"), (total, "rows up to those")):
-            if number in numbers and number > LEAST:
-                return f"the {number} {text} of stride {stride} at {_text(size)}"
     alone = [number for number in numbers if number not in (None, 1, -1)]
     if len(alone) == 1 and int(alone[0] or 0) > LEAST:
         for stride, (ny, nx) in zip((1, *facts.strides), (size, *facts.cells(size))):
             if alone[0] in (ny, nx):
                 side = "height" if alone[0] == ny else "width"
                 return f"the {side} of {_text(size)}" + (f" in cells of stride {stride}" if stride > 1 else "")
+    total = 0
+    for stride, rows, (ny, nx) in zip(facts.strides, facts.level_rows(size), facts.cells(size)):
+        total += rows
+        for number, text in ((rows, "rows"), (ny * nx, "cells"), (total, "rows up to those")):
+            if number in numbers and number > LEAST:
+                return f"the {number} {text} of stride {stride} at {_text(size)}"
     return ""
 
 

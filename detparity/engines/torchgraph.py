@@ -14,7 +14,9 @@ SHAPES: Dict[str, int] = {
     **dict.fromkeys(("view", "reshape", "_unsafe_view", "_reshape_alias", "expand", "repeat", "tile"), 1),
     **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full", "broadcast_to", "adaptive_avg_pool2d"), 1),
     **dict.fromkeys(("zeros", "ones", "empty", "full"), 0),
-    **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_nearest_exact2d"), 1),
+    **dict.fromkeys(
+        ("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_nearest_exact2d"), 1
+    ),
     "unflatten": 2,
     "split_with_sizes": 1,
 }
@@ -165,7 +167,9 @@ def _size_of(known: Known, node: Any) -> Tuple[Optional[int], ...]:
     if name in SHAPES and len(inputs) > SHAPES[name]:
         return known.numbers(inputs[SHAPES[name]])
     if name == "arange" and len(inputs) >= 5:
-        return (known.number(inputs[0 if len(inputs) == 5 else 1]),)  # (end, ...), (start, end, ...), (start, end, step, ...)
+        return (
+            known.number(inputs[0 if len(inputs) == 5 else 1]),
+        )  # (end, ...), (start, end, ...), (start, end, step, ...)
     if name in LIMITS and len(inputs) > LIMITS[name]:
         return (known.number(inputs[LIMITS[name]]),)
     return ()
@@ -175,8 +179,10 @@ def tensors(known: Known, own: Dict[str, torch.Tensor]) -> List[Constant]:
     """Tensors frozen into the graph, and those it reads from attributes, alone or in a list; `own` parameters are none of them."""
     found = []
     for node in walk(known.graph):
-        output = next(iter(node.outputs()), None)
-        if node.kind() not in ("prim::Constant", "prim::GetAttr") or "Tensor" not in str(output.type()):
+        if node.kind() not in ("prim::Constant", "prim::GetAttr"):
+            continue
+        output = next(iter(node.outputs()))
+        if "Tensor" not in str(output.type()):
             continue
         path = known.path(node) if node.kind() == "prim::GetAttr" else ""
         value = known.value(output)

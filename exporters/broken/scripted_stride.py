@@ -17,5 +17,5 @@ SAYS = "xy at stride 16"
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     module = Predictions(modules.network_of(detector))
-    module.network.levels[1].stride = 8.0
+    module.network.levels[1].stride = 8.0  # type: ignore[assignment]
     return modules.archive(jit.script(module.eval()), detector, variant, options)
