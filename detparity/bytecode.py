@@ -194,7 +194,9 @@ def _tensors(archive: _Archive, value: object, path: str, folders: Sequence[str]
             yield from _tensors(archive, item, f"{path}.{index}", folders)
 
 
-def _packed(archive: _Archive, state: Tuple[Any, ...], path: str, folders: Sequence[str]) -> Iterator[Tuple[str, np.ndarray]]:
+def _packed(
+    archive: _Archive, state: Tuple[Any, ...], path: str, folders: Sequence[str]
+) -> Iterator[Tuple[str, np.ndarray]]:
     """Weight and bias of a packed operator; one that has no bias adds zeros, whatever the model wants."""
     for part, item in zip(("weight", "bias"), state):
         found = dict(_tensors(archive, item, f"{path}.{part}", folders))
