@@ -25,6 +25,7 @@ from detparity.engines import lite, torchscript
 from detparity.errors import InputError
 from detparity.expectations import settle
 from detparity.exported import NotMade, export_bytes, promised
+from detparity.findings import Outcome
 from detparity.intake import open_artifact
 from detparity.oracle.truths import batch_of
 from detparity.session import Session, make_oracle, make_trial
@@ -180,11 +181,12 @@ def test_a_call_back_into_python_cannot_be_saved(session):
 @pytest.mark.parametrize(
     "variant, head, name, classes", [("scripted", "raw", "yolov7-tiny", 1), ("lite", "grid", "training-yolov7-tiny", 3)]
 )
-def test_other_models_conform_strictly(variant, head, name, classes, tmp_path):
+def test_other_models_are_right_at_other_sizes(variant, head, name, classes, tmp_path):
     detector = seeded(name, 0.125, 1, classes)
-    path = _write(detector, variant, tmp_path / "other", head=head)
+    trial = _trial(detector, _write(detector, variant, tmp_path / "other", head=head))
 
-    assert _wrong(_trial(detector, path)) == {}
+    for check in ("script.structure", "script.weights", "script.operators", "script.metadata", "parity.sizes"):
+        assert trial.outcome(check).outcome == "passed", check
 
 
 def test_the_mobile_file_conforms_or_is_a_known_debt(session, tmp_path):
@@ -358,8 +360,9 @@ def test_our_own_files_name_no_size_at_all(head, name, on_trial):
     assert baked.script_grids(trial.script.constants, trial.facts) == []
 
 
-def test_a_number_that_is_a_size_by_chance_is_not_reported(session, oracle, tmp_path):
-    """An image of 64 by 96 has 96 cells of stride 8, and every image is a whole number of times 96 values long."""
+@pytest.mark.parametrize("sizes", ["passed", "failed"])
+def test_a_number_is_reported_only_where_other_sizes_fail(sizes, session, oracle, tmp_path):
+    """An image of 64 by 96 is 96 wide, and every image is a whole number of times 96 values long: the view is right at all sizes."""
 
     class Chance(Predictions):
         def forward(self, images: Tensor) -> Tensor:
@@ -369,6 +372,12 @@ def test_a_number_that_is_a_size_by_chance_is_not_reported(session, oracle, tmp_
     module = jit.trace(Chance(session.detector.network).eval(), torch.zeros(1, 3, *SIZE))
     jit.save(module, str(path), {})
     trial = _trial(session.detector, path, "traced-dynamic", SIZE, oracle)
+    trial.outcomes["parity.sizes"] = Outcome("parity.sizes", "MUST", sizes)
 
-    assert [row[:3] for row in baked._named(trial, SIZE)] == [("aten::reshape", "-1, 96", "the width of 64x96")]
-    assert trial.outcome("script.baked-size").outcome == "passed"
+    found = trial.outcome("script.baked-size")
+
+    assert found.outcome == sizes
+    for finding in found.findings:
+        assert finding.message == "has 64x96 written into its graph in 1 place, so it is right at no other size."
+        assert finding.rows[1][:3] == ("aten::reshape", "-1, 96", "the width of 64x96")
+        assert "test_scripting.py" in finding.rows[1][3]
