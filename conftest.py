@@ -18,7 +18,7 @@ SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
 
 
 class Promise(NamedTuple):
-    """One check on one artifact: `path` of a user's file, or None and the `variant` our exporter makes."""
+    """One check on one artifact: `path` of a user's file, or None and the name of our exporter as `variant`."""
 
     path: Optional[Path]
     variant: str
@@ -72,7 +72,7 @@ def session(pytestconfig: pytest.Config) -> Session:
 
 @pytest.fixture(scope="session")
 def exports(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Call with a variant's name (and options) for the path of the bundled detector's export, made once for all workers."""
+    """Call with an exporter's name (and options) for the path of the bundled detector's export, made once for all workers."""
     folder = tmp_path_factory.getbasetemp()
     if folder.name.startswith("popen-"):
         folder = folder.parent
@@ -81,7 +81,7 @@ def exports(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def made(exports: Any) -> Any:
-    """Call with a variant's name for its path, or for what kept its exporter from making it: asked of the exporter once."""
+    """Call with an exporter's name for its path, or for what kept its exporter from making it: asked of the exporter once."""
     found: Dict[str, Union[Path, NotMade]] = {}
 
     def make(name: str) -> Union[Path, NotMade]:

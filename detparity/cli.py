@@ -108,7 +108,14 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         "--simplify", nargs="?", const="onnxsim", choices=("onnxsim", "onnxslim"), help="simplify the ONNX graph"
     )
     parser.add_argument(
-        "--include", nargs="+", default=["torchscript", "onnx"], choices=("torchscript", "onnx"), help="what to write"
+        "--include",
+        nargs="+",
+        default=["torchscript", "onnx"],
+        choices=("torchscript", "onnx", "lite"),
+        help="what to write (default: torchscript onnx)",
+    )
+    parser.add_argument(
+        "--mobile", action="store_true", help="optimise the lite file for mobile; needs XNNPACK in torch"
     )
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: beside the weights)")
     parser.add_argument("--device", default="cpu", help="only cpu works")
@@ -130,6 +137,8 @@ def _export(options: argparse.Namespace) -> int:
     for name in ("fp16", "int8", "include_nms"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')} is not supported yet")
+    if options.mobile and "lite" not in options.include:
+        raise InputError("--mobile is for the lite file: add --include lite")
     if options.device != "cpu":
         raise InputError(f"--device {options.device}: only cpu is supported")
     if options.batch_size < 1:
@@ -140,7 +149,7 @@ def _export(options: argparse.Namespace) -> int:
     head, nms = _end2end(options) if options.end2end else ("grid" if options.grid else "raw", None)
     folder = options.output_dir or (options.weights[-1].parent if options.weights else Path("."))
     simplify, batch = options.simplify, options.batch_size
-    how = {"opset": _opset(options), "dynamo": options.dynamo}
+    how = {"opset": _opset(options), "dynamo": options.dynamo, "mobile": options.mobile}
     export_files(_choice(options), head, axes, size, batch, simplify, options.include, folder, print, nms, **how)
     return 0
 

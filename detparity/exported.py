@@ -32,8 +32,13 @@ class NotMade(Exception):
         self.missing = missing
 
 
+def promised(name: str) -> str:
+    """The name of the variant that the exporter called `name` makes: `name` itself, save where there are two ways to one."""
+    return str(getattr(kit.exporters().registry()[name], "PROMISE", name))
+
+
 def missing(name: str) -> Optional[str]:
-    """Why the exporter that makes the variant `name` does not exist in this environment, or None where it does."""
+    """Why the exporter called `name` does not exist in this environment, or None where it does."""
     ask = getattr(kit.exporters().registry()[name], "unavailable", None)
     return ask() if ask else None
 
@@ -65,11 +70,12 @@ def export_bytes(
     simplify: Optional[str] = None,
     nms: Optional[NmsPromise] = None,
     opset: Optional[int] = None,
+    exporter: Optional[str] = None,
 ) -> bytes:
-    """Run the exporter that makes `variant`. Whatever it raises passes through."""
+    """Run the exporter that makes `variant`, or the one called `exporter`. Whatever it raises passes through."""
     exporters = kit.exporters()
     options = exporters.ExportOptions(size, batch, simplify, safe_nms(detector.facts, variant, size, nms), opset)
-    return bytes(exporters.registry()[variant.name].export(detector, variant, options))
+    return bytes(exporters.registry()[exporter or variant.name].export(detector, variant, options))
 
 
 def exported(
@@ -83,16 +89,16 @@ def exported(
     nms: Optional[NmsPromise] = None,
     opset: Optional[int] = None,
 ) -> Path:
-    """Return the path of this export in `folder`, making it if it is not there. Two workers may make it at once: the
-    file is renamed into place whole, so either one's is the same file."""
-    variant = parse_variant(name, head)
+    """Return the path in `folder` of what the exporter called `name` makes, making it if it is not there. Two workers may make it
+    at once: the file is renamed into place whole, so either one's is the same file."""
+    variant = parse_variant(promised(name), head)
     versions = sorted(facts.environment().items())
     key = hashlib.sha256(
         repr((detector.facts.digest, variant, size, batch, simplify, nms, opset, versions)).encode()
     ).hexdigest()
     path = folder / f"{name}-{key[:16]}{SUFFIX[variant.form]}"
     if not path.exists():
-        write_bytes(path, export_bytes(detector, variant, size, batch, simplify, nms, opset))
+        write_bytes(path, export_bytes(detector, variant, size, batch, simplify, nms, opset, name))
     return path
 
 

@@ -40,10 +40,11 @@ def export_files(
     nms: Optional[NmsPromise] = None,
     opset: Optional[int] = None,
     dynamo: bool = False,
+    mobile: bool = False,
 ) -> None:
     """Write the files and say one line for each. Raises InputError for what cannot be used; a failed export writes nothing.
 
-    opset: of the ONNX file, its exporter's default where None; dynamo: make it by way of torch.export.
+    opset: of the ONNX file, its exporter's default where None; dynamo: make it by way of torch.export; mobile: optimise the lite file.
     """
     if not folder.is_dir():
         raise InputError(f"--output-dir {folder} is not a directory")
@@ -51,8 +52,13 @@ def export_files(
     size = rounded(size, detector.facts.max_stride, say)
     script_axes = "dynamic" if axes == "dynamic" else "static"
     onnx = Variant(head, axes, DYNAMO if dynamo else ONNX)
-    # Suppression changes the ONNX file only: the traced module keeps its decoded predictions.
-    wanted = {"torchscript": Variant("grid" if onnx.end2end else head, script_axes, "traced"), "onnx": onnx}
+    # Suppression changes the ONNX file only: TorchScript keeps its decoded predictions.
+    decoded = "grid" if onnx.end2end else head
+    wanted = {
+        "torchscript": Variant(decoded, script_axes, "traced"),
+        "lite": Variant(decoded, "dynamic", "lite"),
+        "onnx": onnx,
+    }
     if onnx.end2end and onnx.name not in kit.exporters().registry():
         why = (
             "--dynamo makes no suppression"
@@ -71,7 +77,10 @@ def export_files(
         variant = wanted[name]
         path = folder / f"{detector.facts.name}{SUFFIX[variant.form]}"
         try:
-            content = export_bytes(detector, variant, size, batch, simplify if name == "onnx" else None, nms, opset)
+            way = "lite-mobile" if mobile and name == "lite" else None
+            content = export_bytes(
+                detector, variant, size, batch, simplify if name == "onnx" else None, nms, opset, way
+            )
         except InputError:
             raise
         except Exception as error:  # whatever an exporter raises, no file and one line
@@ -79,5 +88,5 @@ def export_files(
                 f"exporting {variant.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
             ) from error
         write_bytes(path, content)
-        shown = f"{variant.name} ({variant.head})" if name == "torchscript" else variant.name
+        shown = f"{variant.name} ({variant.head})" if name != "onnx" else variant.name
         say(f"{path}: {shown}, {size[0]}x{size[1]}, {len(content):,} bytes")

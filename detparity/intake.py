@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Uni
 import numpy as np
 
 from detparity import suppression
-from detparity.checks.baked import grid_constants, stuck_size
+from detparity.checks.baked import grid_constants, script_grids, stuck_size
 from detparity.checks.metadata import parse, script_metadata
 from detparity.contract import Contract, NmsPromise, contract_for, default_opset
 from detparity.errors import InputError
@@ -77,21 +78,22 @@ def open_artifact(
     if variant is not None and variant not in variant_names():
         raise InputError(f"unknown variant {variant!r}: known are {', '.join(variant_names())}")
     require_file(path, "an exported model")
-    kind = "torchscript" if _is_archive(path) else "onnx"
-    if kind == "torchscript":
-        file, contract, how = _open_script(path, facts, variant, img_size)
+    kind = _kind(path)
+    if kind != "onnx":
+        file, contract, how = _open_script(path, kind, facts, variant, img_size)
     else:
         file, contract, how = _open_onnx(path, facts, variant, img_size, asked)
     return Intake(Artifact(path, kind, sha256(path), name), file, contract, how)
 
 
-def _is_archive(path: Path) -> bool:
+def _kind(path: Path) -> str:
+    """What reads the file, told by its content: "torchscript", "lite" or, whatever else it is, "onnx"."""
     from detparity.detectors import archive
 
     kind = archive.kind(path)
     if kind in ("checkpoint", "legacy"):
         raise InputError(f"{path} is a checkpoint, not an exported model; give it with --weights")
-    return kind == "torchscript"
+    return kind if kind in ("torchscript", "lite") else "onnx"
 
 
 def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size], asked: Asked) -> Opened:
@@ -221,24 +223,26 @@ def _usable(path: Path, size: Size, facts: ModelFacts) -> Size:
     return size
 
 
-def _open_script(path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]) -> Opened:
-    from detparity.engines import torchscript
-
-    if variant is not None and parse_variant(variant).onnx:
-        raise InputError(f"{path} is a TorchScript archive, which cannot be {variant!r}")
+def _open_script(path: Path, kind: str, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]) -> Opened:
+    engine: Any = importlib.import_module(f"detparity.engines.{kind}")
+    what = "a lite archive" if kind == "lite" else "a TorchScript archive"
+    if variant is not None and (
+        parse_variant(variant).onnx or (parse_variant(variant).form == "lite") != (kind == "lite")
+    ):
+        raise InputError(f"{path} is {what}, which cannot be {variant!r}")
     try:
-        file = torchscript.read(str(path))
+        file: ScriptFile = engine.read(str(path))
     except EngineError as error:
-        raise InputError(f"{path} is not a TorchScript archive torch can load: {error}") from None
+        raise InputError(f"{path} is not {what} torch can load: {error}") from None
     metadata = script_metadata(file.metadata)
-    constants = {str(index): constant.value for index, constant in enumerate(file.constants)}
-    size = img_size or _metadata_size(metadata) or _grid_size(constants, facts)
-    size, head = _try_sizes(path, facts, [_usable(path, size, facts)] if size else _trial_sizes(facts))
-    stored = metadata.get("detparity.variant")
-    name = variant or (stored if stored in ("traced", "traced-dynamic", "scripted", "lite") else "traced")
-    found = parse_variant(name, head)
+    grids = stuck_size([cells for _, cells in script_grids(file.constants, facts)], facts)
+    size = img_size or _metadata_size(metadata) or grids
+    size, head = _try_sizes(path, engine, [_usable(path, size, facts)] if size else _trial_sizes(facts))
+    stored = metadata.get("detparity.variant", "")
+    own = ("lite",) if kind == "lite" else ("traced", "traced-dynamic", "scripted")
+    found = parse_variant(variant or (stored if stored in own else own[0]), head)
     batch = int(metadata["batch"]) if re.fullmatch(r"[1-9]\d{0,3}", metadata.get("batch", "")) else 1
-    source = "as told" if variant else "read from the file" if stored else "taken as static"
+    source = "as told" if variant else "read from the file" if stored or kind == "lite" else "taken as static"
     contract = contract_for(found, facts, size, batch if found.axes == "static" else 1)
     return file, contract, f"{found.name} ({head}), {source}, at {size[0]}x{size[1]}"
 
@@ -249,13 +253,11 @@ def _trial_sizes(facts: ModelFacts) -> List[Size]:
     ]
 
 
-def _try_sizes(path: Path, facts: ModelFacts, sizes: List[Size]) -> Tuple[Size, str]:
+def _try_sizes(path: Path, engine: Any, sizes: List[Size]) -> Tuple[Size, str]:
     """The first size the module runs at, and the head its output shows. Where it runs at none, the first size and `grid`:
     the checks then say that it does not run."""
-    from detparity.engines import torchscript
-
     try:
-        runner = torchscript.prepare(str(path))
+        runner = engine.prepare(str(path))
     except EngineError as error:
         raise InputError(f"{path} does not load: {error}") from None
     for size in sizes:

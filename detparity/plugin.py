@@ -17,6 +17,7 @@ from detparity.checks import select
 from detparity.checks.weights import coverage
 from detparity.errors import InputError
 from detparity.expectations import settle
+from detparity.exported import promised
 from detparity.failures import render
 from detparity.files import write_text
 from detparity.findings import Outcome, fails
@@ -163,7 +164,7 @@ def judge(request: pytest.FixtureRequest, trial: Trial, check_id: str) -> None:
 
 def judge_unmade(request: pytest.FixtureRequest, name: str, outcome: Outcome) -> None:
     """Make `outcome`, of the exporter called `name` or of a check on a file it did not make, this test's."""
-    artifact = {"path": name, "variant": name}
+    artifact = {"path": name, "variant": promised(name)}
     if outcome.outcome != "passed":
         artifact["how"] = f"{name}, not made"
     _conclude(request, artifact, _settled(request, name, outcome), None)

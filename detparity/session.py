@@ -13,7 +13,7 @@ from detparity import checks, facts, intake, kit
 from detparity.contract import contract_for
 from detparity.errors import InputError
 from detparity.expectations import Ledger, ledger, read
-from detparity.exported import BUNDLED_SIZE, missing
+from detparity.exported import BUNDLED_SIZE, missing, promised
 from detparity.files import require_file
 from detparity.findings import MADE
 from detparity.oracle.truths import Oracle, Ways
@@ -105,7 +105,7 @@ def make_trial(detector: Any, found: intake.Intake, oracle: Oracle, clock: Clock
 
 @dataclass(frozen=True)
 class Subject:
-    """What a suite judges: `path` of a user's file, or None and what our exporter of `variant` makes; the ids of its checks."""
+    """What a suite judges: `path` of a user's file, or None and what our exporter called `variant` makes; the ids of its checks."""
 
     title: str
     path: Optional[Path]
@@ -162,7 +162,7 @@ class Session:
             ]
         found = []
         for name in self.variants():
-            contract = contract_for(parse_variant(name), self.detector.facts, BUNDLED_SIZE)
+            contract = contract_for(parse_variant(promised(name)), self.detector.facts, BUNDLED_SIZE)
             asked = tuple(check.id for check in registry if check.id == MADE or check.applies(contract))
             found.append(Subject(name, None, name, asked))
         return found
@@ -182,7 +182,7 @@ class Session:
     def open(self, path: Path, name: Optional[str] = None) -> intake.Intake:
         """Read one artifact; name: its title where it is one of ours. Raises InputError where it cannot be used."""
         if path not in self._opened:
-            variant = self.variant if name is None else name
+            variant = self.variant if name is None else promised(name)
             self._opened[path] = intake.open_artifact(
                 path, self.detector.facts, variant, self.img_size, name, self.asked
             )

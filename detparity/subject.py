@@ -18,6 +18,7 @@ Size = Tuple[int, int]  # height, width in pixels
 
 HEADS = ("raw", "grid", "end2end-ort", "end2end-trt", "end2end-trt-nms")
 SCRIPTED = ("traced", "scripted", "lite")
+FREE = ("scripted", "lite")  # what scripting keeps is the program itself, so nothing about sizes is fixed
 ONNX, DYNAMO = "onnx", "onnx-dynamo"
 AXES = ("", "-dynamic-batch", "-dynamic")
 
@@ -38,12 +39,17 @@ class Variant:
     def name(self) -> str:
         """The public name: `grid-dynamic-batch`, `grid-dynamo-dynamic-batch` for ONNX; `traced`, `traced-dynamic` for TorchScript."""
         stem = {ONNX: self.head, DYNAMO: f"{self.head}-dynamo"}.get(self.form, self.form)
-        return stem if self.axes == "static" else f"{stem}-{self.axes}"
+        return stem if self.axes == "static" or stem in FREE else f"{stem}-{self.axes}"
 
     @property
     def onnx(self) -> bool:
         """Whether the file is ONNX, whichever of torch's exporters wrote it."""
         return self.form in (ONNX, DYNAMO)
+
+    @property
+    def graph(self) -> bool:
+        """Whether the file holds a graph, with constants and source lines: a lite file has a program alone."""
+        return self.form != "lite"
 
     @property
     def dynamo(self) -> bool:
@@ -83,8 +89,7 @@ def parse_variant(name: str, head: str = "grid") -> Variant:
         if stem.endswith("-dynamo"):
             return Variant(stem[: -len("-dynamo")], axes, DYNAMO)
         if stem in SCRIPTED:
-            # What scripting keeps is the program itself, so nothing about sizes is fixed.
-            return Variant(head, axes if stem == "traced" else "dynamic", stem)
+            return Variant(head, "dynamic" if stem in FREE else axes, stem)
     raise AssertionError(name)
 
 
@@ -167,7 +172,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file under test. kind: "onnx" or "torchscript"; sha256 of the bytes on disk."""
+    """A file under test. kind: "onnx", "torchscript" or "lite"; sha256 of the bytes on disk."""
 
     path: Path
     kind: str

@@ -127,8 +127,8 @@ class Trial:
         return found
 
     def _engine(self) -> str:
-        if self.artifact.kind == "torchscript":
-            return "torchscript"
+        if self.artifact.kind != "onnx":
+            return self.artifact.kind
         return "efficientnms" if self.contract.variant.head == "end2end-trt" else "ort"
 
     def _prepare(self, name: str, optimisation: str, threads: int) -> Union[Runner, EngineError]:
@@ -141,7 +141,7 @@ class Trial:
             with self.clock.running():
                 if name in ("ort", "efficientnms"):
                     return module.prepare(path, optimisation, threads)
-                return module.prepare(path, threads) if name == "torchscript" else module.prepare(path)
+                return module.prepare(path, threads) if name in ("torchscript", "lite") else module.prepare(path)
         except EngineError as error:
             return error
 

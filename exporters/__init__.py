@@ -12,11 +12,15 @@ from detparity.detectors.detector import YoloDetector
 from detparity.subject import Variant
 from exporters.options import ExportOptions as ExportOptions
 
-MODULES = ("onnx_raw", "onnx_grid", "onnx_dynamo", "end2end_ort", "end2end_trt", "end2end_trt_nms", "traced")
+MODULES = (
+    *("onnx_raw", "onnx_grid", "onnx_dynamo", "end2end_ort", "end2end_trt", "end2end_trt_nms"),
+    *("traced", "scripted", "lite", "lite_mobile"),
+)
 
 
 class Exporter(Protocol):
-    """A module that makes files. VARIANTS: names of the variants it can make."""
+    """A module that makes files. VARIANTS: names of the variants it can make; where it is another way to a variant that has its
+    exporter already, a name for that way, and the variant in `PROMISE`."""
 
     VARIANTS: Tuple[str, ...]
 
@@ -25,7 +29,7 @@ class Exporter(Protocol):
 
 
 def registry() -> Dict[str, Exporter]:
-    """Every exporter by the name of the variant it makes."""
+    """Every exporter by the name of the variant it makes, or of its way to one."""
     found: Dict[str, Exporter] = {}
     for name in MODULES:
         module = importlib.import_module(f"exporters.{name}")

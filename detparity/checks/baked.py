@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -10,6 +10,12 @@ from detparity.contract import MUST, Contract
 from detparity.findings import Check, Finding, Row
 from detparity.subject import ModelFacts, Size
 from detparity.trial import Trial
+
+if TYPE_CHECKING:
+    from detparity.engines.torchgraph import Constant
+
+LEAST = 5  # smaller numbers split the fields of a prediction
+MOST_ROWS = 24
 
 
 def grid_cells(value: np.ndarray) -> Optional[Size]:
@@ -102,22 +108,102 @@ def _names_cells(target: Sequence[int], facts: ModelFacts) -> bool:
     return len(target) == 3 and target[2] == facts.fields and target[1] > facts.anchors_per_level
 
 
+def script_grids(constants: Sequence[Constant], facts: ModelFacts) -> List[Tuple[Constant, Size]]:
+    """The frozen tensors that are grids, with their cells. Evenly spaced anchors would look like one, so they are left out."""
+    anchors = [np.asarray(level).ravel() for level in facts.anchors]
+    found = []
+    for constant in constants:
+        value = constant.value
+        own = any(level.size == value.size and np.allclose(level, value.ravel(), rtol=1e-3) for level in anchors)
+        cells = grid_cells(value) if value.ndim >= 2 and not own else None
+        if cells:
+            found.append((constant, cells))
+    return found
+
+
 def script_size(trial: Trial) -> Iterator[Finding]:
-    """Grids among the tensors a trace froze."""
-    constants = [c for c in trial.script.constants if c.value.ndim >= 2]
-    found = [(constant, grid_cells(constant.value)) for constant in constants]
-    grids = [(constant, cells) for constant, cells in found if cells]
-    if not grids:
-        return
-    rows: List[Row] = [("shape", "cells", "recorded at")]
-    rows += [("x".join(map(str, c.value.shape)), f"{ny}x{nx}", c.source) for c, (ny, nx) in grids]
-    size = stuck_size([cells for _, cells in grids], trial.facts)
-    yield Finding(
-        f"has the grid of {_text(size)} frozen into the trace as {len(grids)} constants, so it decodes at no other size.",
-        tuple(rows),
-        headed=True,
-        evidence={"size": list(size) if size else None, "sources": [c.source for c, _ in grids]},
-    )
+    """Grids among the tensors a module froze; then, where it fails at other sizes, the numbers that name one."""
+    facts = trial.facts
+    grids = script_grids(trial.script.constants, facts)
+    pairs = [_cells_named(w.numbers, facts) for w in trial.script.written]
+    size = stuck_size([cells for _, cells in grids], facts) or stuck_size([cells for cells in pairs if cells], facts)
+    if grids:
+        kind = "trace" if trial.contract.variant.form == "traced" else "module"
+        rows: List[Row] = [("constant", "shape", "cells", "image size", "recorded at")]
+        for constant, (ny, nx) in grids:
+            shape = "x".join(map(str, constant.value.shape))
+            at = size if size in _sizes_of((ny, nx), facts) else None
+            rows.append((constant.path or "in the graph", shape, f"{ny}x{nx}", _text(at), constant.source))
+        yield Finding(
+            f"has the grid of {_text(size)} frozen into the {kind} as {len(grids)} constants, so it decodes at no other size.",
+            tuple(rows),
+            headed=True,
+            evidence={"size": list(size) if size else None, "sources": [c.source for c, _ in grids]},
+        )
+    named = list(_named(trial, size or trial.contract.size))
+    if named and trial.outcome("parity.sizes").outcome != "passed":  # a number may also be there by chance
+        count = "1 place" if len(named) == 1 else f"{len(named)} places"
+        yield Finding(
+            f"has {_text(size or trial.contract.size)} written into its graph in {count}, so it is right at no other size.",
+            (("operator", "number", "which is", "recorded at"), *named[:MOST_ROWS]),
+            headed=True,
+            evidence={"size": list(size or trial.contract.size), "numbers": [list(row) for row in named]},
+        )
+
+
+def _sizes_of(cells: Size, facts: ModelFacts) -> List[Size]:
+    return [(cells[0] * stride, cells[1] * stride) for stride in facts.strides]
+
+
+def _cells_named(numbers: Sequence[Optional[int]], facts: ModelFacts) -> Optional[Size]:
+    """The cells in a target such as (batch, anchors, fields, rows, columns), where both are numbers."""
+    known = [-1 if number is None else number for number in numbers]
+    if len(known) != 5 or not _names_cells(known, facts):
+        return None
+    ny, nx = (v for v in known[1:] if v not in (facts.anchors_per_level, facts.fields))
+    return ny, nx
+
+
+def _named(trial: Trial, size: Size) -> Iterator[Row]:
+    """Every number of the graph, and every frozen range, that depends on an image being of `size`, with what it is."""
+    seen = set()
+    for written in trial.script.written:
+        what = _what(written.numbers, size, trial.facts)
+        if what:
+            shown = ", ".join("?" if number is None else str(number) for number in written.numbers)
+            row = (written.operator, shown, what, written.source)
+            if row not in seen:
+                seen.add(row)
+                yield row
+    for constant in trial.script.constants:
+        value = constant.value
+        if value.ndim == 1 and value.size > 2 and value.dtype.kind in "fiu" and _range_length(value) == value.size:
+            what = _what((value.size,), size, trial.facts)
+            if what:
+                yield (constant.path or "constant", f"{value[0]:g} to {value[-1]:g}", what, constant.source)
+
+
+def _what(numbers: Sequence[Optional[int]], size: Size, facts: ModelFacts) -> str:
+    """What these numbers are at an image of `size`: cells of a level, its rows, the image's own sides; empty where none."""
+    found = [pair for pair in zip(numbers, numbers[1:]) if pair != (facts.anchors_per_level, facts.fields)]
+    for stride, (ny, nx) in zip(facts.strides, facts.cells(size)):
+        if ny * nx > 1 and ((ny, nx) in found or (nx, ny) in found):
+            return f"the {ny}x{nx} cells of stride {stride} at {_text(size)}"
+    if size in found or size[::-1] in found:
+        return f"height and width of {_text(size)}"
+    alone = [number for number in numbers if number not in (None, 1, -1)]
+    if len(alone) == 1 and int(alone[0] or 0) > LEAST:
+        for stride, (ny, nx) in zip((1, *facts.strides), (size, *facts.cells(size))):
+            if alone[0] in (ny, nx):
+                side = "height" if alone[0] == ny else "width"
+                return f"the {side} of {_text(size)}" + (f" in cells of stride {stride}" if stride > 1 else "")
+    total = 0
+    for stride, rows, (ny, nx) in zip(facts.strides, facts.level_rows(size), facts.cells(size)):
+        total += rows
+        for number, text in ((rows, "rows"), (ny * nx, "cells"), (total, "rows up to those")):
+            if number in numbers and number > LEAST:
+                return f"the {number} {text} of stride {stride} at {_text(size)}"
+    return ""
 
 
 def _onnx_dynamic(contract: Contract) -> bool:
@@ -125,7 +211,7 @@ def _onnx_dynamic(contract: Contract) -> bool:
 
 
 def _script_dynamic(contract: Contract) -> bool:
-    return not contract.variant.onnx and contract.variant.dynamic_size
+    return contract.variant.graph and not contract.variant.onnx and contract.variant.dynamic_size
 
 
 CHECKS: Tuple[Check, ...] = (
@@ -133,7 +219,7 @@ CHECKS: Tuple[Check, ...] = (
     Check(
         "script.baked-size",
         MUST,
-        "No frozen tensor ties a dynamic module to one image size.",
+        "No frozen tensor and no number ties a dynamic module to one image size.",
         script_size,
         _script_dynamic,
     ),

@@ -1,11 +1,14 @@
-"""Tracing, scripting, freezing, saving and loading TorchScript, without the notices that it is deprecated."""
+"""Tracing, scripting, freezing, saving and loading TorchScript, whole or for the lite interpreter, without the notices that it is
+deprecated."""
 
 from __future__ import annotations
 
 import io
 import warnings
 from contextlib import contextmanager
-from typing import IO, Dict, Iterator, Union
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, Callable, Dict, Iterator, Union
 
 import torch
 
@@ -71,6 +74,30 @@ def reloaded(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     save(module, archive, {})
     archive.seek(0)
     return load(archive, {})
+
+
+def lite(module: torch.jit.ScriptModule, extra_files: Dict[str, str]) -> bytes:
+    """The bytes of the archive the lite interpreter runs, with these extra files."""
+    with _quiet(), TemporaryDirectory() as folder:
+        path = Path(folder) / "module.ptl"
+        module._save_for_lite_interpreter(str(path), _extra_files=extra_files)
+        return path.read_bytes()
+
+
+def load_lite(path: str) -> Callable[[torch.Tensor], Any]:
+    """Load a lite archive on the CPU."""
+    with _quiet():
+        from torch.jit.mobile import _load_for_lite_interpreter
+
+        return _load_for_lite_interpreter(path, map_location="cpu")
+
+
+def for_mobile(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """Fold the module and pack its convolutions for XNNPACK. Raises RuntimeError in builds without it, torch's from 2.13 on."""
+    with _quiet():
+        from torch.utils.mobile_optimizer import optimize_for_mobile
+
+        return optimize_for_mobile(module)
 
 
 def probe() -> None:

@@ -96,9 +96,10 @@ class Record:
 
 
 def kind(path: Union[str, Path]) -> str:
-    """Tell from its content what a file is: `checkpoint`, `torchscript`, `legacy` or `other`.
+    """Tell from its content what a file is: `checkpoint`, `torchscript`, `lite`, `legacy` or `other`.
 
-    `legacy` is the bare pickle that torch.save wrote before 1.6. Raises InputError where nothing can be read.
+    `lite` is TorchScript with a program for the lite interpreter; `legacy` is the bare pickle that torch.save wrote before 1.6.
+    Raises InputError where nothing can be read.
     """
     path = Path(path)
     try:
@@ -115,7 +116,7 @@ def kind(path: Union[str, Path]) -> str:
     except _Refused as refusal:
         raise InputError(f"{path}: {refusal}") from None
     if "constants.pkl" in inner:
-        return "torchscript"
+        return "lite" if "bytecode.pkl" in inner else "torchscript"
     return "checkpoint" if "data.pkl" in inner else "other"
 
 

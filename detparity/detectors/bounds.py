@@ -6,7 +6,7 @@ layer joined to itself again and again.
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple
+from typing import List, Sequence, Tuple, cast
 
 import numpy as np
 from torch import nn
@@ -31,7 +31,7 @@ def require_shape(what: str, stored: object, wanted: Sequence[int]) -> None:
 def require_bounded(network: Network) -> None:
     """Raise InputError where one pass over the smallest image would need more than `MAX_ELEMENTS` numbers at once in some layer,
     or where a layer is larger than the image."""
-    largest = max(int(level.stride) for level in network.levels)
+    largest = max(int(cast(float, level.stride)) for level in network.levels)
     if largest > MAX_STRIDE:
         raise InputError(f"the head has a stride of {largest}, more than {MAX_STRIDE}")
     outputs: List[Tuple[int, float]] = [(3, 1.0)]  # channels, and size as a share of the image's
@@ -57,7 +57,7 @@ def _output(block: nn.Module, reads: Sequence[Tuple[int, float]]) -> Tuple[int, 
     if isinstance(block, blocks.Upsample):
         return channels, size * block.factor
     if isinstance(block, blocks.MaxPool):
-        return channels, size / float(block.m.stride)
+        return channels, size / float(cast(int, block.m.stride))
     if isinstance(block, blocks.DownC):
         return convs[1].out_channels + convs[2].out_channels, size / convs[1].stride[0]
     if isinstance(block, blocks.Stem):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import numpy as np
 import torch
 
 from detparity.compat import jit
+from detparity.engines.torchgraph import Constant, Known, Written, source, tensors, walk, written
 from detparity.subject import Arrays, EngineError, Runner
 
 METADATA_FILE = "detparity.json"
@@ -18,19 +19,11 @@ TRAINING_FLAG = {"aten::dropout": 2, "aten::feature_dropout": 2, "aten::alpha_dr
 
 
 @dataclass(frozen=True)
-class Constant:
-    """A tensor frozen into the graph: its value, the source line the graph records, and what reads it."""
-
-    value: np.ndarray
-    source: str
-    readers: Tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ScriptFile:
-    """ops: operator counts of the inlined graph; devices: (device, source line) of every device constant; state: parameters
-    and buffers by path; training: whether it was saved in training mode; training_ops: operators recorded as they act in
-    training; metadata: the text of our extra file, or empty."""
+    """ops: operator counts of the inlined graph; devices: (device, source line) of every device constant; constants: tensors that
+    are no parameters; state: parameters and buffers by path; training: whether it was saved in training mode; training_ops: operators
+    recorded as they act in training; metadata: the text of our extra file, or empty; written: sizes that stand in the graph as
+    numbers."""
 
     ops: Mapping[str, int]
     devices: Tuple[Tuple[str, str], ...]
@@ -40,6 +33,7 @@ class ScriptFile:
     state: Mapping[str, np.ndarray]
     training: bool
     metadata: str
+    written: Tuple[Written, ...] = ()
 
 
 def _load(path: str) -> Tuple[torch.jit.ScriptModule, str]:
@@ -52,66 +46,42 @@ def _load(path: str) -> Tuple[torch.jit.ScriptModule, str]:
     return module, text.decode(errors="replace") if isinstance(text, bytes) else text
 
 
-def _source(node: Any) -> str:
-    try:
-        lines = [line for line in node.sourceRange().splitlines() if line.strip()]
-    except RuntimeError:  # torch up to 1.11 cannot read the source table of a newer archive
-        return "unknown: this torch cannot read the source lines of an archive written by a newer one"
-    return lines[0].strip() if lines else "unknown"
-
-
 def read(path: str) -> ScriptFile:
     """Read an archive. Raises EngineError where torch cannot load it."""
     module, metadata = _load(path)
-    graph = module.inlined_graph
+    known = Known(module)
     ops: Counter = Counter()
     devices: List[Tuple[str, str]] = []
-    constants: List[Constant] = []
     slopes: List[float] = []
     training_ops: List[str] = []
-    for node in _walk(graph):
+    for node in walk(known.graph):
         ops[node.kind()] += 1
+        inputs = list(node.inputs())
         if node.kind() == "prim::Constant":
-            _note_constant(node, devices, constants)
+            devices += _device(node)
         if node.kind() in ("aten::leaky_relu", "aten::leaky_relu_"):
-            slopes.append(float(list(node.inputs())[1].toIValue()))
+            slope = known.value(inputs[1])
+            slopes += [float(slope)] if isinstance(slope, (int, float)) else []
         flag = TRAINING_FLAG.get(node.kind().rstrip("_"))
-        if flag is not None and list(node.inputs())[flag].toIValue() is True:
-            training_ops.append(f"{node.kind()} ({_source(node)})")
-    state = {key: value.detach().float().numpy() for key, value in module.state_dict().items()}
+        if flag is not None and known.value(inputs[flag]) is True:
+            training_ops.append(f"{node.kind()} ({source(node)})")
     return ScriptFile(
         dict(ops),
         tuple(devices),
-        tuple(constants),
+        tuple(tensors(known, dict(module.named_parameters()))),
         tuple(slopes),
         tuple(training_ops),
-        state,
+        {key: value.detach().float().numpy() for key, value in module.state_dict().items()},
         bool(getattr(module, "training", False)),
         metadata,
+        tuple(written(known)),
     )
 
 
-def _walk(block: Any) -> List[Any]:
-    found = []
-    for node in block.nodes():
-        found.append(node)
-        for inner in node.blocks():
-            found.extend(_walk(inner))
-    return found
-
-
-def _note_constant(node: Any, devices: List[Tuple[str, str]], constants: List[Constant]) -> None:
+def _device(node: Any) -> List[Tuple[str, str]]:
     output = next(iter(node.outputs()))
-    kind = str(output.type())
-    if kind in ("Device", "Device?"):
-        value = output.toIValue()
-        if value is not None:
-            devices.append((str(value), _source(node)))
-    elif "Tensor" in kind and node.hasAttribute("value"):
-        value = output.toIValue()
-        if isinstance(value, torch.Tensor):
-            readers = tuple(use.user.kind() for use in output.uses())
-            constants.append(Constant(value.detach().numpy(), _source(node), readers))
+    value = output.toIValue() if str(output.type()) in ("Device", "Device?") else None
+    return [] if value is None else [(str(value), source(node))]
 
 
 def flatten(result: Any) -> Dict[str, np.ndarray]:
@@ -136,8 +106,12 @@ def prepare(path: str, threads: int = 0) -> Runner:
 
     threads: 0 leaves the choice to torch. Raises EngineError if it does not load; running raises it with torch's own reason.
     """
-    module, _ = _load(path)
-    facts = {"provider": "CPU", "torch": str(torch.__version__), "threads": str(threads or "default")}
+    return runner("torchscript", _load(path)[0], threads)
+
+
+def runner(engine: str, module: Callable[[torch.Tensor], Any], threads: int, **more: str) -> Runner:
+    """A loaded module as the runner of `engine`; more: facts beside the common ones."""
+    facts = {"provider": "CPU", "torch": str(torch.__version__), "threads": str(threads or "default"), **more}
 
     def call(feed: Arrays) -> Arrays:
         before = torch.get_num_threads()
@@ -155,4 +129,4 @@ def prepare(path: str, threads: int = 0) -> Runner:
         first = next(iter(arrays.values()))
         return {"output": first} if first.ndim == 3 else arrays
 
-    return Runner("torchscript", call, facts)
+    return Runner(engine, call, facts)

@@ -6,7 +6,9 @@ import copy
 import functools
 import io
 import json
-from typing import Any, Callable, List, Optional
+import warnings
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -113,3 +115,18 @@ def archive(
     text = json.dumps({**metadata(detector, variant, options), **entries})
     jit.save(module, buffer, {METADATA_FILE: text})
     return buffer.getvalue()
+
+
+def lite(
+    module: torch.jit.ScriptModule, detector: YoloDetector, variant: Variant, options: ExportOptions, **entries: str
+) -> bytes:
+    """The bytes of a lite archive with the metadata a good one carries, save for `entries`."""
+    return jit.lite(module, {METADATA_FILE: json.dumps({**metadata(detector, variant, options), **entries})})
+
+
+@contextmanager
+def traced_numbers() -> Iterator[None]:
+    """Let a trace take Python numbers from shapes, the fault that is planted, without torch's warning of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        yield

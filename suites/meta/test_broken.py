@@ -90,6 +90,8 @@ def test_the_named_checks_turn_red(name, bench):
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_controls_stay_green(name, bench):
+    if not holds(PLANTED[name].where, environment()):
+        pytest.skip(f"a good file in {PLANTED[name].where} alone")
     _, trial = bench(PLANTED[name])
     judged = [trial.outcome(check) for check in applicable(trial) if trial.checks[check].level != INFO]
 

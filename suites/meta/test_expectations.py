@@ -191,9 +191,11 @@ def test_an_exporter_that_raises_violates_unless_it_is_a_known_debt(owed, sick, 
     text = ENTRY.replace("structure.axes", "export.made").replace("axes_*.onnx", "raw")
     text = text.replace("declares axis 2", "no symbolic for silu")
     report = tmp_path / "report.json"
-    more = ["--expectations", str(debts(text))] if owed else []
+    ledger = debts(
+        text if owed else "format = 1\n"
+    )  # the kit's own debts are those of its exporters, which are not here
 
-    code = cli.main(["check", "--json", str(report), *more])
+    code = cli.main(["check", "--json", str(report), "--expectations", str(ledger)])
 
     out, found = capsys.readouterr().out, json.loads(report.read_text(encoding="utf-8"))
     entries = {entry["path"]: entry for entry in found["artifacts"]}

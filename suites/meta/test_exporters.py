@@ -16,7 +16,7 @@ from detparity.subject import parse_variant
 from detparity.trial import Clock, applicable
 
 SIZE = (64, 96)
-VARIANTS = ("raw", "grid", "grid-dynamic-batch", "grid-dynamic", "traced", "traced-dynamic")
+VARIANTS = ("raw", "grid", "grid-dynamic-batch", "grid-dynamic", "traced", "traced-dynamic", "scripted", "lite")
 
 
 def _state(detector):

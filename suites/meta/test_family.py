@@ -26,6 +26,7 @@ VARIANTS = (
     "end2end-trt-dynamic-batch",
     "traced-dynamic",
     "scripted",
+    "lite",
 )
 # Structure and weights in full; numbers at the declared size and, where it varies, at others. The bundled detector gets the rest.
 CHECKS = (

@@ -25,6 +25,7 @@ ALLOWED: Dict[str, Set[str]] = {
         "compat",
         "engines/eager.py",
         "engines/torchscript.py",
+        "engines/torchgraph.py",
         "engines/power.py",
         "engines/tensorrt.py",
         "engines/torchscript_doctor.py",
@@ -37,7 +38,10 @@ ALLOWED: Dict[str, Set[str]] = {
     "pytest": {"plugin.py", "checking.py"},
     "jinja2": {"report/html.py", "report/matrix_html.py"},
 }
-PLAIN = ("contract.py", "subject.py", "findings.py", "failures.py", "facts.py", "errors.py", "files.py", "images.py")
+PLAIN = (
+    *("contract.py", "subject.py", "findings.py", "failures.py", "facts.py", "errors.py", "files.py", "images.py"),
+    "bytecode.py",
+)
 PLAIN_ROOMS = ("oracle/", "doctor/")
 PLAIN_PACKAGES = {"numpy", "detparity", "packaging"}  # packaging: the comparison of versions that PEP 440 lays down
 # Python names its own modules from 3.10 on; before, what stands outside site-packages.

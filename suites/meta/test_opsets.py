@@ -15,7 +15,7 @@ from detparity.compat import dynamo_export
 from detparity.contract import DYNAMO_OPSET, IR_FOR_OPSET, OPSET, OPSETS, contract_for
 from detparity.engines import ort
 from detparity.errors import InputError
-from detparity.exported import export_bytes
+from detparity.exported import export_bytes, promised
 from detparity.findings import fails
 from detparity.intake import Asked, open_artifact
 from detparity.session import make_trial
@@ -26,8 +26,9 @@ SIZE = (64, 96)
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 # The newest opset up to 17 that the TorchScript-based exporter of a version writes; 17 from torch 1.13 on.
 NEWEST = {(1, 7): 12, (1, 8): 13, (1, 10): 14, (1, 11): 15, (1, 12): 16}.get(VERSION, 17)
-ONNX = [name for name in kit.exporters().registry() if parse_variant(name).onnx and not parse_variant(name).dynamo]
-DYNAMO = [name for name in kit.exporters().registry() if parse_variant(name).dynamo]
+MADE = {name: parse_variant(promised(name)) for name in kit.exporters().registry()}
+ONNX = [name for name, variant in MADE.items() if variant.onnx and not variant.dynamo]
+DYNAMO = [name for name, variant in MADE.items() if variant.dynamo]
 TYPICAL = [
     ("raw", 11),
     ("grid", 17),

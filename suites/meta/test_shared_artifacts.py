@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from detparity.checks.baked import _named
+from detparity.checks.weights import coverage
+from detparity.exported import export_bytes
 from detparity.intake import open_artifact
 from detparity.session import ModelChoice, Session, make_trial
 from detparity.strategies.cases import explore
+from detparity.subject import parse_variant
 from detparity.trial import applicable
 
 FOLDER = "artifacts/yolov7-tiny"
@@ -61,8 +65,37 @@ def test_the_dynamic_file_violates_by_its_grid_and_its_axis(official, shared_dat
 def test_the_trace_taken_as_dynamic_names_what_is_frozen(official, shared_data):
     found = _must(_trial(official, shared_data / FOLDER / "grid.torchscript.pt", "traced-dynamic"))
 
-    assert "the grid of 320x320 frozen into the trace as 3 constants" in found["script.baked-size"][0]
-    assert "parity.sizes" in found
+    assert set(found) == {"script.baked-size", "parity.sizes", "parity.sequence"}
+    assert found["script.baked-size"] == [
+        "has the grid of 320x320 frozen into the trace as 3 constants, so it decodes at no other size."
+    ]
+
+
+def test_the_frozen_grids_are_shown_one_by_one(official, shared_data):
+    """Shape, cells, the image size they belong to, and the line of the official model that the graph records. Any batch is right."""
+    trial = _trial(official, shared_data / FOLDER / "grid.torchscript.pt", "traced-dynamic")
+    (finding,) = trial.outcome("script.baked-size").findings
+    head, *rows = finding.rows
+
+    assert head == ("constant", "shape", "cells", "image size", "recorded at")
+    assert [row[:4] for row in rows] == [
+        ("in the graph", f"1x1x{side}x{side}x2", f"{side}x{side}", "320x320") for side in (40, 20, 10)
+    ]
+    assert all("models/yolo.py" in row[4] for row in rows)
+    assert trial.outcome("parity.batches").outcome == "passed"
+    # Nothing but the grid is stuck: without it the numbers of the graph name no size.
+    assert list(_named(trial, trial.contract.size)) == []
+
+
+@pytest.mark.parametrize("name", ["scripted", "lite"])
+def test_the_official_weights_can_be_scripted(name, official, tmp_path):
+    path = tmp_path / "official"
+    path.write_bytes(export_bytes(official.detector, parse_variant(name), (64, 96)))
+    trial = _trial(official, path)
+
+    for check in ("script.structure", "script.weights", "script.operators", "parity.declared", "parity.isolation"):
+        assert trial.outcome(check).outcome == "passed", check
+    assert coverage(trial) == (len(official.detector.weights), [])
 
 
 def test_the_official_suppression_is_right_in_numbers_and_unsafe_in_its_offset(official, shared_data):

@@ -1,0 +1,21 @@
+"""The same promise as `lite`, optimised for mobile: convolutions packed for XNNPACK. Builds of torch without XNNPACK cannot make it
+and cannot load it; `expectations.toml` says which those are."""
+
+from __future__ import annotations
+
+import json
+
+from detparity.compat import jit
+from detparity.detectors.detector import YoloDetector
+from detparity.engines.torchscript import METADATA_FILE
+from detparity.subject import Variant
+from exporters.options import ExportOptions, metadata
+from exporters.scripted import script
+
+VARIANTS = ("lite-mobile",)
+PROMISE = "lite"
+
+
+def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
+    module = jit.for_mobile(script(detector, variant))
+    return jit.lite(module, {METADATA_FILE: json.dumps(metadata(detector, variant, options))})
