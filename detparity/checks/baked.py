@@ -51,9 +51,9 @@ def _range_length(values: np.ndarray) -> int:
 
 def stuck_size(cells: Sequence[Size], facts: ModelFacts) -> Optional[Size]:
     """The image size these grids belong to, if they match the levels one to one."""
-    ordered = sorted(set(cells), reverse=True)
-    sizes = {(ny * stride, nx * stride) for (ny, nx), stride in zip(ordered, sorted(facts.strides))}
-    return sizes.pop() if len(ordered) == len(facts.strides) and len(sizes) == 1 else None
+    ordered, strides = sorted(set(cells), reverse=True), sorted(set(facts.strides))
+    sizes = {(ny * stride, nx * stride) for (ny, nx), stride in zip(ordered, strides)}
+    return sizes.pop() if len(ordered) == len(strides) and len(sizes) == 1 else None
 
 
 def grid_constants(constants: Mapping[str, np.ndarray]) -> List[Tuple[str, Size]]:

@@ -80,7 +80,7 @@ def _members(root: Any, plan: Optional[Plan]) -> List[Member]:
         found = [root[key] for key in ("ema", "model", "state_dict") if root.get(key) is not None]
         if not found:
             keys = sorted(map(str, root))[:8]
-            raise InputError(f"holds a dictionary with the keys {keys}, not a checkpoint with 'model' or 'ema'")
+            raise InputError(f"holds a dictionary with the keys {keys} and neither a 'model' nor an 'ema'")
         chosen = found[0]
     if _is_state(chosen):
         return [_from_state(chosen, plan)]
@@ -431,7 +431,7 @@ def _levels(head: Record, index: int) -> List[Level]:
 
 def _fill(network: Network, stored: Dict[str, np.ndarray]) -> None:
     """Copy every stored parameter and buffer into `network`; nothing may be left over or missing."""
-    head = f"{network.keys[-1]}."
+    head = f"model.{len(network.model)}."
     with torch.no_grad():
         for key, target in network.state_dict().items():
             official = official_key(network, key)

@@ -14,7 +14,7 @@ from torch import nn
 
 from detparity.detectors.blocks import One
 from detparity.detectors.fuse import fuse
-from detparity.detectors.network import Network
+from detparity.detectors.network import Network, member_of
 from detparity.errors import InputError
 from detparity.subject import ConvWeights, ModelFacts
 
@@ -60,16 +60,14 @@ def _require_finite(network: Network) -> None:
 def official_key(network: Network, key: str) -> str:
     """Translate one of our state-dict keys or module paths to the official one (`model.0.block.conv` to `model.0.conv`)."""
     parts = key.split(".")
+    if parts[0] not in ("levels", "model") or len(parts) < 2:
+        return key
+    prefix, index, layers = member_of(network, parts[0], int(parts[1]))
     if parts[0] == "levels":
-        layers, k = len(network.model), int(parts[1])
-        head = network.keys[layers + k]
-        number = str(network.keys[layers : layers + k].count(head))
-        tail = {"conv": ["m", number], "auxiliary": ["m2", number], "anchors": ["anchor_grid"]}
-        return ".".join([head, *tail.get(parts[2], [parts[2], number]), *parts[3:]])
-    if parts[0] == "model" and len(parts) > 1:
-        inner = parts[3:] if isinstance(network.model[int(parts[1])], One) else parts[2:]
-        return ".".join([network.keys[int(parts[1])], *inner])
-    return key
+        tail = {"conv": ["m", str(index)], "auxiliary": ["m2", str(index)], "anchors": ["anchor_grid"]}
+        return prefix + ".".join(["model", str(layers), *tail.get(parts[2], [parts[2], str(index)]), *parts[3:]])
+    inner = parts[3:] if isinstance(network.model[int(parts[1])], One) else parts[2:]
+    return prefix + ".".join(["model", str(index), *inner])
 
 
 def _weights(plain: Network, fused: Network, paths: List[str]) -> Tuple[ConvWeights, ...]:

@@ -61,7 +61,6 @@ class Network(nn.Module):
     """Layers run in order; `routes[i]` lists what layer i reads: 0 is the image, k is the output of layer k - 1.
 
     `taps` lists in the same numbering what each level of the head reads. Outputs nobody reads again are let go.
-    keys: the official name of each layer and then of each level's head, `model.N` unless said otherwise.
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class Network(nn.Module):
         routes: Sequence[Sequence[int]],
         taps: Sequence[int],
         levels: Sequence[Level],
-        keys: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model = nn.ModuleList([as_layer(block) for block in blocks])
@@ -78,10 +76,6 @@ class Network(nn.Module):
         self.taps: List[int] = list(taps)
         self.levels = nn.ModuleList(levels)
         self.last_use: List[int] = _last_use(self.routes, self.taps)
-        self.keys: List[str] = list(keys) or [
-            *(f"model.{index}" for index in range(len(blocks))),
-            *(f"model.{len(blocks)}" for _ in levels),
-        ]
 
     def forward(self, images: Tensor) -> List[Tensor]:
         """(B, 3, H, W) images to one (B, na, ny, nx, fields) tensor of logits per level."""
@@ -109,24 +103,44 @@ def unused(network: Network) -> List[int]:
     return [i for i in layers if i + 1 not in live]
 
 
-def joined(members: Sequence[Network]) -> Network:
-    """Several networks as one that reads the image once and gives the levels of each in turn: an ensemble as the family makes it,
-    the members' predictions one after the other. Keys are those of a list of models (`1.model.0`). The modules are shared."""
+class Ensemble(Network):
+    """Several networks as one that reads the image once and gives the levels of each in turn.
+
+    members: how many layers and levels each of them has.
+    """
+
+    members: List[Tuple[int, int]]
+
+
+def member_of(network: Network, kind: str, index: int) -> Tuple[str, int, int]:
+    """Whose layer (kind "model") or level (kind "levels") an index is: the prefix of its member's official keys, its own index in
+    that member, and how many layers that has."""
+    if not isinstance(network, Ensemble):
+        return "", index, len(network.model)
+    for number, counts in enumerate(network.members):
+        count = counts[0 if kind == "model" else 1]
+        if index < count:
+            return f"{number}.", index, counts[0]
+        index -= count
+    raise IndexError(index)
+
+
+def joined(members: Sequence[Network]) -> Ensemble:
+    """An ensemble as the family makes it: the members' predictions one after the other. The modules are shared."""
     layers: List[nn.Module] = []
     routes: List[List[int]] = []
     taps: List[int] = []
     levels: List[Level] = []
-    keys: Tuple[List[str], List[str]] = ([], [])
-    for number, member in enumerate(members):
-        shift, count = len(layers), len(member.model)
+    for member in members:
+        shift = len(layers)
         moved = [[j + shift if j else 0 for j in reads] for reads in [*member.routes, member.taps]]
         routes.extend(moved[:-1])
         taps.extend(moved[-1])
         layers.extend(member.model)
         levels.extend(cast(Level, level) for level in member.levels)
-        keys[0].extend(f"{number}.{key}" for key in member.keys[:count])
-        keys[1].extend(f"{number}.{key}" for key in member.keys[count:])
-    return Network(layers, routes, taps, levels, [*keys[0], *keys[1]])
+    made = Ensemble(layers, routes, taps, levels)
+    made.members = [(len(member.model), len(member.levels)) for member in members]
+    return made
 
 
 def _last_use(routes: Sequence[Sequence[int]], taps: Sequence[int]) -> List[int]:

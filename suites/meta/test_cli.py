@@ -251,9 +251,9 @@ def test_weights_that_cannot_be_used_are_one_line(command, files, tmp_path, sess
     (tmp_path / "empty.pt").touch()
     bad["empty.pt"] = "is empty"
     save(session.detector.network.state_dict(), tmp_path / "state.pt")
-    bad["state.pt"] = "a state dict of 119 tensors, not a checkpoint"
+    bad["state.pt"] = "a state dict of 119 tensors, which does not say its architecture; name it with --cfg"
     save({"model": None, "epoch": 3}, tmp_path / "none.pt")
-    bad["none.pt"] = "its model is a NoneType"
+    bad["none.pt"] = "neither a 'model' nor an 'ema'"
     (tmp_path / "cut.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:-4000])
     bad["cut.pt"] = "cut.pt"
     shutil.copy(files / "traced.pt", tmp_path / "script.pt")

@@ -74,6 +74,7 @@ def _cases() -> List[Any]:
     ]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name, variant", _cases())
 def test_conforms(name, variant, tmp_path):
     assert _red(name, NARROW.get(name, 1 / 16), variant, tmp_path) == []

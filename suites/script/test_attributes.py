@@ -592,5 +592,3 @@ def test_the_wrapper_of_a_detector(network, scripted_network):
         assert (ours.stride, ours.na, ours.fields) == (theirs.stride, theirs.na, theirs.fields)
         assert (type(ours.stride), type(ours.na)) == (float, int)
         assert torch.equal(ours.anchors, theirs.anchors)
-        with _lacks(ours, "decode"):  # forward does not call it
-            ours.decode  # noqa: B018
