@@ -373,7 +373,9 @@ class _Reader(pickle._Unpickler):
     def _call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if type(function) is not _Function or type(arguments) is not tuple:
-            raise _Refused("its data.pkl calls something that is not a known function; nothing was executed")
+            named = isinstance(function, _Class)
+            what = _quoted(f"{function.module}.{function.name}") if named else "something"
+            raise _Refused(f"its data.pkl calls {what}, which is not a known function; nothing was executed")
         self.append(function.call(*arguments))
 
     def _new_object(self) -> None:

@@ -336,7 +336,8 @@ def _stored(name: str, value: Any) -> Any:
         target = model.model
         for step in path.split("."):
             target = target.__dict__["_modules"][step]
-        target.__dict__[key] = value
+        # Pickling looks attributes up in these, so they stay containers; what lies in them may be anything.
+        target.__dict__[key] = {"x": value} if key.startswith("_") and not isinstance(value, (dict, list)) else value
 
     return change
 
