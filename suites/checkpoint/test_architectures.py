@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from detparity import facts, images
+from detparity import cli, facts, images
 from detparity.compat.pickler import save
 from detparity.detectors import architectures, checkpoint, fuse, table
 from detparity.detectors import plan as plans
@@ -67,7 +67,6 @@ def _without_memory() -> Iterator[None]:
         yield
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_shaped_as_the_official_modules(name):
     """Parameter by parameter, at full width where modules can be made without memory."""
@@ -108,6 +107,24 @@ def test_as_many_parameters_as_its_authors_state(name):
     deployed = [value.numel() for key, value in network.named_parameters() if "rbr_1x1" not in key]
 
     assert sum(deployed) / 1e6 == pytest.approx(STATED[name], abs=0.1)
+
+
+def test_the_command_lists_them_with_their_numbers(monkeypatch, capsys):
+    """yolov7's own training prints these counts. Before torch 2.0 the weights are really made, so two stand for all there."""
+    if not META:
+        few = {name: architectures.ARCHITECTURES[name] for name in ("deploy-yolov7-tiny", "training-yolov7-tiny")}
+        monkeypatch.setattr(architectures, "ARCHITECTURES", few)
+
+    assert cli.main(["models"]) == 0
+
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {row[0] for row in rows[1:-2]} == set(architectures.ARCHITECTURES)
+    assert ["deploy-yolov7-tiny", "Detect", "78", "6,227,101", "12.5", "MB", "8,", "16,", "32", "640"] in rows
+    if META:
+        parameters = {row[0]: row[3] for row in rows[1:-2]}
+        assert (parameters["deploy-yolov7"], parameters["training-yolov7"]) == ("37,620,125", "37,622,682")
+        w6 = next(row for row in rows if row and row[0] == "deploy-yolov7-w6")
+        assert w6[-5:] == ["8,", "16,", "32,", "64", "1280"]
 
 
 def _image(stride: int) -> np.ndarray:
@@ -194,7 +211,6 @@ def _trained(name: str) -> Network:
 FUSED = [name for name in NAMES if name.startswith("training") or "csp" in name or "spp" in name or "d6" in name]
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", FUSED)
 def test_fused_and_unfused_agree_at_every_layer(name):
     network = _trained(name)

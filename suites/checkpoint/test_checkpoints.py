@@ -31,8 +31,6 @@ assert _spec is not None and _spec.loader is not None
 standins: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(standins)
 
-pytestmark = pytest.mark.smoke
-
 EXACT = 1e-9
 IMAGE = images.natural((64, 96), 7)[None]
 # A small network in the format of a layer table: every sort of row, read from near and far.
@@ -90,6 +88,7 @@ def _worst(values: np.ndarray, truth: np.ndarray) -> float:
 # --- layer tables
 
 
+@pytest.mark.smoke
 def test_a_table_builds_by_its_rules(tmp_path):
     drawn, classes = table.plan_of(table.read(_yaml(tmp_path)))
 
@@ -178,6 +177,7 @@ def test_a_file_that_is_no_table_is_one_line(text, words, tmp_path):
 # --- state dicts
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("wrap", ["{}", "module.{}"])
 @pytest.mark.parametrize("outer", [None, "state_dict", "model"])
 def test_a_state_dict_with_its_table_is_the_model(outer, wrap, tmp_path):
@@ -215,6 +215,7 @@ def test_a_fused_state_dict_is_the_same_model(tmp_path):
     assert _worst(_exact(detector), wanted) < EXACT
 
 
+@pytest.mark.smoke
 def test_a_state_dict_of_another_network_is_refused_by_its_first_difference(tmp_path):
     path = _saved(standins.build(_plan(), 3, 3).state_dict(), tmp_path / "state.pt")
     wide, long = _plan({"width_multiple": 0.5}), _plan({"backbone": [*TABLE["backbone"], [-1, 1, "SP", [5]]]})
@@ -246,6 +247,7 @@ def _two(tmp_path: Path) -> Any:
     return models, wanted
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("form", ["files", "list", "ensemble", "nested"])
 def test_an_ensemble_is_its_members_one_after_the_other(form, tmp_path):
     models, wanted = _two(tmp_path)
@@ -270,6 +272,7 @@ def test_an_ensemble_is_its_members_one_after_the_other(form, tmp_path):
     assert {"0.model.0.conv", "1.model.0.conv", "0.model.11.m.0", "1.model.11.m.1"} <= set(keys)
 
 
+@pytest.mark.smoke
 def test_members_that_do_not_go_together_are_refused(tmp_path):
     paths = [
         _saved(standins.stripped(standins.build(_plan(), classes, 1)), tmp_path / f"{classes}.pt") for classes in (2, 3)
@@ -282,6 +285,7 @@ def test_members_that_do_not_go_together_are_refused(tmp_path):
 # --- what is not known
 
 
+@pytest.mark.smoke
 def test_an_unknown_block_is_named_with_its_place(tmp_path):
     sharpener = type("Sharpener", (torch.nn.Identity,), {"__module__": "models.common"})
     model = standins.build(_plan(), 3, 3)
@@ -342,6 +346,7 @@ def _stored(name: str, value: Any) -> Any:
     return change
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     "name, value, words",
     [
@@ -376,6 +381,7 @@ def test_a_number_that_asks_for_too_much_is_one_line(name, value, words, tmp_pat
     assert "\n" not in str(caught.value) and len(str(caught.value)) < len(str(path)) + 400
 
 
+@pytest.mark.smoke
 def test_layers_that_do_not_fit_together_are_one_line(tmp_path):
     model = standins.build(_plan(), 3, 3)
     model.model[1].f = -2  # the image, of 3 channels where 8 are wanted

@@ -42,15 +42,15 @@ def _size(stride: int) -> Size:
 
 
 @functools.lru_cache(maxsize=1)
-def _model(name: str, width: float) -> Tuple[Any, Oracle, Clock]:
-    detector = seeded(name, width, 1, CLASSES)
+def _model(name: str, width: float, classes: int = CLASSES) -> Tuple[Any, Oracle, Clock]:
+    detector = seeded(name, width, 1, classes)
     clock = Clock()
     return detector, make_oracle(detector, clock, ("grid", "raw")), clock
 
 
-def _red(name: str, width: float, variant: str, folder: Any) -> List[str]:
+def _red(name: str, width: float, variant: str, folder: Any, classes: int = CLASSES) -> List[str]:
     """What the checks find, one line each."""
-    detector, oracle, clock = _model(name, width)
+    detector, oracle, clock = _model(name, width, classes)
     promise = parse_variant(variant)
     path = folder / f"{name}{SUFFIX[promise.form]}"
     path.write_bytes(export_bytes(detector, promise, _size(detector.facts.max_stride)))
@@ -86,7 +86,13 @@ def test_conforms_at_full_width(name, variant, tmp_path):
     assert _red(name, ARCHITECTURES[name].width, variant, tmp_path) == []
 
 
-@pytest.mark.smoke
+@pytest.mark.proof
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("classes", [1, 2, 80, 365])
+def test_any_number_of_classes_conforms(classes, variant, tmp_path):
+    assert _red("training-yolov7-tiny", 1 / 16, variant, tmp_path, classes) == []
+
+
 @pytest.mark.parametrize("name, stride", [("yolov7-tiny", 32), ("yolov7-w6", 64)])
 def test_sizes_are_rounded_up_to_the_largest_stride_and_said(name, stride):
     said: List[str] = []
