@@ -44,13 +44,16 @@ def find_cut(trial: Trial) -> Optional[Cut]:
         if shapes[name] == rows and _separates(graph, {name}):
             return Cut({name: 3}, False)
     levels: Dict[str, int] = {}
-    for ny, nx in facts.cells(contract.size):
+    cells = facts.cells(contract.size)
+    for k, (ny, nx) in enumerate(cells):
         wanted = (contract.batch, facts.anchors_per_level, ny, nx, facts.fields)
         hits = [name for name in candidates if shapes[name] == wanted]
-        if not hits:
+        # Members of an ensemble have levels of one size: each has its share of the tensors, in the order they run.
+        place, alike = cells[:k].count((ny, nx)), cells.count((ny, nx))
+        if len(hits) < alike:
             return None
-        levels[hits[-1]] = 5
-    return Cut(levels, True) if _separates(graph, set(levels)) else None
+        levels[hits[(place + 1) * len(hits) // alike - 1]] = 5
+    return Cut(levels, True) if len(levels) == len(cells) and _separates(graph, set(levels)) else None
 
 
 def _separates(graph: Graph, cut: Set[str]) -> bool:

@@ -81,7 +81,7 @@ def _level(t: _Tail, name: str, logits: str, stride: int, anchors: Any, threshol
         "Mul", f"{name}/xy", t.add("Add", f"{name}/xy_cells", xy, cells), t.const(f"stride{stride}", float(stride))
     )
     anchor = t.add(
-        "Gather", f"{name}/anchor", t.const(f"anchors{stride}", anchors), t.column(f"{name}/which", places, 1), axis=0
+        "Gather", f"{name}/anchor", t.const(f"{name}/anchors", anchors), t.column(f"{name}/which", places, 1), axis=0
     )
     twice = t.add("Mul", f"{name}/wh_twice", t.columns(f"{name}/wh_s", s, 2, 4), two)
     wh = t.add("Mul", f"{name}/wh", t.add("Mul", f"{name}/wh_square", twice, twice), anchor)
@@ -115,8 +115,8 @@ def append_ort(
     graph = model.graph
     t = _Tail(model, "nms")
     parts = [
-        _level(t, f"s{stride}", name, stride, anchors, objectness_logit(nms.score_threshold))
-        for name, stride, anchors in zip(levels, facts.strides, facts.anchors)
+        _level(t, f"level{k}", name, stride, anchors, objectness_logit(nms.score_threshold))
+        for k, (name, stride, anchors) in enumerate(zip(levels, facts.strides, facts.anchors))
     ]
     joined = [
         t.add("Concat", name, *(p[k] for p in parts), axis=0)

@@ -106,10 +106,19 @@ def unused(network: Network) -> List[int]:
 class Ensemble(Network):
     """Several networks as one that reads the image once and gives the levels of each in turn.
 
-    members: how many layers and levels each of them has.
+    members: how many layers and levels each of them has, in the order they stand.
     """
 
-    members: List[Tuple[int, int]]
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        routes: Sequence[Sequence[int]],
+        taps: Sequence[int],
+        levels: Sequence[Level],
+        members: Sequence[Tuple[int, int]],
+    ) -> None:
+        super().__init__(blocks, routes, taps, levels)
+        self.members: List[Tuple[int, int]] = list(members)
 
 
 def member_of(network: Network, kind: str, index: int) -> Tuple[str, int, int]:
@@ -138,9 +147,7 @@ def joined(members: Sequence[Network]) -> Ensemble:
         taps.extend(moved[-1])
         layers.extend(member.model)
         levels.extend(cast(Level, level) for level in member.levels)
-    made = Ensemble(layers, routes, taps, levels)
-    made.members = [(len(member.model), len(member.levels)) for member in members]
-    return made
+    return Ensemble(layers, routes, taps, levels, [(len(member.model), len(member.levels)) for member in members])
 
 
 def _last_use(routes: Sequence[Sequence[int]], taps: Sequence[int]) -> List[int]:

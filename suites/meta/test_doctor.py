@@ -205,7 +205,7 @@ def test_none_without_annotation_is_found_where_torch_scripts_it_and_fails_to_sa
 
     assert [cause.kind for cause in found.causes] == ["unannotated-parameter"]
     assert found.causes[0].place.line == _line(MODELS, "NoneUnannotated")
-    assert found.verdict == ("does not script" if VERSION < (1, 8) else "cannot be saved")
+    assert found.verdict == ("does not script" if VERSION < (1, 9) else "cannot be saved")
 
 
 # --- several causes -------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from typing import Any, List, Tuple
 import pytest
 
 from detparity.detectors.architectures import ARCHITECTURES
+from detparity.detectors.detector import make_detector
+from detparity.detectors.network import joined
 from detparity.detectors.seeded import seeded
 from detparity.exported import SUFFIX, export_bytes
 from detparity.exporting import rounded
@@ -31,7 +33,15 @@ VARIANTS = (
 # Structure and weights in full; numbers at the declared size and, where it varies, at others. The bundled detector gets the rest.
 CHECKS = (
     *("structure", "script", "parity.declared", "parity.sizes", "parity.batches"),
-    *("nms.operator", "nms.thresholds", "nms.attributes", "nms.class-offset", "nms.detections", "nms.sizes"),
+    *(
+        "nms.operator",
+        "nms.thresholds",
+        "nms.attributes",
+        "nms.class-offset",
+        "nms.detections",
+        "nms.sizes",
+        "nms.tail",
+    ),
 )
 NARROW: Any = {"baseline-x50-csp": 0.5}  # 32 groups need as many channels
 CLASSES = 3
@@ -48,9 +58,18 @@ def _model(name: str, width: float, classes: int = CLASSES) -> Tuple[Any, Oracle
     return detector, make_oracle(detector, clock, ("grid", "raw")), clock
 
 
+@functools.lru_cache(maxsize=1)
+def _ensemble() -> Tuple[Any, Oracle, Clock]:
+    """Two unlike members, whose levels are of the same sizes."""
+    members = [seeded(name, 1 / 16, seed, CLASSES) for seed, name in enumerate(("yolov7-tiny", "training-yolov7"))]
+    detector = make_detector("both", members[1].facts.names, joined([member.network for member in members]))
+    clock = Clock()
+    return detector, make_oracle(detector, clock, ("grid", "raw")), clock
+
+
 def _red(name: str, width: float, variant: str, folder: Any, classes: int = CLASSES) -> List[str]:
     """What the checks find, one line each."""
-    detector, oracle, clock = _model(name, width, classes)
+    detector, oracle, clock = _model(name, width, classes) if name != "ensemble" else _ensemble()
     promise = parse_variant(variant)
     path = folder / f"{name}{SUFFIX[promise.form]}"
     path.write_bytes(export_bytes(detector, promise, _size(detector.facts.max_stride)))
@@ -91,6 +110,12 @@ def test_conforms_at_full_width(name, variant, tmp_path):
 @pytest.mark.parametrize("classes", [1, 2, 80, 365])
 def test_any_number_of_classes_conforms(classes, variant, tmp_path):
     assert _red("training-yolov7-tiny", 1 / 16, variant, tmp_path, classes) == []
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_ensemble_conforms(variant, tmp_path):
+    assert _red("ensemble", 0, variant, tmp_path) == []
 
 
 @pytest.mark.parametrize("name, stride", [("yolov7-tiny", 32), ("yolov7-w6", 64)])
