@@ -1,4 +1,4 @@
-"""Refusing a network out of a file that would take more memory than any detector, before anything of it is made or run.
+"""Refusing a network out of a checkpoint or a table that would take more memory than any detector, before it is run.
 
 Numbers in a pickle are cheap: a few bytes can ask for a convolution of a million channels, an enlargement by a thousand, or the same
 layer joined to itself again and again.
@@ -18,7 +18,9 @@ from detparity.errors import InputError
 MAX_STRIDE = 256
 MAX_KERNEL = 64
 MAX_POOLS = 16
-MAX_ELEMENTS = 1 << 27  # of one layer's output on the smallest image; the largest official model stays below 1 << 21
+MAX_ELEMENTS = (
+    1 << 27
+)  # of one layer on the smallest image, 170 times what the largest official model has at full width
 
 
 def require_shape(what: str, stored: object, wanted: Sequence[int]) -> None:

@@ -12,16 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from detparity.compat import activations
 from detparity.detectors import archive, blocks
 from detparity.detectors.archive import Record
 from detparity.detectors.bounds import MAX_KERNEL, MAX_POOLS, require_bounded, require_shape
-from detparity.detectors.construct import HEADS
+from detparity.detectors.construct import ACTIVATIONS, HEADS
 from detparity.detectors.detector import YoloDetector, make_detector, official_key
 from detparity.detectors.fuse import fuse
 from detparity.detectors.network import Level, Network, joined
 from detparity.detectors.plan import Plan, build
-from detparity.errors import InputError
+from detparity.errors import InputError, clipped
 
 MODEL, ENSEMBLE = "models.yolo.Model", "models.experimental.Ensemble"
 # What reading a record can meet where the file does not hold what its classes hold.
@@ -44,12 +43,9 @@ def load(*paths: Path, plan: Optional[Plan] = None) -> YoloDetector:
         try:
             members += _members(root, plan)
         except InputError as error:
-            text = str(error)  # it may quote numbers of the file, of any length
-            raise InputError(f"{path}: {text if len(text) <= 300 else text[:297] + '...'}") from None
+            raise InputError(f"{path}: {clipped(error)}") from None
         except DAMAGE as error:
-            raise InputError(
-                f"{path} is damaged: {type(error).__name__} {' '.join(str(error).split())[:200]}"
-            ) from None
+            raise InputError(f"{path} is damaged: {type(error).__name__} {clipped(error)}") from None
     try:
         names, network = _ensemble(members) if len(members) > 1 else members[0]
         return make_detector("+".join(path.stem for path in paths), names, network)
@@ -219,16 +215,9 @@ def _number(record: Record, key: str) -> int:
 
 
 def _activation(record: Record) -> nn.Module:
-    makers: Dict[str, Callable[[], nn.Module]] = {
-        "SiLU": activations.silu,
-        "Hardswish": activations.hardswish,
-        "LeakyReLU": lambda: nn.LeakyReLU(float(_state(record)["negative_slope"])),
-        "ReLU": nn.ReLU,
-        "Identity": nn.Identity,
-    }
-    if record.name not in makers:
+    if record.name not in ACTIVATIONS:
         raise InputError(f"the activation {record.qualified} is not known")
-    return makers[record.name]()
+    return ACTIVATIONS[record.name](*([float(_state(record)["negative_slope"])] if record.name == "LeakyReLU" else []))
 
 
 def _conv2d(record: Record) -> nn.Conv2d:

@@ -16,6 +16,7 @@ from torch import nn
 from detparity.compat import activations
 from detparity.detectors import blocks
 from detparity.detectors.blocks import BN_EPS, BN_MOMENTUM, Conv
+from detparity.detectors.bounds import MAX_KERNEL, MAX_POOLS
 
 POOLS = (5, 9, 13)
 ACTIVATIONS: Mapping[str, Callable[..., nn.Module]] = {
@@ -47,10 +48,10 @@ def activation(said: Act) -> nn.Module:
     return ACTIVATIONS[found[1]](*([float(found[2])] if found[2] else []))
 
 
-def square(size: Union[int, Sequence[int]]) -> int:
-    """A kernel given as one number or as equal ones. Raises ValueError for others."""
+def square(size: Any) -> Any:
+    """The side of a kernel given as one number or as equal ones. Raises ValueError for others."""
     sides = list(size) if isinstance(size, (list, tuple)) else [size]
-    if len(set(sides)) != 1 or not isinstance(sides[0], int) or sides[0] < 1:
+    if not sides or any(side != sides[0] for side in sides):
         raise ValueError(f"a kernel of {size} is not square")
     return sides[0]
 
@@ -181,7 +182,7 @@ def upsample(size: None = None, factor: float = 2, mode: str = "nearest") -> nn.
 def concat(dimension: int = 1) -> nn.Module:
     if dimension != 1:
         raise ValueError(f"layers are joined along channels (1), not along {dimension}")
-    return blocks.Concat(dimension)
+    return blocks.Concat(1)  # a table may say True
 
 
 def reorg() -> nn.Module:
@@ -190,6 +191,16 @@ def reorg() -> nn.Module:
 
 def shortcut(dimension: int = 1) -> nn.Module:
     return blocks.Shortcut()
+
+
+# What numbers a table may give, from and to.
+RANGES = {"stride": (1, MAX_KERNEL), "padding": (0, MAX_KERNEL), "groups": (1, 1 << 16), "kernel": (1, MAX_KERNEL)}
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"a {name} of {value!r} is no whole number from {low} to {high}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -204,11 +215,22 @@ class Kind:
     strides: Callable[[Mapping[str, Any]], float] = lambda args: 1
 
     def bind(self, *arguments: Any) -> Dict[str, Any]:
-        """Arguments by name, with what is left out. Raises TypeError for too many, ValueError for a kernel that is not square."""
+        """Arguments by name, with what is left out. Raises TypeError for too many, ValueError for what no block can have."""
         bound = inspect.signature(self.make).bind(*arguments)
         bound.apply_defaults()
         found = dict(bound.arguments)
-        return {**found, "kernel": square(found["kernel"])} if "kernel" in found else found
+        for name, (low, high) in RANGES.items():
+            if name in found and not (name == "padding" and found[name] is None):
+                found[name] = _whole(name, square(found[name]) if name == "kernel" else found[name], low, high)
+        if "kernels" in found:
+            if not isinstance(found["kernels"], (list, tuple)) or not 1 <= len(found["kernels"]) <= MAX_POOLS:
+                raise ValueError(f"{found['kernels']!r} are no 1 to {MAX_POOLS} kernels")
+            found["kernels"] = tuple(_whole("kernel", kernel, 1, MAX_KERNEL) for kernel in found["kernels"])
+        if "narrow" in found and not 0 < float(found["narrow"]) <= 4:
+            raise ValueError(f"an inner width of {found['narrow']!r} is not in 0 to 4")
+        if not isinstance(found.get("shortcut", True), bool):
+            raise ValueError(f"{found['shortcut']!r} is no yes or no")
+        return found
 
 
 def _stride(arguments: Mapping[str, Any]) -> float:

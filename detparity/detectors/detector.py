@@ -15,7 +15,7 @@ from torch import nn
 from detparity.detectors.blocks import One
 from detparity.detectors.fuse import fuse
 from detparity.detectors.network import Network, member_of
-from detparity.errors import InputError
+from detparity.errors import InputError, clipped
 from detparity.subject import ConvWeights, ModelFacts
 
 
@@ -102,14 +102,21 @@ def run_order(network: Network) -> List[str]:
     side = 2 * max(int(level.stride) for level in network.levels)
     reference = next(network.parameters())
     try:
-        with torch.no_grad():
-            network(reference.new_zeros(1, 3, side, side))
-    except RuntimeError as error:
-        raise InputError(f"its layers do not fit together: {' '.join(str(error).split())[:200]}") from None
+        first_pass(network, reference.new_zeros(1, 3, side, side))
     finally:
         for handle in handles:
             handle.remove()
     return order
+
+
+def first_pass(network: Network, images: torch.Tensor) -> List[torch.Tensor]:
+    """Run a network nobody has run before. Raises InputError where the layers of its file or table do not fit together."""
+    try:
+        with torch.no_grad():
+            logits: List[torch.Tensor] = network(images)
+            return logits
+    except RuntimeError as error:
+        raise InputError(f"its layers do not fit together: {clipped(error)}") from None
 
 
 def _digest(network: Network, *facts: object) -> str:

@@ -9,12 +9,14 @@ from typing import Any, List, Sequence, Tuple
 import torch
 from torch import nn
 
+from detparity.detectors.bounds import require_bounded
 from detparity.detectors.construct import HEADS, KINDS
 from detparity.detectors.network import Level, Network
-from detparity.errors import InputError
+from detparity.errors import InputError, clipped
 
 Anchors = Tuple[Tuple[Tuple[float, float], ...], ...]
-MAX_CHANNELS, MAX_REPEATS, MAX_LAYERS = 16384, 1000, 2000  # far above any detector: a table must not ask for all memory
+# Far above any detector: a table must not ask for all memory. Weights are counted as if no kernel were smaller than 3x3.
+MAX_CHANNELS, MAX_REPEATS, MAX_LAYERS, MAX_WEIGHTS = 16384, 1000, 2000, 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,14 @@ class Plan:
     head: str = ""
     taps: Tuple[int, ...] = ()
     auxiliary: Tuple[int, ...] = ()
+    weights: int = 0
 
     def add(self, kind: str, reads: Sequence[int], *args: Any, repeat: int = 1) -> int:
         """Draw a layer and return its handle. args: as in a layer table, channel counts before scaling.
 
         Raises InputError, naming the layer, for what no network can hold.
         """
-        where = f"layer {len(self.steps)} ({kind})"
+        where = f"layer {len(self.steps)} ({str(kind)[:40]})"
         if kind not in KINDS:
             raise InputError(f"{where}: an unknown block; known are {', '.join(sorted(KINDS))}")
         if len(self.steps) >= MAX_LAYERS:
@@ -69,13 +72,17 @@ class Plan:
         try:
             bound = what.bind(*arguments)
             scale = what.strides(bound)
-        except (TypeError, ValueError, ZeroDivisionError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise InputError(f"{where}: its arguments {list(args)} do not fit: {error}") from None
         channels = self._given(where, kind, reads, bound.get("c2", 0))
         stride = self._stride(where, reads, scale)
         times = 1 if what.counted else counted
         if times > 1 and (channels != self.channels[reads[0]] or scale != 1):
             raise InputError(f"{where}: cannot stand {times} times in a row, it changes channels or stride")
+        if what.widened:
+            self.weights += max(9, bound.get("kernel", 3) ** 2) * counted * self.channels[reads[0]] * channels
+        if self.weights > MAX_WEIGHTS or channels > MAX_CHANNELS:
+            raise InputError(f"{where}: gives {channels} channels, and too many weights or channels for any detector")
         self.steps.append(Step(kind, tuple(reads), tuple(bound.values()), times))
         self.channels.append(channels)
         self.strides.append(stride)
@@ -153,12 +160,19 @@ def build(plan: Plan, classes: int) -> Network:
         )
         for tap, anchors, extra in zip(plan.taps, plan.anchors, auxiliary)
     ]
-    return Network(made, [step.reads for step in plan.steps], plan.taps, levels)
+    network = Network(made, [step.reads for step in plan.steps], plan.taps, levels)
+    require_bounded(network)
+    return network
 
 
 def _block(index: int, step: Step) -> nn.Module:
     try:
         made = [KINDS[step.kind].make(*step.args) for _ in range(step.repeat)]
-    except ValueError as error:
-        raise InputError(f"layer {index} ({step.kind}): {error}") from None
+    except (
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:  # what modules raise at arguments they cannot take
+        raise InputError(f"layer {index} ({step.kind}): {clipped(error)}") from None
     return made[0] if step.repeat == 1 else nn.Sequential(*made)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from detparity import images
 from detparity.detectors.architectures import full_name, plan
 from detparity.detectors.blocks import ImplicitA, ImplicitM
-from detparity.detectors.detector import YoloDetector, make_detector
+from detparity.detectors.detector import YoloDetector, first_pass, make_detector
 from detparity.detectors.network import Level, Network
 from detparity.detectors.plan import Plan, build
 
@@ -57,14 +57,16 @@ def _fill(target: Tensor, values: np.ndarray) -> None:
 
 def _calibrate(network: Network, seed: int) -> None:
     """Set batch-norm statistics and head scales from one pass: in training mode each layer normalises by its own batch."""
-    size = (CALIBRATION_SIDE, CALIBRATION_SIDE)
+    stride = max(int(cast(float, level.stride)) for level in network.levels)
+    side = -(-CALIBRATION_SIDE // stride) * stride
+    size = (side, side)
     kinds = ("natural", "noise", "natural", "low-contrast", "natural", "dark", "natural", "gradient")
     batch = np.stack([images.make(kind, size, seed + k) for k, kind in enumerate(kinds)]).astype(np.float64)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
+    raw = first_pass(network.train(), torch.from_numpy(batch))
     with torch.no_grad():
-        raw = network.train()(torch.from_numpy(batch))
         for level, logits in zip(network.levels, raw):
             _scale_head(cast(Level, level), logits)
     network.eval()

@@ -9,7 +9,7 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple
 from detparity.detectors.architectures import full_name, plan, require_factor
 from detparity.detectors.construct import HEADS
 from detparity.detectors.plan import Anchors, Plan
-from detparity.errors import InputError
+from detparity.errors import InputError, clipped
 from detparity.files import require_file
 
 MAX_BYTES = 1 << 20
@@ -30,7 +30,7 @@ def read(path: Path) -> Mapping[str, Any]:
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader(yaml))
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a YAML file: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{path} is not a YAML file: {clipped(error)}") from None
     if not isinstance(found, dict):
         raise InputError(f"{path} holds a {type(found).__name__} where a model (nc, anchors, backbone, head) is wanted")
     return found
@@ -70,6 +70,13 @@ def plan_of(table: Mapping[str, Any], width: Optional[float] = None) -> Tuple[Pl
     table: `nc`, `depth_multiple`, `width_multiple`, `anchors` (pixels, a flat list a level), and `backbone` and `head`, whose rows
     are [from, repeats, block, arguments]. Raises InputError, naming the layer, for what no network can hold.
     """
+    try:
+        return _drawn(table, width)
+    except InputError as error:
+        raise InputError(clipped(error, 400)) from None
+
+
+def _drawn(table: Mapping[str, Any], width: Optional[float]) -> Tuple[Plan, int]:
     rows = [*_rows(table, "backbone"), *_rows(table, "head")]
     if not rows:
         raise InputError("the table has no layers: `backbone` and `head` are missing")

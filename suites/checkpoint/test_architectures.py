@@ -19,7 +19,6 @@ from detparity import cli, facts, images
 from detparity.compat.pickler import save
 from detparity.detectors import architectures, checkpoint, fuse, table
 from detparity.detectors import plan as plans
-from detparity.detectors.blocks import RepConv
 from detparity.detectors.detector import official_key
 from detparity.detectors.network import Network, Predictions
 
@@ -188,8 +187,12 @@ def _departures(plain: Network, fused: Network, size: int, bound: float = EXACT)
 
 
 def _trained(name: str) -> Network:
-    """An unfused network, in evaluation, in which every number of every batch-norm, branch and implicit layer matters."""
-    network = architectures.build(name, _narrow(name), 3).double().eval()
+    return _shaken(architectures.build(name, _narrow(name), 3))
+
+
+def _shaken(network: Network) -> Network:
+    """Unfused, in evaluation, with batch-norms and implicit layers of which every number matters."""
+    network = network.double().eval()
     rng = np.random.default_rng(4)
     with torch.no_grad():
         for module in network.modules():
@@ -241,38 +244,34 @@ def test_fused_and_unfused_float32_agree_within_noise(name):
 
 
 @pytest.mark.smoke
-def test_an_implicit_layer_left_out_is_seen_where_it_is(monkeypatch):
+@pytest.mark.parametrize("part, neutral", [("ia", 0.0), ("im", 1.0)])
+def test_an_implicit_layer_left_out_is_seen_where_it_is(part, neutral):
     network = _trained("training-yolov7")
+    missed = copy.deepcopy(network)
     with torch.no_grad():
-        network.levels[1].im.implicit[0, 3] *= 1.001
-    forgotten = fuse.fuse(network)
-    with torch.no_grad():
-        forgotten.levels[1].conv.weight[3] /= 1.001
+        getattr(missed.levels[1], part).implicit.fill_(neutral)
 
-    assert _departures(network, forgotten, 64) == ["levels.1"]
+    assert _departures(network, fuse.fuse(network), 64) == []
+    assert _departures(network, fuse.fuse(missed), 64) == ["levels.1"]
+
+
+def _with_identity() -> Network:
+    """RepConv between equal channels, as no official table has it: the third branch."""
+    drawn = plans.Plan(1.0, architectures.CSP_ANCHORS[:1])
+    drawn.add("RepConv", [drawn.add("Conv", [0], 64, 3, 8)], 64, 3, 1)
+    drawn.detect("Detect", [2])
+    return _shaken(plans.build(drawn, 3))
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("branch", ["rbr_1x1", "rbr_identity"])
 def test_a_branch_left_out_is_seen_where_it_is(branch):
-    """yolov7's RepConv have two branches; one with equal channels has the identity as well."""
-    network = _trained("deploy-yolov7")
-    index = len(network.model) - 1
-    if branch == "rbr_identity":
-        block = plans.KINDS["RepConv"].make(64, 64)
-        tap = plans.Plan(1.0, architectures.CSP_ANCHORS)
-        tap.add("Conv", [0], 64, 3, 8)
-        tap.add("RepConv", [1], 64, 3, 1)
-        tap.detect("Detect", [2, 2, 2])
-        network, index = plans.build(tap, 3).double().eval(), 1
-        assert isinstance(block, RepConv) and block.rbr_identity is not None
+    network = _with_identity() if branch == "rbr_identity" else _trained("deploy-yolov7")
     missed = copy.deepcopy(network)
-    block = missed.model[index].block
+    block = missed.model[-1].block
+    norm = block.rbr_1x1[1] if branch == "rbr_1x1" else block.rbr_identity
     with torch.no_grad():
-        if branch == "rbr_1x1":
-            block.rbr_1x1[1].weight.zero_()
-        else:
-            block.rbr_identity.weight.zero_()
+        norm.weight.zero_()
 
     assert _departures(network, fuse.fuse(network), 64) == []
-    assert _departures(network, fuse.fuse(missed), 64)[0] == f"model.{index}"
+    assert _departures(network, fuse.fuse(missed), 64)[0] == f"model.{len(network.model) - 1}"

@@ -174,6 +174,69 @@ def test_a_file_that_is_no_table_is_one_line(text, words, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 70),
+    st.sampled_from(
+        [10**6, 10**12, -(10**12), 0.5, 1e300, float("nan"), float("inf"), "", "x" * 300, (), (1,), (2, 2), {}]
+    ),
+    st.lists(st.integers(-12, 12), max_size=6),
+)
+_ROWS = [*TABLE["backbone"], *TABLE["head"]]
+_CELLS = [(index, place) for index, row in enumerate(_ROWS) for place in (0, 1, 2)] + [
+    (index, (3, place)) for index, row in enumerate(_ROWS) for place in range(len(row[3]) + 1)
+]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_value_anywhere_in_a_table_gives_a_model_or_one_line(data):
+    rows = copy.deepcopy(_ROWS)
+    for index, place in data.draw(st.lists(st.sampled_from(_CELLS), min_size=1, max_size=2)):
+        value = data.draw(st.one_of(_VALUES, st.sampled_from([row[2] for row in _ROWS])))
+        if isinstance(place, int):
+            rows[index][place] = value
+        else:
+            rows[index][3] = [*rows[index][3]][: place[1]] if isinstance(rows[index][3], list) else []
+            rows[index][3].append(value)
+
+    try:
+        detector = conditioned(_plan({"backbone": rows, "head": []}), "odd", 0, 3)
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) <= 400
+    else:
+        assert detector.facts.classes == 3
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        ([[-1, 1, "Conv", [16000, 3, 2]], [-1, 1, "Conv", [16000, 3, 1]]], "too many weights or channels"),
+        ([[-1, 1, "Conv", [1000, 64, 2]], [-1, 1, "Conv", [1000, 64, 1]]], "too many weights or channels"),
+        ([[-1, 1, "Conv", [64, 3, 1]], [[0] * 300, 1, "Concat", [1]]], "too many weights or channels"),
+        ([[-1, 1, "Conv", [64, 3, 64]], [-1, 1, "Conv", [64, 3, 64]]], "the head has a stride of 4096, more than 256"),
+    ],
+)
+def test_a_table_that_asks_for_too_much_is_one_line(rows, words):
+    head = [[len(rows) - 1], 1, "Detect", ["nc", "anchors"]]
+    table_of = {"anchors": [[10, 13]], "width_multiple": 1.0, "backbone": [*rows, head], "head": []}
+
+    with pytest.raises(InputError) as caught:
+        conditioned(_plan(table_of), "large", 0, 3)
+
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_stride_above_64_can_be_seeded():
+    rows = [[-1, 1, "Conv", [32, 3, 2]]] * 7
+    detector = conditioned(
+        _plan({"anchors": [[90, 70]], "backbone": [*rows, [[6], 1, "Detect", []]], "head": []}), "far", 0, 3
+    )
+
+    assert detector.facts.strides == (128,)
+
+
 # --- state dicts
 
 
@@ -418,15 +481,6 @@ _PLACES = [
     }.items()
     for key in keys
 ]
-_VALUES = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-5, 70),
-    st.sampled_from(
-        [10**6, 10**12, -(10**12), 0.5, 1e300, float("nan"), float("inf"), "", "x" * 300, (), (1,), (2, 2), {}]
-    ),
-    st.lists(st.integers(-12, 12), max_size=6),
-)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -260,7 +260,7 @@ class FlagUnannotated(nn.Module):
 
 
 class NoneUnannotated(nn.Module):
-    """Scripts from torch 1.12 on, and then cannot be saved."""
+    """Scripts in later versions of torch (1.12 does), and then cannot be saved."""
 
     def forward(self, x, mask=None):  # <- NoneUnannotated
         return x
