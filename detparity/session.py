@@ -53,15 +53,13 @@ def load_detector(choice: ModelChoice) -> Any:
     """Return the detector. Raises InputError for a file or a name that cannot be used."""
     if choice.arch is not None and (choice.weights or choice.cfg is not None):
         raise InputError("--weights or --cfg and --arch both choose the model; give one of them")
-    if choice.width is not None or choice.seed != FIRST_SEED:
-        if not (choice.weights or choice.arch or choice.cfg):
-            raise InputError(
-                "--width and --seed are for a model that --arch or --cfg builds; the bundled one is trained"
-            )
+    chosen = choice.weights or choice.arch is not None or choice.cfg is not None
+    if not chosen and choice != ModelChoice():
+        raise InputError("--width and --seed are for a model that --arch or --cfg builds; the bundled one is trained")
     for path in choice.weights:
         require_file(path, "a checkpoint")
     detectors = "detparity.detectors"
-    if choice == ModelChoice():
+    if not chosen:
         return bundled()
     drawn = None
     if choice.cfg is not None:

@@ -323,10 +323,9 @@ def main() -> None:
     write_bytes(options.output, official(network, drawn))
     minutes = (time.perf_counter() - began) / 60
     print(f"{options.output}: {options.output.stat().st_size} bytes after {minutes:.1f} minutes")
-    loaded = checkpoint.load(options.output)  # as stored, in float16
-    print(
-        f"{options.held_out} held-out scenes of {HELD_OUT_SIZE[0]}x{HELD_OUT_SIZE[1]}: {_line(score(loaded.network, options.held_out))}"
-    )
+    found = score(checkpoint.load(options.output).network, options.held_out)  # as stored, in float16
+    height, width = HELD_OUT_SIZE
+    print(f"{options.held_out} held-out scenes of {height}x{width}: {_line(found)}")
 
 
 if __name__ == "__main__":
