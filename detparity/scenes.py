@@ -6,6 +6,7 @@ square roots, so it is the same picture with every numpy; a machine may round th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Callable, List, Mapping, Sequence, Tuple
 
@@ -48,7 +49,8 @@ class _Draw:
 
     def ratio(self, low: float, high: float) -> float:
         """Between `low` and `high`, small ones as often as large ones: the square of a uniform number, in place of a logarithm."""
-        return low + (high - low) * float(self._rng.random()) ** 2
+        share = self.one()
+        return low + (high - low) * share * share
 
     def index(self, count: int) -> int:
         return int(self._rng.random() * count)
@@ -104,7 +106,7 @@ class _Frame:
     def plane(self, x: np.ndarray, y: np.ndarray, nx: float, ny: float, d: float) -> np.ndarray:
         """Distance from the line nx u + ny v = d of the unit frame; x (w,), y (h,) from the centre; (h, w)."""
         mx, my = nx / self.a, ny / self.b
-        length = (mx * mx + my * my) ** 0.5
+        length = math.sqrt(mx * mx + my * my)
         gx, gy = (mx * self.cos - my * self.sin) / length, (mx * self.sin + my * self.cos) / length
         return (gx * x - d / length)[None, :] + (gy * y)[:, None]
 

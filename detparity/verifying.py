@@ -19,7 +19,7 @@ def verify_artifact(path: Path, model: Any, contract: Optional[str], strict: boo
     session = Session(ModelChoice(weights), (path,), explore, contract)
     if model is not None and not weights:
         session.detector = model
-    session.heads = tuple(dict.fromkeys((truth_head(session.open(path).contract.variant), "grid")))
+    session.heads = (truth_head(session.open(path).contract.variant),)
     trial = session.trial(path)
     records: List[Dict[str, Any]] = []
     red: List[str] = []

@@ -25,12 +25,13 @@ class Ways:
 
 
 class Oracle:
-    """Answers `truth(picture, size, head)`; `heads` are those it will be asked for, all worked out from the same runs."""
+    """Answers `truth(picture, size, head)`; `heads` are those it will be asked for, the decoded one always, all worked out
+    from the same runs."""
 
     def __init__(self, facts: ModelFacts, ways: Ways, heads: Sequence[str] = ("grid",)) -> None:
         self.facts = facts
         self._ways = ways
-        self._heads = tuple(heads)
+        self._heads = tuple(dict.fromkeys((*heads, "grid")))
         self._kept: OrderedDict[Tuple[Picture, Size], Dict[str, Truth]] = OrderedDict()
         self._bytes = 0
 

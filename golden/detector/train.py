@@ -251,7 +251,7 @@ def train(drawn: Plan, steps: int, seed: int, every: int) -> Network:
             )
             sums[:] = 0
         if (step + 1) % every == 0 and step + 1 < steps:
-            print(f"  held out: {_line(score(average.network, 60))}", flush=True)
+            print(f"  held out: {line(score(average.network, 60))}", flush=True)
     return average.network
 
 
@@ -274,7 +274,7 @@ def score(network: Network, count: int, size: Size = HELD_OUT_SIZE, first: int =
     return precision(detections, truths, len(CLASSES))
 
 
-def _line(found: Precision) -> str:
+def line(found: Precision) -> str:
     each = ", ".join(f"{name} {value:.3f}" for name, value in zip(CLASSES, found.table[:, 0]))
     return f"mAP50 {found.map50:.4f}, mAP50-95 {found.map:.4f} ({each})"
 
@@ -325,7 +325,7 @@ def main() -> None:
     print(f"{options.output}: {options.output.stat().st_size} bytes after {minutes:.1f} minutes")
     found = score(checkpoint.load(options.output).network, options.held_out)  # as stored, in float16
     height, width = HELD_OUT_SIZE
-    print(f"{options.held_out} held-out scenes of {height}x{width}: {_line(found)}")
+    print(f"{options.held_out} held-out scenes of {height}x{width}: {line(found)}")
 
 
 if __name__ == "__main__":
