@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from detparity.failures import number
 from detparity.findings import CannotRun, Check, Finding, Row
 from detparity.oracle.answers import answers
 from detparity.oracle.boxes import iou
-from detparity.oracle.certificate import Tolerance
 from detparity.oracle.head import decode
 from detparity.oracle.nms import NmsRule, candidates, greedy
 from detparity.oracle.noise import split_levels
@@ -26,16 +26,38 @@ from detparity.trial import Case, Trial
 SCENES = 16
 BATCH = 4  # of a file whose batch varies
 SLACK = 1e-4  # of mAP, beyond what noise permits
+NAMES = ("mAP50", "mAP50-95")
+NEAR = 0.1  # the least IoU with what a detection is compared with, in a message
 # What predictions are evaluated by where no suppression is in the file.
 RULE = NmsRule(iou_threshold=0.6, score_threshold=0.05, cap=300, best_class=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """What the model makes of the scenes under one rule, scene by scene: pictures, truths, its detections and all those that noise
+    permits; its precision, the least and the most that noise permits, and the noise of a score.
+
+    settled: indices of the scenes of which noise permits few enough answers; the rest lists these alone.
+    """
+
+    settled: Tuple[int, ...]
+    pictures: Tuple[Picture, ...]
+    truths: Tuple[Objects, ...]
+    detections: Tuple[Detected, ...]
+    alternatives: Tuple[Tuple[Detected, ...], ...]
+    precision: Precision
+    bounds: Tuple[Precision, Precision]
+    noise: float
 
 
 def average_precision(trial: Trial) -> Iterator[Finding]:
     """mAP of the file and of the model in float64 on the same held-out scenes."""
     contract = trial.contract
     rule = rule_of(contract) if contract.variant.end2end else RULE
-    labels = {trial.facts.names.index(name): index for index, name in enumerate(CLASSES)}
     cases = _cases(contract)
+    pictures = tuple(picture for case in cases for picture in case.pictures)
+    key = ("precision", rule, pictures, contract.size, contract.nms and contract.nms.max_wh)
+    model: _Model = trial.oracle.once(key, lambda: _model(trial, pictures, rule))
     found: List[Detected] = []
     for case in cases:
         outputs = trial.run(trial.batch(case))
@@ -43,30 +65,43 @@ def average_precision(trial: Trial) -> Iterator[Finding]:
         if wrong:
             yield wrong
             return
-        found += [_labelled(one, labels) for one in _detections(trial, case, outputs, rule)]
-    pictures = [picture for case in cases for picture in case.pictures]
-    predictions, tolerance = _model(trial, pictures)
-    possible = [
-        answers(values, rule, Tolerance(move, tolerance.score, tolerance.iou_slack))
-        for values, move in zip(predictions, np.asarray(tolerance.box))
-    ]
-    settled = [index for index, sets in enumerate(possible) if sets is not None]
-    if not settled:
-        raise CannotRun("noise leaves the detections of every scene open")
-    alternatives = [[_labelled(one, labels) for one in possible[index] or ()] for index in settled]
-    model = [_labelled(_suppressed(predictions[index], rule), labels) for index in settled]
-    file = [found[index] for index in settled]
-    truths = [_objects(pictures[index], contract) for index in settled]
-    ends = bounds(alternatives, truths, len(CLASSES), tolerance.score)
-    ours, theirs = (precision(each, truths, len(CLASSES)) for each in (model, file))
+        found += [_labelled(one, contract) for one in _detections(trial, case, outputs, rule)]
+    file = [found[index] for index in model.settled]
+    theirs = precision(file, model.truths, len(CLASSES))
     over = [
         name
-        for name, low, value, high in zip(("mAP50", "mAP50-95"), *map(_both, (ends[0], theirs, ends[1])))
+        for name, low, value, high in zip(NAMES, *map(_both, (model.bounds[0], theirs, model.bounds[1])))
         if not low - SLACK <= value <= high + SLACK
     ]
     if over:
-        where = _first_difference([pictures[k] for k in settled], alternatives, model, file, tolerance.score)
-        yield _finding(contract, over, ours, theirs, ends, where, len(settled))
+        yield _finding(contract, over[0], model, theirs, _first_difference(model, file))
+
+
+def _model(trial: Trial, pictures: Tuple[Picture, ...], rule: NmsRule) -> _Model:
+    contract = trial.contract
+    truths = [trial.oracle.truth(picture, contract.size, "grid") for picture in pictures]
+    predictions = [np.concatenate(truth.levels) for truth in truths]
+    tolerance = tolerance_of(truths, contract)
+    possible = [
+        answers(values, rule, replace(tolerance, box=moves))
+        for values, moves in zip(predictions, np.asarray(tolerance.box))
+    ]
+    settled = tuple(index for index, sets in enumerate(possible) if sets is not None)
+    drawn = tuple(_objects(pictures[index], contract) for index in settled)
+    alternatives = tuple(tuple(_labelled(one, contract) for one in possible[index] or ()) for index in settled)
+    detections = tuple(_labelled(_suppressed(predictions[index], rule), contract) for index in settled)
+    if not any(len(one.classes) for one in drawn):
+        raise CannotRun(f"noise leaves the detections of every scene of {contract.size[0]}x{contract.size[1]} open")
+    return _Model(
+        settled,
+        tuple(pictures[index] for index in settled),
+        drawn,
+        detections,
+        alternatives,
+        precision(detections, drawn, len(CLASSES)),
+        bounds(alternatives, drawn, len(CLASSES), tolerance.score),
+        tolerance.score,
+    )
 
 
 def _both(found: Precision) -> Tuple[float, float]:
@@ -86,13 +121,6 @@ def _problem(trial: Trial, case: Case, outputs: Arrays) -> Optional[Finding]:
     if trial.contract.variant.end2end:
         return layout_problem(trial, outputs, len(case.pictures), str(case))
     return shape_problem(trial, case, outputs)
-
-
-def _model(trial: Trial, pictures: Sequence[Picture]) -> Tuple[List[np.ndarray], Tolerance]:
-    """The model's predictions for each picture, and how far noise may move them."""
-    size = trial.contract.size
-    truths = [trial.oracle.truth(picture, size, "grid") for picture in pictures]
-    return [np.concatenate(truth.levels) for truth in truths], tolerance_of(truths, trial.contract)
 
 
 def _suppressed(predictions: np.ndarray, rule: NmsRule) -> Detected:
@@ -131,8 +159,9 @@ def _finite(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Detec
     return Detected(boxes[fine], scores[fine], np.rint(classes[fine]).astype(np.int64))
 
 
-def _labelled(found: Detected, labels: Dict[int, int]) -> Detected:
+def _labelled(found: Detected, contract: Contract) -> Detected:
     """The detections of scene classes, by their indices there: a model may have others, and another order."""
+    labels = {contract.facts.names.index(name): index for index, name in enumerate(CLASSES)}
     known = np.array([int(label) in labels for label in found.classes], np.bool_)
     classes = np.array([labels[int(label)] for label in found.classes[known]], np.int64)
     moves = None if found.moves is None else found.moves[known]
@@ -147,27 +176,17 @@ def _objects(picture: Picture, contract: Contract) -> Objects:
 # --- what is said
 
 
-def _finding(
-    contract: Contract,
-    over: Sequence[str],
-    model: Precision,
-    file: Precision,
-    ends: Tuple[Precision, Precision],
-    where: str,
-    count: int,
-) -> Finding:
-    names = ("mAP50", "mAP50-95")
-    numbers = {name: pair for name, pair in zip(names, zip(_both(model), _both(file)))}
+def _finding(contract: Contract, first: str, model: _Model, file: Precision, where: str) -> Finding:
+    numbers = {name: pair for name, pair in zip(NAMES, zip(_both(model.precision), _both(file)))}
     rows: List[Row] = [("", "model", "file", "noise permits")]
-    for name, low, high in zip(names, *map(_both, ends)):
+    for name, low, high in zip(NAMES, *map(_both, model.bounds)):
         rows.append((name, *(f"{value:.4f}" for value in numbers[name]), f"{low:.4f} to {high:.4f}"))
     for index, name in enumerate(CLASSES):
-        rows.append((f"AP50 {name}", *(f"{found.table[index, 0]:.4f}" for found in (model, file))))
-    first = over[0]
+        rows.append((f"AP50 {name}", *(f"{found.table[index, 0]:.4f}" for found in (model.precision, file))))
     ours, theirs = numbers[first]
     size = f"{contract.size[0]}x{contract.size[1]}"
     return Finding(
-        f"has {'less' if theirs < ours else 'more'} {first} than the model on {count} scenes of {size}: "
+        f"has {'less' if theirs < ours else 'more'} {first} than the model on {len(model.settled)} scenes of {size}: "
         f"{theirs:.4f} where it has {ours:.4f}.",
         tuple(rows),
         headed=True,
@@ -176,34 +195,26 @@ def _finding(
     )
 
 
-def _first_difference(
-    pictures: Sequence[Picture],
-    alternatives: Sequence[Sequence[Detected]],
-    model: Sequence[Detected],
-    file: Sequence[Detected],
-    noise: float,
-) -> str:
-    """The first detection of the model that the file does not have, in the first scene where it differs beyond the noise."""
-    for (kind, seed), sets, ours, theirs in zip(pictures, alternatives, model, file):
-        if any(not _strangers(one, theirs, noise) for one in sets):
+def _first_difference(model: _Model, file: Sequence[Detected]) -> str:
+    """The best detection that the other does not have, in the first scene where the two differ beyond the noise."""
+    for (kind, seed), sets, ours, theirs in zip(model.pictures, model.alternatives, model.detections, file):
+        lost = _stranger(ours, theirs, model.noise)
+        if lost is None or any(_stranger(one, theirs, model.noise) is None for one in sets):
             continue
-        lost = _strangers(ours, theirs, noise)
-        if lost is None:
-            continue
-        who, index = lost
-        found, other, title = (ours, theirs, "the model") if who else (theirs, ours, "the file")
-        overlaps = iou(found.boxes[index], other.boxes) if len(other.scores) else np.zeros(0)
-        nearest = ""
-        if len(overlaps) and overlaps.max() > 0.1:
-            nearest = f"; there {'the file' if who else 'the model'} finds {_described(other, int(overlaps.argmax()))}"
-        return (
-            f"First in {kind} {seed}: {title} finds {_described(found, index)}{nearest or ', the other nothing there'}."
+        mine, index = lost
+        found, other = (ours, theirs) if mine else (theirs, ours)
+        here, there = ("the model", "the file") if mine else ("the file", "the model")
+        overlaps = iou(found.boxes[index], other.boxes) if len(other.scores) else np.zeros(1)
+        near = overlaps.max() > NEAR
+        rest = (
+            f"there {there} finds {_described(other, int(overlaps.argmax()))}" if near else f"{there} nothing near it"
         )
+        return f"First in {kind} {seed}: {here} finds {_described(found, index)}; {rest}."
     return ""
 
 
-def _strangers(one: Detected, other: Detected, noise: float) -> Optional[Tuple[bool, int]]:
-    """The best detection without a partner, of `one` (True) or of `other`: same class, box within a pixel or so, score within the
+def _stranger(one: Detected, other: Detected, noise: float) -> Optional[Tuple[bool, int]]:
+    """The best detection without a partner, of `one` (True) or of `other`: same class, box within half a pixel, score within the
     noise."""
     for first, second in ((one, other), (other, one)):
         for index in np.argsort(-first.scores, kind="stable"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Hashable, Iterable, List, Mapping, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from detparity.subject import Arrays, ModelFacts, Size
 
 BUDGET_BYTES = 300_000_000
 Picture = Tuple[str, int]  # kind, seed
+Worth = TypeVar("Worth")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Oracle:
         self._heads = tuple(dict.fromkeys((*heads, "grid")))
         self._kept: OrderedDict[Tuple[Picture, Size], Dict[str, Truth]] = OrderedDict()
         self._bytes = 0
+        self._once: Dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, work_out: Callable[[], Worth]) -> Worth:
+        """What follows from the model alone and is the same for all its artifacts: worked out at the first call with this key."""
+        if key not in self._once:
+            self._once[key] = work_out()
+        found: Worth = self._once[key]
+        return found
 
     def truth(self, picture: Picture, size: Size, head: str) -> Truth:
         """The truth of one image (kind, seed) at a size, for the `raw` or the `grid` head."""

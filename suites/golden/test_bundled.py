@@ -129,7 +129,9 @@ def test_a_few_steps_lower_the_loss_and_a_perfect_head_has_none(drawn, trainer):
 
     assert float(loss.detach()) == pytest.approx(sum(parts), rel=1e-5)
     assert seen[-1] < 0.85 * seen[0]
-    assert trainer.loss_of(_perfect(network, targets, pixels), targets, network)[1] == pytest.approx((0, 0, 0), abs=1e-3)
+    assert trainer.loss_of(_perfect(network, targets, pixels), targets, network)[1] == pytest.approx(
+        (0, 0, 0), abs=1e-3
+    )
 
 
 def _perfect(network, targets, pixels):
