@@ -18,7 +18,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Sequence, Tuple, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from detparity.compat import pickler
 from detparity.detectors import architectures, checkpoint
 from detparity.detectors import plan as plans
 from detparity.detectors.detector import official_key
-from detparity.detectors.network import Network, Predictions
+from detparity.detectors.network import Level, Network, Predictions
 from detparity.detectors.plan import Anchors, Plan
 from detparity.files import write_bytes
 from detparity.oracle.nms import NmsRule, candidates, greedy
@@ -61,7 +61,7 @@ RULE = NmsRule(iou_threshold=0.6, score_threshold=0.01, cap=300, best_class=True
 class Targets(NamedTuple):
     """Positives of one level: image, anchor, row, column (n,) and class (n,) int64; centre and sides in pixels (n, 4) float32."""
 
-    index: Tuple[Tensor, Tensor, Tensor, Tensor]
+    places: Tuple[Tensor, Tensor, Tensor, Tensor]
     classes: Tensor
     boxes: Tensor
 
@@ -143,14 +143,14 @@ def loss_of(raw: Sequence[Tensor], targets: Sequence[Targets], network: Network)
     """The loss of a batch, and its three parts. Each is a sum over positives or cells, divided by the number of positives."""
     box, objectness, kind = (raw[0].new_zeros(()) for _ in range(3))
     count = max(1, sum(len(target.classes) for target in targets))
-    for logits, target, level in zip(raw, targets, network.levels):
+    for logits, target, level in zip(raw, targets, _levels(network)):
         wanted = torch.zeros_like(logits[..., 4])
         if len(target.classes):
-            b, a, y, x = target.index
+            b, a, y, x = target.places
             chosen = logits[b, a, y, x]
             s = torch.sigmoid(chosen[:, :4])
             cell = torch.stack([x, y], 1).to(s.dtype)
-            anchor = level.anchors.reshape(-1, 2)[a]
+            anchor = cast(Tensor, level.anchors).reshape(-1, 2)[a]
             found = torch.cat([(2 * s[:, :2] - 0.5 + cell) * level.stride, (2 * s[:, 2:]) ** 2 * anchor], 1)
             overlap, complete = overlaps(found, target.boxes)
             box = box + (1 - complete).sum()
@@ -179,10 +179,14 @@ def overlaps(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
     return iou, iou - distance - weight * shape
 
 
+def _levels(network: Network) -> List[Level]:
+    return [cast(Level, level) for level in network.levels]
+
+
 def start(network: Network) -> None:
     """Few cells hold an object, and the first steps should not be spent on learning that."""
-    for level in network.levels:
-        bias = level.conv.bias.detach().reshape(level.na, level.fields)
+    for level in _levels(network):
+        bias = cast(Tensor, level.conv.bias).detach().reshape(level.na, level.fields)
         bias[:, 4] = -4.5
         bias[:, 5:] = -1.5
 

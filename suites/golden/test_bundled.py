@@ -97,7 +97,7 @@ def test_every_object_has_anchors_near_it_and_every_place_one_object(drawn, trai
     answered = set()
 
     for level, target, stride in zip(plan.anchors, targets, (8, 16, 32)):
-        b, a, y, x = (index.numpy() for index in target.index)
+        b, a, y, x = (index.numpy() for index in target.places)
         assert len(set(zip(b, a, y, x))) == len(b) > 0
         found = target.boxes.numpy()
         cells = found[:, :2] / stride - np.stack([x, y], 1)
@@ -141,7 +141,7 @@ def _perfect(network, targets, pixels):
         stride = int(level.stride)
         shape = (len(pixels), level.na, pixels.shape[2] // stride, pixels.shape[3] // stride, level.fields)
         raw = torch.full(shape, -20.0)
-        b, a, y, x = target.index
+        b, a, y, x = target.places
         share = (target.boxes[:, :2] / stride - torch.stack([x, y], 1) + 0.5) / 2
         side = torch.sqrt(target.boxes[:, 2:] / level.anchors.reshape(-1, 2)[a]) / 2
         s = torch.cat([share, side], 1).clamp(1e-6, 1 - 1e-6)
