@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from detparity import __version__
 from detparity.errors import InputError
-from detparity.session import BUNDLED_SEED, BUNDLED_WIDTH, ModelChoice
+from detparity.session import ARCH_WIDTH, FIRST_SEED, ModelChoice
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,10 +74,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="architecture of weights that are a state dict, by name or as a layer table (.yaml); "
         "without weights it is built",
     )
-    group.add_argument(
-        "--width", type=float, help=f"width factor (default: {BUNDLED_WIDTH} of --arch, its own of --cfg)"
-    )
-    group.add_argument("--seed", type=int, default=BUNDLED_SEED, help="its seed (default %(default)s)")
+    group.add_argument("--width", type=float, help=f"width factor (default: {ARCH_WIDTH} of --arch, its own of --cfg)")
+    group.add_argument("--seed", type=int, default=FIRST_SEED, help="its seed (default %(default)s)")
 
 
 def _choice(options: argparse.Namespace) -> ModelChoice:

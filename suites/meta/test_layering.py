@@ -40,7 +40,7 @@ ALLOWED: Dict[str, Set[str]] = {
 }
 PLAIN = (
     *("contract.py", "subject.py", "findings.py", "failures.py", "facts.py", "errors.py", "files.py", "images.py"),
-    "bytecode.py",
+    *("bytecode.py", "scenes.py"),
 )
 PLAIN_ROOMS = ("oracle/", "doctor/")
 PLAIN_PACKAGES = {"numpy", "detparity", "packaging"}  # packaging: the comparison of versions that PEP 440 lays down
