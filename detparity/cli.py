@@ -354,10 +354,10 @@ def _add_golden(parser: argparse.ArgumentParser) -> None:
         else:
             one.add_argument("--pending", type=Path, metavar="DIR", help="where to put what waits for review")
         one.set_defaults(run=_golden)
-    one = verbs.add_parser("remove", help="take a golden that no test asks for away, with its entry")
-    one.add_argument("name", metavar="NAME", help="such as graph/car-detector")
-    one.add_argument("--golden", type=Path, metavar="DIR", help="where goldens lie")
-    one.set_defaults(run=_golden_remove)
+    gone = verbs.add_parser("remove", help="take a golden that no test asks for away, with its entry")
+    gone.add_argument("name", metavar="NAME", help="such as graph/car-detector")
+    gone.add_argument("--golden", type=Path, metavar="DIR", help="where goldens lie")
+    gone.set_defaults(run=_golden_remove)
 
 
 def _golden(options: argparse.Namespace) -> int:
@@ -397,7 +397,7 @@ def _add_review(parser: argparse.ArgumentParser) -> None:
         ("accept", "make goldens of what waits"),
         ("reject", "take away what waits; the golden stays"),
     ):
-        one = verbs.add_parser(verb, help=about)
+        one: argparse.ArgumentParser = verbs.add_parser(verb, help=about)
         everywhere.append(one)
         if verb != "list":
             one.add_argument("name", metavar="NAME", help="such as graph/grid")
@@ -408,11 +408,11 @@ def _add_review(parser: argparse.ArgumentParser) -> None:
             one.add_argument(
                 "--parity-lost", action="store_true", help="although it no longer does what the model does"
             )
-    for one in everywhere:
+    for place in everywhere:
         # Given once, before or after the verb: a default of its own would undo the other.
-        missing = None if one is parser else argparse.SUPPRESS
-        one.add_argument("--golden", type=Path, default=missing, metavar="DIR", help="where goldens lie")
-        one.add_argument(
+        missing = None if place is parser else argparse.SUPPRESS
+        place.add_argument("--golden", type=Path, default=missing, metavar="DIR", help="where goldens lie")
+        place.add_argument(
             "--from",
             dest="pending",
             type=Path,

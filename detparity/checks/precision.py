@@ -61,11 +61,11 @@ def average_precision(trial: Trial) -> Iterator[Finding]:
     found: List[Detected] = []
     for case in cases:
         outputs = trial.run(trial.batch(case))
-        wrong = _problem(trial, case, outputs)
+        wrong = outputs_problem(trial, case, outputs)
         if wrong:
             yield wrong
             return
-        found += [_labelled(one, contract) for one in _detections(trial, case, outputs, rule)]
+        found += [_labelled(one, contract) for one in detections(trial, case, outputs, rule)]
     file = [found[index] for index in model.settled]
     theirs = precision(file, model.truths, len(CLASSES))
     over = [
@@ -89,7 +89,7 @@ def _model(trial: Trial, pictures: Tuple[Picture, ...], rule: NmsRule) -> _Model
     settled = tuple(index for index, sets in enumerate(possible) if sets is not None)
     drawn = tuple(_objects(pictures[index], contract) for index in settled)
     alternatives = tuple(tuple(_labelled(one, contract) for one in possible[index] or ()) for index in settled)
-    detections = tuple(_labelled(_suppressed(predictions[index], rule), contract) for index in settled)
+    detections = tuple(_labelled(suppressed(predictions[index], rule), contract) for index in settled)
     if not any(len(one.classes) for one in drawn):
         raise CannotRun(f"noise leaves the detections of every scene of {contract.size[0]}x{contract.size[1]} open")
     return _Model(
@@ -117,19 +117,21 @@ def _cases(contract: Contract) -> List[Case]:
     ]
 
 
-def _problem(trial: Trial, case: Case, outputs: Arrays) -> Optional[Finding]:
+def outputs_problem(trial: Trial, case: Case, outputs: Arrays) -> Optional[Finding]:
+    """A finding where the outputs cannot be read as detections."""
     if trial.contract.variant.end2end:
         return layout_problem(trial, outputs, len(case.pictures), str(case))
     return shape_problem(trial, case, outputs)
 
 
-def _suppressed(predictions: np.ndarray, rule: NmsRule) -> Detected:
+def suppressed(predictions: np.ndarray, rule: NmsRule) -> Detected:
+    """Detections of predictions (rows, 5 + classes) under the reference suppression."""
     found = candidates(predictions, rule)
     kept = found.take(greedy(found, rule))
     return Detected(kept.boxes, kept.scores, kept.classes)
 
 
-def _detections(trial: Trial, case: Case, outputs: Arrays, rule: NmsRule) -> List[Detected]:
+def detections(trial: Trial, case: Case, outputs: Arrays, rule: NmsRule) -> List[Detected]:
     """What a file detects in each image of a batch: its own detections, or its predictions under the reference suppression."""
     head, images = trial.contract.variant.head, range(len(case.pictures))
     arrays = list(outputs.values())
@@ -149,7 +151,7 @@ def _detections(trial: Trial, case: Case, outputs: Arrays, rule: NmsRule) -> Lis
                 (trial.facts.anchors_per_level, *cells, trial.facts.fields) for cells in trial.facts.cells(case.size)
             ]
             levels = decode(trial.facts, [level.reshape(shape) for level, shape in zip(levels, shapes)])[0]
-        found.append(_suppressed(np.concatenate(levels), rule))
+        found.append(suppressed(np.concatenate(levels), rule))
     return found
 
 

@@ -83,7 +83,8 @@ def drop(folder: Path, name: str) -> None:
 
 def read(folder: Path) -> List[Pending]:
     """Return what waits in a folder, by name. Raises InputError for a file there that is no pending golden."""
-    return [_read(path) for path in sorted(folder.rglob("*.json"))] if folder.is_dir() else []
+    found = [_read(path) for path in folder.rglob("*.json")] if folder.is_dir() else []
+    return sorted(found, key=lambda one: one.name)
 
 
 def _read(path: Path) -> Pending:

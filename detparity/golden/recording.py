@@ -7,17 +7,19 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from detparity.checks.cases import pictures
-from detparity.checks.nms import tolerance_of, rule_of
+from detparity.checks.nms import rule_of, tolerance_of
 from detparity.checks.parity import shape_problem
+from detparity.checks.precision import detections as detected
+from detparity.checks.precision import outputs_problem, suppressed
 from detparity.exported import promised
 from detparity.golden.changes import BOTH, UNCHANGED, Changed, compare
 from detparity.graphfacts import graph_facts
 from detparity.oracle.certificate import Tolerance, certify_rows
-from detparity.oracle.head import decode
-from detparity.oracle.nms import NmsRule, candidates, end2end_ort_rule, greedy
-from detparity.oracle.noise import GROUPS, Truth, count_of, limit, split_levels
+from detparity.oracle.nms import NmsRule, end2end_ort_rule
+from detparity.oracle.noise import GROUPS, Truth, count_of, limit
+from detparity.oracle.precision import Detected
 from detparity.oracle.truths import Picture
-from detparity.subject import Arrays, Variant, parse_variant
+from detparity.subject import Arrays, EngineError, Variant, parse_variant
 from detparity.trial import Case, Trial
 
 PICTURE: Picture = ("scene", 1)
@@ -29,9 +31,8 @@ DECIMALS = {"box": 3, "score": 6}
 def kinds_of(variant: Variant) -> Tuple[str, ...]:
     """The kinds of golden a file of this variant has: facts of its graph where it is ONNX, numbers where it gives predictions,
     detections where it gives boxes."""
-    found = ("graph",) if variant.onnx else ()
-    found += () if variant.end2end else ("values",)
-    return found + (() if variant.head == "raw" else ("detections",))
+    there = {"graph": variant.onnx, "values": not variant.end2end, "detections": variant.head != "raw"}
+    return tuple(kind for kind, has in there.items() if has)
 
 
 def asked_goldens(exporters: Sequence[str]) -> List[Tuple[str, str]]:
@@ -134,7 +135,7 @@ def detections(trial: Trial) -> Dict[str, Any]:
     """Detections of the file on the fixed scenes: [picture, class, score, x1, y1, x2, y2], in the order given."""
     rule, rows = _rule(trial), []
     for number, picture in enumerate(SCENES):
-        rows += [_row(trial, number, one) for one in _answer(trial, picture, rule)]
+        rows += _rows(trial, number, _seen(trial, picture, rule))
     return _told(trial, rule, rows)
 
 
@@ -142,7 +143,7 @@ def of_the_model(trial: Trial) -> Dict[str, Any]:
     """What the model itself detects there, from its float64 predictions."""
     rule, rows = _rule(trial), []
     for number, picture in enumerate(SCENES):
-        rows += [_row(trial, number, one) for one in _suppressed(_truth(trial, picture), rule)]
+        rows += _rows(trial, number, suppressed(_truth(trial, picture), rule))
     return _told(trial, rule, rows)
 
 
@@ -160,44 +161,31 @@ def _told(trial: Trial, rule: NmsRule, rows: List[List[Any]]) -> Dict[str, Any]:
     }
 
 
-def _row(trial: Trial, picture: int, one: np.ndarray) -> List[Any]:
-    """one: (6,) corners, class, score."""
-    corners = [round(float(value), DECIMALS["box"]) for value in one[:4]]
-    return [picture, _class_name(trial, one[4]), round(float(one[5]), DECIMALS["score"]), *corners]
+def _rows(trial: Trial, picture: int, found: Detected) -> List[List[Any]]:
+    return [
+        [
+            picture,
+            _class_name(trial, int(label)),
+            round(float(score), DECIMALS["score"]),
+            *(round(float(value), DECIMALS["box"]) for value in box),
+        ]
+        for box, score, label in zip(found.boxes, found.scores, found.classes)
+    ]
 
 
-def _class_name(trial: Trial, index: float) -> str:
+def _class_name(trial: Trial, index: int) -> str:
     names = trial.facts.names
-    return names[int(index)] if 0 <= index < len(names) else f"class {index:g}"
+    return names[index] if 0 <= index < len(names) else f"class {index}"
 
 
-def _answer(trial: Trial, picture: Picture, rule: NmsRule) -> np.ndarray:
-    """(n, 6) corners, class, score of the first image."""
-    contract, facts = trial.contract, trial.facts
-    case = Case(contract.size, (picture,) * contract.batch)
+def _seen(trial: Trial, picture: Picture, rule: NmsRule) -> Detected:
+    """What the file detects in the first image of a batch of this picture."""
+    case = Case(trial.contract.size, (picture,) * trial.contract.batch)
     outputs = trial.run(trial.batch(case))
-    if not contract.variant.end2end:
-        levels = split_levels(contract.variant.head, facts, case.size, outputs, 0)
-        if contract.variant.head == "raw":
-            cells = facts.cells(case.size)
-            shape = (facts.anchors_per_level, facts.fields)
-            logits = [
-                level.astype(np.float64).reshape(shape[0], ny, nx, shape[1]) for level, (ny, nx) in zip(levels, cells)
-            ]
-            levels = decode(facts, logits)[0]
-        return _suppressed(np.concatenate(levels), rule)
-    arrays = [np.asarray(array) for array in outputs.values()]
-    if contract.variant.head == "end2end-ort":
-        rows = arrays[0][arrays[0][:, 0] == 0]
-        return rows[:, 1:7]
-    count = int(np.clip(arrays[0][0, 0], 0, arrays[1].shape[1]))
-    return np.column_stack([arrays[1][0, :count], arrays[3][0, :count], arrays[2][0, :count]])
-
-
-def _suppressed(predictions: np.ndarray, rule: NmsRule) -> np.ndarray:
-    found = candidates(predictions, rule)
-    kept = found.take(greedy(found, rule))
-    return np.column_stack([kept.boxes, kept.classes, kept.scores]).reshape(-1, 6)
+    wrong = outputs_problem(trial, case, outputs)
+    if wrong:
+        raise EngineError(f"{wrong.message} No detections can be read from it")
+    return detected(trial, case, outputs, rule)[0]
 
 
 def _truth(trial: Trial, picture: Picture) -> np.ndarray:
