@@ -53,20 +53,35 @@ def case(name: str) -> Case:
 
 # Exact arithmetic
 
+Box = Sequence[Fraction]
+
+
+def exact_iou(a: Box, b: Box) -> Fraction:
+    """Boxes with x1 <= x2 and y1 <= y2; nothing over nothing is 0."""
+    inside, outside = exact_areas(a, b)
+    return inside / outside if inside else Fraction(0)
+
+
+def exact_areas(a: Box, b: Box) -> Tuple[Fraction, Fraction]:
+    """Intersection and union."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inside = max(width, Fraction(0)) * max(height, Fraction(0))
+    return inside, sum(((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b)), -inside)
+
 
 @dataclass(frozen=True)
 class Candidate:
     row: int
     label: int
     score: Fraction
-    box: Tuple[Fraction, ...]
+    box: Box
 
 
 @dataclass(frozen=True)
 class Exact:
     """A case in fractions: what the file says, or the same numbers under another rule (`under`)."""
 
-    boxes: Tuple[Tuple[Fraction, ...], ...]
+    boxes: Tuple[Box, ...]
     scores: Tuple[Tuple[Fraction, ...], ...]  # of row and class, the objectness included
     ranks: Tuple[Tuple[Fraction, ...], ...]  # what chooses a row's best class
     images: Tuple[int, ...]
@@ -77,6 +92,7 @@ class Exact:
     classes: str
     thresholds: str
     max_wh: Fraction
+    overlap: Callable[[Box, Box], Fraction] = exact_iou
 
     def under(self, **rule: Any) -> Exact:
         return replace(self, **rule)
@@ -124,16 +140,8 @@ class Exact:
     def suppresses(self, best: Candidate, other: Candidate) -> bool:
         if self.classes == "separated" and best.label != other.label:
             return False
-        overlap = exact_iou(best.box, other.box)
-        return overlap > self.iou or (self.thresholds == "inclusive" and overlap == self.iou)
-
-
-def exact_iou(a: Sequence[Fraction], b: Sequence[Fraction]) -> Fraction:
-    """Boxes with x1 <= x2 and y1 <= y2; nothing over nothing is 0."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    inside = max(width, Fraction(0)) * max(height, Fraction(0))
-    outside = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b)) - inside
-    return inside / outside if inside else Fraction(0)
+        found = self.overlap(best.box, other.box)
+        return found > self.iou or (self.thresholds == "inclusive" and found == self.iou)
 
 
 def exact(name: str) -> Exact:
@@ -166,6 +174,182 @@ def exact(name: str) -> Exact:
         numbers["thresholds"],
         numbers.get("max_wh", Fraction(0)),
     )
+
+
+# Each case has teeth: the mistakes it is there for give another answer
+
+Mistake = Callable[[Exact], FrozenSet[Answer]]
+
+
+def under(**rule: Any) -> Mistake:
+    return lambda numbers: numbers.under(**rule).answers()
+
+
+def threshold(name: str, by: Fraction) -> Mistake:
+    return lambda numbers: numbers.under(**{name: getattr(numbers, name) + by}).answers()
+
+
+def boxes_as(see: Callable[[Box], Box]) -> Mistake:
+    return lambda numbers: numbers.under(boxes=tuple(map(see, numbers.boxes))).answers()
+
+
+def first_alone(numbers: Exact) -> FrozenSet[Answer]:
+    """One list of detections for the only right one."""
+    return frozenset(sorted(numbers.answers())[:1])
+
+
+def read_as_corners(box: Box) -> Box:
+    x1, y1, x2, y2 = box
+    a, b, c, d = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+    return min(a, c), min(b, d), max(a, c), max(b, d)
+
+
+def in_whole_pixels(box: Box) -> Box:
+    return box[0], box[1], box[2] + 1, box[3] + 1
+
+
+def clipped_at_zero(box: Box) -> Box:
+    return tuple(max(side, Fraction(0)) for side in box)
+
+
+def over_the_smaller(a: Box, b: Box) -> Fraction:
+    return exact_areas(a, b)[0] / min((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b))
+
+
+def nothing_over_nothing_is_one(a: Box, b: Box) -> Fraction:
+    inside, outside = exact_areas(a, b)
+    return inside / outside if outside else Fraction(1)
+
+
+def by_products_of_coordinates(a: Box, b: Box) -> Fraction:
+    """Areas as x2 y2 - x1 y2 - x2 y1 + x1 y1 in float32."""
+
+    def area(box: Box) -> np.float32:
+        x1, y1, x2, y2 = (np.float32(side) for side in box)
+        return x2 * y2 - x1 * y2 - x2 * y1 + x1 * y1
+
+    inside = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    outside = area(a) + area(b) - inside
+    return Fraction(float(inside / outside)) if outside > 0 else Fraction(0)
+
+
+def candidates_of(numbers: Exact) -> List[Candidate]:
+    (found,) = numbers.labelled(range(len(numbers.boxes)))
+    return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def all_suppress(numbers: Exact) -> FrozenSet[Answer]:
+    """Candidates that are suppressed suppress as well."""
+    found = candidates_of(numbers)
+    alone = [c for k, c in enumerate(found) if not any(numbers.suppresses(better, c) for better in found[:k])]
+    return frozenset([tuple((c.row, c.label) for c in alone)])
+
+
+def capped_before(numbers: Exact) -> FrozenSet[Answer]:
+    """The cap chooses candidates."""
+    return frozenset(numbers.survivors(candidates_of(numbers)[: numbers.cap], ()))
+
+
+def capped_by_class(numbers: Exact) -> FrozenSet[Answer]:
+    found = set()
+    for answer in numbers.under(cap=99).answers():
+        places = [[label for _, label in answer[:k]].count(label) for k, (_, label) in enumerate(answer)]
+        found.add(tuple(pair for pair, place in zip(answer, places) if place < numbers.cap))
+    return frozenset(found)
+
+
+def in_one_image(numbers: Exact) -> FrozenSet[Answer]:
+    return numbers.under(images=(0,) * len(numbers.images)).answers()
+
+
+def by_row(numbers: Exact) -> FrozenSet[Answer]:
+    return frozenset(tuple(sorted(answer)) for answer in numbers.answers())
+
+
+def by_class(numbers: Exact) -> FrozenSet[Answer]:
+    return frozenset(tuple(sorted(answer, key=lambda pair: pair[1])) for answer in numbers.answers())
+
+
+def by_class_score(numbers: Exact) -> FrozenSet[Answer]:
+    return numbers.under(scores=numbers.ranks).answers()
+
+
+def by_objectness(numbers: Exact) -> FrozenSet[Answer]:
+    parts = [
+        [score / rank if rank else Fraction(0) for score, rank in zip(*rows)]
+        for rows in zip(numbers.scores, numbers.ranks)
+    ]
+    return numbers.under(scores=tuple(map(tuple, parts))).answers()
+
+
+def by_product(numbers: Exact) -> FrozenSet[Answer]:
+    """With one class, where the objectness alone is right."""
+    return numbers.under(
+        scores=tuple((whole * part,) for (whole,), (part,) in zip(numbers.scores, numbers.ranks))
+    ).answers()
+
+
+def in_half_precision(numbers: Exact) -> FrozenSet[Answer]:
+    """Boxes of each class moved in float16; then classes need not be looked at again."""
+
+    def moved(box: Box, label: int) -> Box:
+        return tuple(Fraction(float(np.float16(float(side + label * numbers.max_wh)))) for side in box)
+
+    labels = [ranks.index(max(ranks)) for ranks in numbers.ranks]
+    boxes = tuple(moved(box, label) for box, label in zip(numbers.boxes, labels))
+    return numbers.under(boxes=boxes, classes="agnostic").answers()
+
+
+def in_six_decimals(numbers: Exact) -> FrozenSet[Answer]:
+    return numbers.under(scores=tuple(tuple(round(score, 6) for score in row) for row in numbers.scores)).answers()
+
+
+NOTHING, EVERYTHING = under(iou=Fraction(1), thresholds="strict"), under(iou=Fraction(-1))
+THOUSANDTH = Fraction(1, 1000)
+MISTAKES: Dict[str, Sequence[Mistake]] = {
+    "best_label": [under(labels="every")],
+    "cap": [capped_before, under(cap=99)],
+    "cap_over_classes": [capped_by_class],
+    "cap_per_image": [in_one_image, under(cap=99)],
+    "chain": [all_suppress, boxes_as(read_as_corners)],
+    "classes_agnostic": [under(classes="separated")],
+    "classes_offset": [under(classes="agnostic"), under(max_wh=Fraction(224)), NOTHING],
+    "classes_separated": [under(classes="agnostic"), NOTHING],
+    "identical_tied": [first_alone, NOTHING],
+    "iou_at_decimal_threshold": [under(thresholds="inclusive"), under(iou=Fraction(float(np.float32(0.45))))],
+    "iou_at_threshold": [under(thresholds="inclusive")],
+    "iou_beside_threshold": [threshold("iou", THOUSANDTH), threshold("iou", -THOUSANDTH)],
+    "large_coordinates": [under(overlap=by_products_of_coordinates)],
+    "last_of_eighty": [in_half_precision, under(max_wh=Fraction(4)), under(classes="agnostic")],
+    "minus_zero": [under(thresholds="inclusive")],
+    "near_tie": [in_six_decimals],
+    "nested": [under(overlap=over_the_smaller)],
+    "no_candidate": [under(score=Fraction(0))],
+    "offset_trap": [under(classes="separated"), under(max_wh=Fraction(4096))],
+    "one_class": [by_product],
+    "order": [by_row, by_class],
+    "outside_image": [boxes_as(clipped_at_zero)],
+    "plugin_agnostic": [under(classes="separated"), NOTHING],
+    "plugin_at_thresholds": [under(thresholds="strict")],
+    "score_at_threshold": [under(thresholds="inclusive")],
+    "score_beside_threshold": [threshold("score", 2 * THOUSANDTH), threshold("score", -2 * THOUSANDTH)],
+    "score_is_product": [by_class_score, by_objectness],
+    "several_labels": [under(labels="best"), under(classes="agnostic")],
+    "swapped_corners": [NOTHING],
+    "tied_chain": [first_alone, all_suppress],
+    "tied_labels": [first_alone, under(labels="every")],
+    "touching": [boxes_as(in_whole_pixels), EVERYTHING],
+    "zero_area": [under(overlap=nothing_over_nothing_is_one), EVERYTHING],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mistakes_give_another_answer(name: str) -> None:
+    assert name in MISTAKES, f"name a mistake that the case {name} is there to find"
+
+    right = exact(name).answers()
+    for mistake in MISTAKES[name]:
+        assert mistake(exact(name)) != right
 
 
 # Our own reference and certificate
