@@ -12,9 +12,17 @@ from detparity.checks import export, registry
 from detparity.errors import InputError
 from detparity.exported import BUNDLED_SIZE, NotMade, attempt
 from detparity.findings import MADE
-from detparity.session import Session
+from detparity.golden.recording import asked_goldens
+from detparity.session import ModelChoice, Session
 
 SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
+
+
+class GoldenCase(NamedTuple):
+    """One golden of what our exporter `name` makes of the bundled detector."""
+
+    name: str
+    kind: str
 
 
 class Promise(NamedTuple):
@@ -33,6 +41,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         except InputError as error:
             raise plugin.usage(error) from None
         metafunc.parametrize("promise", promises)
+    if "golden_case" in metafunc.fixturenames:
+        metafunc.parametrize("golden_case", _golden_cases(metafunc.config))
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
@@ -41,10 +51,14 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
 
     def place(item: pytest.Item) -> int:
         callspec = getattr(item, "callspec", None)
-        promise = callspec.params.get("promise") if callspec else None
-        if not isinstance(promise, Promise):  # pytest marks an empty room by a placeholder
+        params = callspec.params if callspec else {}
+        subject = params.get("promise", params.get("golden_case"))
+        if isinstance(subject, Promise):
+            key = str(subject.path or subject.variant)
+        elif isinstance(subject, GoldenCase):
+            key = subject.name
+        else:  # also where pytest marks an empty room by a placeholder
             return -1
-        key = str(promise.path or promise.variant)
         if key not in order:
             order.append(key)
         return order.index(key)
@@ -62,6 +76,17 @@ def _promises(config: pytest.Config, rooms: List[str]) -> List[Any]:
             found.append(pytest.param(promise, id=f"{subject.title}:{check}", marks=group))
     session.require_debts_met()
     return found
+
+
+def _golden_cases(config: pytest.Config) -> List[Any]:
+    """Every kind of golden of every exporter; they are the bundled detector's, so another model or file has none here."""
+    session = config.stash[plugin.SESSION]
+    if session.artifacts or session.choice != ModelChoice():
+        return []
+    return [
+        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}", marks=[pytest.mark.xdist_group(name)])
+        for name, kind in asked_goldens(session.variants())
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +136,19 @@ def judge(request: pytest.FixtureRequest, session: Session) -> Any:
             plugin.judge_unmade(request, name, export.blocked(registry()[promise.check], problem))
         else:
             plugin.judge(request, session.trial(file, name), promise.check)
+
+    return run
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest, session: Session) -> Any:
+    """Call with a golden case: red, and pending, where the artifact is not what its golden says or has none. Blesses nothing."""
+
+    def run(case: GoldenCase) -> None:
+        file = request.getfixturevalue("made")(case.name)
+        if isinstance(file, NotMade):
+            pytest.skip(f"blocked by {MADE}: {file}")
+        plugin.judge_golden(request, session.trial(file, case.name), case.name, case.kind)
 
     return run
 

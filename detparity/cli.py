@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from detparity import __version__
 from detparity.errors import InputError
-from detparity.session import BUNDLED_SEED, BUNDLED_WIDTH, ModelChoice
+from detparity.session import ARCH_WIDTH, FIRST_SEED, ModelChoice
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands.add_parser("check", help="judge exported files against their model"))
     _add_diff(commands.add_parser("diff", help="say what changed between two ONNX files"))
     _add_matrix(commands.add_parser("matrix", help="merge the reports of many environments into one table"))
+    _add_golden(commands.add_parser("golden", help="record goldens of your own exports, and compare the next release"))
+    _add_review(commands.add_parser("review", help="review goldens that changed: list, show, accept, reject"))
     listing = commands.add_parser("models", help="list every architecture with its size")
     listing.set_defaults(run=_models)
     _add_doctor(commands.add_parser("script-doctor", help="say why a model does not script, and what works instead"))
@@ -73,10 +75,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="architecture of weights that are a state dict, by name or as a layer table (.yaml); "
         "without weights it is built",
     )
-    group.add_argument(
-        "--width", type=float, help=f"width factor (default: {BUNDLED_WIDTH} of --arch, its own of --cfg)"
-    )
-    group.add_argument("--seed", type=int, default=BUNDLED_SEED, help="its seed (default %(default)s)")
+    group.add_argument("--width", type=float, help=f"width factor (default: {ARCH_WIDTH} of --arch, its own of --cfg)")
+    group.add_argument("--seed", type=int, default=FIRST_SEED, help="its seed (default %(default)s)")
 
 
 def _choice(options: argparse.Namespace) -> ModelChoice:
@@ -354,6 +354,133 @@ def _write_pages(texts: Dict[Path, str], shown: str) -> None:
     # A terminal that cannot show a character shows another; a file holds it as it is.
     encoding = sys.stdout.encoding or "utf-8"
     print(shown.encode(encoding, "replace").decode(encoding), end="")
+
+
+# --- golden files ---------------------------------------------------------------------------------------------------
+
+
+def _add_golden(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
+    for verb, about in (
+        ("record", "record the goldens of a file for the first time"),
+        ("check", "compare a file with them"),
+    ):
+        one = verbs.add_parser(verb, help=about)
+        one.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the exported file")
+        _add_model(one)
+        one.add_argument("--name", required=True, help="what the goldens go by, such as car-detector")
+        one.add_argument("--variant", help="what the file promises to be (default: read from it)")
+        one.add_argument(
+            "--img-size", type=int, nargs="+", metavar="N", help="height, width, where the file declares none"
+        )
+        _add_nms(one, None, None, None)
+        one.add_argument("--opset", type=int, metavar="N", help="promised opset")
+        one.add_argument("--golden", type=Path, default=Path("golden"), metavar="DIR", help="where goldens lie")
+        if verb == "record":
+            one.add_argument("--why", default="first recorded", metavar="TEXT", help="what the index says of them")
+            one.add_argument("--parity-lost", action="store_true", help="record a file that is not what the model is")
+        else:
+            one.add_argument("--pending", type=Path, metavar="DIR", help="where to put what waits for review")
+        one.set_defaults(run=_golden)
+    gone = verbs.add_parser("remove", help="take a golden that no test asks for away, with its entry")
+    gone.add_argument("name", metavar="NAME", help="such as graph/car-detector")
+    gone.add_argument("--golden", type=Path, metavar="DIR", help="where goldens lie")
+    gone.set_defaults(run=_golden_remove)
+
+
+def _golden(options: argparse.Namespace) -> int:
+    from detparity.golden import command
+    from detparity.golden.judging import Place
+    from detparity.golden.pending import folder_for
+    from detparity.intake import Asked
+
+    _require_nms(options)
+    promise = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, _opset(options))
+    size = _img_size(options.img_size)
+    asked = command.Asked(options.artifact, _choice(options), options.name, options.variant, size, promise)
+    if options.verb == "record":
+        place = Place(options.golden, folder_for(options.golden))
+        return command.record_all(asked, place, options.why, options.parity_lost, print)
+    return command.check_all(asked, Place(options.golden, folder_for(options.golden, options.pending)), print)
+
+
+def _golden_remove(options: argparse.Namespace) -> int:
+    from detparity import kit
+    from detparity.golden.command import default_places
+    from detparity.golden.index import discard
+
+    folder, _ = default_places(options.golden, None, kit.root() / "golden")
+    discard(folder, options.name)
+    print(f"removed {options.name}")
+    return 0
+
+
+def _add_review(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_review, verb=None, name=None)
+    verbs = parser.add_subparsers(dest="verb", parser_class=_Parser)
+    everywhere = [parser]
+    for verb, about in (
+        ("list", "what waits, in groups that changed alike"),
+        ("show", "what changed in one golden, in words, with its picture and whether parity holds"),
+        ("accept", "make goldens of what waits"),
+        ("reject", "take away what waits; the golden stays"),
+    ):
+        one: argparse.ArgumentParser = verbs.add_parser(verb, help=about)
+        everywhere.append(one)
+        if verb != "list":
+            one.add_argument("name", metavar="NAME", help="such as graph/grid")
+        if verb in ("accept", "reject"):
+            one.add_argument("--same", action="store_true", help="and all that changed in the same way")
+        if verb == "accept":
+            one.add_argument("--why", default="", metavar="TEXT", help="the reason, which the index records")
+            one.add_argument(
+                "--parity-lost", action="store_true", help="although it no longer does what the model does"
+            )
+    for place in everywhere:
+        # Given once, before or after the verb: a default of its own would undo the other.
+        missing = None if place is parser else argparse.SUPPRESS
+        place.add_argument("--golden", type=Path, default=missing, metavar="DIR", help="where goldens lie")
+        place.add_argument(
+            "--from",
+            dest="pending",
+            type=Path,
+            default=missing,
+            metavar="DIR",
+            help="what waits, such as a CI artifact",
+        )
+
+
+def _review(options: argparse.Namespace) -> int:
+    """Exit codes: 0 done or nothing waits, 1 something still waits, 2 unusable input."""
+    from detparity import kit
+    from detparity.golden import review
+    from detparity.golden.command import default_places
+    from detparity.golden.judging import Place
+    from detparity.golden.pending import folder_for
+    from detparity.golden.picture import draw
+
+    golden, arguments = default_places(options.golden, options.pending, kit.root() / "golden")
+    if options.pending is not None and not options.pending.is_dir():
+        raise InputError(f"--from {options.pending}: no such folder")
+    found = review.open_review(Place(golden, folder_for(golden, options.pending)), arguments)
+    if options.verb in ("accept", "reject"):
+        one = review.named(found, options.name)
+        chosen = review.alike(found, one) if options.same else [one]
+        if options.verb == "accept":
+            print("\n".join(review.accept(found, chosen, options.why, options.parity_lost)))
+        else:
+            print("\n".join(review.reject(found, chosen)))
+        return 0
+    if options.verb == "show":
+        print(review.showing(found, review.named(found, options.name), draw))
+        return 1
+    print(review.listing(found))
+    if options.verb is None and found.waiting:
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            return 1 if review.walk(found, draw, input, print) else 0
+        print("\nNobody can be asked here; these commands decide:\n")
+        print("\n".join(f"  {line}" for line in review.commands(found)))
+    return 1 if found.waiting else 0
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

@@ -188,8 +188,12 @@ def text(found: Diff) -> str:
             return f"{names[0]} and {names[1]} are the same file"
         return f"{names[0]} and {names[1]} are the same graph; {_and(found.spelled)} differ"
     kinds = [kind for kind in reading.KINDS if any(item.kind == kind for item in found.differences)]
-    lines = textwrap.wrap(f"{names[1]} (B) differs from {names[0]} (A) in {_and(kinds)}.", WIDTH)
-    lines += ["", *columns([_head(name, side) for name, side in zip("AB", found.sides)]), ""]
+    lines = [
+        f"B differs from A in {_and(kinds)}.",
+        "",
+        *columns([_head(name, side) for name, side in zip("AB", found.sides)]),
+        "",
+    ]
     values = set(reading.value_changes(*(side.read.facts for side in found.sides))) if found.tensors else set()
     lines += _rows([(item.kind, item.words) for item in found.differences if item not in values])
     if found.lead[0]:

@@ -7,7 +7,7 @@ class InputError(Exception):
     """The input or the options are unusable. `str(error)` is one clear line; the command exits with 2."""
 
 
-def clipped(error: BaseException, limit: int = 300) -> str:
-    """An error's text in one line of bounded length: it may quote a file, and a file may hold anything."""
+def clipped(error: object, limit: int = 300) -> str:
+    """A text, such as an error's, in one line of bounded length: it may quote a file, and a file may hold anything."""
     text = " ".join(str(error).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -9,6 +9,7 @@ from typing import Callable, Mapping
 
 import numpy as np
 
+from detparity import scenes
 from detparity.subject import Size
 
 
@@ -81,9 +82,15 @@ def natural(size: Size, seed: int) -> np.ndarray:
     return _finish(image)
 
 
+def scene(size: Size, seed: int) -> np.ndarray:
+    """Objects the bundled detector knows: detections that are real, and near-ties that are."""
+    return scenes.scene(size, seed).image
+
+
 KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
     "noise": noise,
     "natural": natural,
+    "scene": scene,
     "black": black,
     "white": white,
     "dark": dark,

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from detparity import facts
+from detparity import facts, kit
 from detparity.checks import select
 from detparity.checks.weights import coverage
 from detparity.errors import InputError
@@ -21,6 +21,9 @@ from detparity.exported import promised
 from detparity.failures import render
 from detparity.files import write_text
 from detparity.findings import Outcome, fails
+from detparity.golden.judging import Place, told
+from detparity.golden.judging import judge as judge_against_golden
+from detparity.golden.pending import folder_for
 from detparity.intake import Asked
 from detparity.report.build import outcome_record
 from detparity.report.recorder import PROPERTY, Recorder
@@ -68,6 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="only these of the kit's exporters, by name or pattern",
     )
+    group.addoption("--golden", type=Path, metavar="DIR", help="where goldens lie (default: the kit's own)")
+    group.addoption("--pending", type=Path, metavar="DIR", help="where goldens that changed wait for review")
     group.addoption("--bare", action="store_true", help="switch the compatibility shims off")
     group.addoption("--json", type=Path, dest="detparity_json", help="write the report here")
 
@@ -168,6 +173,17 @@ def judge_unmade(request: pytest.FixtureRequest, name: str, outcome: Outcome) ->
     if outcome.outcome != "passed":
         artifact["how"] = f"{name}, not made"
     _conclude(request, artifact, _settled(request, name, outcome), None)
+
+
+def judge_golden(request: pytest.FixtureRequest, trial: Trial, name: str, kind: str) -> None:
+    """Compare a golden of what the exporter called `name` makes; red, and pending, where it is missing or has changed."""
+    config = request.config
+    folder = config.getoption("golden") or kit.root() / "golden"
+    place = Place(folder, folder_for(folder, config.getoption("pending")))
+    test = request.node.nodeid
+    waiting = judge_against_golden(trial, name, kind, place, test, f"pytest {shlex.quote(test)}")
+    if waiting is not None:
+        pytest.fail(told(waiting, place.pending), pytrace=False)
 
 
 def _settled(request: pytest.FixtureRequest, title: str, outcome: Outcome) -> Outcome:

@@ -26,6 +26,8 @@ KINDS = (
     "wiring",
     "metadata",
 )
+SUPPRESSION = ("NonMaxSuppression", "TRT:EfficientNMS_TRT")
+ROUNDED = 1e-5  # what another order of folding may leave of a weight, relative to it; checks/weights.py allows as much
 # The relative rounding of a type, within which a multiplied tensor keeps its proportions.
 PRECISION: Mapping[str, float] = {"float64": 1e-7, "float32": 1e-6, "float16": 2e-3, "bfloat16": 2e-2}
 
@@ -64,14 +66,36 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Differe
 
     Raises InputError where either was recorded in another format.
     """
-    for facts in (old, new):
-        if facts.get("format") != FORMAT:
-            raise InputError(
-                f"graph facts of format {facts.get('format')!r} cannot be read; this version reads {FORMAT}"
-            )
-    found = [*_values(old, new, "output"), *_values(old, new, "input"), *_versions(old, new), *_metadata(old, new)]
+    found = _interface(old, new)
     if old["digests"]["content"] != new["digests"]["content"]:
         found += _graph(old, new)
+    return _ranked(found)
+
+
+def portable(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference, ...]:
+    """What two versions of an exporter must agree on, however they count and wire operators: inputs, outputs, versions, metadata,
+    the numbers of the suppression, and the weights that have official names in both, within `ROUNDED`.
+
+    Raises InputError where either was recorded in another format.
+    """
+    found = _interface(old, new)
+    for kind in ("attributes", "constants"):
+        found += _settings(old, new, kind, SUPPRESSION)
+    names = {tensor.name: tensor for tensor in tensors(new) if tensor.name}
+    pairs = [(tensor, names[tensor.name]) for tensor in tensors(old) if tensor.name in names]
+    there = Matching(tuple(pair for pair in pairs if not _rounded(*pair)), (), ())
+    return _ranked([*found, *_reshaped(there), *_retyped(there), *_changed_values(there)])
+
+
+def _interface(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Difference]:
+    for facts in (old, new):
+        if facts.get("format") != FORMAT:
+            told = facts.get("format")
+            raise InputError(f"graph facts of format {told!r} cannot be read; this version reads {FORMAT}")
+    return [*_values(old, new, "output"), *_values(old, new, "input"), *_versions(old, new), *_metadata(old, new)]
+
+
+def _ranked(found: Iterable[Difference]) -> Tuple[Difference, ...]:
     return tuple(sorted(found, key=lambda difference: difference.rank))
 
 
@@ -255,13 +279,18 @@ def _operators(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Diffe
                 yield _told("operators", f"{kind}{at} {before} -> {after}", f"{kind}{at} {after - before:+d}")
 
 
-def _settings(old: Mapping[str, Any], new: Mapping[str, Any], kind: str) -> Iterator[Difference]:
-    """Attributes or constants: which values, and in how many operators. Where an operator is gone, new or has another count,
+def _settings(
+    old: Mapping[str, Any], new: Mapping[str, Any], kind: str, only: Optional[Sequence[str]] = None
+) -> Iterator[Difference]:
+    """Attributes or constants (of `only` these operators): which values, and in how many operators. Where an operator is gone, new or has another count,
     only values are told that appear or disappear; that it has more or fewer of the others goes without saying."""
     for key in sorted({*old[kind], *new[kind]}):
         op, _, name = key.rpartition(".")
+        if only is not None and op not in only:
+            continue
         totals = _count(old, op), _count(new, op)
-        was, now = (_counts(facts[kind].get(key, {}), total, kind) for facts, total in zip((old, new), totals))
+        values = [facts[kind].get(key, {}) for facts in (old, new)]
+        was, now = (_counts(value, total, kind, ":" in op) for value, total in zip(values, totals))
         if was == now:
             continue
         steps = {text: now.get(text, 0) - was.get(text, 0) for text in {*was, *now}}
@@ -271,12 +300,13 @@ def _settings(old: Mapping[str, Any], new: Mapping[str, Any], kind: str) -> Iter
         yield _told(kind, f"{_title(op, name)}{_counted(was, now)}", trace)
 
 
-def _counts(values: Mapping[str, int], total: int, kind: str) -> Dict[str, int]:
-    """Facts leave out an attribute that is nowhere but its default; one without a default may be missing here and there."""
+def _counts(values: Mapping[str, int], total: int, kind: str, own: bool) -> Dict[str, int]:
+    """Facts leave out an attribute that is nowhere but its default; one without a default may be missing here and there, and so
+    may any of an operator of the file's `own` or a runtime's domain."""
     missing = total - sum(values.values())
     if kind == "constants" or missing < 1:
         return dict(values)
-    return {**values, "not given": missing} if values else {"default": total}
+    return {**values, "not given" if values or own else "default": missing}
 
 
 def _title(op: str, name: str) -> str:
@@ -388,6 +418,14 @@ def _aligned(was: Sequence[Tensor], now: Sequence[Tensor]) -> List[Tuple[Tensor,
     blocks = matcher.get_matching_blocks()
     pairs = [(was[block.a + k], now[block.b + k]) for block in blocks for k in range(block.size)]
     return [(before, after) for before, after in pairs if not (before.name and after.name)]
+
+
+def _rounded(before: Tensor, after: Tensor) -> bool:
+    """Whether two tensors of one shape and type differ by no more than another order of folding makes them."""
+    if (before.shape, before.dtype) != (after.shape, after.dtype):
+        return False
+    found = change(before.sketch, after.sketch, PRECISION.get(after.dtype, 1e-6))
+    return found.relative is not None and found.relative <= ROUNDED
 
 
 def _weights(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:

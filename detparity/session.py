@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -20,19 +20,19 @@ from detparity.oracle.truths import Oracle, Ways
 from detparity.subject import Arrays, Size, parse_variant
 from detparity.trial import Clock, Explorer, Trial
 
-BUNDLED_ARCH, BUNDLED_WIDTH, BUNDLED_SEED = "yolov7-tiny", 0.25, 0
+ARCH_WIDTH, FIRST_SEED = 0.25, 0  # of a model that --arch builds, unless told
 
 
 @dataclass(frozen=True)
 class ModelChoice:
     """Which model is meant: checkpoints (several make an ensemble), or an architecture with width and seed; neither means the
-    bundled detector. cfg: a layer table or an architecture's name, for a state dict that does not say what it belongs to, or to
-    build from. width: None stands for 0.25 of `arch` and for `cfg`'s own."""
+    bundled detector (docs/bundled.md). cfg: a layer table or an architecture's name, for a state dict that does not say what it
+    belongs to, or to build from. width: None stands for 0.25 of `arch` and for `cfg`'s own."""
 
     weights: Tuple[Path, ...] = ()
     arch: Optional[str] = None
     width: Optional[float] = None
-    seed: int = BUNDLED_SEED
+    seed: int = FIRST_SEED
     cfg: Optional[str] = None
 
     @property
@@ -53,9 +53,14 @@ def load_detector(choice: ModelChoice) -> Any:
     """Return the detector. Raises InputError for a file or a name that cannot be used."""
     if choice.arch is not None and (choice.weights or choice.cfg is not None):
         raise InputError("--weights or --cfg and --arch both choose the model; give one of them")
+    chosen = choice.weights or choice.arch is not None or choice.cfg is not None
+    if not chosen and choice != ModelChoice():
+        raise InputError("--width and --seed are for a model that --arch or --cfg builds; the bundled one is trained")
     for path in choice.weights:
         require_file(path, "a checkpoint")
     detectors = "detparity.detectors"
+    if not chosen:
+        return bundled()
     drawn = None
     if choice.cfg is not None:
         drawn, classes, title = importlib.import_module(f"{detectors}.table").named(choice.cfg, choice.width)
@@ -64,8 +69,20 @@ def load_detector(choice: ModelChoice) -> Any:
     seeded = importlib.import_module(f"{detectors}.seeded")
     if drawn is not None:
         return seeded.conditioned(drawn, f"{title}-w{drawn.width:g}-s{choice.seed}", choice.seed, classes)
-    width = BUNDLED_WIDTH if choice.width is None else choice.width
-    return seeded.seeded(choice.arch or BUNDLED_ARCH, width, choice.seed)
+    return seeded.seeded(choice.arch, ARCH_WIDTH if choice.width is None else choice.width, choice.seed)
+
+
+def bundled_weights() -> Path:
+    """The checkpoint of the bundled detector, in the official format."""
+    return kit.root() / "golden" / "detector" / "weights.pt"
+
+
+def bundled() -> Any:
+    """The detector meant where none is chosen: trained on drawn scenes, and read like any other checkpoint."""
+    path = bundled_weights()
+    require_file(path, "the checkpoint of the bundled detector")
+    detector = importlib.import_module("detparity.detectors.checkpoint").load(path)
+    return replace(detector, facts=replace(detector.facts, name="bundled"))
 
 
 def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...]) -> Oracle:

@@ -61,7 +61,7 @@ class Space:
     most: int = 320
     only: Optional[Size] = None
     batches: Tuple[int, int] = (1, 1)
-    kinds: Tuple[str, ...] = ("noise", "natural")
+    kinds: Tuple[str, ...] = ("noise", "natural", "scene")
 
 
 Judge = Callable[[Case], Sequence[Finding]]

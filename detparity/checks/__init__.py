@@ -10,10 +10,10 @@ from detparity.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id."""
-    from detparity.checks import baked, export, metadata, nms, parity, script, structure, weights
+    from detparity.checks import baked, export, metadata, nms, parity, precision, script, structure, weights
 
     found: Dict[str, Check] = {}
-    for module in (export, structure, script, baked, weights, metadata, parity, nms):
+    for module in (export, structure, script, baked, weights, metadata, parity, precision, nms):
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check

@@ -192,7 +192,7 @@ def _what(numbers: Sequence[Optional[int]], size: Size, facts: ModelFacts) -> st
     if size in found or size[::-1] in found:
         return f"height and width of {_text(size)}"
     alone = [number for number in numbers if number not in (None, 1, -1)]
-    if len(alone) == 1 and int(alone[0] or 0) > LEAST:
+    if len(alone) == 1 and int(alone[0] or 0) > LEAST and alone[0] != facts.fields:  # which may equal a count of cells
         for stride, (ny, nx) in zip((1, *facts.strides), (size, *facts.cells(size))):
             if alone[0] in (ny, nx):
                 side = "height" if alone[0] == ny else "width"

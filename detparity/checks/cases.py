@@ -14,7 +14,7 @@ from detparity.trial import Case, Space, Trial
 
 def pictures(batch: int, kind: str = "noise", seed: int = 0) -> Tuple[Picture, ...]:
     """A batch of different pictures, the first of the kind asked for."""
-    others = [("natural" if slot % 2 else "noise", seed + slot) for slot in range(1, batch)]
+    others = [(("noise", "natural", "scene")[slot % 3], seed + slot) for slot in range(1, batch)]
     return ((kind, seed), *others)
 
 

@@ -227,7 +227,7 @@ def certify(contract: Contract, outputs: Arrays, predictions: np.ndarray, tolera
     return certify_padded(counts, boxes, scores, classes, predictions, rule_of(contract), tolerance)
 
 
-def _noise(truths: Sequence[Truth], contract: Contract) -> Tolerance:
+def tolerance_of(truths: Sequence[Truth], contract: Contract) -> Tolerance:
     """How far a candidate of these images may be from the truth: per row in px, and in score."""
     boxes, score = [], 0.0
     for truth in truths:
@@ -243,15 +243,15 @@ def _noise(truths: Sequence[Truth], contract: Contract) -> Tolerance:
 def compare(trial: Trial, case: Case, **engine: Any) -> List[Finding]:
     """Run one case and certify its detections against the truth of every image."""
     outputs = trial.run(trial.batch(case), **engine)
-    wrong = _layout(trial, outputs, len(case.pictures), str(case))
+    wrong = layout_problem(trial, outputs, len(case.pictures), str(case))
     if wrong:
         return [wrong]
     truths = [trial.truth(picture, case.size) for picture in case.pictures]
     predictions = np.stack([np.concatenate(truth.levels) for truth in truths])
-    return _findings(certify(trial.contract, outputs, predictions, _noise(truths, trial.contract)), str(case))
+    return _findings(certify(trial.contract, outputs, predictions, tolerance_of(truths, trial.contract)), str(case))
 
 
-def _layout(trial: Trial, outputs: Arrays, batch: int, where: str) -> Optional[Finding]:
+def layout_problem(trial: Trial, outputs: Arrays, batch: int, where: str) -> Optional[Finding]:
     """Count, shapes and types of the outputs, before anything is read from them."""
     wanted = trial.shapes(batch, trial.contract.size)
     kinds = [np.dtype(promise.dtype) for promise in trial.contract.outputs]
@@ -315,14 +315,14 @@ def sizes(trial: Trial) -> Iterator[Finding]:
 def batches(trial: Trial) -> Iterator[Finding]:
     """Batches of different pictures with different counts of detections, an empty one among them."""
     size = cheap_size(trial)
-    mixed = (("natural", 3), ("black", 0), ("noise", 2), ("white", 0), ("natural", 5))
+    mixed = (("scene", 3), ("black", 0), ("noise", 2), ("white", 0), ("natural", 5))
     cases = [Case(size, mixed[:count]) for count in (1, 2, 3, 5)]
     yield from trial.explore(space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
 
 
 def repeat(trial: Trial) -> Iterator[Finding]:
     """The same input twice gives the same detections, and its buffer is not written to."""
-    case = Case(trial.contract.size, pictures(trial.contract.batch, "natural", 3))
+    case = Case(trial.contract.size, pictures(trial.contract.batch, "scene", 3))
     given = trial.batch(case)
     kept = given.copy()
     first, again = trial.run(given), trial.run(given)
@@ -334,7 +334,7 @@ def repeat(trial: Trial) -> Iterator[Finding]:
 
 def optimisation(trial: Trial) -> Iterator[Finding]:
     """With graph optimisations disabled the detections are right as well."""
-    case = Case(trial.contract.size, pictures(trial.contract.batch, "natural", 4))
+    case = Case(trial.contract.size, pictures(trial.contract.batch, "scene", 4))
     yield from compare(trial, case, optimisation="disabled")
 
 
@@ -371,7 +371,7 @@ def tail_findings(trial: Trial, cut: Cut, made: np.ndarray, where: str) -> List[
             given[name] = np.zeros((len(made), 3, *trial.contract.size), np.float32)
     with trial.clock.running():
         outputs = runner.call(given)
-    wrong = _layout(trial, outputs, len(made), where)
+    wrong = layout_problem(trial, outputs, len(made), where)
     if wrong:
         return [wrong]
     reach = np.abs(predictions[..., :4]).sum(-1) + max(trial.facts.strides)
@@ -382,7 +382,7 @@ def tail_findings(trial: Trial, cut: Cut, made: np.ndarray, where: str) -> List[
 def tensorrt(trial: Trial) -> Iterator[Finding]:
     """The same detections from a TensorRT engine built from the file."""
     contract = trial.contract
-    case = Case(contract.size, pictures(contract.batch, "natural", 4))
+    case = Case(contract.size, pictures(contract.batch, "scene", 4))
     yield from compare(trial, case, engine="tensorrt")
 
 

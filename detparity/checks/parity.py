@@ -179,9 +179,9 @@ def _grid_note(trial: Trial, truth: Truth, levels: Sequence[np.ndarray], size: S
 
 
 def declared(trial: Trial) -> Iterator[Finding]:
-    """Noise and a natural scene at the declared size and batch."""
+    """Noise, a natural picture and a scene at the declared size and batch."""
     contract = trial.contract
-    cases = [first_case(trial), Case(contract.size, pictures(contract.batch, "natural"))]
+    cases = [first_case(trial), *(Case(contract.size, pictures(contract.batch, kind)) for kind in ("natural", "scene"))]
     yield from trial.explore(space(trial, cases), lambda case: compare(trial, case))
 
 

@@ -39,9 +39,9 @@ from detparity.oracle.nms import Candidates, Ints, NmsRule, class_scores, decode
 Mask = npt.NDArray[np.bool_]
 
 # A score at its threshold may be evaluated on either side of it in float32: four roundings of the threshold.
-_FLOAT32_SCORE = 2.0**-22
+FLOAT32_SCORE = 2.0**-22
 # Neighbouring float32 numbers lie no further apart than this part of their size.
-_FLOAT32_SPACING = 2.0**-23
+FLOAT32_SPACING = 2.0**-23
 # Pairs of boxes compared at once: bounds the memory of a comparison, not its result.
 _PAIRS = 2**18
 # Detections of one image judged one by one where more than the cap are given (which is a breach by itself).
@@ -314,13 +314,13 @@ def _pool(predictions: Floats, move: Floats, rule: NmsRule, score_tolerance: flo
 
 
 def _score_rounding(rule: NmsRule) -> float:
-    return _FLOAT32_SCORE * abs(rule.score_threshold)
+    return FLOAT32_SCORE * abs(rule.score_threshold)
 
 
 def _kept_move(case: _Case) -> Floats:
     """Pixels (n,) by which a reported box may differ from the one that the engine compared."""
     largest = np.abs(case.given.boxes).max(axis=1, initial=0.0)
-    return np.asarray(case.tolerance.iou_slack + _FLOAT32_SPACING * largest)
+    return np.asarray(case.tolerance.iou_slack + FLOAT32_SPACING * largest)
 
 
 # The facts

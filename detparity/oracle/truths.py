@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Hashable, Iterable, List, Mapping, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from detparity.subject import Arrays, ModelFacts, Size
 
 BUDGET_BYTES = 300_000_000
 Picture = Tuple[str, int]  # kind, seed
+Worth = TypeVar("Worth")
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,23 @@ class Ways:
 
 
 class Oracle:
-    """Answers `truth(picture, size, head)`; `heads` are those it will be asked for, all worked out from the same runs."""
+    """Answers `truth(picture, size, head)`; `heads` are those it will be asked for, the decoded one always, all worked out
+    from the same runs."""
 
     def __init__(self, facts: ModelFacts, ways: Ways, heads: Sequence[str] = ("grid",)) -> None:
         self.facts = facts
         self._ways = ways
-        self._heads = tuple(heads)
+        self._heads = tuple(dict.fromkeys((*heads, "grid")))
         self._kept: OrderedDict[Tuple[Picture, Size], Dict[str, Truth]] = OrderedDict()
         self._bytes = 0
+        self._once: Dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, work_out: Callable[[], Worth]) -> Worth:
+        """What follows from the model alone and is the same for all its artifacts: worked out at the first call with this key."""
+        if key not in self._once:
+            self._once[key] = work_out()
+        found: Worth = self._once[key]
+        return found
 
     def truth(self, picture: Picture, size: Size, head: str) -> Truth:
         """The truth of one image (kind, seed) at a size, for the `raw` or the `grid` head."""

@@ -1,4 +1,4 @@
-"""A fixed number is written as a symbol: "85" (issue 2; museum 014)."""
+"""A fixed number is written as a symbol: "10" (issue 2; museum 014)."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ SAYS = "a numeral used as a symbol"
 
 
 def plant(model: onnx.ModelProto) -> onnx.ModelProto:
-    edits.set_axis(model.graph.output[0], 2, "85")
+    edits.set_axis(model.graph.output[0], 2, str(edits.fields(model)))
     return model

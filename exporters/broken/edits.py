@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import numpy as np
@@ -197,6 +198,11 @@ def rename(model: onnx.ModelProto, names: Dict[str, str]) -> None:
 
 def metadata(model: onnx.ModelProto) -> Dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def fields(model: onnx.ModelProto) -> int:
+    """Numbers per prediction: box, objectness and a score per class."""
+    return 5 + len(json.loads(metadata(model)["names"]))
 
 
 def set_metadata(model: onnx.ModelProto, **entries: str) -> None:

@@ -13,5 +13,6 @@ VARIANT = "grid"
 
 def plant(model: onnx.ModelProto) -> onnx.ModelProto:
     logits = edits.nodes(model, "Sigmoid")[0].input[0]
-    model.graph.output.append(helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, [1, 3, 32, 40, 85]))
+    shape = [1, 3, 32, 40, edits.fields(model)]
+    model.graph.output.append(helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, shape))
     return model

@@ -16,5 +16,5 @@ def plant(model: onnx.ModelProto) -> onnx.ModelProto:
     for name in edits.nodes(model, "Concat")[-1].input:
         node = edits.producer(model, name)
         assert node is not None
-        node.input[1] = edits.add_constant(model, np.array([1, -1, 85], np.int64))
+        node.input[1] = edits.add_constant(model, np.array([1, -1, edits.fields(model)], np.int64))
     return edits.prune(model)

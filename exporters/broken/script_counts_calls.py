@@ -1,4 +1,4 @@
-"""A counter in a buffer moves the output a little further with every call (museum 099)."""
+"""A counter in a buffer moves the output by a last bit with every other call (museum 099)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VARIANT = "traced-dynamic"
 SAYS = "other bits on call 2"
 
 
-class Drifting(Predictions):
+class Wavering(Predictions):
     calls: Tensor
 
     def __init__(self, network: Network) -> None:
@@ -26,9 +26,9 @@ class Drifting(Predictions):
 
     def forward(self, images: Tensor) -> Tensor:
         self.calls.add_(1)
-        return self.decode(self.network(images)) * (1 + 2.0**-23 * self.calls)
+        return self.decode(self.network(images)) * (1 + 2.0**-23 * (self.calls % 2))
 
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
-    module = Drifting(modules.shortcut(detector, options.size))
+    module = Wavering(modules.shortcut(detector, options.size))
     return modules.archive(modules.trace(module.eval(), options), detector, variant, options)

@@ -10,7 +10,7 @@ from exporters.options import ExportOptions
 CAUGHT_BY = ("script.baked-size", "parity.sizes")
 UNSEEN_BY = ("parity.declared",)
 VARIANT = "traced-dynamic"
-SAYS = "aten::reshape -1, 5040, 85 the 5040 rows up to those of stride 32 at 256x320"
+SAYS = "aten::reshape -1, 5040, 10 the 5040 rows up to those of stride 32 at 256x320"
 
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:

@@ -17,7 +17,8 @@ import pytest
 from detparity import cli
 from detparity.compat.pickler import save
 from detparity.exported import export_bytes
-from detparity.session import ModelChoice, load_detector
+from detparity.scenes import CLASSES
+from detparity.session import ModelChoice, bundled_weights, load_detector
 from detparity.subject import parse_variant
 
 SIZE = (64, 96)
@@ -153,7 +154,7 @@ def test_another_models_file_is_a_clear_violation_not_a_crash(command, session, 
     code, out, err = command("check", tmp_path / "three.onnx")
 
     assert (code, err) == (1, "")
-    assert "axis 2 of 'output' as 8: 8 where 85 is promised" in out
+    assert "axis 2 of 'output' as 8: 8 where 10 is promised" in out
     assert "could not be judged" not in out
 
 
@@ -172,7 +173,9 @@ def test_other_anchors_are_named(command, session, tmp_path):
     code, out, _ = command("check", path, "--checks", "parity.declared")
 
     assert code == 1
-    assert "stride 16 anchor 1 is 62x45 in the model, 77.5x56.25 in the file" in " ".join(out.split())
+    w, h = session.detector.facts.anchors[1][1]
+    named = f"stride 16 anchor 1 is {w:g}x{h:g} in the model, {1.25 * w:.4g}x{1.25 * h:.4g} in the file"
+    assert named in " ".join(out.split())
 
 
 @pytest.mark.smoke
@@ -406,7 +409,19 @@ def test_verify_judges_inside_someone_elses_test(files, session, tmp_path):
 
 @pytest.mark.smoke
 def test_the_bundled_detector_is_what_no_choice_means():
-    assert load_detector(ModelChoice()).facts.name == "deploy-yolov7-tiny-w0.25-s0"
+    chosen, same = (load_detector(choice).facts for choice in (ModelChoice(), ModelChoice((bundled_weights(),))))
+    built = load_detector(ModelChoice(arch="yolov7-tiny", width=0.25)).facts
+
+    assert (chosen.name, chosen.names, chosen.digest) == ("bundled", CLASSES, same.digest)
+    assert (built.name, built.classes) == ("deploy-yolov7-tiny-w0.25-s0", 80)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("options", [["--width", "0.5"], ["--seed", "3"]])
+def test_a_width_or_a_seed_without_an_architecture_is_refused(options, command):
+    lines = _refused(command("export", "--output-dir", command.place, *options), "--width and --seed are for a model")
+
+    assert len(lines) == 1 and list(command.place.iterdir()) == []
 
 
 @pytest.mark.smoke

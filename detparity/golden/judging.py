@@ -1,0 +1,120 @@
+"""One golden of one artifact: compared with what is there now, and made pending where it is missing or has changed."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from detparity import facts
+from detparity.failures import columns
+from detparity.golden.changes import Changed
+from detparity.golden.index import Entry, content_of, find, read_index
+from detparity.golden.pending import Pending, drop, write
+from detparity.golden.recording import changed, content, detections, of_the_model
+from detparity.subject import EngineError
+from detparity.trial import Trial
+
+# What decides whether the file still does what the model does.
+PARITY = (
+    *("structure.weights", "structure.attributes", "script.weights"),
+    *("parity.declared", "parity.map", "nms.thresholds", "nms.detections"),
+)
+RECORDS = ("python", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where goldens lie and where what waits for review goes."""
+
+    golden: Path
+    pending: Path
+
+
+def versions() -> Dict[str, str]:
+    """What a golden records of its environment; builds of one version are alike."""
+    found = facts.environment()
+    return {name: found[name].split("+")[0] for name in RECORDS if name in found}
+
+
+def shaped_alike(entry: Entry, name: str) -> bool:
+    """Whether the packages that shape a graph are those that recorded the golden."""
+    packages = ("torch", "onnx", "onnxscript") if "dynamo" in name else ("torch", "onnx")
+    now = versions()
+    return all(entry.versions.get(package) == now.get(package) for package in packages)
+
+
+def judge(trial: Trial, subject: str, kind: str, place: Place, test: str, repeat: str) -> Optional[Pending]:
+    """Compare one golden of `subject` with its artifact. Returns None where it is the same; otherwise what was made pending.
+
+    Raises InputError for a golden folder that cannot be used, EngineError where the artifact does not run.
+    """
+    name, environment = f"{kind}/{subject}", facts.environment()
+    lane = facts.lane(environment)
+    entry = find(read_index(place.golden), name, lane)
+    now = content(trial, kind)
+    if entry is None:
+        found, was = Changed(("there is no golden yet",), "no golden yet"), None
+    else:
+        found = changed(trial, kind, content_of(place.golden, entry), now, shaped_alike(entry, subject))
+        was, name = entry.sha256, entry.name
+    if not found.words:
+        drop(place.pending, name)
+        return None
+    parity, lost = parity_of(trial)
+    seen, drawn = _seen(trial, kind, place, entry, now)
+    waiting = Pending(
+        *(name, kind, subject, test, repeat, lane, versions(), was, now),
+        *(found.words, found.same, parity, lost, seen, drawn),
+    )
+    write(place.pending, waiting)
+    return waiting
+
+
+def parity_of(trial: Trial) -> Tuple[Dict[str, str], str]:
+    """Outcome by check of those that decide on parity, and the message of the first that failed."""
+    found: Dict[str, str] = {}
+    lost = ""
+    for name in PARITY:
+        if name in trial.checks and trial.checks[name].applies(trial.contract):
+            outcome = trial.outcome(name)
+            found[name] = outcome.outcome
+            if outcome.findings and not lost:
+                lost = f"{name}: the file {outcome.findings[0].message}"
+    return found, lost
+
+
+def _seen(
+    trial: Trial, kind: str, place: Place, entry: Optional[Entry], now: Mapping[str, Any]
+) -> Tuple[Dict[str, Any], str]:
+    """The two sets of detections to draw side by side, and what the first is."""
+    try:
+        after = now if kind == "detections" else detections(trial)
+    except EngineError:
+        return {}, ""
+    if kind == "detections" and entry is not None:
+        return {"before": content_of(place.golden, entry), "now": after}, "golden"
+    return {"before": of_the_model(trial), "now": after}, "model"
+
+
+def record(trial: Trial, subject: str, kind: str, place: Place, test: str, why: str) -> Tuple[Entry, Dict[str, Any]]:
+    """The entry and the content of a golden recorded for the first time."""
+    now = content(trial, kind)
+    date = datetime.date.today().isoformat()
+    lane = facts.lane(facts.environment())
+    return Entry(f"{kind}/{subject}.json", kind, test, lane, why, date, versions()), now
+
+
+def told(waiting: Pending, pending: Path) -> str:
+    """What a person reads where a golden differs: what changed, whether parity holds, and how to go on."""
+    what = "has no golden" if waiting.was is None else "is not what its golden says"
+    most = 8
+    rows = [("changed", word) for word in (() if waiting.was is None else waiting.words[:most])]
+    if len(waiting.words) > most:
+        rows.append(("", f"and {len(waiting.words) - most} more"))
+    rows.append(("parity", "holds" if waiting.holds else f"LOST: {waiting.lost}"))
+    rows.append(("pending", str(pending / f"{waiting.name}.json")))
+    lines = [f"golden: {waiting.subject} {what} ({waiting.name}).", "", *columns(rows), ""]
+    lines.append(f"  Review:  detparity review show {waiting.name}")
+    return "\n".join([*lines, f"  Repeat:  {waiting.repeat}"])

@@ -1,0 +1,190 @@
+"""The bundled detector: the committed file, its score on held-out scenes, and the parts of the script that trained it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detparity import kit
+from detparity.detectors import architectures, checkpoint
+from detparity.detectors import plan as plans
+from detparity.scenes import CLASSES, scene
+from detparity.session import ModelChoice, bundled_weights, load_detector
+
+MOST_BYTES = 1_500_000
+PAGE = kit.root() / "docs" / "bundled.md"
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    """The training script as a module."""
+    spec = importlib.util.spec_from_file_location("train", kit.root() / "golden" / "detector" / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return load_detector(ModelChoice())
+
+
+@pytest.mark.smoke
+def test_the_committed_file_is_small_and_is_the_detector_nobody_need_choose(detector):
+    path = bundled_weights()
+
+    assert path.stat().st_size < MOST_BYTES
+    assert checkpoint.load(path).facts.digest == detector.facts.digest
+    assert detector.facts.names == CLASSES
+    assert detector.facts.strides == (8, 16, 32)
+
+
+def test_its_anchors_are_those_fitted_to_scenes(detector, trainer):
+    assert detector.facts.anchors == trainer.fit_anchors(trainer.SEED)
+
+
+def test_thirty_held_out_scenes(detector, trainer):
+    found = trainer.score(detector.network, 30)
+
+    assert found.map50 >= 0.85, trainer.line(found)
+    assert found.table[:, 0].min() >= 0.75, trainer.line(found)
+
+
+@pytest.mark.slow
+def test_the_score_is_the_documented_one(detector, trainer):
+    """On all scenes the page speaks of, class by class."""
+    if not PAGE.is_file():
+        pytest.skip("an installed kit has no docs")
+    text = PAGE.read_text(encoding="utf-8")
+    stated = {name: float(value) for name, value in re.findall(r"^\| (\S+) \| (\d\.\d+) \|", text, re.MULTILINE)}
+
+    found = trainer.score(detector.network, 300)
+
+    scored = {"mAP50": found.map50, "mAP50-95": found.map, **dict(zip(CLASSES, found.table[:, 0]))}
+    assert stated == {name: pytest.approx(value, abs=2e-3) for name, value in scored.items()}
+    assert found.map50 >= 0.85
+
+
+@pytest.mark.parametrize("size", [(96, 160), (416, 384)])
+def test_it_detects_at_sizes_it_was_not_trained_at(size, detector, trainer):
+    assert trainer.score(detector.network, 12, size).map50 >= 0.75
+
+
+# The script
+
+
+@pytest.fixture
+def drawn(trainer):
+    """A plan with fitted anchors, and the boxes of four scenes of 128x160."""
+    plan = architectures.plan(trainer.ARCHITECTURE, trainer.WIDTH)
+    plan.anchors = trainer.fit_anchors(0)
+    found = [scene((128, 160), seed) for seed in range(4)]
+    corners = np.concatenate([one.boxes for one in found]).astype(np.float32)
+    boxes = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
+    images = np.repeat(np.arange(4), [len(one.classes) for one in found])
+    classes = np.concatenate([one.classes for one in found])
+    pixels = torch.from_numpy(np.stack([one.image for one in found]))
+    return plan, pixels, trainer.assign(boxes, images, classes, plan.anchors, (128, 160)), boxes, images
+
+
+def test_every_object_has_anchors_near_it_and_every_place_one_object(drawn, trainer):
+    plan, _, targets, boxes, images = drawn
+    answered = set()
+
+    for level, target, stride in zip(plan.anchors, targets, (8, 16, 32)):
+        b, a, y, x = (index.numpy() for index in target.places)
+        assert len(set(zip(b, a, y, x))) == len(b) > 0
+        found = target.boxes.numpy()
+        cells = found[:, :2] / stride - np.stack([x, y], 1)
+        assert (cells >= -0.5).all() and (cells <= 1.5).all()  # what a cell can decode
+        ratio = found[:, 2:] / np.asarray(level)[a]
+        assert (np.maximum(ratio, 1 / ratio) < trainer.REACH).all()  # of the 4 that an anchor can decode
+        assert (x < 160 // stride).all() and (y < 128 // stride).all() and min(x.min(), y.min()) >= 0
+        answered |= set(zip(b.tolist(), map(tuple, found.tolist())))
+
+    wanted = set(zip(images.tolist(), map(tuple, boxes.tolist())))
+    assert answered <= wanted
+    assert len(wanted - answered) <= len(wanted) // 20  # of a shape no anchor has, or under a smaller one
+
+
+def test_a_few_steps_lower_the_loss_and_a_perfect_head_has_none(drawn, trainer):
+    plan, pixels, targets, _, _ = drawn
+    torch.manual_seed(0)
+    network = plans.build(plan, len(CLASSES)).train()
+    trainer.start(network)
+    steps = trainer.optimiser(network)
+    seen = []
+
+    for _ in range(12):
+        loss, parts = trainer.loss_of(network(pixels), targets, network)
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+        seen.append(float(loss.detach()))
+
+    assert float(loss.detach()) == pytest.approx(sum(parts), rel=1e-5)
+    assert seen[-1] < 0.85 * seen[0]
+    assert trainer.loss_of(_perfect(network, targets, pixels), targets, network)[1] == pytest.approx(
+        (0, 0, 0), abs=1e-3
+    )
+
+
+def _perfect(network, targets, pixels):
+    """Logits whose predictions are the targets."""
+    found = []
+    for level, target in zip(network.levels, targets):
+        stride = int(level.stride)
+        shape = (len(pixels), level.na, pixels.shape[2] // stride, pixels.shape[3] // stride, level.fields)
+        raw = torch.full(shape, -20.0)
+        b, a, y, x = target.places
+        share = (target.boxes[:, :2] / stride - torch.stack([x, y], 1) + 0.5) / 2
+        side = torch.sqrt(target.boxes[:, 2:] / level.anchors.reshape(-1, 2)[a]) / 2
+        s = torch.cat([share, side], 1).clamp(1e-6, 1 - 1e-6)
+        values = torch.full((len(b), level.fields), -20.0)
+        values[:, :4] = torch.log(s / (1 - s))
+        values[:, 4] = 20.0
+        values[torch.arange(len(b)), 5 + target.classes] = 20.0
+        raw[b, a, y, x] = values
+        found.append(raw)
+    return found
+
+
+def test_the_rate_rises_then_falls(trainer):
+    rates = [trainer.rate(step, 4000) for step in range(4000)]
+    top = int(np.argmax(rates))
+
+    assert top < 400 and rates[top] == pytest.approx(trainer.RATE, rel=1e-2)
+    assert (np.diff(rates[: top + 1]) > 0).all() and (np.diff(rates[top:]) <= 0).all()
+    assert rates[-1] < 0.02 * trainer.RATE
+
+
+def test_batches_are_the_same_whenever_they_are_drawn(trainer):
+    plan = architectures.plan(trainer.ARCHITECTURE, trainer.WIDTH)
+    first, again = (trainer.Batches(100, plan.anchors, 0)[7] for _ in range(2))
+    other = trainer.Batches(100, plan.anchors, 1)[7]
+
+    assert torch.equal(first[0], again[0])
+    assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(first[1], again[1]))
+    assert first[0].shape != other[0].shape or not torch.equal(first[0], other[0])
+
+
+def test_what_is_written_is_read_as_the_same_network(trainer, tmp_path: Path):
+    plan = architectures.plan(trainer.ARCHITECTURE, trainer.WIDTH)
+    plan.anchors = (((9.0, 8.0), (17.0, 15.0), (20.0, 31.0)),) * 3
+    torch.manual_seed(3)
+    network = plans.build(plan, len(CLASSES)).eval()
+    (tmp_path / "trained.pt").write_bytes(trainer.official(network, plan))
+
+    loaded = checkpoint.load(tmp_path / "trained.pt")
+
+    assert trainer.official(network, plan) == trainer.official(network, plan)
+    assert (loaded.facts.names, loaded.facts.anchors) == (CLASSES, plan.anchors)
+    x = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        for ours, theirs in zip(network.half().float()(x), loaded.network(x)):
+            assert torch.allclose(ours, theirs, atol=1e-4)
