@@ -282,8 +282,11 @@ def _operators(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Diffe
 def _settings(
     old: Mapping[str, Any], new: Mapping[str, Any], kind: str, only: Optional[Sequence[str]] = None
 ) -> Iterator[Difference]:
-    """Attributes or constants (of `only` these operators): which values, and in how many operators. Where an operator is gone, new or has another count,
-    only values are told that appear or disappear; that it has more or fewer of the others goes without saying."""
+    """Attributes or constants (of `only` these operators): which values, and in how many operators.
+
+    Where an operator is gone, new or has another count, only values are told that appear or disappear; that it has more or fewer
+    of the others goes without saying.
+    """
     for key in sorted({*old[kind], *new[kind]}):
         op, _, name = key.rpartition(".")
         if only is not None and op not in only:
