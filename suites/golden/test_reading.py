@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from detparity import graph, reading
 from detparity.detectors.seeded import seeded
 from detparity.errors import InputError
-from detparity.exported import BUNDLED_SIZE, export_bytes
+from detparity.exported import NotMade, export_bytes
 from detparity.graphfacts import graph_facts, official_name
 from detparity.reading import differences, portable, signature
 from detparity.sketches import change, packed, sketch, unpacked
@@ -52,14 +52,14 @@ def network(read):
 
 
 @pytest.fixture(scope="module")
-def exports_of(session):
-    """The bundled detector as its exporters make it, by variant."""
-    made = {}
+def exports_of(made):
+    """Call with an exporter's name for what it makes of the bundled detector."""
 
     def export(name):
-        if name not in made:
-            made[name] = onnx.load_from_string(export_bytes(session.detector, parse_variant(name), BUNDLED_SIZE))
-        return small.copied(made[name])
+        found = made(name)
+        if isinstance(found, NotMade):
+            pytest.skip(f"{name}: {found}")
+        return onnx.load(str(found))
 
     return export
 
@@ -543,10 +543,10 @@ def test_one_change_in_two_places_has_two_signatures(read, exports_of):
 
         return edit
 
-    found = [changed(read, exports_of("grid"), at(index)) for index in range(12)]
+    found = [changed(read, exports_of("grid"), at(index)) for index in range(0, 24, 4)]
 
     assert len({tuple(words(item)) for item in found}) == 1
-    assert len(set(map(signature, found))) == 12
+    assert len(set(map(signature, found))) == 6
 
 
 # --- between versions of an exporter ---------------------------------------------------------------------------------
