@@ -295,6 +295,8 @@ def _diff(options: argparse.Namespace) -> int:
     if options.json is not None and (options.json.is_dir() or not options.json.parent.is_dir()):
         why = "it is a directory" if options.json.is_dir() else "its folder does not exist"
         raise InputError(f"cannot write {options.json}: {why}")
+    if options.json is not None and options.json.resolve() in (options.a.resolve(), options.b.resolve()):
+        raise InputError(f"--json {options.json} is one of the two files")
     found = diffing.diff(options.a, options.b)
     if options.json is not None:
         write_text(options.json, json.dumps(diffing.record(found), indent=1) + "\n")

@@ -93,7 +93,7 @@ def _side(path: Path) -> Side:
     try:
         return Side(path, sha256(path), file, read_graph(file))
     except InputError as error:
-        raise InputError(f"{path}: {clipped(error)}") from None
+        raise InputError(f"{path}: {printable(clipped(error))}") from None
 
 
 def _differences(sides: Tuple[Side, Side]) -> Tuple[Difference, ...]:
@@ -180,13 +180,23 @@ def _order(found: Graph) -> List[Tuple[str, ...]]:
 # --- telling ---------------------------------------------------------------------------------------------------------
 
 
+def printable(line: str, most: int = 400) -> str:
+    """A line of bounded length in which what a file says cannot move a terminal's cursor."""
+    shown = line if len(line) <= most else line[: most - 3] + "..."
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
+
+
 def text(found: Diff) -> str:
     """For a terminal: one sentence, then facts in columns."""
+    return "\n".join(map(printable, _lines(found)))
+
+
+def _lines(found: Diff) -> List[str]:
     names = [str(side.path) for side in found.sides]
     if found.same:
         if not found.spelled:
-            return f"{names[0]} and {names[1]} are the same file"
-        return f"{names[0]} and {names[1]} are the same graph; {_and(found.spelled)} differ"
+            return [f"{names[0]} and {names[1]} are the same file"]
+        return [f"{names[0]} and {names[1]} are the same graph; {_and(found.spelled)} differ"]
     kinds = [kind for kind in reading.KINDS if any(item.kind == kind for item in found.differences)]
     lines = [
         f"B differs from A in {_and(kinds)}.",
@@ -200,7 +210,7 @@ def text(found: Diff) -> str:
         lines += _rows([("first apart", f"A: {found.lead[0]}; B: {found.lead[1]}")])
     if found.tensors:
         lines += ["", *_tensor_table(found.tensors)]
-    return "\n".join([*lines, "", *_numbers(found)])
+    return [*lines, "", *_numbers(found)]
 
 
 def _and(items: Any) -> str:
@@ -222,7 +232,11 @@ def _rows(rows: List[Tuple[str, str]]) -> List[str]:
         lead = f"  {'' if kind == before else kind:<11}  "
         before = kind
         found += textwrap.wrap(
-            words, WIDTH, initial_indent=lead, subsequent_indent=" " * (len(lead) + 2), break_on_hyphens=False
+            printable(words),
+            WIDTH,
+            initial_indent=lead,
+            subsequent_indent=" " * (len(lead) + 2),
+            break_on_hyphens=False,
         )
     return found
 
@@ -231,7 +245,7 @@ def _tensor_table(tensors: Tuple[Tensor, ...]) -> List[str]:
     rows: List[Row] = [("tensor", "of its rms", "what happened")]
     for item in tensors[:SHOWN]:
         size = "-" if item.apart.relative is None else number(item.apart.relative)
-        rows.append((item.title, size, item.what))
+        rows.append((printable(item.title, 60), size, item.what))
     lines = columns(rows)
     if len(tensors) > SHOWN:
         lines.append(f"  and {len(tensors) - SHOWN} more that changed less")

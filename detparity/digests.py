@@ -44,18 +44,17 @@ class Digests:
         return self._labels[source]
 
     def of(self, scope: Scope) -> str:
-        """The digest of a whole graph or body: of its operators and of what it returns."""
-        return hashed(self.operators(scope), [self.source(source) for source in scope.outputs])
+        """The digest of a whole graph or body: of its operators, of what it takes, and of what it returns."""
+        operators = self.operators(scope)  # first: it makes what the sources of the outputs are told by
+        return hashed(scope.head, scope.formals, operators, [self.source(source) for source in scope.outputs])
 
     def operators(self, scope: Scope) -> str:
-        """The digest of the operators of a graph or body, whatever it returns; those that lead nowhere are included."""
+        """The digest of the operators of a graph or body, those that lead nowhere included."""
         if scope not in self._scopes:
             for op in scope.ops:
                 self.before[op] = self._before(op)
             self._look_back(scope)
             self._scopes[scope] = hashed(
-                scope.head,
-                scope.formals,
                 sorted((self.before[op], self.after[op]) for op in scope.ops),
                 sorted(self.source(constant) for constant in scope.unused) if self._unused else [],
             )
@@ -65,7 +64,7 @@ class Digests:
         settings = sorted((key, op.settings[key]) for key in op.told) if self._settings else []
         read = [self.source(source) for source in op.sources]
         bodies = [(attribute, self.of(body)) for attribute, body in op.bodies]
-        return hashed(op.kind, settings, sorted(read) if op.commutative else read, bodies)
+        return hashed(op.kind, op.results, settings, sorted(read) if op.commutative else read, bodies)
 
     def _look_back(self, scope: Scope) -> None:
         uses: Dict[Op, List[str]] = {op: [] for op in scope.ops}

@@ -109,7 +109,7 @@ def read_graph(file: OnnxFile) -> Read:
         "wiring": bare.operators(wiring.main),
         "topology": topology.operators(wiring.main),
         "named": named.operators(wiring.main),
-        "content": content.of(wiring.main),
+        "content": hashed(content.operators(wiring.main), [content.source(item) for item in wiring.main.outputs]),
     }
     order = Order(topology, content)
     told = [item for item in order.constants(wiring) if item in heavy]

@@ -57,6 +57,10 @@ def compare(paths: Tuple[Path, Path], files: Tuple[OnnxFile, OnnxFile], pairs: S
     Raises NotCompared where the files take different inputs, or one does not load or run.
     """
     inputs = _inputs(files)
+    for side, file in zip("AB", files):
+        for value in file.graph.outputs:
+            if value.dtype.endswith("_type"):
+                raise NotCompared(f"output {value.name!r} of {side} is no tensor")
     runners = _prepared("A", paths[0], files[0]), _prepared("B", paths[1], files[1])
     tried: List[Mapping[str, Tuple[int, ...]]] = []
     reason, started = "", time.monotonic()

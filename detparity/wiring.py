@@ -82,6 +82,11 @@ class Op:
     captured: Tuple[Source, ...]
 
     @property
+    def results(self) -> int:
+        """How many outputs it is asked for: Split divides by it."""
+        return max((k + 1 for k, name in enumerate(self.node.outputs) if name), default=0)
+
+    @property
     def commutative(self) -> bool:
         return self.kind in COMMUTATIVE
 

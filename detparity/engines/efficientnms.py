@@ -12,6 +12,7 @@ import numpy as np
 
 from detparity import graph
 from detparity.engines import ort
+from detparity.errors import InputError, clipped
 from detparity.oracle.nms import efficient_nms
 from detparity.subject import Arrays, EngineError, Runner
 
@@ -59,7 +60,16 @@ def prepare(
 
     def call(feed: Arrays) -> Arrays:
         found = inner.call(feed)
-        answers = efficient_nms(found[boxes], found[scores], **attributes)
+        try:
+            answers = efficient_nms(found[boxes], found[scores], **attributes)
+        except (
+            ValueError,
+            IndexError,
+            TypeError,
+            MemoryError,
+            InputError,
+        ) as error:  # shapes and attributes that no plugin could work with
+            raise EngineError(f"the plugin's inputs or attributes make no sense ({clipped(error)})") from None
         kinds = (np.int32, np.float32, np.float32, np.int32)
         made = {name: np.asarray(value, kind) for name, value, kind in zip(names, answers, kinds)}
         return made if after is None else after.call({name: made[name] for name in after.input_names})

@@ -497,6 +497,49 @@ def test_names_that_are_no_text(diff):
     assert code == 2 and "b.onnx holds a name that is not UTF-8" in err and err.count("\n") == 1
 
 
+def test_json_over_one_of_the_files(diff, tmp_path):
+    code, _, err = diff(small.network(), small.network(), "--json", tmp_path / "b.onnx")
+
+    assert code == 2 and "is one of the two files" in err
+    assert Path("b.onnx").read_bytes() == small.network().SerializeToString()
+
+
+def test_what_a_file_says_cannot_move_the_cursor(diff):
+    other = small.network()
+    other.graph.node[1].name = "red \x1b[31m\nsecond line"
+    other.graph.node[1].attribute[0].f = 0.2
+    other.metadata_props.add(key="note", value="a\x1b[2J\rb")
+
+    code, out, _ = diff(small.network(), other)
+
+    assert code == 1 and "\x1b" not in out and "\r" not in out
+    assert "red \\x1b[31m\\nsecond line" in out
+
+
+def test_outputs_that_are_no_tensors(diff):
+    def listing(count):
+        nodes = [helper.make_node("SequenceConstruct", ["images"] * count, ["output"])]
+        output = helper.make_tensor_sequence_value_info("output", TensorProto.FLOAT, None)
+        return small.model(nodes, [output], {})
+
+    code, out, _ = diff(listing(1), listing(2))
+
+    assert code == 1 and "Numbers were not compared: output 'output' of A is no tensor" in out
+
+
+@pytest.mark.parametrize("key, value", [("max_output_boxes", -5), ("max_output_boxes", 10**12), ("box_coding", 7)])
+def test_a_plugin_that_cannot_work_is_told(key, value, diff, bundled):
+    model = bundled("end2end-trt")
+    other = small.copied(model)
+    node = next(item for item in other.graph.node if item.op_type == "EfficientNMS_TRT")
+    next(item for item in node.attribute if item.name == key).i = value
+
+    code, out, _ = diff(model, other)
+
+    assert code == 1 and f"TRT:EfficientNMS_TRT {key} " in out
+    assert "Numbers were not compared: B does not run" in out and "make no" in out
+
+
 def test_flipped_bytes_never_give_a_traceback(diff, monkeypatch):
     """Whatever one wrong byte makes of a file: it is told, or refused in a line."""
     monkeypatch.setattr(running, "SECONDS", 0.5)

@@ -182,6 +182,16 @@ def test_an_attribute_that_became_an_input_is_the_same_constant(read, kind, key)
     assert read(old)["constants"] == {f"{kind}.{key}": {array_text(np.array(number)): 1}}
 
 
+def test_how_many_outputs_an_operator_is_asked_for_counts(read):
+    def split(*outputs):
+        return small.model([helper.make_node("Split", ["images"], outputs, axis=1)], ["a"], {})
+
+    assert words(differences(read(split("a", "b")), read(split("a", "b", "c", "d")))) == [
+        "the same operators, wired differently"
+    ]
+    assert differences(read(split("a", "b")), read(split("a", "z"))) == ()
+
+
 # --- what the facts hold ---------------------------------------------------------------------------------------------
 
 
@@ -306,6 +316,10 @@ CASES = {
             or m.graph.node[-1].input.__setitem__(0, "output")
         ),
         ["output 'output' is what another operator makes"],
+    ),
+    "an input more": (
+        lambda m: m.graph.input.append(small.value("mask", [1])),
+        ["input 'mask' is new: float32 (1)"],
     ),
     "versions": (
         lambda m: (m.opset_import[0].__setattr__("version", 13), m.__setattr__("ir_version", 7)),
