@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _add_export(commands.add_parser("export", help="export a detector to TorchScript and ONNX"))
     _add_check(commands.add_parser("check", help="judge exported files against their model"))
+    _add_diff(commands.add_parser("diff", help="say what changed between two ONNX files"))
     _add_matrix(commands.add_parser("matrix", help="merge the reports of many environments into one table"))
     _add_golden(commands.add_parser("golden", help="record goldens of your own exports, and compare the next release"))
     _add_review(commands.add_parser("review", help="review goldens that changed: list, show, accept, reject"))
@@ -274,6 +275,33 @@ def _write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
         from detparity.report.html import page
 
         write_text(options.html, page(found))
+
+
+# --- diff -----------------------------------------------------------------------------------------------------------
+
+
+def _add_diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", type=Path, metavar="A.onnx", help="what it was")
+    parser.add_argument("b", type=Path, metavar="B.onnx", help="what it is now")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
+    parser.set_defaults(run=_diff)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    """Exit codes: 0 no difference, 1 they differ, 2 unusable input."""
+    from detparity import diffing
+    from detparity.files import write_text
+
+    if options.json is not None and (options.json.is_dir() or not options.json.parent.is_dir()):
+        why = "it is a directory" if options.json.is_dir() else "its folder does not exist"
+        raise InputError(f"cannot write {options.json}: {why}")
+    found = diffing.diff(options.a, options.b)
+    if options.json is not None:
+        write_text(options.json, json.dumps(diffing.record(found), indent=1) + "\n")
+    # A file may hold characters that the terminal lacks.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(diffing.text(found).encode(encoding, "replace").decode(encoding))
+    return 0 if found.same else 1
 
 
 # --- matrix ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper, shape_inference
 
-from detparity.errors import InputError
+from detparity.errors import InputError, clipped
+
+LARGEST_FILE = 2**31 - 1  # protobuf's limit, in bytes
 
 Dim = Optional[object]  # int, str (a symbol) or None (nothing said)
 
@@ -27,7 +29,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Attribute:
-    """kind: INT, FLOAT, STRING, TENSOR, GRAPH, INTS, ...; value: plain Python or numpy."""
+    """kind: INT, FLOAT, STRING, TENSOR, INTS, ...; value: plain Python or numpy. GRAPH and GRAPHS: how many there are, which
+    stand in the node's `subgraphs`; REFERENCE, inside a function: the name of the function's own attribute."""
 
     kind: str
     value: Any
@@ -48,7 +51,9 @@ class Node:
 
     @property
     def title(self) -> str:
-        return self.name or f"{self.op} making {self.outputs[0]!r}"
+        return self.name or (
+            f"{self.op} making {self.outputs[0]!r}" if self.outputs else f"{self.op} that makes nothing"
+        )
 
     @property
     def full_op(self) -> str:
@@ -89,9 +94,28 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class Function:
+    """An operator that the file itself defines: its body, the opsets the body is written in, its attributes and their defaults
+    (None: must be given)."""
+
+    body: Graph
+    opsets: Mapping[str, int]
+    attributes: Mapping[str, Optional[Attribute]]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What the standard says of an operator: the defaults of its attributes and the names of its inputs, the last of which may
+    stand for several. Both are empty where the installed onnx does not know it."""
+
+    defaults: Mapping[str, Attribute]
+    inputs: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class OnnxFile:
     """A file: its versions, metadata and main graph. problem: the checker's complaint, if any; torch_export: whether it bears the
-    marks of torch's torch.export-based exporter."""
+    marks of torch's torch.export-based exporter; functions: operators of its own, by `Node.full_op`."""
 
     ir_version: int
     opsets: Mapping[str, int]
@@ -100,6 +124,7 @@ class OnnxFile:
     graph: Graph
     problem: Optional[str]
     torch_export: bool = False
+    functions: Mapping[str, Function] = field(default_factory=dict)
 
 
 def _dtype(elem_type: int) -> str:
@@ -127,15 +152,24 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
 
 
 def _attribute(proto: onnx.AttributeProto) -> Attribute:
+    if proto.ref_attr_name:
+        return Attribute("REFERENCE", proto.ref_attr_name)
     kind = onnx.AttributeProto.AttributeType.Name(proto.type)
     if kind == "TENSOR":
         return Attribute(kind, numpy_helper.to_array(proto.t))
+    if kind == "TENSORS":
+        return Attribute(kind, [numpy_helper.to_array(tensor) for tensor in proto.tensors])
     if kind in ("GRAPH", "GRAPHS"):
-        return Attribute(kind, None)
+        return Attribute(kind, len(proto.graphs) if kind == "GRAPHS" else 1)
     value = onnx.helper.get_attribute_value(proto)
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    return Attribute(kind, list(value) if kind.endswith("S") and kind != "GRAPHS" else value)
+    if kind == "STRINGS":
+        return Attribute(kind, [_text(item) for item in value])
+    return Attribute(kind, list(value) if kind.endswith("S") else _text(value) if kind == "STRING" else value)
+
+
+def _text(value: bytes) -> str:
+    """Bytes that are no UTF-8 are kept apart from each other."""
+    return value.decode(errors="backslashreplace")
 
 
 def _node(index: int, proto: onnx.NodeProto) -> Node:
@@ -146,9 +180,32 @@ def _node(index: int, proto: onnx.NodeProto) -> Node:
         subgraphs.extend(_graph(graph) for graph in attribute.graphs)
     attributes = {attribute.name: _attribute(attribute) for attribute in proto.attribute}
     domain = "" if proto.domain == "ai.onnx" else proto.domain
-    return Node(
-        index, proto.name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attributes, tuple(subgraphs)
-    )
+    op = _overloaded(proto.op_type, proto)
+    return Node(index, proto.name, op, domain, tuple(proto.input), tuple(proto.output), attributes, tuple(subgraphs))
+
+
+def _overloaded(name: str, proto: Union[onnx.NodeProto, onnx.FunctionProto]) -> str:
+    """IR version 10 lets a file hold several functions of one name."""
+    overload = getattr(proto, "overload", "")
+    return f"{name}:{overload}" if overload else name
+
+
+def _functions(model: onnx.ModelProto) -> Dict[str, Function]:
+    found = {}
+    for proto in model.functions:
+        holder = onnx.GraphProto(node=proto.node, value_info=getattr(proto, "value_info", ()))
+        holder.input.extend(onnx.ValueInfoProto(name=name) for name in proto.input)
+        holder.output.extend(onnx.ValueInfoProto(name=name) for name in proto.output)
+        attributes: Dict[str, Optional[Attribute]] = dict.fromkeys(proto.attribute)
+        attributes.update({item.name: _attribute(item) for item in proto.attribute_proto})
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        op = _overloaded(proto.name, proto)
+        found[f"{domain}:{op}" if domain else op] = Function(_graph(holder), _opsets(proto), attributes)
+    return found
+
+
+def _opsets(proto: Union[onnx.ModelProto, onnx.FunctionProto]) -> Dict[str, int]:
+    return {("" if item.domain == "ai.onnx" else item.domain): item.version for item in proto.opset_import}
 
 
 def _constant(node: Node) -> Optional[np.ndarray]:
@@ -202,6 +259,7 @@ def _problem(path: Path) -> Optional[str]:
 
 def read(path: Path) -> OnnxFile:
     """Read an ONNX file. Raises InputError where it is no ONNX model, is truncated, or its external data is missing."""
+    _require_readable_size(path)
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
@@ -212,16 +270,37 @@ def read(path: Path) -> OnnxFile:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # missing file, path outside the folder, short file
         raise InputError(f"{path}: its external data cannot be read ({' '.join(str(error).split())})") from None
-    opsets = {("" if item.domain == "ai.onnx" else item.domain): item.version for item in model.opset_import}
+    try:
+        graph, functions = _graph(model.graph, _infer(model)), _functions(model)
+    except (ValueError, TypeError, IndexError, KeyError) as error:  # a tensor or attribute that contradicts itself
+        raise InputError(f"{path} holds a tensor or an attribute that cannot be read ({clipped(error)})") from None
     return OnnxFile(
         model.ir_version,
-        opsets,
+        _opsets(model),
         " ".join(filter(None, (model.producer_name, model.producer_version))),
         {item.key: item.value for item in model.metadata_props},
-        _graph(model.graph, _infer(model)),
+        graph,
         _problem(path),
         _bears_marks(model),
+        functions,
     )
+
+
+def _require_readable_size(path: Path) -> None:
+    """Raise InputError, before anything is read into memory, for a file that protobuf cannot hold."""
+    if path.is_file() and path.stat().st_size > LARGEST_FILE:
+        raise InputError(f"{path} is larger than the 2 GiB that an ONNX file can be")
+
+
+def operator(op: str, domain: str, version: int) -> Operator:
+    """What the standard says of an operator at this version of its domain's opset."""
+    try:
+        schema = onnx.defs.get_schema(op, version, domain)
+    except onnx.defs.SchemaError:
+        return Operator({}, ())
+    given = {name: item.default_value for name, item in schema.attributes.items()}
+    defaults = {name: _attribute(value) for name, value in given.items() if value.name}
+    return Operator(defaults, tuple(item.name for item in schema.inputs))
 
 
 def _bears_marks(model: onnx.ModelProto) -> bool:

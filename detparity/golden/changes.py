@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from detparity.failures import number
-from detparity.reading import PORTABLE, differences, signature
+from detparity.reading import differences, portable, signature
 
 # A recorded number and the one of today are each within the limit of the truth, so they are within twice the limit of each other.
 BOTH = 2.0
@@ -28,7 +28,7 @@ def compare(kind: str, old: Mapping[str, Any], new: Mapping[str, Any], exact: bo
     """Compare two contents of one kind. exact: whether the versions that shape a file are those that recorded the golden; elsewhere
     operators may be counted and wired otherwise, and only what a variant promises and the weights must be alike."""
     if kind == "graph":
-        found = [one for one in differences(old, new) if exact or one.kind in PORTABLE]
+        found = (differences if exact else portable)(old, new)
         return Changed(tuple(one.words for one in found), signature(found)) if found else UNCHANGED
     compared = {"values": _values, "detections": _detections}[kind](old, new)
     words, keys = [word for word, _ in compared], sorted({key for _, key in compared})

@@ -41,7 +41,7 @@ ALLOWED: Dict[str, Set[str]] = {
 }
 PLAIN = (
     *("contract.py", "subject.py", "findings.py", "failures.py", "facts.py", "errors.py", "files.py", "images.py"),
-    *("bytecode.py", "scenes.py", "reading.py"),
+    *("bytecode.py", "scenes.py", "reading.py", "sketches.py", "spelling.py", "tensors.py"),
     *("golden/index.py", "golden/changes.py", "golden/pending.py", "golden/review.py"),
 )
 PLAIN_ROOMS = ("oracle/", "doctor/")
