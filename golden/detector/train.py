@@ -41,7 +41,7 @@ from detparity.scenes import CLASSES, scene
 from detparity.subject import Size
 
 ARCHITECTURE, WIDTH, SEED = "yolov7-tiny", 0.25, 0
-STEPS, BATCH, SIDES = 15000, 16, (160, 192, 224, 256, 288)
+STEPS, BATCH, SIDES = 10000, 16, (160, 192, 224, 256, 288)
 USES, KEPT = 3, 32  # steps a drawn batch serves on average, turned and recoloured; batches kept for it
 RATE, LAST_RATE, DECAY, WARM_UP = (
     3e-3,
