@@ -16,15 +16,16 @@ def hashed(*parts: object) -> str:
 
 
 class Digests:
-    """One way of looking at a file: constants enter as `label` says, attributes where `settings`.
+    """One way of looking at a file: constants enter as `label` says, attributes where `settings`, constants that nothing reads
+    where `unused`.
 
     Every operator has two digests: of all that leads up to it, and of all that it leads to. The first alone would not see that
     one of two equal branches is read twice and the other never. Each is made once, and in an order in which what it needs is
     there, so that long chains and large graphs cost what their size does.
     """
 
-    def __init__(self, label: Label, settings: bool = True) -> None:
-        self._label, self._settings = label, settings
+    def __init__(self, label: Label, settings: bool = True, unused: bool = False) -> None:
+        self._label, self._settings, self._unused = label, settings, unused
         self._labels: Dict[Constant, str] = {}
         self._scopes: Dict[Scope, str] = {}
         self.before: Dict[Op, str] = {}
@@ -43,7 +44,11 @@ class Digests:
         return self._labels[source]
 
     def of(self, scope: Scope) -> str:
-        """The digest of a whole graph or body, what leads to no output included."""
+        """The digest of a whole graph or body: of its operators and of what it returns."""
+        return hashed(self.operators(scope), [self.source(source) for source in scope.outputs])
+
+    def operators(self, scope: Scope) -> str:
+        """The digest of the operators of a graph or body, whatever it returns; those that lead nowhere are included."""
         if scope not in self._scopes:
             for op in scope.ops:
                 self.before[op] = self._before(op)
@@ -51,9 +56,8 @@ class Digests:
             self._scopes[scope] = hashed(
                 scope.head,
                 scope.formals,
-                [self.source(source) for source in scope.outputs],
                 sorted((self.before[op], self.after[op]) for op in scope.ops),
-                sorted(self.source(constant) for constant in scope.unused),
+                sorted(self.source(constant) for constant in scope.unused) if self._unused else [],
             )
         return self._scopes[scope]
 
@@ -65,9 +69,6 @@ class Digests:
 
     def _look_back(self, scope: Scope) -> None:
         uses: Dict[Op, List[str]] = {op: [] for op in scope.ops}
-        for position, source in enumerate(scope.outputs):
-            if isinstance(source, Port) and source.op in uses:
-                uses[source.op].append(hashed("returned", position, source.position))
         for op in reversed(scope.ops):
             self.after[op] = hashed(sorted(uses[op]))
             for slot, source in op.reads:
@@ -142,7 +143,7 @@ def neighbourhoods(scope: Scope, view: Digests, names: Mapping[Constant, str]) -
 
     Two files that changed alike gain and lose the same of them, wherever else they differ.
     """
-    view.of(scope)
+    view.operators(scope)
     upstream: Dict[Op, FrozenSet[str]] = {}
     own: Dict[Op, str] = {}
     near: List[str] = []

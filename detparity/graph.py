@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper, shape_inference
 
 from detparity.errors import InputError, clipped
 
 LARGEST_FILE = 2**31 - 1  # protobuf's limit, in bytes
+DEEPEST = 40  # functions in one another; torch's own exporter has used three
 
 Dim = Optional[object]  # int, str (a symbol) or None (nothing said)
 
@@ -197,10 +198,8 @@ def _functions(model: onnx.ModelProto) -> Dict[str, Function]:
         holder.input.extend(onnx.ValueInfoProto(name=name) for name in proto.input)
         holder.output.extend(onnx.ValueInfoProto(name=name) for name in proto.output)
         attributes: Dict[str, Optional[Attribute]] = dict.fromkeys(proto.attribute)
-        attributes.update({item.name: _attribute(item) for item in proto.attribute_proto})
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
-        op = _overloaded(proto.name, proto)
-        found[f"{domain}:{op}" if domain else op] = Function(_graph(holder), _opsets(proto), attributes)
+        attributes.update({item.name: _attribute(item) for item in getattr(proto, "attribute_proto", ())})
+        found[_function_key(proto, proto.name)] = Function(_graph(holder), _opsets(proto), attributes)
     return found
 
 
@@ -270,6 +269,9 @@ def read(path: Path) -> OnnxFile:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # missing file, path outside the folder, short file
         raise InputError(f"{path}: its external data cannot be read ({' '.join(str(error).split())})") from None
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise InputError(f"{path} holds a name that is not UTF-8")
+    _require_shallow(model, path)
     try:
         graph, functions = _graph(model.graph, _infer(model)), _functions(model)
     except (ValueError, TypeError, IndexError, KeyError) as error:  # a tensor or attribute that contradicts itself
@@ -290,6 +292,49 @@ def _require_readable_size(path: Path) -> None:
     """Raise InputError, before anything is read into memory, for a file that protobuf cannot hold."""
     if path.is_file() and path.stat().st_size > LARGEST_FILE:
         raise InputError(f"{path} is larger than the 2 GiB that an ONNX file can be")
+
+
+def _texts(message: Any) -> Iterator[Any]:
+    """Every name and text in a model. Protobuf hands out bytes for what is declared as text and is none."""
+    if isinstance(message, onnx.TensorProto):
+        yield message.name  # the rest is numbers, and may be large
+        return
+    for kind, value in message.ListFields():
+        if kind.type == kind.TYPE_STRING:
+            yield from (value,) if isinstance(value, (str, bytes)) else value
+        elif kind.type == kind.TYPE_MESSAGE:
+            for item in (value,) if isinstance(value, Message) else value:
+                yield from _texts(item)
+
+
+def _require_shallow(model: onnx.ModelProto, path: Path) -> None:
+    """Raise InputError for functions that call themselves, or one another too deep: onnx follows them until its stack is gone."""
+    own = {_function_key(proto, proto.name): proto for proto in model.functions}
+    calls = {key: {_function_key(node, node.op_type) for node in _all_nodes(proto.node)} for key, proto in own.items()}
+    left = set(own)
+    for _ in range(DEEPEST):
+        if not left:
+            return
+        leaves = {key for key in left if not calls[key] & left}
+        if not leaves:
+            raise InputError(f"{path}: its functions call themselves: {', '.join(sorted(left)[:3])}")
+        left -= leaves
+    raise InputError(f"{path}: its functions call one another more than {DEEPEST} deep")
+
+
+def _function_key(proto: Union[onnx.NodeProto, onnx.FunctionProto], name: str) -> str:
+    """What `Node.full_op` is for a call of the function."""
+    op = _overloaded(name, proto)
+    return f"{proto.domain}:{op}" if proto.domain not in ("", "ai.onnx") else op
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """These and those of the graphs in them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _all_nodes(inner.node)
 
 
 def operator(op: str, domain: str, version: int) -> Operator:

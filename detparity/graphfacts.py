@@ -9,7 +9,7 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequ
 
 import numpy as np
 
-from detparity.digests import Digests, Order, neighbourhoods
+from detparity.digests import Digests, Order, hashed, neighbourhoods
 from detparity.graph import OnnxFile, Value
 from detparity.sketches import PRODUCTS, packed, sketch
 from detparity.spelling import FEW, array_text, digest, shape_text
@@ -104,11 +104,11 @@ def read_graph(file: OnnxFile) -> Read:
         return f"weight {names[constant]}" if constant in names else by_shape(constant)
 
     bare, topology = Digests(lambda constant: "constant", settings=False), Digests(by_shape)
-    named, content = Digests(by_name), Digests(by_value)
+    named, content = Digests(by_name), Digests(by_value, unused=True)
     digests = {
-        "wiring": bare.of(wiring.main),
-        "topology": topology.of(wiring.main),
-        "named": named.of(wiring.main),
+        "wiring": bare.operators(wiring.main),
+        "topology": topology.operators(wiring.main),
+        "named": named.operators(wiring.main),
         "content": content.of(wiring.main),
     }
     order = Order(topology, content)
@@ -121,7 +121,10 @@ def read_graph(file: OnnxFile) -> Read:
         "opsets": {domain or "ai.onnx": version for domain, version in file.opsets.items()},
         "inputs": [_value(value) for value in file.graph.inputs if value.name not in overridable],
         "overridable": len(overridable),
-        "outputs": [_value(value) for value in file.graph.outputs],
+        "outputs": [
+            {**_value(value), "from": hashed(named.source(source))[:8]}
+            for value, source in zip(file.graph.outputs, wiring.main.outputs)
+        ],
         "metadata": {key: value for key, value in sorted(file.metadata.items()) if not _volatile(key)},
         "operators": _operators(wiring),
         "attributes": _attributes(wiring),

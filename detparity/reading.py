@@ -26,6 +26,7 @@ KINDS = (
     "wiring",
     "metadata",
 )
+ALIGNED = 250_000  # pairs of weights, beyond which finding the best alignment could take minutes
 SUPPRESSION = ("NonMaxSuppression", "TRT:EfficientNMS_TRT")
 ROUNDED = 1e-5  # what another order of folding may leave of a weight, relative to it; checks/weights.py allows as much
 # The relative rounding of a type, within which a multiplied tensor keeps its proportions.
@@ -139,7 +140,7 @@ def _values(old: Mapping[str, Any], new: Mapping[str, Any], what: str) -> Iterat
         yield _told(kind, f"{what} {was[index]['name']!r} is gone", f"{was[index]['name']} gone")
     for index in added:
         text = f"{what} {now[index]['name']!r} is new: {now[index]['dtype']} {_axes(now[index])}"
-        yield _told(kind, text, f"{now[index]['name']} new {now[index]}")
+        yield _told(kind, text, text)
     renamed = [(was[i]["name"], now[j]["name"]) for i, j in pairs if was[i]["name"] != now[j]["name"]]
     for before, after in renamed:
         yield _told(kind, f"{what} {before!r} is now called {after!r}", f"{before} called {after}")
@@ -237,10 +238,12 @@ def _around(was: str, now: str) -> Tuple[str, str]:
 def _graph(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Difference]:
     operators = list(_operators(old, new))
     settings = [*_settings(old, new, "attributes"), *_settings(old, new, "constants")]
-    weights = list(_weights(old, new))
-    wiring = list(_wiring(old, new, bool(operators), bool(settings), weights))
-    found = [*operators, *settings, *weights, *wiring]
-    if not found:
+    matching = match(old, new)
+    weights = [*_missing(matching.gone, "gone"), *_missing(matching.added, "new")]
+    weights += [*_reshaped(matching), *_retyped(matching)]
+    wiring = list(_wiring(old, new, bool(operators), bool(settings or weights)))
+    found = [*operators, *settings, *weights, *_changed_values(matching), *wiring]
+    if not found and _returned(old) == _returned(new):
         found = [_told("wiring", "the same operators and the same tensors, but not in the same places", "places")]
     # Where the change is, so that one change in two places is not taken for one change.
     trace = f" at {_where(old, new)}"
@@ -248,6 +251,10 @@ def _graph(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Difference]:
         Difference(item.kind, item.words, item.rank, item.trace + (trace if item.kind != "weights" else ""))
         for item in found
     ]
+
+
+def _returned(facts: Mapping[str, Any]) -> List[Tuple[str, str]]:
+    return [(item["name"], item["from"]) for item in facts["outputs"]]
 
 
 def _where(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -333,10 +340,9 @@ def _by_count(was: Mapping[str, int], now: Mapping[str, int]) -> List[str]:
     return sorted({*was, *now}, key=lambda text: (-was.get(text, 0), -now.get(text, 0), text))
 
 
-def _wiring(
-    old: Mapping[str, Any], new: Mapping[str, Any], operators: bool, settings: bool, weights: Sequence[Difference]
-) -> Iterator[Difference]:
-    """What the digests tell beyond counts. A change of counts changes them as well, so it hides what they would add."""
+def _wiring(old: Mapping[str, Any], new: Mapping[str, Any], operators: bool, settings: bool) -> Iterator[Difference]:
+    """What the digests tell beyond counts of `operators`, and beyond `settings`, that is attributes, constants, and shapes and
+    types of weights. A change of these changes the digests as well, so it hides what they would add."""
 
     def same(digest: str) -> bool:
         return bool(old["digests"][digest] == new["digests"][digest])
@@ -345,10 +351,16 @@ def _wiring(
         if not operators:
             yield _told("wiring", "the same operators, wired differently", "wired")
     elif not same("topology"):
-        if not settings and not any("shape" in item.trace for item in weights):
+        if not settings:
             yield _told("wiring", "the same operators, attributes, constants and weights, in other places", "elsewhere")
-    elif not same("named") and _names(old) == _names(new):
-        yield _told("wiring", "the same operators, reading other tensors than before", "other tensors")
+    elif not same("named"):
+        if _names(old) == _names(new):
+            yield _told("wiring", "the same operators, reading other tensors than before", "other tensors")
+    else:
+        for i, j in paired(old["outputs"], new["outputs"])[0]:
+            if old["outputs"][i]["from"] != new["outputs"][j]["from"]:
+                name = new["outputs"][j]["name"]
+                yield _told("outputs", f"output {name!r} is what another operator makes", f"{name} from elsewhere")
 
 
 def _names(facts: Mapping[str, Any]) -> List[str]:
@@ -418,6 +430,9 @@ def _alike(was: Sequence[Tensor], now: Sequence[Tensor], key: Callable[[Tensor],
 
 def _aligned(was: Sequence[Tensor], now: Sequence[Tensor]) -> List[Tuple[Tensor, Tensor]]:
     """Equal shapes in equal order. Two that have official names are two parameters, not two names of one."""
+    if len(was) * len(now) > ALIGNED:
+        pairs = _alike(was, now, lambda tensor: tensor.shape)
+        return [(before, after) for before, after in pairs if not (before.name and after.name)]
     matcher = SequenceMatcher(None, [tensor.shape for tensor in was], [tensor.shape for tensor in now], autojunk=False)
     blocks = matcher.get_matching_blocks()
     pairs = [(was[block.a + k], now[block.b + k]) for block in blocks for k in range(block.size)]
@@ -430,15 +445,6 @@ def _rounded(before: Tensor, after: Tensor) -> bool:
         return False
     found = change(before.sketch, after.sketch, PRECISION.get(after.dtype, 1e-6))
     return found.relative is not None and found.relative <= ROUNDED
-
-
-def _weights(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
-    matching = match(old, new)
-    yield from _missing(matching.gone, "gone")
-    yield from _missing(matching.added, "new")
-    yield from _reshaped(matching)
-    yield from _retyped(matching)
-    yield from _changed_values(matching)
 
 
 def value_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
@@ -18,6 +19,7 @@ from detparity.tensors import Apart, apart
 SAME = "same bytes"
 PICTURES = (("noise", 0), ("natural", 0))
 SIDES = (320, 640, 256, 64)  # tried in this order where neither file nor its metadata says a size
+SECONDS = 300.0  # that one run may take: the loops of a file need have no end
 LARGEST = 2**28  # numbers in one input
 
 
@@ -56,15 +58,19 @@ def compare(paths: Tuple[Path, Path], files: Tuple[OnnxFile, OnnxFile], pairs: S
     """
     inputs = _inputs(files)
     runners = _prepared("A", paths[0], files[0]), _prepared("B", paths[1], files[1])
-    reason = ""
+    tried: List[Mapping[str, Tuple[int, ...]]] = []
+    reason, started = "", time.monotonic()
     for size in _sizes(files):
         shapes = {pair[0].name: _shape(pair, size) for pair in inputs}
+        if shapes in tried or time.monotonic() - started > SECONDS:
+            continue
+        tried.append(shapes)
         try:
             results = [_run(runners, inputs, shapes, picture) for picture in PICTURES]
         except EngineError as error:
             reason = reason or str(error)
             continue
-        found = [_output(files, pair, kind, (a, b)) for (kind, _), (a, b) in zip(PICTURES, results) for pair in pairs]
+        found = [_output(files, pair, kind, both) for (kind, _), both in zip(PICTURES, results) for pair in pairs]
         at = ", ".join("x".join(map(str, shape)) or "a scalar" for shape in shapes.values())
         return Numbers(at, (runners[0].engine, runners[1].engine), tuple(found))
     raise NotCompared(reason)
@@ -73,7 +79,7 @@ def compare(paths: Tuple[Path, Path], files: Tuple[OnnxFile, OnnxFile], pairs: S
 def _prepared(side: str, path: Path, file: OnnxFile) -> Runner:
     plugin = any(node.op == "EfficientNMS_TRT" for node in file.graph.nodes)
     try:
-        return (efficientnms if plugin else ort).prepare(str(path))
+        return (efficientnms if plugin else ort).prepare(str(path), seconds=SECONDS)
     except EngineError as error:
         raise NotCompared(f"{side} does not load: {error}") from None
 

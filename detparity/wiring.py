@@ -131,7 +131,7 @@ class Wiring:
 
 def resolve(file: OnnxFile) -> Wiring:
     """Resolve the names of a file. Raises InputError, in one line without the file's name, where they do not make sense: nodes
-    in a circle, a name that nothing makes or two things make, a function that calls itself."""
+    in a circle, a name that nothing makes or two things make."""
     resolver = _Resolver(file)
     return Wiring(resolver.scope(file.graph, _Names(None), 0, file.opsets), resolver.functions)
 
@@ -173,7 +173,6 @@ class _Resolver:
     def __init__(self, file: OnnxFile) -> None:
         self._file = file
         self.functions: Dict[str, Scope] = {}
-        self._calling: List[str] = []
         self._free: Dict[int, FrozenSet[str]] = {}
 
     def scope(self, graph: Graph, names: _Names, depth: int, opsets: Mapping[str, int], head: str = "") -> Scope:
@@ -228,17 +227,13 @@ class _Resolver:
         return Op(node.full_op, node, settings, told, tuple(sources), known.inputs, tuple(bodies), tuple(captured))
 
     def _function(self, name: str) -> Scope:
-        if name in self._calling:
-            raise InputError(f"the function {name} calls itself")
         if name not in self.functions:
             function = self._file.functions[name]
             defaults = {
                 key: attribute_text(item.kind, item.value) if item else "" for key, item in function.attributes.items()
             }
             head = repr((sorted(function.opsets.items()), sorted(defaults.items())))
-            self._calling.append(name)
             self.functions[name] = self.scope(function.body, _Names(None), 0, function.opsets, head)
-            self._calling.pop()
         return self.functions[name]
 
     def _ordered(self, nodes: Sequence[Node]) -> Iterator[Node]:

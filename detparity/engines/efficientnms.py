@@ -30,10 +30,16 @@ def _attributes(node: graph.Node) -> Dict[str, Any]:
     return found
 
 
-def prepare(path: str, optimisation: str = "all", threads: int = 0, cut: Optional[Mapping[str, int]] = None) -> Runner:
+def prepare(
+    path: str,
+    optimisation: str = "all",
+    threads: int = 0,
+    cut: Optional[Mapping[str, int]] = None,
+    seconds: Optional[float] = None,
+) -> Runner:
     """Load a file with one EfficientNMS_TRT node; what follows the node runs on ONNX Runtime as well.
 
-    cut: tensors (name to rank) to start from instead of the image.
+    cut: tensors (name to rank) to start from instead of the image; the others as of `ort.prepare`.
 
     Raises EngineError where there is no such node, or it does not load.
     """
@@ -43,13 +49,13 @@ def prepare(path: str, optimisation: str = "all", threads: int = 0, cut: Optiona
         raise EngineError(f"the file has {len(nodes)} EfficientNMS_TRT nodes with boxes and scores where one is wanted")
     boxes, scores = nodes[0].inputs[:2]
     model = graph.expose(Path(path), [boxes, scores])
-    inner = ort.prepare(graph.tail_of(model, cut) if cut else model, optimisation, threads)
+    inner = ort.prepare(graph.tail_of(model, cut) if cut else model, optimisation, threads, seconds)
     attributes = _attributes(nodes[0])
     names = nodes[0].outputs
     after = None
     if [value.name for value in file.graph.outputs] != list(names):
         rest = graph.tail_of(Path(path), dict(zip(names, (2, 3, 2, 2))), integers=(names[0], names[3]))
-        after = ort.prepare(rest, optimisation, threads)
+        after = ort.prepare(rest, optimisation, threads, seconds)
 
     def call(feed: Arrays) -> Arrays:
         found = inner.call(feed)

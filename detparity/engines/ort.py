@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Callable, Dict, Union
+import threading
+from typing import Callable, Dict, Optional, Union
 
 import numpy as np
 import onnxruntime as ort
@@ -25,8 +26,11 @@ def one_line(error: Exception) -> str:
     return _SOURCE.sub("", _PREAMBLE.sub("", " ".join(str(error).split())))
 
 
-def prepare(model: Union[str, bytes], optimisation: str = "all", threads: int = 0) -> Runner:
-    """Load a path or the bytes of a model. optimisation: "all" or "disabled"; threads: 0 leaves the choice to the runtime.
+def prepare(
+    model: Union[str, bytes], optimisation: str = "all", threads: int = 0, seconds: Optional[float] = None
+) -> Runner:
+    """Load a path or the bytes of a model. optimisation: "all" or "disabled"; threads: 0 leaves the choice to the runtime;
+    seconds: after which a call is ended, for files whose loops may have no end.
 
     Raises EngineError with the runtime's own reason if it does not load.
     """
@@ -44,10 +48,18 @@ def prepare(model: Union[str, bytes], optimisation: str = "all", threads: int = 
     names = [output.name for output in session.get_outputs()]
 
     def call(feed: Arrays) -> Arrays:
+        told = ort.RunOptions()
+        timer = threading.Timer(seconds or 0, setattr, (told, "terminate", True))
+        if seconds:
+            timer.start()
         try:
-            values = session.run(names, dict(feed))
+            values = session.run(names, dict(feed), told)
         except Exception as error:
+            if told.terminate:
+                raise EngineError(f"it was still running after {seconds:g} seconds") from None
             raise EngineError(one_line(error)) from None
+        finally:
+            timer.cancel()
         return {name: np.array(value) for name, value in zip(names, values)}
 
     facts = {
