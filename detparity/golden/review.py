@@ -20,7 +20,7 @@ from detparity.golden.pending import Pending
 DIFF_LINES = 16
 WORDS = 12
 # Lines of a golden that say nothing to a person; what they found is told in words.
-DIGEST = re.compile(r'[+-] *"(content|named|topology|wiring|neighbourhoods)": ')
+DIGEST = re.compile(r'[+-] *"(content|from|named|topology|wiring|neighbourhoods)": ')
 REASON = '".."'
 Draw = Callable[[Pending, Path], Optional[str]]  # draws the picture of a pending golden; returns why it cannot, or None
 
