@@ -407,11 +407,10 @@ def _golden(options: argparse.Namespace) -> int:
 
 
 def _golden_remove(options: argparse.Namespace) -> int:
-    from detparity import kit
     from detparity.golden.command import default_places
     from detparity.golden.index import discard
 
-    folder, _ = default_places(options.golden, None, kit.root() / "golden")
+    folder, _ = default_places(options.golden, None)
     discard(folder, options.name)
     print(f"removed {options.name}")
     return 0
@@ -454,14 +453,13 @@ def _add_review(parser: argparse.ArgumentParser) -> None:
 
 def _review(options: argparse.Namespace) -> int:
     """Exit codes: 0 done or nothing waits, 1 something still waits, 2 unusable input."""
-    from detparity import kit
     from detparity.golden import review
     from detparity.golden.command import default_places
     from detparity.golden.judging import Place
     from detparity.golden.pending import folder_for
     from detparity.golden.picture import draw
 
-    golden, arguments = default_places(options.golden, options.pending, kit.root() / "golden")
+    golden, arguments = default_places(options.golden, options.pending)
     if options.pending is not None and not options.pending.is_dir():
         raise InputError(f"--from {options.pending}: no such folder")
     found = review.open_review(Place(golden, folder_for(golden, options.pending)), arguments)

@@ -11,8 +11,12 @@ from typing import Any
 def root() -> Path:
     """The folder that holds `suites/` and `exporters/`."""
     package = Path(__file__).resolve().parent
-    installed = package / "_kit"
-    return installed if installed.is_dir() else package.parent
+    return package / "_kit" if installed() else package.parent
+
+
+def installed() -> bool:
+    """Whether the kit is an installed wheel's, where nothing is written."""
+    return (Path(__file__).resolve().parent / "_kit").is_dir()
 
 
 def exporters() -> Any:

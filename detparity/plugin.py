@@ -33,6 +33,7 @@ from detparity.trial import Trial
 
 SESSION = pytest.StashKey[Session]()
 STARTED = pytest.StashKey[float]()
+GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
 RECORDER = pytest.StashKey[Recorder]()
 
 
@@ -122,6 +123,15 @@ def pytest_report_header(config: pytest.Config) -> List[str]:
     ]
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line for all goldens that changed: one change of an exporter may show in many."""
+    failed = terminalreporter.stats.get("failed", [])
+    names = [value for report in failed for key, value in report.user_properties if key == GOLDEN]
+    if names:
+        what = "1 golden waits" if len(names) == 1 else f"{len(names)} goldens wait"
+        terminalreporter.write_line(f"{what} for review:  detparity review")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     recorder = session.config.stash.get(RECORDER, None)
     if recorder is not None:
@@ -183,6 +193,7 @@ def judge_golden(request: pytest.FixtureRequest, trial: Trial, name: str, kind: 
     test = request.node.nodeid
     waiting = judge_against_golden(trial, name, kind, place, test, f"pytest {shlex.quote(test)}")
     if waiting is not None:
+        request.node.user_properties.append((GOLDEN, waiting.name))
         pytest.fail(told(waiting, place.pending), pytrace=False)
 
 

@@ -74,12 +74,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Differe
 
 
 def portable(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference, ...]:
-    """What two versions of an exporter must agree on, however they count and wire operators: inputs, outputs, versions, metadata,
-    the numbers of the suppression, and the weights that have official names in both, within `ROUNDED`.
+    """What two versions of an exporter must agree on, however they count and wire operators: inputs, outputs, opsets, metadata,
+    the numbers of the suppression, and the weights that have official names in both, within `ROUNDED`. Each version of torch has
+    its own IR version for an opset.
 
     Raises InputError where either was recorded in another format.
     """
-    found = _interface(old, new)
+    found = _interface(old, {**new, "ir_version": old["ir_version"]})
     for kind in ("attributes", "constants"):
         found += _settings(old, new, kind, SUPPRESSION)
     names = {tensor.name: tensor for tensor in tensors(new) if tensor.name}

@@ -21,8 +21,9 @@ SIDES = (16.0, 120.0)  # pixels across an object, log-uniform
 LARGEST = 0.7  # of the image's shorter side
 CELL = 64 * 64  # pixels of image for one object, at a density of 1
 DENSITIES = (0.5, 1.7)
-VISIBLE = 0.4  # share of an object's pixels that must be seen, or it is no object of the truth
-LEAST_SIDE = 6  # pixels of the visible part
+TRIES = 2  # places tried for each object, as some would hide too much
+VISIBLE = 0.5  # share of each object's pixels that is seen
+LEAST_SIDE = 6  # pixels of what is seen, or it is no object of the truth
 CONTRAST = 0.3  # least difference between an object and the background, in one channel
 
 Planes = Sequence[Tuple[float, float, float]]  # nx, ny, d: inside where nx x + ny y < d
@@ -167,19 +168,45 @@ SHAPES: Mapping[str, Callable[[_Frame, np.ndarray, np.ndarray], np.ndarray]] = {
 # --- the picture
 
 
+@dataclass(frozen=True, eq=False)
+class _Object:
+    """One object before it is painted: the part of it that lies in the picture, as rows and columns, and there the distance from
+    its outline; x, y: pixels from its centre; pixels: how many it would have if all of it were in the picture."""
+
+    label: int
+    frame: _Frame
+    rows: slice
+    columns: slice
+    x: np.ndarray
+    y: np.ndarray
+    distance: np.ndarray
+    pixels: int
+
+
 def scene(size: Size, seed: int) -> Scene:
-    """Return the scene of this size (height, width in pixels) and seed."""
+    """Return the scene of this size (height, width in pixels) and seed. At least half of each object is seen: one that would hide
+    more of itself or of another is not painted."""
     draw = _Draw(seed)
     image, base = _background(draw, size)
     owners = np.zeros(size, np.int16)  # 0 is the background, k + 1 the k-th object
-    objects: List[Tuple[int, int, Tuple[slice, slice]]] = []  # class, pixels it would have alone, where it lies
-    frames: List[_Frame] = []
-    for index in range(_count(draw, size)):
-        frame = _place(draw, size, frames)
-        label = draw.index(len(CLASSES))
-        pixels, where = _paint(draw, image, owners, frame, label, index + 1, base)
-        frames.append(frame)
-        objects.append((label, pixels, where))
+    objects: List[_Object] = []
+    seen, whole = (
+        np.array([owners.size]),
+        np.zeros(1, np.int64),
+    )  # pixels of the background, which may vanish, and of each object
+    count = _count(draw, size)
+    for _ in range(TRIES * count):
+        if len(objects) == count:
+            break
+        frame = _place(draw, size, [one.frame for one in objects])
+        found = _outline(frame, draw.index(len(CLASSES)), size)
+        patch, inside = owners[found.rows, found.columns], found.distance <= 0
+        left = np.append(seen - np.bincount(patch[inside], minlength=len(seen)), np.count_nonzero(inside))
+        if (left >= VISIBLE * np.append(whole, found.pixels)).all():
+            seen, whole = left, np.append(whole, found.pixels)
+            objects.append(found)
+            patch[inside] = len(objects)
+            _paint(draw, image, found, base)
     _light(draw, image)
     boxes, classes = _truth(owners, objects)
     return Scene(np.clip(image, 0.0, 1.0), boxes, classes)
@@ -250,36 +277,33 @@ def _wave(phase: np.ndarray) -> np.ndarray:
     return np.abs(2.0 * (phase - np.floor(phase)) - 1.0)
 
 
-def _paint(
-    draw: _Draw, image: np.ndarray, owners: np.ndarray, frame: _Frame, label: int, owner: int, base: Sequence[float]
-) -> Tuple[int, Tuple[slice, slice]]:
-    """Paint one object over what is there. Returns how many pixels it would have if all of it were in the picture, and its patch."""
-    reach, (height, width) = frame.reach(), owners.shape
+def _outline(frame: _Frame, label: int, size: Size) -> _Object:
+    reach, (height, width) = frame.reach(), size
     left, top = int(np.floor(frame.x - reach)), int(np.floor(frame.y - reach))
     side = int(2 * reach) + 2
     x = np.arange(left, left + side, dtype=np.float32) + np.float32(0.5 - frame.x)
     y = np.arange(top, top + side, dtype=np.float32) + np.float32(0.5 - frame.y)
     distance = SHAPES[CLASSES[label]](frame, x, y)
-    pixels = int(np.count_nonzero(distance <= 0))
-    fill, rim, shade = _paints(draw, base), _rim(draw), _shade(draw, x, y, reach)
     columns = slice(max(left, 0), min(left + side, width))
     rows = slice(max(top, 0), min(top + side, height))
-    if columns.start >= columns.stop or rows.start >= rows.stop:
-        return pixels, (slice(0, 0), slice(0, 0))
-    inner = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
-    distance = distance[inner]
-    cover = np.clip(0.5 - distance, 0.0, 1.0)
-    tone = shade[inner]
-    if rim[0]:
-        tone = tone * (1.0 + rim[1] * np.clip(distance + (rim[0] + 0.5), 0.0, 1.0))
+    across, down = slice(columns.start - left, columns.stop - left), slice(rows.start - top, rows.stop - top)
+    pixels = int(np.count_nonzero(distance <= 0))
+    return _Object(label, frame, rows, columns, x[across], y[down], distance[down, across], pixels)
+
+
+def _paint(draw: _Draw, image: np.ndarray, found: _Object, base: Sequence[float]) -> None:
+    """Paint one object over what is there."""
+    fill, (rim, lighter) = _fill(draw, base), _rim(draw)
+    cover = np.clip(0.5 - found.distance, 0.0, 1.0)
+    tone = _shade(draw, found.x, found.y, found.frame.reach())
+    if rim:
+        tone *= 1.0 + lighter * np.clip(found.distance + (rim + 0.5), 0.0, 1.0)
     for channel in range(3):
-        below = image[channel, rows, columns]
+        below = image[channel, found.rows, found.columns]
         below += cover * (fill[channel] * tone - below)
-    owners[rows, columns][distance <= 0] = owner
-    return pixels, (rows, columns)
 
 
-def _paints(draw: _Draw, base: Sequence[float]) -> Tuple[float, float, float]:
+def _fill(draw: _Draw, base: Sequence[float]) -> Tuple[float, float, float]:
     """A colour that stands out from the background's."""
     for _ in range(8):
         colour = draw.colour()
@@ -319,19 +343,14 @@ def _light(draw: _Draw, image: np.ndarray) -> None:
     image += grain * (draw.plane(*image.shape) - np.float32(0.5))
 
 
-def _truth(
-    owners: np.ndarray, objects: Sequence[Tuple[int, int, Tuple[slice, slice]]]
-) -> Tuple[np.ndarray, np.ndarray]:
-    """Boxes around what is seen of each object, save those of which too little is."""
+def _truth(owners: np.ndarray, objects: Sequence[_Object]) -> Tuple[np.ndarray, np.ndarray]:
+    """Boxes around what is seen of each object, save those of which that is too thin."""
     boxes, classes = [], []
-    for index, (label, pixels, (rows, columns)) in enumerate(objects):
-        seen = owners[rows, columns] == index + 1
-        count = int(np.count_nonzero(seen))
-        if not count or count < VISIBLE * pixels:
-            continue
-        y, x = np.nonzero(seen.any(1))[0], np.nonzero(seen.any(0))[0]
-        box = (x[0] + columns.start, y[0] + rows.start, x[-1] + 1 + columns.start, y[-1] + 1 + rows.start)
+    for index, one in enumerate(objects):
+        seen = owners[one.rows, one.columns] == index + 1
+        y, x = np.nonzero(seen.any(1))[0] + one.rows.start, np.nonzero(seen.any(0))[0] + one.columns.start
+        box = (x[0], y[0], x[-1] + 1, y[-1] + 1)
         if min(box[2] - box[0], box[3] - box[1]) >= LEAST_SIDE:
             boxes.append(box)
-            classes.append(label)
+            classes.append(one.label)
     return np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
-from detparity import intake
+from detparity import intake, kit
 from detparity.errors import InputError, clipped
 from detparity.golden.index import INDEX, read_index, store
 from detparity.golden.judging import Place, judge, parity_of, record, told
@@ -115,11 +115,13 @@ def check_all(asked: Asked, place: Place, say: Say) -> int:
     return 1 if red else 0
 
 
-def default_places(golden: Optional[Path], pending: Optional[Path], own: Path) -> Tuple[Path, List[str]]:
+def default_places(golden: Optional[Path], pending: Optional[Path]) -> Tuple[Path, List[str]]:
     """The golden folder that is meant, and the options that name both folders again: as asked, else `golden/` of the current folder
-    where it has an index, else the one of the clone."""
+    where it has an index, else the one of the clone. Raises InputError where there is none: nothing writes into an installed kit."""
     options = ["--golden", str(golden)] if golden else []
     options += ["--from", str(pending)] if pending else []
     if golden is None:
-        golden = Path("golden") if (Path("golden") / INDEX).is_file() else own
+        golden = Path("golden") if (Path("golden") / INDEX).is_file() else kit.root() / "golden"
+        if kit.installed() and golden.parent == kit.root():
+            raise InputError("there is no golden folder here: name it with --golden DIR")
     return golden, options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from detparity.golden.pending import Pending
 
 DIFF_LINES = 16
 WORDS = 12
+# Lines of a golden that say nothing to a person; what they found is told in words.
+DIGEST = re.compile(r'[+-] *"(content|from|named|topology|wiring|neighbourhoods)": ')
 REASON = '".."'
 Draw = Callable[[Pending, Path], Optional[str]]  # draws the picture of a pending golden; returns why it cannot, or None
 
@@ -100,7 +103,7 @@ def showing(review: Review, one: Pending, draw: Draw) -> str:
     if difference:
         lines += ["", "As text:", "", *(f"  {line}" for line in difference)]
     others = alike(review, one)[1:]
-    rows = [("changed alike", listed([other.name for other in others], 8) if others else "nothing else")]
+    rows = [("changed alike", listed([other.name for other in others], 4) if others else "nothing else")]
     if one.seen:
         target = pending.path_of(review.place.pending, one.name).with_suffix(".png")
         problem = draw(one, target)
@@ -121,7 +124,11 @@ def text_diff(review: Review, one: Pending) -> List[str]:
     if entry is None:
         return []
     old, new = (canonical(content).splitlines() for content in (content_of(review.place.golden, entry), one.content))
-    lines = [line for line in difflib.unified_diff(old, new, "golden", "now", n=0, lineterm="")][2:]
+    lines = [
+        line
+        for line in list(difflib.unified_diff(old, new, n=0, lineterm=""))[2:]
+        if not line.startswith("@@") and not DIGEST.match(line)
+    ]
     shown = [line if len(line) <= 100 else line[:97] + "..." for line in lines[:DIFF_LINES]]
     return shown if len(lines) <= DIFF_LINES else [*shown, f"and {len(lines) - DIFF_LINES} more lines"]
 

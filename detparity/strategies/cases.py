@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from detparity.errors import InputError
 from detparity.findings import Finding
+from detparity.scenes import Scene, scene
 from detparity.strategies.search import smallest_failure
 from detparity.subject import Size
 from detparity.trial import Case, Judge, Space
@@ -32,9 +33,18 @@ def sizes(*, stride: int, least: int = 0, most: int) -> st.SearchStrategy[Size]:
 def pictures(*, kinds: Sequence[str]) -> st.SearchStrategy[Tuple[str, int]]:
     """Return a strategy for one picture (kind, seed) of `detparity.images`; shrinks towards the first kind and seed 0.
 
-    Drawn for noise and natural: ("noise", 0), ("natural", 3), ("noise", 17).
+    Drawn for noise, natural and scene: ("noise", 0), ("scene", 3), ("natural", 17).
     """
     return st.tuples(st.sampled_from(list(kinds)), st.integers(0, SEEDS - 1))
+
+
+def scenes(*, stride: int = 32, least: int = 0, most: int) -> st.SearchStrategy[Scene]:
+    """Return a strategy for pictures with a truth (`detparity.scenes`), of sizes as `sizes` draws them; shrinks towards the
+    smallest square and seed 0, which has one object.
+
+    Drawn for most 320: a circle in 32x32, six objects in 192x160.
+    """
+    return st.builds(scene, sizes(stride=stride, least=least, most=most), st.integers(0, SEEDS - 1))
 
 
 def cases(space: Space) -> st.SearchStrategy[Case]:

@@ -13,7 +13,7 @@ import torch
 from detparity import kit
 from detparity.detectors import architectures, checkpoint
 from detparity.detectors import plan as plans
-from detparity.scenes import CLASSES, scene
+from detparity.scenes import CLASSES
 from detparity.session import ModelChoice, bundled_weights, load_detector
 
 MOST_BYTES = 1_500_000
@@ -80,20 +80,15 @@ def test_it_detects_at_sizes_it_was_not_trained_at(size, detector, trainer):
 
 @pytest.fixture
 def drawn(trainer):
-    """A plan with fitted anchors, and the boxes of four scenes of 128x160."""
+    """A plan with fitted anchors, four scenes of 128x160, and their targets."""
     plan = architectures.plan(trainer.ARCHITECTURE, trainer.WIDTH)
     plan.anchors = trainer.fit_anchors(0)
-    found = [scene((128, 160), seed) for seed in range(4)]
-    corners = np.concatenate([one.boxes for one in found]).astype(np.float32)
-    boxes = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
-    images = np.repeat(np.arange(4), [len(one.classes) for one in found])
-    classes = np.concatenate([one.classes for one in found])
-    pixels = torch.from_numpy(np.stack([one.image for one in found]))
-    return plan, pixels, trainer.assign(boxes, images, classes, plan.anchors, (128, 160)), boxes, images
+    batch = trainer.draw((128, 160), 0, 4)
+    return plan, batch, trainer.Batches(1, plan.anchors, 0).targets(batch)
 
 
 def test_every_object_has_anchors_near_it_and_every_place_one_object(drawn, trainer):
-    plan, _, targets, boxes, images = drawn
+    plan, batch, targets = drawn
     answered = set()
 
     for level, target, stride in zip(plan.anchors, targets, (8, 16, 32)):
@@ -107,13 +102,14 @@ def test_every_object_has_anchors_near_it_and_every_place_one_object(drawn, trai
         assert (x < 160 // stride).all() and (y < 128 // stride).all() and min(x.min(), y.min()) >= 0
         answered |= set(zip(b.tolist(), map(tuple, found.tolist())))
 
-    wanted = set(zip(images.tolist(), map(tuple, boxes.tolist())))
+    wanted = set(zip(batch.owners.tolist(), map(tuple, batch.boxes.tolist())))
     assert answered <= wanted
     assert len(wanted - answered) <= len(wanted) // 20  # of a shape no anchor has, or under a smaller one
 
 
 def test_a_few_steps_lower_the_loss_and_a_perfect_head_has_none(drawn, trainer):
-    plan, pixels, targets, _, _ = drawn
+    plan, batch, targets = drawn
+    pixels = torch.from_numpy(batch.images)
     torch.manual_seed(0)
     network = plans.build(plan, len(CLASSES)).train()
     trainer.start(network)
@@ -163,14 +159,35 @@ def test_the_rate_rises_then_falls(trainer):
     assert rates[-1] < 0.02 * trainer.RATE
 
 
-def test_batches_are_the_same_whenever_they_are_drawn(trainer):
+def test_the_same_seed_gives_the_same_batches(trainer):
     plan = architectures.plan(trainer.ARCHITECTURE, trainer.WIDTH)
-    first, again = (trainer.Batches(100, plan.anchors, 0)[7] for _ in range(2))
-    other = trainer.Batches(100, plan.anchors, 1)[7]
+    first, again, other = (list(trainer.Batches(4, plan.anchors, seed)) for seed in (0, 0, 1))
 
-    assert torch.equal(first[0], again[0])
-    assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(first[1], again[1]))
-    assert first[0].shape != other[0].shape or not torch.equal(first[0], other[0])
+    for (images, targets), (same, wanted) in zip(first, again):
+        assert torch.equal(images, same)
+        assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(targets, wanted))
+    assert first[0][0].shape != other[0][0].shape or not torch.equal(first[0][0], other[0][0])
+    assert not torch.equal(first[0][0], first[1][0])  # the same scenes, turned
+
+
+@pytest.mark.parametrize("turn", [(True, False, False), (False, True, False), (False, False, True), (True, True, True)])
+def test_turned_scenes_keep_their_boxes_around_their_objects(turn, trainer):
+    """The truth of a scene in which each object is its own colour, before and after."""
+    images = np.zeros((1, 3, 64, 96), np.float32)
+    boxes = np.array([[4, 6, 20, 30], [40, 2, 90, 10], [30, 40, 50, 60]], np.float32)
+    for k, (x1, y1, x2, y2) in enumerate(boxes.astype(int)):
+        images[0, :, y1:y2, x1:x2] = np.array([0.1, 0.2, 0.3])[:, None, None] + k
+    centres = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+
+    batch = trainer.Batch(images, np.zeros(3, np.int64), np.arange(3), centres).turned(*turn, (2, 0, 1))
+
+    assert batch.images.shape[2:] == ((96, 64) if turn[2] else (64, 96))
+    for k, (x, y, w, h) in enumerate(batch.boxes):
+        inside = batch.images[0, :, int(y - h / 2) : int(y + h / 2), int(x - w / 2) : int(x + w / 2)]
+        np.testing.assert_allclose(
+            inside, np.broadcast_to(np.array([0.3, 0.1, 0.2])[:, None, None] + k, inside.shape), rtol=1e-5
+        )
+        assert inside[0].size == round(w * h)
 
 
 def test_what_is_written_is_read_as_the_same_network(trainer, tmp_path: Path):

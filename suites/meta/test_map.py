@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from detparity.checks import registry
-from detparity.checks.precision import RULE, SLACK, _labelled, _suppressed
+from detparity.checks.precision import RULE, SLACK, _labelled, suppressed
 from detparity.contract import contract_for
 from detparity.detectors.detector import make_detector
 from detparity.detectors.network import Predictions
@@ -135,9 +135,9 @@ def test_eager_float32_has_the_precision_of_float64_within_the_bounds(detector, 
     with torch.no_grad():
         rows = Predictions(detector.network)(torch.from_numpy(np.stack([one.image for one in drawn]))).numpy()
 
-    eager = precision([_suppressed(values, RULE) for values in rows], objects, len(CLASSES))
+    eager = precision([suppressed(values, RULE) for values in rows], objects, len(CLASSES))
 
-    exact = [_suppressed(np.concatenate(truth.levels), RULE) for truth in truths]
+    exact = [suppressed(np.concatenate(truth.levels), RULE) for truth in truths]
     sure = [[replace(one, moves=np.full(len(one.scores), 1e-2))] for one in exact]
     low, high = bounds(sure, objects, len(CLASSES), 1e-4)
     assert low.map50 - SLACK <= eager.map50 <= high.map50 + SLACK
