@@ -107,7 +107,9 @@ def test_every_object_has_anchors_near_it_and_every_place_one_object(drawn, trai
     assert len(wanted - answered) <= len(wanted) // 20  # of a shape no anchor has, or under a smaller one
 
 
-@pytest.mark.filterwarnings("ignore:CUDA initialization")  # old builds with CUDA look for a driver at the first backward pass
+@pytest.mark.filterwarnings(
+    "ignore:CUDA initialization"
+)  # old builds with CUDA look for a driver at the first backward pass
 def test_a_few_steps_lower_the_loss_and_a_perfect_head_has_none(drawn, trainer):
     plan, batch, targets = drawn
     pixels = torch.from_numpy(batch.images)
