@@ -32,7 +32,9 @@ def main() -> None:
     found = candidates(values, RULE)
     kept = found.take(greedy(found, RULE))
     pixels = (drawn.image.transpose(1, 2, 0) * 255).round().astype(np.uint8)
-    picture = Image.fromarray(pixels).resize((BUNDLED_SIZE[1] * SCALE, BUNDLED_SIZE[0] * SCALE), Image.Resampling.NEAREST)
+    picture = Image.fromarray(pixels).resize(
+        (BUNDLED_SIZE[1] * SCALE, BUNDLED_SIZE[0] * SCALE), Image.Resampling.NEAREST
+    )
     pen = ImageDraw.Draw(picture)
     for box, score, label in zip(kept.boxes * SCALE, kept.scores, kept.classes):
         pen.rectangle(box.tolist(), outline=(255, 255, 255))
