@@ -165,7 +165,7 @@ def bounds(
         total = sum(int((truth.classes == label).sum()) for truth in truths)
         if not total:
             continue
-        images = [_Links.of(sets, truth, label) for sets, truth in zip(alternatives, truths)]
+        images = [[_links(found, truth, label) for found in sets] for sets, truth in zip(alternatives, truths)]
         for column, threshold in enumerate(thresholds):
             ends = [_ends(links, threshold, score_noise) for links in images]
             for end in range(2):
@@ -174,8 +174,7 @@ def bounds(
                 scores = np.concatenate([hits + shift, misses - shift])
                 positive = np.arange(len(scores)) < len(hits)
                 tables[end, label, column] = average_precision(scores, positive, total, hits_first=bool(end))
-    lowest, highest = (Precision(np.minimum(table, 1.0), tuple(thresholds)) for table in tables)
-    return lowest, highest
+    return Precision(tables[0], tuple(thresholds)), Precision(tables[1], tuple(thresholds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,17 +185,14 @@ class _Links:
     low: Floats
     high: Floats
 
-    @staticmethod
-    def of(sets: Sequence[Detected], truth: Objects, label: int) -> List[_Links]:
-        return [_Links._one(found, truth.boxes[truth.classes == label], label) for found in sets]
 
-    @staticmethod
-    def _one(found: Detected, boxes: Floats, label: int) -> _Links:
-        own = np.nonzero(found.classes == label)[0]
-        own = own[np.argsort(-found.scores[own], kind="stable")]
-        moves = np.zeros(len(own)) if found.moves is None else found.moves[own]
-        low, high = iou_bounds(found.boxes[own][:, None], boxes[None], moves[:, None], 0.0)
-        return _Links(found.scores[own], low, high)
+def _links(found: Detected, truth: Objects, label: int) -> _Links:
+    own = np.nonzero(found.classes == label)[0]
+    own = own[np.argsort(-found.scores[own], kind="stable")]
+    boxes = truth.boxes[truth.classes == label]
+    moves = np.zeros(len(own)) if found.moves is None else found.moves[own]
+    low, high = iou_bounds(found.boxes[own][:, None], boxes[None], moves[:, None], 0.0)
+    return _Links(found.scores[own], low, high)
 
 
 _Scores = Tuple[Floats, Floats]  # of true positives and of false ones, each by falling score

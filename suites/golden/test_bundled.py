@@ -48,26 +48,19 @@ def test_its_anchors_are_those_fitted_to_scenes(detector, trainer):
     assert detector.facts.anchors == trainer.fit_anchors(trainer.SEED)
 
 
-def test_thirty_held_out_scenes(detector, trainer):
-    found = trainer.score(detector.network, 30)
-
-    assert found.map50 >= 0.85, trainer.line(found)
-    assert found.table[:, 0].min() >= 0.75, trainer.line(found)
-
-
-@pytest.mark.slow
-def test_the_score_is_the_documented_one(detector, trainer):
-    """On all scenes the page speaks of, class by class."""
-    if not PAGE.is_file():
-        pytest.skip("an installed kit has no docs")
-    text = PAGE.read_text(encoding="utf-8")
-    stated = {name: float(value) for name, value in re.findall(r"^\| (\S+) \| (\d\.\d+) \|", text, re.MULTILINE)}
-
+def test_the_score_on_held_out_scenes_is_the_documented_one(detector, trainer):
+    """On all scenes that the page speaks of, class by class."""
     found = trainer.score(detector.network, 300)
 
-    scored = {"mAP50": found.map50, "mAP50-95": found.map, **dict(zip(CLASSES, found.table[:, 0]))}
-    assert stated == {name: pytest.approx(value, abs=2e-3) for name, value in scored.items()}
-    assert found.map50 >= 0.85
+    assert found.map50 >= 0.85, trainer.line(found)
+    if not PAGE.is_file():
+        pytest.skip("an installed kit has no docs")
+    rows = re.findall(r"^\| (\w+) \| (\d\.\d+) \| (\d\.\d+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    stated = {name: (float(first), float(mean)) for name, first, mean in rows}
+    scored = {"all": (found.map50, found.map)}
+    scored.update({name: (table[0], table.mean()) for name, table in zip(CLASSES, found.table)})
+    assert stated == {name: pytest.approx(values, abs=2e-3) for name, values in scored.items()}
+    assert f"({bundled_weights().stat().st_size:,} bytes)" in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("size", [(96, 160), (416, 384)])
@@ -107,6 +100,9 @@ def test_every_object_has_anchors_near_it_and_every_place_one_object(drawn, trai
     assert len(wanted - answered) <= len(wanted) // 20  # of a shape no anchor has, or under a smaller one
 
 
+@pytest.mark.filterwarnings(
+    "ignore:CUDA initialization"
+)  # old builds with CUDA look for a driver at the first backward pass
 def test_a_few_steps_lower_the_loss_and_a_perfect_head_has_none(drawn, trainer):
     plan, batch, targets = drawn
     pixels = torch.from_numpy(batch.images)
@@ -199,7 +195,6 @@ def test_what_is_written_is_read_as_the_same_network(trainer, tmp_path: Path):
 
     loaded = checkpoint.load(tmp_path / "trained.pt")
 
-    assert trainer.official(network, plan) == trainer.official(network, plan)
     assert (loaded.facts.names, loaded.facts.anchors) == (CLASSES, plan.anchors)
     x = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
