@@ -56,10 +56,18 @@ def stuck_size(cells: Sequence[Size], facts: ModelFacts) -> Optional[Size]:
     return sizes.pop() if len(ordered) == len(strides) and len(sizes) == 1 else None
 
 
-def grid_constants(constants: Mapping[str, np.ndarray]) -> List[Tuple[str, Size]]:
-    """Names and cells of the constants that are grids."""
-    found = [(name, grid_cells(value)) for name, value in constants.items() if value.ndim >= 2]
+def grid_constants(constants: Mapping[str, np.ndarray], facts: ModelFacts) -> List[Tuple[str, Size]]:
+    """Names and cells of the constants that are grids. Evenly spaced anchors would look like one, so they are left out."""
+    candidates = [(name, value) for name, value in constants.items() if value.ndim >= 2 and not _anchors(value, facts)]
+    found = [(name, grid_cells(value)) for name, value in candidates]
     return [(name, cells) for name, cells in found if cells]
+
+
+def _anchors(value: np.ndarray, facts: ModelFacts) -> bool:
+    """Whether these numbers are the anchors of a level, in whatever unit: pixels, cells, or multiplied by what decodes them."""
+    levels = [np.asarray(level, np.float64).ravel() for level in facts.anchors]
+    alike = [level for level in levels if level.size == value.size and value.dtype.kind in "fiu" and value.flat[0]]
+    return any(np.allclose(value.ravel() / value.flat[0], level / level[0], rtol=1e-3) for level in alike)
 
 
 def _text(size: Optional[Size]) -> str:
@@ -70,7 +78,7 @@ def onnx_size(trial: Trial) -> Iterator[Finding]:
     """Grids among the constants, reshapes whose target names cells or rows, enlargements to a stated size."""
     graph, facts = trial.onnx.graph, trial.facts
     readers = graph.consumers()
-    grids = grid_constants(graph.constants)
+    grids = grid_constants(graph.constants, facts)
     if grids:
         rows: List[Row] = [("constant", "shape", "cells", "read by")]
         for name, (ny, nx) in grids:
@@ -110,12 +118,10 @@ def _names_cells(target: Sequence[int], facts: ModelFacts) -> bool:
 
 def script_grids(constants: Sequence[Constant], facts: ModelFacts) -> List[Tuple[Constant, Size]]:
     """The frozen tensors that are grids, with their cells. Evenly spaced anchors would look like one, so they are left out."""
-    anchors = [np.asarray(level).ravel() for level in facts.anchors]
     found = []
     for constant in constants:
         value = constant.value
-        own = any(level.size == value.size and np.allclose(level, value.ravel(), rtol=1e-3) for level in anchors)
-        cells = grid_cells(value) if value.ndim >= 2 and not own else None
+        cells = grid_cells(value) if value.ndim >= 2 and not _anchors(value, facts) else None
         if cells:
             found.append((constant, cells))
     return found
