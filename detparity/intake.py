@@ -205,7 +205,7 @@ def _metadata_size(metadata: Mapping[str, str]) -> Optional[Size]:
 
 
 def _grid_size(constants: Mapping[str, np.ndarray], facts: ModelFacts) -> Optional[Size]:
-    return stuck_size([cells for _, cells in grid_constants(constants)], facts)
+    return stuck_size([cells for _, cells in grid_constants(constants, facts)], facts)
 
 
 def _default(facts: ModelFacts) -> Size:

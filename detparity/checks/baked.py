@@ -56,10 +56,25 @@ def stuck_size(cells: Sequence[Size], facts: ModelFacts) -> Optional[Size]:
     return sizes.pop() if len(ordered) == len(strides) and len(sizes) == 1 else None
 
 
-def grid_constants(constants: Mapping[str, np.ndarray]) -> List[Tuple[str, Size]]:
+def grid_constants(constants: Mapping[str, np.ndarray], facts: ModelFacts) -> List[Tuple[str, Size]]:
     """Names and cells of the constants that are grids."""
-    found = [(name, grid_cells(value)) for name, value in constants.items() if value.ndim >= 2]
+    found = [(name, _grid_of(value, facts)) for name, value in constants.items()]
     return [(name, cells) for name, cells in found if cells]
+
+
+def _grid_of(value: np.ndarray, facts: ModelFacts) -> Optional[Size]:
+    """Rows and columns of a grid. Evenly spaced anchors would look like one, so they are left out, in pixels or scaled."""
+    return grid_cells(value) if value.ndim >= 2 and not _is_anchors(value, facts) else None
+
+
+def _is_anchors(value: np.ndarray, facts: ModelFacts) -> bool:
+    for level in facts.anchors:
+        own = np.ravel(level)
+        if own.size == value.size and value.dtype.kind == "f":
+            scale = value.ravel() / own
+            if scale[0] > 0 and np.allclose(scale, scale[0], rtol=1e-3):
+                return True
+    return False
 
 
 def _text(size: Optional[Size]) -> str:
@@ -70,7 +85,7 @@ def onnx_size(trial: Trial) -> Iterator[Finding]:
     """Grids among the constants, reshapes whose target names cells or rows, enlargements to a stated size."""
     graph, facts = trial.onnx.graph, trial.facts
     readers = graph.consumers()
-    grids = grid_constants(graph.constants)
+    grids = grid_constants(graph.constants, facts)
     if grids:
         rows: List[Row] = [("constant", "shape", "cells", "read by")]
         for name, (ny, nx) in grids:
@@ -109,16 +124,9 @@ def _names_cells(target: Sequence[int], facts: ModelFacts) -> bool:
 
 
 def script_grids(constants: Sequence[Constant], facts: ModelFacts) -> List[Tuple[Constant, Size]]:
-    """The frozen tensors that are grids, with their cells. Evenly spaced anchors would look like one, so they are left out."""
-    anchors = [np.asarray(level).ravel() for level in facts.anchors]
-    found = []
-    for constant in constants:
-        value = constant.value
-        own = any(level.size == value.size and np.allclose(level, value.ravel(), rtol=1e-3) for level in anchors)
-        cells = grid_cells(value) if value.ndim >= 2 and not own else None
-        if cells:
-            found.append((constant, cells))
-    return found
+    """The frozen tensors that are grids, with their cells."""
+    found = [(constant, _grid_of(constant.value, facts)) for constant in constants]
+    return [(constant, cells) for constant, cells in found if cells]
 
 
 def script_size(trial: Trial) -> Iterator[Finding]:
