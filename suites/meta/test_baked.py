@@ -37,6 +37,13 @@ def test_a_grid_as_large_as_a_levels_anchors_is_still_a_grid():
     assert baked.grid_constants({"row": other}, FACTS) == [("row", (1, 3))]
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.5, -0.5])
+def test_one_coordinate_alone_is_a_grid_however_small(offset):
+    plane = np.repeat(np.arange(3, dtype=np.float32)[:, None], 2, 1) + np.float32(offset)
+
+    assert baked.grid_constants({"rows": plane}, FACTS) == [("rows", (3, 2))]
+
+
 def test_a_number_of_fields_is_no_count_of_cells():
     assert baked._what((-1, 10), SIZE, FACTS) == ""
     assert baked._what((-1, 40), SIZE, FACTS) == "the width of 256x320 in cells of stride 8"
