@@ -161,7 +161,9 @@ def _spelled(sides: Tuple[Side, Side]) -> Tuple[str, ...]:
         "Identity nodes": lambda graph: sum(node.op == "Identity" for node in graph.walk()),
     }
     found = [name for name, what in ask.items() if what(first) != what(second)]
-    if "names of inner values" not in found and _order(first) != _order(second):
+    if "names of inner values" in found:
+        found = [name for name in found if name != "names of nodes"]
+    elif _order(first) != _order(second):
         found.append("order of nodes")
     return tuple(dict.fromkeys(found)) or (
         "ways of writing it down (such as the producer, comments or inferred shapes)",
@@ -207,7 +209,8 @@ def _lines(found: Diff) -> List[str]:
     values = set(reading.value_changes(*(side.read.facts for side in found.sides))) if found.tensors else set()
     lines += _rows([(item.kind, item.words) for item in found.differences if item not in values])
     if found.lead[0]:
-        lines += _rows([("first apart", f"A: {found.lead[0]}; B: {found.lead[1]}")])
+        same = found.lead[0] == found.lead[1]
+        lines += _rows([("first apart", found.lead[0] if same else f"A: {found.lead[0]}; B: {found.lead[1]}")])
     if found.tensors:
         lines += ["", *_tensor_table(found.tensors)]
     return [*lines, "", *_numbers(found)]

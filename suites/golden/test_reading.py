@@ -214,7 +214,7 @@ def test_operators_of_subgraphs_are_counted_by_depth(read):
     counts = read(small.conditional())["operators"]
 
     assert counts == {
-        "main": {"Conv": 2, "ReduceSum": 1, "Greater": 1, "If": 1, "Loop": 1},
+        "main": {"Conv": 2, "Neg": 2, "ReduceMax": 1, "Greater": 1, "If": 1, "Loop": 1},
         "depth 1": {"LeakyRelu": 1, "Add": 2, "Sub": 1},
     }
 
