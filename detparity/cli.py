@@ -93,6 +93,30 @@ def _img_size(values: Optional[Sequence[int]]) -> Optional[Tuple[int, int]]:
     return (values[0], values[-1])
 
 
+def _require_writable(*paths: Optional[Path]) -> None:
+    """Raise InputError, before the work begins, for an output that could not be written."""
+    for path in paths:
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            why = "it is a directory" if path.is_dir() else "its folder does not exist"
+            raise InputError(f"cannot write {path}: {why}")
+
+
+def _say(text: str, end: str = "\n") -> None:
+    """Print what may quote a file: a terminal that lacks a character shows another, and nothing moves its cursor."""
+    from detparity.failures import printable
+
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = "\n".join(map(printable, text.split("\n")))
+    print(shown.encode(encoding, "replace").decode(encoding), end=end, flush=True)
+
+
+def _ask(prompt: str) -> str:
+    try:
+        return input(prompt)
+    except EOFError:
+        raise InputError("the terminal was closed: what was not decided still waits") from None
+
+
 # --- export ---------------------------------------------------------------------------------------------------------
 
 
@@ -240,11 +264,7 @@ def _check(options: argparse.Namespace) -> int:
     from detparity import checking
     from detparity.intake import Asked
 
-    for path in (options.json, options.html, options.junit):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise InputError(
-                f"cannot write {path}: {'it is a directory' if path.is_dir() else 'its folder does not exist'}"
-            )
+    _require_writable(options.json, options.html, options.junit)
     _require_nms(options)
     asked = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, _opset(options))
     size = _img_size(options.img_size)
@@ -292,17 +312,13 @@ def _diff(options: argparse.Namespace) -> int:
     from detparity import diffing
     from detparity.files import write_text
 
-    if options.json is not None and (options.json.is_dir() or not options.json.parent.is_dir()):
-        why = "it is a directory" if options.json.is_dir() else "its folder does not exist"
-        raise InputError(f"cannot write {options.json}: {why}")
+    _require_writable(options.json)
     if options.json is not None and options.json.resolve() in (options.a.resolve(), options.b.resolve()):
         raise InputError(f"--json {options.json} is one of the two files")
     found = diffing.diff(options.a, options.b)
     if options.json is not None:
         write_text(options.json, json.dumps(diffing.record(found), indent=1) + "\n")
-    # A file may hold characters that the terminal lacks.
-    encoding = sys.stdout.encoding or "utf-8"
-    print(diffing.text(found).encode(encoding, "replace").decode(encoding))
+    _say(diffing.text(found))
     return 0 if found.same else 1
 
 
@@ -329,11 +345,7 @@ def _matrix(options: argparse.Namespace) -> int:
 
     asked = {"--markdown": options.markdown, "--html": options.html, "--json": options.json}
     outputs = {name: path for name, path in asked.items() if path is not None}
-    for path in outputs.values():
-        if path.is_dir() or not path.parent.is_dir():
-            raise InputError(
-                f"cannot write {path}: {'it is a directory' if path.is_dir() else 'its folder does not exist'}"
-            )
+    _require_writable(*outputs.values())
     if len({path.resolve() for path in outputs.values()}) < len(outputs):
         raise InputError(f"{' and '.join(outputs)} name the same file")
     expected = [] if options.expect is None else options.expect.split(",")
@@ -353,9 +365,7 @@ def _write_pages(texts: Dict[Path, str], shown: str) -> None:
     for path, text in texts.items():
         write_text(path, text)
         print(f"wrote {path}")
-    # A terminal that cannot show a character shows another; a file holds it as it is.
-    encoding = sys.stdout.encoding or "utf-8"
-    print(shown.encode(encoding, "replace").decode(encoding), end="")
+    _say(shown, end="")
 
 
 # --- golden files ---------------------------------------------------------------------------------------------------
@@ -402,8 +412,8 @@ def _golden(options: argparse.Namespace) -> int:
     asked = command.Asked(options.artifact, _choice(options), options.name, options.variant, size, promise)
     if options.verb == "record":
         place = Place(options.golden, folder_for(options.golden))
-        return command.record_all(asked, place, options.why, options.parity_lost, print)
-    return command.check_all(asked, Place(options.golden, folder_for(options.golden, options.pending)), print)
+        return command.record_all(asked, place, options.why, options.parity_lost, _say)
+    return command.check_all(asked, Place(options.golden, folder_for(options.golden, options.pending)), _say)
 
 
 def _golden_remove(options: argparse.Namespace) -> int:
@@ -467,20 +477,21 @@ def _review(options: argparse.Namespace) -> int:
         one = review.named(found, options.name)
         chosen = review.alike(found, one) if options.same else [one]
         if options.verb == "accept":
-            print("\n".join(review.accept(found, chosen, options.why, options.parity_lost)))
+            lines = review.accept(found, chosen, options.why, options.parity_lost)
         else:
-            print("\n".join(review.reject(found, chosen)))
+            lines = review.reject(found, chosen)
+        _say("\n".join(lines))
         return 0
     if options.verb == "show":
-        print(review.showing(found, review.named(found, options.name), draw))
+        _say(review.showing(found, review.named(found, options.name), draw))
         return 1
-    print(review.listing(found))
-    if options.verb is None and found.waiting:
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            return 1 if review.walk(found, draw, input, print) else 0
-        print("\nNobody can be asked here; these commands decide:\n")
-        print("\n".join(f"  {line}" for line in review.commands(found)))
-    return 1 if found.waiting else 0
+    _say(review.listing(found))
+    if not found.waiting:
+        return 0
+    if options.verb is None and sys.stdin.isatty() and sys.stdout.isatty():
+        return 1 if review.walk(found, draw, _ask, _say) else 0
+    _say("\nThese commands show and decide:\n\n" + "\n".join(f"  {line}" for line in review.commands(found)))
+    return 1
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
@@ -533,9 +544,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from detparity.facts import environment
     from detparity.files import write_text
 
-    if options.json is not None and (options.json.is_dir() or not options.json.parent.is_dir()):
-        why = "it is a directory" if options.json.is_dir() else "its folder does not exist"
-        raise InputError(f"cannot write {options.json}: {why}")
+    _require_writable(options.json)
     if options.model is not None and (options.weights or options.cfg is not None or options.arch is not None):
         raise InputError("--model and --weights, --cfg or --arch both choose the model; give one of them")
     if options.args is not None and options.model is None:

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from detparity import __version__, graph, reading
 from detparity.detectors import archive
 from detparity.errors import InputError, clipped
-from detparity.failures import WIDTH, columns, number
+from detparity.failures import WIDTH, columns, number, printable
 from detparity.files import require_file, sha256
 from detparity.findings import Row
 from detparity.graph import Graph, OnnxFile
@@ -21,6 +21,7 @@ from detparity.running import NotCompared, Numbers, Output, compare
 from detparity.tensors import Apart, apart, happened
 
 SCHEMA = "detparity/diff/1"
+LONGEST = 400  # characters of a line, whatever a file says
 SHOWN = 12  # rows of a table on a terminal; the JSON has them all
 OTHER = {
     "torchscript": "a TorchScript archive",
@@ -93,7 +94,7 @@ def _side(path: Path) -> Side:
     try:
         return Side(path, sha256(path), file, read_graph(file))
     except InputError as error:
-        raise InputError(f"{path}: {printable(clipped(error))}") from None
+        raise InputError(f"{path}: {printable(clipped(error), LONGEST)}") from None
 
 
 def _differences(sides: Tuple[Side, Side]) -> Tuple[Difference, ...]:
@@ -182,15 +183,9 @@ def _order(found: Graph) -> List[Tuple[str, ...]]:
 # --- telling ---------------------------------------------------------------------------------------------------------
 
 
-def printable(line: str, most: int = 400) -> str:
-    """A line of bounded length in which what a file says cannot move a terminal's cursor."""
-    shown = line if len(line) <= most else line[: most - 3] + "..."
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
-
-
 def text(found: Diff) -> str:
     """For a terminal: one sentence, then facts in columns."""
-    return "\n".join(map(printable, _lines(found)))
+    return "\n".join(printable(line, LONGEST) for line in _lines(found))
 
 
 def _lines(found: Diff) -> List[str]:
@@ -235,7 +230,7 @@ def _rows(rows: List[Tuple[str, str]]) -> List[str]:
         lead = f"  {'' if kind == before else kind:<11}  "
         before = kind
         found += textwrap.wrap(
-            printable(words),
+            printable(words, LONGEST),
             WIDTH,
             initial_indent=lead,
             subsequent_indent=" " * (len(lead) + 2),

@@ -40,3 +40,9 @@ def listed(items: Sequence[object], most: int = 6) -> str:
     """The first few items, and how many more there are."""
     shown = ", ".join(str(item) for item in items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
+
+
+def printable(line: str, most: Optional[int] = None) -> str:
+    """A line in which what a file says cannot move a terminal's cursor; most: its length, where that is to be bounded."""
+    shown = line if most is None or len(line) <= most else line[: most - 3] + "..."
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)

@@ -357,6 +357,11 @@ def _bears_marks(model: onnx.ModelProto) -> bool:
     )
 
 
+def plain_name(name: str) -> str:
+    """A parameter's path in official terms where our own exporters named it: without our blocks and our wrapper."""
+    return name.replace(".block.", ".").replace("network.", "")
+
+
 def _model(source: Union[Path, bytes]) -> onnx.ModelProto:
     return onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
 

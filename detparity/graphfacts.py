@@ -10,7 +10,7 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequ
 import numpy as np
 
 from detparity.digests import Digests, Order, hashed, neighbourhoods
-from detparity.graph import OnnxFile, Value
+from detparity.graph import OnnxFile, Value, plain_name
 from detparity.sketches import PRODUCTS, packed, sketch
 from detparity.spelling import FEW, array_text, digest, shape_text
 from detparity.wiring import MOVED, Constant, Op, Wiring, resolve
@@ -177,7 +177,7 @@ def _official_names(weights: Iterable[Constant]) -> Dict[Constant, str]:
 
 def official_name(name: str) -> str:
     """`model.0.conv.weight` of `network.model.0.block.conv.weight` and of `model.model.0.conv.weight`."""
-    return re.sub(r"^.*\.(?=model\.\d+\.)", "", name.replace(".block.", ".").replace("network.", ""))
+    return re.sub(r"^.*\.(?=model\.\d+\.)", "", plain_name(name))
 
 
 def _operators(wiring: Wiring) -> Dict[str, Dict[str, int]]:

@@ -15,7 +15,7 @@ import pytest
 from detparity import facts, kit
 from detparity.checks import select
 from detparity.checks.weights import coverage
-from detparity.errors import InputError
+from detparity.errors import InputError, clipped
 from detparity.expectations import settle
 from detparity.exported import promised
 from detparity.failures import render
@@ -29,6 +29,7 @@ from detparity.report.build import outcome_record
 from detparity.report.recorder import PROPERTY, Recorder
 from detparity.session import ModelChoice, Session, limits, noise_of
 from detparity.strategies.cases import explore
+from detparity.subject import EngineError
 from detparity.trial import Trial
 
 SESSION = pytest.StashKey[Session]()
@@ -191,7 +192,12 @@ def judge_golden(request: pytest.FixtureRequest, trial: Trial, name: str, kind: 
     folder = config.getoption("golden") or kit.root() / "golden"
     place = Place(folder, folder_for(folder, config.getoption("pending")))
     test = request.node.nodeid
-    waiting = judge_against_golden(trial, name, kind, place, test, f"pytest {shlex.quote(test)}")
+    repeat = f"pytest {shlex.quote(test)}"
+    try:
+        waiting = judge_against_golden(trial, name, kind, place, test, repeat)
+    except (EngineError, InputError) as error:
+        message = f"golden: {name} cannot be compared with {kind}/{name}: {clipped(error)}"
+        pytest.fail(f"{message}\n\n  Repeat:  {repeat}", pytrace=False)
     if waiting is not None:
         request.node.user_properties.append((GOLDEN, waiting.name))
         pytest.fail(told(waiting, place.pending), pytrace=False)

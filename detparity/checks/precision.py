@@ -89,16 +89,16 @@ def _model(trial: Trial, pictures: Tuple[Picture, ...], rule: NmsRule) -> _Model
     settled = tuple(index for index, sets in enumerate(possible) if sets is not None)
     drawn = tuple(_objects(pictures[index], contract) for index in settled)
     alternatives = tuple(tuple(_labelled(one, contract) for one in possible[index] or ()) for index in settled)
-    detections = tuple(_labelled(suppressed(predictions[index], rule), contract) for index in settled)
+    own = tuple(_labelled(suppressed(predictions[index], rule), contract) for index in settled)
     if not any(len(one.classes) for one in drawn):
         raise CannotRun(f"noise leaves the detections of every scene of {contract.size[0]}x{contract.size[1]} open")
     return _Model(
         settled,
         tuple(pictures[index] for index in settled),
         drawn,
-        detections,
+        own,
         alternatives,
-        precision(detections, drawn, len(CLASSES)),
+        precision(own, drawn, len(CLASSES)),
         bounds(alternatives, drawn, len(CLASSES), tolerance.score),
         tolerance.score,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from detparity.contract import MUST, Contract
 from detparity.failures import number
 from detparity.findings import Check, Finding, Row
-from detparity.graph import Graph, Node
+from detparity.graph import Graph, Node, plain_name
 from detparity.subject import ConvWeights
 from detparity.trial import Trial
 
@@ -74,18 +74,13 @@ def match(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int
 
 def _by_name(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:
     found: Dict[int, Stored] = {}
-    plain = {_plain(s.name): s for s in stored}
+    plain = {plain_name(s.name): s for s in stored}
     for index, conv in enumerate(expected):
         wanted = f"{conv.key}.weight"
         hits = [s for name, s in plain.items() if name == wanted or name.endswith("." + wanted)]
         if len(hits) == 1:
             found[index] = hits[0]
     return found
-
-
-def _plain(name: str) -> str:
-    """Our own module paths in official terms, so that both kinds of file match by one rule."""
-    return name.replace(".block.", ".").replace("network.", "")
 
 
 def _by_content(expected: Sequence[ConvWeights], indices: Sequence[int], stored: Sequence[Stored]) -> Dict[int, Stored]:

@@ -49,8 +49,8 @@ def prepare(
 
     def call(feed: Arrays) -> Arrays:
         told = ort.RunOptions()
-        timer = threading.Timer(seconds or 0, setattr, (told, "terminate", True))
-        if seconds:
+        timer = threading.Timer(seconds, setattr, (told, "terminate", True)) if seconds else None
+        if timer:
             timer.start()
         try:
             values = session.run(names, dict(feed), told)
@@ -59,7 +59,8 @@ def prepare(
                 raise EngineError(f"it was still running after {seconds:g} seconds") from None
             raise EngineError(one_line(error)) from None
         finally:
-            timer.cancel()
+            if timer:
+                timer.cancel()
         return {name: np.array(value) for name, value in zip(names, values)}
 
     facts = {

@@ -59,11 +59,10 @@ def record_all(asked: Asked, place: Place, why: str, parity_lost: bool, say: Say
     there = {entry.asked for entry in read_index(place.golden)} & {f"{kind}/{asked.name}" for kind in kinds}
     if there:
         raise InputError(f"{place.golden} holds {sorted(there)[0]} already: `{asked.command}` compares with it")
-    outcomes, lost = parity_of(trial)
-    wrong = [check for check, outcome in outcomes.items() if outcome in ("failed", "error")]
-    if wrong and not parity_lost:
+    _, lost = parity_of(trial)
+    if lost and not parity_lost:
         raise InputError(
-            f"{asked.path} does not do what the model does ({lost or wrong[0]}); if that is to be recorded, say --parity-lost"
+            f"{asked.path} does not do what the model does ({clipped(lost)}); if that is to be recorded, say --parity-lost"
         )
     try:
         made = [record(trial, asked.name, kind, place, asked.command, why) for kind in kinds]
@@ -90,11 +89,14 @@ def check_all(asked: Asked, place: Place, say: Say) -> int:
     if not known:
         raise InputError(f"{place.golden} holds no golden of {asked.name}: `detparity golden record` makes them")
     trial = _trial(asked)
-    kinds: List[str] = sorted({name.split("/")[0] for name in known} | set(kinds_of(trial.contract.variant)))
+    has = kinds_of(trial.contract.variant)
+    kinds = dict.fromkeys(
+        (*has, *(name.split("/")[0] for name in known))
+    )  # the graph first: it is read where nothing runs
     same: List[str] = []
     red: List[str] = []
     for kind in kinds:
-        if kind not in kinds_of(trial.contract.variant):
+        if kind not in has:
             red.append(
                 f"golden: {asked.path} has no {kind} as {trial.contract.variant.name}, and {kind}/{asked.name} says it had"
             )

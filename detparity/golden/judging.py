@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from detparity import facts
+from detparity.contract import MUST
 from detparity.failures import columns
 from detparity.golden.changes import Changed
 from detparity.golden.index import Entry, content_of, find, read_index
 from detparity.golden.pending import Pending, drop, write
 from detparity.golden.recording import changed, content, detections, of_the_model
 from detparity.subject import EngineError
-from detparity.trial import Trial
+from detparity.trial import Trial, applicable
 
-# What decides whether the file still does what the model does.
+# What decides whether the file still does what the model does: every MUST check of these rooms, and of its own these.
+PARITY_ROOMS = ("parity", "nms")
 PARITY = (
-    *("structure.weights", "structure.attributes", "script.weights"),
-    *("parity.declared", "parity.map", "nms.thresholds", "nms.detections"),
+    *("structure.weights", "structure.attributes", "structure.baked-size"),
+    *("script.weights", "script.attributes", "script.baked-size"),
 )
 RECORDS = ("python", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
 
@@ -73,15 +75,20 @@ def judge(trial: Trial, subject: str, kind: str, place: Place, test: str, repeat
 
 
 def parity_of(trial: Trial) -> Tuple[Dict[str, str], str]:
-    """Outcome by check of those that decide on parity, and the message of the first that failed."""
+    """Outcome by check of those that decide on parity, and what the first says that did not pass: one that was skipped, since the
+    file does not load or for another reason, has not shown that parity holds."""
     found: Dict[str, str] = {}
     lost = ""
-    for name in PARITY:
-        if name in trial.checks and trial.checks[name].applies(trial.contract):
+    for name in applicable(trial):
+        if trial.checks[name].level == MUST and (name in PARITY or name.split(".")[0] in PARITY_ROOMS):
             outcome = trial.outcome(name)
             found[name] = outcome.outcome
-            if outcome.findings and not lost:
-                lost = f"{name}: the file {outcome.findings[0].message}"
+            if outcome.outcome != "passed" and not lost:
+                lost = (
+                    f"{name}: the file {outcome.findings[0].message}"
+                    if outcome.findings
+                    else f"{name}: {outcome.reason}"
+                )
     return found, lost
 
 

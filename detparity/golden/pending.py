@@ -21,8 +21,8 @@ VARIABLE = "DETPARITY_PENDING"
 @dataclass(frozen=True)
 class Pending:
     """One golden to review. name: of the golden (`graph/grid`); was: the digest of the golden it was compared with, None where there
-    is none yet; words, same: what changed (`changes.Changed`); parity: outcome by check of the file against the model; lost: the
-    first finding where one failed; seen: detections to draw, {"before", "now"}, with `drawn` to say what the former is."""
+    is none yet; words, same: what changed (`changes.Changed`); parity: outcome by check of the file against the model; lost: what
+    the first says that did not pass; seen: detections to draw, {"before", "now"}, with `drawn` to say what the former is."""
 
     name: str
     kind: str
@@ -42,8 +42,8 @@ class Pending:
 
     @property
     def holds(self) -> bool:
-        """Whether the file still does what the model does, by the checks that decide on it."""
-        return all(outcome in ("passed", "skipped", "debt") for outcome in self.parity.values())
+        """Whether the file was shown to do what the model does: every check that decides on it passed."""
+        return bool(self.parity) and set(self.parity.values()) == {"passed"}
 
 
 def folder_for(golden: Path, asked: Optional[Path] = None) -> Path:

@@ -62,7 +62,7 @@ def _pixels(image: np.ndarray) -> np.ndarray:
 def _near(pair: Tuple[Any, Any], tolerance: Mapping[str, float]) -> bool:
     was, now = pair
     shift = max(abs(x - y) for x, y in zip(was[3:], now[3:]))
-    return shift <= max(tolerance["box"], 0.5) and abs(was[2] - now[2]) <= max(tolerance["score"], 0.005)
+    return shift <= tolerance["box"] and abs(was[2] - now[2]) <= tolerance["score"]
 
 
 def _box(

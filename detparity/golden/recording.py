@@ -11,6 +11,7 @@ from detparity.checks.nms import rule_of, tolerance_of
 from detparity.checks.parity import shape_problem
 from detparity.checks.precision import detections as detected
 from detparity.checks.precision import outputs_problem, suppressed
+from detparity.contract import NmsPromise
 from detparity.exported import promised
 from detparity.golden.changes import BOTH, UNCHANGED, Changed, compare
 from detparity.graphfacts import graph_facts
@@ -128,7 +129,8 @@ def _rule(trial: Trial) -> NmsRule:
     """The suppression of the file or, where it has none, the one its predictions are read by."""
     if trial.contract.variant.end2end:
         return rule_of(trial.contract)
-    return end2end_ort_rule(0.45, 0.25, 100, class_agnostic=False)
+    usual = NmsPromise()
+    return end2end_ort_rule(usual.iou_threshold, usual.score_threshold, usual.cap, class_agnostic=False)
 
 
 def detections(trial: Trial) -> Dict[str, Any]:

@@ -70,7 +70,7 @@ def named(review: Review, name: str) -> Pending:
 
 
 def listing(review: Review) -> str:
-    """What waits, a line a golden, in groups; then the commands that go on."""
+    """What waits, a line a golden, in groups."""
     if not review.waiting:
         return f"No golden waits for review in {review.place.pending}."
     found = groups(review)
@@ -80,12 +80,6 @@ def listing(review: Review) -> str:
     for group in found:
         lines += ["", *(f"  {word}" for word in clipped_words(group[0], 2)), ""]
         lines += columns([(one.name, "parity holds" if one.holds else "PARITY LOST") for one in group], "    ")
-    first = found[0]
-    lines += ["", f"Next:  {review.command('show', first[0].name)}"]
-    same = ["--same"] if len(first) > 1 else []
-    lost = [] if first[0].holds else ["--parity-lost"]
-    lines.append(f"       {review.command('accept', first[0].name, *same, *lost, '--why', REASON)}")
-    lines.append(f"       {review.command('reject', first[0].name, *same)}")
     return "\n".join(lines)
 
 
@@ -108,14 +102,21 @@ def showing(review: Review, one: Pending, draw: Draw) -> str:
         target = pending.path_of(review.place.pending, one.name).with_suffix(".png")
         problem = draw(one, target)
         rows.append(("picture", problem or f"{target}: {one.drawn} left, the file now right"))
-    decided = ", ".join(f"{check} {outcome}" for check, outcome in one.parity.items())
-    rows.append(("parity", f"{'holds' if one.holds else 'LOST'} ({decided})"))
+    passed = sum(outcome == "passed" for outcome in one.parity.values())
+    rows.append(
+        ("parity", f"{'holds' if one.holds else 'LOST'}: {passed} of {len(one.parity)} checks that decide passed")
+    )
     if one.lost:
         rows.append(("", one.lost))
-    same, lost = (["--same"] if others else []), ([] if one.holds else ["--parity-lost"])
-    lines += ["", *columns(rows), ""]
-    lines += [f"  Accept:  {review.command('accept', one.name, *same, *lost, '--why', REASON)}"]
-    return "\n".join([*lines, f"  Reject:  {review.command('reject', one.name, *same)}"])
+    accepting, rejecting = decisions(review, one)
+    return "\n".join([*lines, "", *columns(rows), "", f"  Accept:  {accepting}", f"  Reject:  {rejecting}"])
+
+
+def decisions(review: Review, one: Pending) -> Tuple[str, str]:
+    """The commands that accept and reject a golden and all that changed alike."""
+    same = ["--same"] if len(alike(review, one)) > 1 else []
+    lost = [] if one.holds else ["--parity-lost"]
+    return review.command("accept", one.name, *same, *lost, "--why", REASON), review.command("reject", one.name, *same)
 
 
 def text_diff(review: Review, one: Pending) -> List[str]:
@@ -124,11 +125,8 @@ def text_diff(review: Review, one: Pending) -> List[str]:
     if entry is None:
         return []
     old, new = (canonical(content).splitlines() for content in (content_of(review.place.golden, entry), one.content))
-    lines = [
-        line
-        for line in list(difflib.unified_diff(old, new, n=0, lineterm=""))[2:]
-        if not line.startswith("@@") and not DIGEST.match(line)
-    ]
+    changes = list(difflib.unified_diff(old, new, n=0, lineterm=""))[2:]
+    lines = [line for line in changes if not line.startswith("@@") and not DIGEST.match(line)]
     shown = [line if len(line) <= 100 else line[:97] + "..." for line in lines[:DIFF_LINES]]
     return shown if len(lines) <= DIFF_LINES else [*shown, f"and {len(lines) - DIFF_LINES} more lines"]
 
@@ -213,9 +211,6 @@ def _accepted(review: Review, group: Sequence[Pending], ask: Callable[[str], str
 
 
 def commands(review: Review) -> Iterator[str]:
-    """The exact commands that decide on everything that waits, for where nobody can be asked."""
+    """The exact commands that show and decide everything that waits."""
     for group in groups(review):
-        same, lost = (["--same"] if len(group) > 1 else []), ([] if group[0].holds else ["--parity-lost"])
-        yield review.command("show", group[0].name)
-        yield review.command("accept", group[0].name, *same, *lost, "--why", REASON)
-        yield review.command("reject", group[0].name, *same)
+        yield from (review.command("show", group[0].name), *decisions(review, group[0]))

@@ -49,7 +49,7 @@ def releases(session, tmp_path_factory):
         node.name = f"n{number}"
     return {
         "released": write("released", grid),
-        "opset13": write("opset13", export_bytes(session.detector, parse_variant("grid"), SIZE, opset=13)),
+        "opset11": write("opset11", export_bytes(session.detector, parse_variant("grid"), SIZE, opset=11)),
         "scaled": write("scaled", scaled.SerializeToString()),
         "renamed": write("renamed", renamed.SerializeToString()),
         "tensor": tensor.name,
@@ -88,22 +88,24 @@ def test_the_same_release_and_another_naming_are_as_recorded(home, releases):
 
 
 def test_a_change_that_keeps_parity_is_shown_in_words_and_accepted_with_a_reason(home, releases):
-    code, said = home("golden", "check", releases["opset13"], "--name", NAME, "--opset", "13")
-    assert code == 1 and "opset 12 -> 13" in said and "parity" in said and "LOST" not in said, said
+    code, said = home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")
+    assert code == 1 and "opset 12 -> 11" in said and "parity" in said and "LOST" not in said, said
     assert kinds_in(".pending") == [f"graph/{NAME}.json"]
 
     code, said = home("review", "show", f"graph/{NAME}")
-    assert code == 1 and "opset 12 -> 13" in said and "holds (" in said and f"accept graph/{NAME}" in said
+    assert (
+        code == 1 and "opset 12 -> 11" in said and "parity         holds: " in said and f"accept graph/{NAME}" in said
+    )
 
     code, said = home("review", "accept", f"graph/{NAME}")
     assert code == 2 and "wants a reason" in said and "Traceback" not in said
 
-    code, said = home("review", "accept", f"graph/{NAME}", "--why", "the fleet moved to opset 13")
+    code, said = home("review", "accept", f"graph/{NAME}", "--why", "the fleet went back to opset 11")
     assert (code, said) == (0, f"accepted graph/{NAME}\n")
     entry = {entry.name: entry for entry in read_index(Path("golden"))}[f"graph/{NAME}"]
-    assert entry.why == "the fleet moved to opset 13" and "golden check" in entry.test and entry.versions["torch"]
+    assert entry.why == "the fleet went back to opset 11" and "golden check" in entry.test and entry.versions["torch"]
     assert problems(Path("golden")) == [] and kinds_in(".pending") == []
-    assert home("golden", "check", releases["opset13"], "--name", NAME, "--opset", "13")[0] == 0
+    assert home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")[0] == 0
 
 
 def test_a_change_that_loses_parity_is_not_accepted_unless_that_is_said(home, releases):
@@ -124,14 +126,14 @@ def test_a_change_that_loses_parity_is_not_accepted_unless_that_is_said(home, re
 
 def test_a_rejected_change_leaves_the_golden_and_stays_red(home, releases):
     before = {path: path.read_bytes() for path in Path("golden").rglob("*.json")}
-    assert home("golden", "check", releases["opset13"], "--name", NAME, "--opset", "13")[0] == 1
+    assert home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")[0] == 1
 
     code, said = home("review", "reject", f"graph/{NAME}")
 
     assert (code, said) == (0, f"rejected graph/{NAME}: the golden stays\n")
     assert {path: path.read_bytes() for path in Path("golden").rglob("*.json")} == before
     assert kinds_in(".pending") == []
-    assert home("golden", "check", releases["opset13"], "--name", NAME, "--opset", "13")[0] == 1
+    assert home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")[0] == 1
 
 
 def test_what_ci_found_is_reviewed_from_its_artifact(home, releases, tmp_path, monkeypatch):
@@ -139,22 +141,22 @@ def test_what_ci_found_is_reviewed_from_its_artifact(home, releases, tmp_path, m
     monkeypatch.setenv("TMPDIR", str(tmp_path / "runner"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "runner"))
     (tmp_path / "runner").mkdir()
-    assert home("golden", "check", releases["opset13"], "--name", NAME, "--opset", "13")[0] == 1
+    assert home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")[0] == 1
     assert not Path(".pending").exists(), "CI writes nothing to the tree"
     monkeypatch.delenv("CI")
     shutil.move(str(tmp_path / "runner" / "detparity-pending"), str(tmp_path / "artifact"))
 
     code, said = home("review", "--from", "artifact")
-    assert code == 1 and "1 golden waits" in said and "Nobody can be asked here" in said
+    assert code == 1 and "1 golden waits" in said and "These commands show and decide" in said
     assert f'detparity review accept graph/{NAME} --why ".." --from artifact' in said
     code, said = home("review", "list", "--from", "artifact")
     assert code == 1 and "1 golden waits" in said
-    code, said = home("review", "accept", f"graph/{NAME}", "--why", "opset 13", "--from", "artifact")
+    code, said = home("review", "accept", f"graph/{NAME}", "--why", "opset 11", "--from", "artifact")
     assert code == 0 and kinds_in("artifact") == []
 
 
 def test_a_golden_that_changed_since_is_not_overwritten(home, releases):
-    home("golden", "check", releases["opset13"], "--name", NAME, "--opset", "13")
+    home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")
     entry = {entry.name: entry for entry in read_index(Path("golden"))}[f"graph/{NAME}"]
     store(Path("golden"), entry, {"opset": "another"})
 
@@ -164,7 +166,7 @@ def test_a_golden_that_changed_since_is_not_overwritten(home, releases):
 
 
 def test_a_file_that_no_longer_differs_waits_no_longer(home, releases):
-    assert home("golden", "check", releases["opset13"], "--name", NAME, "--opset", "13")[0] == 1
+    assert home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")[0] == 1
     assert home("golden", "check", releases["released"], "--name", NAME)[0] == 0
     assert kinds_in(".pending") == []
 
@@ -305,6 +307,52 @@ def test_showing_names_what_changed_alike(tmp_path):
     assert all(len(line) < 160 for line in text.splitlines())
 
 
+@pytest.mark.parametrize(
+    "parity, holds",
+    [
+        ({"parity.declared": "passed", "parity.sizes": "passed"}, True),
+        ({"parity.declared": "passed", "parity.sizes": "failed"}, False),
+        ({"parity.declared": "skipped"}, False),  # blocked: the file does not load
+        ({"parity.declared": "error"}, False),
+        ({}, False),
+    ],
+)
+def test_parity_holds_only_where_it_was_shown(parity, holds):
+    assert waiting(parity=parity).holds is holds
+
+
+def test_a_file_that_does_not_load_has_not_shown_that_parity_holds(home, releases, tmp_path):
+    model = onnx.load(str(releases["released"]))
+    next(node for node in model.graph.node if node.op_type == "Conv").op_type = "NoSuchOperator"
+    onnx.save(model, str(tmp_path / "my.onnx"))
+
+    code, said = home("golden", "check", tmp_path / "my.onnx", "--name", NAME)
+
+    assert code == 1 and "Conv 58 -> 57" in said and "LOST: " in said and "blocked by structure.load" in said, said
+    code, said = home("review", "accept", f"graph/{NAME}", "--why", "x")
+    assert code == 2 and "--parity-lost" in said
+
+
+def test_a_closed_terminal_leaves_what_was_not_decided(tmp_path, monkeypatch, capsys):
+    opened(tmp_path, *FIVE)
+    for stream in ("stdin", "stdout"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda prompt: (_ for _ in ()).throw(EOFError))
+
+    code = cli.main(["review", "--golden", str(tmp_path / "golden"), "--from", str(tmp_path / "waits")])
+
+    assert code == 2 and "still waits" in capsys.readouterr().err
+    assert len(kinds_in(tmp_path / "waits")) == 5
+
+
+def test_what_a_pending_file_says_cannot_move_the_cursor(tmp_path, capsys):
+    opened(tmp_path, waiting(words=("\x1b[2Jall is well",)))
+
+    assert cli.main(["review", "list", "--golden", str(tmp_path / "golden"), "--from", str(tmp_path / "waits")]) == 1
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "\\x1b[2Jall is well" in said
+
+
 def test_the_picture_shows_both_sides(tmp_path):
     image = pytest.importorskip("PIL.Image")
     before = {
@@ -364,6 +412,14 @@ def test_pytest_blesses_nothing(tmp_path):
     assert "golden: grid has no golden (values/grid)." in found.stdout
     assert kinds_in(tmp_path / "waits") == ["graph/grid.json", "values/grid.json"]
     assert {path: path.read_bytes() for path in golden.rglob("*") if path.is_file()} == before
+    assert "2 goldens wait for review:  detparity review" in found.stdout
+
+    (golden / "graph" / "grid.json").write_text("{}")  # by hand
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+    assert found.returncode == 1 and "Traceback" not in found.stdout
+    assert "golden: grid cannot be compared with graph/grid" in found.stdout and "changed by hand" in found.stdout
+    assert "Repeat:  pytest" in found.stdout
 
 
 def test_the_index_of_a_users_folder_says_who_asks(home):
