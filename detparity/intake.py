@@ -12,7 +12,7 @@ import numpy as np
 
 from detparity import suppression
 from detparity.checks.baked import grid_constants, script_grids, stuck_size
-from detparity.checks.metadata import parse, script_metadata
+from detparity.checks.metadata import LARGEST_SIDE, image_size, parse, script_metadata
 from detparity.contract import Contract, NmsPromise, contract_for, default_opset
 from detparity.errors import InputError
 from detparity.files import require_file, sha256
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from detparity.graph import OnnxFile
 
 DEFAULT_STRIDES = 10  # a file that fixes no size is tried at ten of its largest strides
-LARGEST_SIDE = 8192
 NMS_OPS = {"NonMaxSuppression": "end2end-ort", "EfficientNMS_TRT": "end2end-trt"}
 
 
@@ -109,11 +108,7 @@ def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: 
     size = _declared_size(shape)
     if found.dynamic_size or size is None:
         size = (
-            img_size
-            or _metadata_size(file.metadata)
-            or _grid_size(file.graph.constants, facts)
-            or size
-            or _default(facts)
+            img_size or image_size(file.metadata) or _grid_size(file.graph.constants, facts) or size or _default(facts)
         )
     batch = shape[0] if len(shape) == 4 and isinstance(shape[0], int) else 1
     size = _usable(path, size, facts)
@@ -195,15 +190,6 @@ def _declared_size(shape: Tuple[object, ...]) -> Optional[Size]:
     return None
 
 
-def _metadata_size(metadata: Mapping[str, str]) -> Optional[Size]:
-    value: Any = parse(metadata["imgsz"]) if "imgsz" in metadata else None
-    if isinstance(value, int):
-        value = [value, value]
-    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value):
-        return int(value[0]), int(value[1])
-    return None
-
-
 def _grid_size(constants: Mapping[str, np.ndarray], facts: ModelFacts) -> Optional[Size]:
     return stuck_size([cells for _, cells in grid_constants(constants, facts)], facts)
 
@@ -236,7 +222,7 @@ def _open_script(path: Path, kind: str, facts: ModelFacts, variant: Optional[str
         raise InputError(f"{path} is not {what} torch can load: {error}") from None
     metadata = script_metadata(file.metadata)
     grids = stuck_size([cells for _, cells in script_grids(file.constants, facts)], facts)
-    size = img_size or _metadata_size(metadata) or grids
+    size = img_size or image_size(metadata) or grids
     size, head = _try_sizes(path, engine, [_usable(path, size, facts)] if size else _trial_sizes(facts))
     stored = metadata.get("detparity.variant", "")
     own = ("lite",) if kind == "lite" else ("traced", "traced-dynamic", "scripted")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity import images
-from detparity.checks.metadata import parse
+from detparity.checks.metadata import LARGEST_SIDE, image_size
 from detparity.engines import efficientnms, ort
 from detparity.graph import OnnxFile, Value
 from detparity.subject import Arrays, EngineError, Runner, Size
@@ -114,16 +114,8 @@ def _shape_words(value: Value) -> str:
 
 def _sizes(files: Tuple[OnnxFile, OnnxFile]) -> List[Size]:
     """Sizes to try for axes that neither file fixes."""
-    told = [size for size in (_told_size(file.metadata) for file in files) if size]
+    told = [size for size in (image_size(file.metadata) for file in files) if size and max(size) <= LARGEST_SIDE]
     return list(dict.fromkeys([*told, *((side, side) for side in SIDES)]))
-
-
-def _told_size(metadata: Mapping[str, str]) -> Optional[Size]:
-    value: Any = parse(metadata.get("imgsz", ""))
-    pair = [value, value] if isinstance(value, int) else value
-    if isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(k, int) and 0 < k <= 8192 for k in pair):
-        return pair[0], pair[1]
-    return None
 
 
 def _shape(pair: Pair, size: Size) -> Tuple[int, ...]:

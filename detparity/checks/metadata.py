@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
-from typing import Any, Iterator, List, Mapping, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Tuple
 
 from detparity.contract import MUST, SHOULD, Contract
 from detparity.failures import listed
 from detparity.findings import Check, Finding, Row
+from detparity.subject import Size
 from detparity.trial import Trial
 
 KEYS = ("names", "stride", "imgsz")
+LARGEST_SIDE = 8192  # pixels: what a file may say its images measure, and still be run
 
 
 def parse(text: str) -> Any:
@@ -22,6 +24,16 @@ def parse(text: str) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
     return text
+
+
+def image_size(metadata: Mapping[str, str]) -> Optional[Size]:
+    """The image size a file's metadata names (`imgsz`: one number, or height and width in pixels), None where it names none."""
+    value: Any = parse(metadata["imgsz"]) if "imgsz" in metadata else None
+    if isinstance(value, int):
+        value = [value, value]
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value):
+        return int(value[0]), int(value[1])
+    return None
 
 
 def script_metadata(text: str) -> Mapping[str, str]:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from detparity.checks.precision import suppressed
 from detparity.detectors.network import Predictions
 from detparity.exported import BUNDLED_SIZE
 from detparity.files import write_bytes
-from detparity.oracle.nms import NmsRule, candidates, greedy
+from detparity.oracle.nms import NmsRule
 from detparity.scenes import CLASSES, scene
 from detparity.session import bundled
 
@@ -29,8 +30,7 @@ def main() -> None:
     drawn = scene(BUNDLED_SIZE, options.seed)
     with torch.no_grad():
         values = Predictions(bundled().network)(torch.from_numpy(drawn.image[None]))[0].numpy()
-    found = candidates(values, RULE)
-    kept = found.take(greedy(found, RULE))
+    kept = suppressed(values, RULE)
     pixels = (drawn.image.transpose(1, 2, 0) * 255).round().astype(np.uint8)
     picture = Image.fromarray(pixels).resize(
         (BUNDLED_SIZE[1] * SCALE, BUNDLED_SIZE[0] * SCALE), Image.Resampling.NEAREST

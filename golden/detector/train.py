@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detparity import kit
+from detparity.checks.precision import suppressed
 from detparity.compat import pickler
 from detparity.detectors import architectures, checkpoint
 from detparity.detectors import plan as plans
@@ -35,20 +36,16 @@ from detparity.detectors.detector import official_key
 from detparity.detectors.network import Level, Network, Predictions
 from detparity.detectors.plan import Anchors, Plan
 from detparity.files import write_bytes
-from detparity.oracle.nms import NmsRule, candidates, greedy
-from detparity.oracle.precision import Detected, Objects, Precision, precision
+from detparity.oracle.nms import NmsRule
+from detparity.oracle.precision import Objects, Precision, precision
 from detparity.scenes import CLASSES, scene
 from detparity.subject import Size
 
 ARCHITECTURE, WIDTH, SEED = "yolov7-tiny", 0.25, 0
 STEPS, BATCH, SIDES = 10000, 16, (160, 192, 224, 256, 288)
 USES, KEPT = 3, 32  # steps a drawn batch serves on average, turned and recoloured; batches kept for it
-RATE, LAST_RATE, DECAY, WARM_UP = (
-    3e-3,
-    0.01,
-    0.02,
-    300,
-)  # AdamW: highest rate, its last share, weight decay, steps to the highest
+RATE, LAST_RATE = 3e-3, 0.01  # of AdamW: the highest, and what is left of it at the end
+DECAY, WARM_UP = 0.02, 300  # weight decay; steps to the highest rate
 AVERAGE = 0.9995  # of the moving average of the weights, from one step to the next
 FIRST_SCENE = 1_000_000  # seeds of training scenes start here; those below are held out
 ANCHOR_SCENES = 400  # scenes whose boxes the anchors are fitted to
@@ -313,9 +310,7 @@ def score(network: Network, count: int, size: Size = HELD_OUT_SIZE, first: int =
         with torch.no_grad():
             rows = predictions(torch.from_numpy(np.stack([one.image for one in drawn]))).numpy()
         for one, values in zip(drawn, rows):
-            found = candidates(values, RULE)
-            kept = found.take(greedy(found, RULE))
-            detections.append(Detected(kept.boxes, kept.scores, kept.classes))
+            detections.append(suppressed(values, RULE))
             truths.append(Objects(one.boxes, one.classes))
     return precision(detections, truths, len(CLASSES))
 
