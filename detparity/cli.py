@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _add_export(commands.add_parser("export", help="export a detector to TorchScript and ONNX"))
     _add_check(commands.add_parser("check", help="judge exported files against their model"))
+    _add_bench(commands.add_parser("bench", help="time exported files against their model, in turns"))
     _add_diff(commands.add_parser("diff", help="say what changed between two ONNX files"))
     _add_matrix(commands.add_parser("matrix", help="merge the reports of many environments into one table"))
     _add_golden(commands.add_parser("golden", help="record goldens of your own exports, and compare the next release"))
@@ -295,6 +296,68 @@ def _write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
         from detparity.report.html import page
 
         write_text(options.html, page(found))
+
+
+# --- bench ----------------------------------------------------------------------------------------------------------
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="exported files (default: some of the kit's own)"
+    )
+    parser.add_argument("--variant", help="what the files promise to be (default: read from each)")
+    parser.add_argument("--img-size", type=int, nargs="+", metavar="N", help="height, width, where a file leaves it open")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="where a file leaves it open (default 1)")
+    _add_nms(parser, None, None, None)
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads inside an operator (default: all cores)")
+    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="runs of each (default %(default)s)")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="compare with this file (default: the model itself)")
+    parser.add_argument("--no-profile", action="store_true", help="do not say where the time goes in ONNX files")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write tables and charts as one HTML page")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    """Exit codes: 0 measured, 1 a file is wrong and was not timed, 2 unusable input."""
+    from detparity.bench import command, telling
+    from detparity.files import write_text
+    from detparity.intake import Asked
+
+    _require_writable(options.json, options.html)
+    _require_nms(options)
+    for name, least in (("batch_size", 1), ("threads", 0), ("rounds", 1)):
+        if not least <= getattr(options, name) <= 100_000:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)} is outside {least} to 100000")
+    promise = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
+    asked = command.Asked(
+        _choice(options),
+        tuple(options.artifacts),
+        options.variant,
+        _img_size(options.img_size),
+        promise,
+        options.batch_size,
+        options.threads,
+        options.rounds,
+        options.baseline,
+        not options.no_profile,
+    )
+    with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
+        try:
+            measured = command.run(asked, Path(scratch), lambda line: print(line, file=sys.stderr, flush=True))
+        except command.WrongFile as wrong:
+            _say(str(wrong))
+            return 1
+        found = telling.record(measured, command.repeat_command(asked))
+    _say(telling.text(measured))
+    if options.json:
+        write_text(options.json, json.dumps(found, indent=1) + "\n")
+    if options.html:
+        from detparity.bench.page import page
+
+        write_text(options.html, page(found))
+    return 0
 
 
 # --- diff -----------------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Dict, Mapping, Sequence, Tuple, TypeVar
 
 T = TypeVar("T")
@@ -25,6 +27,37 @@ def environment() -> Dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> Dict[str, str]:
+    """What times hang on beside versions: the processor, the cores this process may use, and the memory. What a system does not tell
+    is left out."""
+    found = {"cores": str(usable_cores())}
+    processor = _line(Path("/proc/cpuinfo"), "model name") or platform.processor()
+    memory = _line(Path("/proc/meminfo"), "MemTotal")
+    if processor:
+        found["processor"] = processor
+    if memory:
+        found["memory"] = f"{int(memory.split()[0]) / 1024**2:.0f} GiB"
+    return found
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which may be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _line(table: Path, name: str) -> str:
+    """The value of the first line `name: value` of a system's table, empty where there is none."""
+    if not table.is_file():
+        return ""
+    for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
 
 
 def lane(found: Mapping[str, str]) -> str:

@@ -242,7 +242,11 @@ def tolerance_of(truths: Sequence[Truth], contract: Contract) -> Tolerance:
 
 def compare(trial: Trial, case: Case, **engine: Any) -> List[Finding]:
     """Run one case and certify its detections against the truth of every image."""
-    outputs = trial.run(trial.batch(case), **engine)
+    return judge_outputs(trial, case, trial.run(trial.batch(case), **engine))
+
+
+def judge_outputs(trial: Trial, case: Case, outputs: Arrays) -> List[Finding]:
+    """Certify what one run detected."""
     wrong = layout_problem(trial, outputs, len(case.pictures), str(case))
     if wrong:
         return [wrong]

@@ -56,6 +56,15 @@ def freeze(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
         return torch.jit.freeze(module)
 
 
+def for_inference(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """Freeze a module and rewrite it for speed. Up to torch 1.9 there is nothing beyond freezing."""
+    frozen = freeze(module.eval())
+    if not hasattr(torch.jit, "optimize_for_inference"):
+        return frozen
+    with _quiet():
+        return torch.jit.optimize_for_inference(frozen)
+
+
 def save(module: torch.jit.ScriptModule, target: Union[str, IO[bytes]], extra_files: Dict[str, str]) -> None:
     """Write an archive with these extra files."""
     with _quiet():

@@ -10,6 +10,7 @@ import torch
 from detparity.compat.onednn import onednn
 from detparity.detectors.detector import YoloDetector
 from detparity.detectors.network import Network, Predictions
+from detparity.engines.torchscript import runner
 from detparity.subject import Arrays, Runner
 
 # Equivalent ways of running one float32 model: different kernels and memory orders, so different rounding, nothing else.
@@ -32,6 +33,13 @@ class _Both(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> List[torch.Tensor]:
         raw = self.network(images)
         return [self.predictions.decode(raw)] + raw
+
+
+def prepare_head(detector: YoloDetector, head: str, threads: int = 0) -> Runner:
+    """Prepare the detector as its user runs it: `head` "raw" gives the logits of each level, every other the predictions, alone.
+    threads: 0 leaves the choice to torch."""
+    network = detector.network.eval()
+    return runner("eager", network if head == "raw" else Predictions(network).eval(), threads)
 
 
 def prepare(detector: YoloDetector, way: str = "onednn") -> Runner:

@@ -109,6 +109,19 @@ def prepare(path: str, threads: int = 0) -> Runner:
     return runner("torchscript", _load(path)[0], threads)
 
 
+def prepare_frozen(path: str, threads: int = 0) -> Runner:
+    """Load an archive and optimise it for inference: weights folded into the graph, convolutions fused and prepacked.
+
+    Raises EngineError where it does not load, or torch cannot optimise it.
+    """
+    module = _load(path)[0]
+    try:
+        optimised = jit.for_inference(module)
+    except Exception as error:  # torch raises RuntimeError, AttributeError or its own types by version
+        raise EngineError(f"it cannot be optimised for inference: {' '.join(str(error).split())[:300]}") from None
+    return runner("torchscript", optimised, threads, optimised="for inference")
+
+
 def runner(engine: str, module: Callable[[torch.Tensor], Any], threads: int, **more: str) -> Runner:
     """A loaded module as the runner of `engine`; more: facts beside the common ones."""
     facts = {"provider": "CPU", "torch": str(torch.__version__), "threads": str(threads or "default"), **more}

@@ -1,0 +1,123 @@
+"""What is timed: the model itself, each file in its engine, and where a file suppresses also the same file up to there."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any, List, Optional, Tuple
+
+import numpy as np
+
+from detparity.oracle.truths import Picture, batch_of
+from detparity.session import ModelChoice, load_detector
+from detparity.subject import Runner, Size
+from detparity.tailcut import find_cut
+from detparity.trial import Trial
+
+EAGER = "eager"
+FEEDS = 6  # pictures in rotation, so that no result hangs on one of them
+KINDS = ("natural", "scene", "noise")
+WITH, WITHOUT = "with NMS", "without NMS"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a contender is prepared, here or in a fresh process.
+
+    engine: "eager", "onnxruntime", "torchscript", "frozen" (TorchScript optimised for inference) or "lite"; threads: inside one
+    operator; path: the file; upto: tensors of an ONNX file to stop at instead of its outputs; choice, head: the model and its head,
+    for eager.
+    """
+
+    engine: str
+    threads: int
+    path: str = ""
+    upto: Tuple[str, ...] = ()
+    choice: ModelChoice = field(default_factory=ModelChoice)
+    head: str = "grid"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """title: as the tables call it; nms: whether suppression is in what is timed; note: what a reader must know of it; trial: the
+    file it comes from, None for the model itself."""
+
+    title: str
+    recipe: Recipe
+    nms: str
+    note: str = ""
+    trial: Optional[Trial] = None
+
+
+def prepare(recipe: Recipe, detector: Any = None) -> Runner:
+    """Prepare a contender for running. detector: the model, where it is loaded already.
+
+    Raises EngineError where it does not load.
+    """
+    if recipe.engine == EAGER:
+        eager = importlib.import_module("detparity.engines.eager")
+        found = load_detector(recipe.choice) if detector is None else detector
+        return eager.prepare_head(found, recipe.head, recipe.threads)  # type: ignore[no-any-return]
+    if recipe.engine == "onnxruntime":
+        ort = importlib.import_module("detparity.engines.ort")
+        return ort.prepare(source(recipe), threads=recipe.threads)  # type: ignore[no-any-return]
+    module = importlib.import_module(f"detparity.engines.{'lite' if recipe.engine == 'lite' else 'torchscript'}")
+    if recipe.engine == "frozen":
+        return module.prepare_frozen(recipe.path, recipe.threads)  # type: ignore[no-any-return]
+    return module.prepare(recipe.path, recipe.threads)  # type: ignore[no-any-return]
+
+
+def source(recipe: Recipe) -> Any:
+    """What ONNX Runtime is given: the path, or the bytes of the part that is timed."""
+    if not recipe.upto:
+        return recipe.path
+    from pathlib import Path
+
+    return importlib.import_module("detparity.graph").expose(Path(recipe.path), recipe.upto)
+
+
+def of_model(choice: ModelChoice, head: str, threads: int) -> Contender:
+    """The model itself, run by PyTorch."""
+    return Contender(EAGER, Recipe(EAGER, threads, choice=choice, head=head), WITHOUT)
+
+
+def of_file(trial: Trial, threads: int) -> List[Contender]:
+    """The contenders one file gives."""
+    title, path, variant = trial.artifact.title, str(trial.artifact.path), trial.contract.variant
+    if trial.artifact.kind != "onnx":
+        engines = ("torchscript", "frozen") if trial.artifact.kind == "torchscript" else ("lite",)
+        return [
+            Contender(
+                f"{title}, frozen" if engine == "frozen" else title,
+                Recipe(engine, threads, path),
+                WITHOUT,
+                trial=trial,
+            )
+            for engine in engines
+        ]
+    if variant.head == "end2end-trt":
+        upto = _plugin_inputs(trial)
+        note = "up to the plugin: TensorRT alone runs it"
+        return [Contender(title, Recipe("onnxruntime", threads, path, upto), WITHOUT, note, trial)]
+    whole = Contender(title, Recipe("onnxruntime", threads, path), WITH if variant.end2end else WITHOUT, trial=trial)
+    cut = find_cut(trial) if variant.end2end else None
+    if cut is None:
+        return [whole]
+    note = f"the same file up to its {'logits' if cut.logits else 'predictions'}"
+    before = Recipe("onnxruntime", threads, path, tuple(cut.names))
+    return [whole, Contender(f"{title}, cut", before, WITHOUT, note, trial)]
+
+
+def _plugin_inputs(trial: Trial) -> Tuple[str, ...]:
+    node = next(node for node in trial.onnx.graph.nodes if node.op == "EfficientNMS_TRT")
+    return tuple(node.inputs[:2])
+
+
+def pictures_of(number: int, batch: int) -> Tuple[Picture, ...]:
+    """The pictures of feed `number`: every kind in turn, another in each slot of the batch."""
+    return tuple((KINDS[(number + slot) % len(KINDS)], 10 * number + slot) for slot in range(batch))
+
+
+def make_feeds(batch: int, size: Size) -> List[np.ndarray]:
+    """(B, 3, H, W) float32 batches to rotate among."""
+    return [batch_of(pictures_of(number, batch), size) for number in range(FEEDS)]

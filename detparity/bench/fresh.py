@@ -1,0 +1,84 @@
+"""What only a new process can tell: how long loading and the first call take, and the memory they want at most."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from detparity.bench.contenders import Recipe, make_feeds, prepare
+from detparity.subject import EngineError, Size
+
+CALLS = 3  # before the memory is read: the first allocates most, arenas grow a little after it
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """load, first: seconds to prepare and for the first call, packages already imported; peak: bytes of memory beyond those of the
+    imports at most, None where the system does not tell."""
+
+    load: float
+    first: float
+    peak: Optional[int]
+
+
+def measure(recipe: Recipe, batch: int, size: Size) -> Fresh:
+    """Prepare and run a contender in a process of its own. Raises EngineError where it fails there."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(_inside, recipe, batch, size).result()
+        except BrokenProcessPool:
+            raise EngineError(f"the process that ran {recipe.path or recipe.engine} ended without an answer") from None
+
+
+def _inside(recipe: Recipe, batch: int, size: Size) -> Fresh:
+    _import(recipe)
+    feed = make_feeds(batch, size)[0]
+    before = _resident()
+    start = time.perf_counter()
+    runner = prepare(recipe)
+    loaded = time.perf_counter()
+    runner.call({runner.input_names[0]: feed})
+    first = time.perf_counter()
+    for _ in range(CALLS - 1):
+        runner.call({runner.input_names[0]: feed})
+    highest = _highest()
+    peak = None if before is None or highest is None else max(highest - before, 0)
+    return Fresh(loaded - start, first - loaded, peak)
+
+
+def _import(recipe: Recipe) -> None:
+    """Import what the contender needs, so that its own loading is timed alone."""
+    import importlib
+
+    if recipe.engine == "onnxruntime":
+        importlib.import_module("detparity.engines.ort")
+        importlib.import_module("detparity.graph")
+    else:
+        importlib.import_module("detparity.engines.lite")
+        importlib.import_module("detparity.engines.eager")
+        importlib.import_module("detparity.detectors.checkpoint")
+
+
+def _resident() -> Optional[int]:
+    """Bytes in memory now."""
+    table = Path("/proc/self/status")
+    return _field(table, "VmRSS") if table.is_file() else None
+
+
+def _highest() -> Optional[int]:
+    """Bytes in memory at most, so far."""
+    table = Path("/proc/self/status")
+    return _field(table, "VmHWM") if table.is_file() else None
+
+
+def _field(table: Path, name: str) -> Optional[int]:
+    for line in table.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,80 @@
+"""What a series of times says: quantiles of one, and the ratio of two with an interval that assumes no distribution."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Tuple
+
+import numpy as np
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Seconds of one call. Quantiles are runs that were measured (nearest rank): of fewer than 100 runs, p99 is the slowest."""
+
+    runs: int
+    min: float
+    median: float
+    p90: float
+    p99: float
+
+
+def summary(seconds: np.ndarray) -> Summary:
+    """Summarise (n,) seconds. Raises ValueError for an empty series."""
+    if not len(seconds):
+        raise ValueError("no runs to summarise")
+    ordered = np.sort(seconds)
+
+    def rank(share: float) -> float:
+        return float(ordered[max(math.ceil(share * len(ordered)), 1) - 1])
+
+    return Summary(len(ordered), float(ordered[0]), float(np.median(ordered)), rank(0.9), rank(0.99))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """middle: median of the ratios round by round; low, high: its interval; rounds: how many ratios there are."""
+
+    middle: float
+    low: float
+    high: float
+    rounds: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether 1 lies outside the interval: only then is one of the two said to be faster."""
+        return self.low > 1.0 or self.high < 1.0
+
+
+def ratio(seconds: np.ndarray, baseline: np.ndarray) -> Ratio:
+    """The ratio of two (n,) series that took turns: what slowed a round down slowed both, and leaves the ratio as it is.
+
+    Raises ValueError for series of other lengths, or fewer than the six rounds an interval takes.
+    """
+    if seconds.shape != baseline.shape:
+        raise ValueError(f"series of {len(seconds)} and {len(baseline)} rounds did not take turns")
+    ratios = seconds / baseline
+    low, high = median_interval(ratios)
+    return Ratio(float(np.median(ratios)), low, high, len(ratios))
+
+
+def median_interval(values: np.ndarray) -> Tuple[float, float]:
+    """The interval of the median of (n,) values that holds it with `CONFIDENCE` at least, whatever their distribution.
+
+    The k-th smallest of n exceeds the median when fewer than k values lie below it, and that count is binomial with one half: the
+    interval of the sign test. Raises ValueError below six values, of which even the extremes do not hold it surely enough.
+    """
+    count, outside = len(values), 0.0
+    ordered = np.sort(values)
+    rank = 0
+    for below in range(count // 2):
+        outside += math.comb(count, below) / 2.0**count
+        if 2 * outside > 1 - CONFIDENCE:
+            break
+        rank = below + 1
+    if not rank:
+        raise ValueError(f"{count} values give no interval of {CONFIDENCE:.0%}; six do")
+    return float(ordered[rank - 1]), float(ordered[count - rank])
