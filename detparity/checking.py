@@ -35,6 +35,7 @@ class Request:
     asked: Asked = field(default_factory=Asked)
     debts: Optional[Path] = None
     exporters: Tuple[str, ...] = ()
+    quick: bool = False
 
 
 def run(request: Request, scratch: Path, say: Callable[[str], None]) -> Dict[str, Any]:
@@ -63,6 +64,7 @@ def run(request: Request, scratch: Path, say: Callable[[str], None]) -> Dict[str
         debts=request.debts,
         exporters=request.exporters,
         command=True,
+        quick=request.quick,
     )
     _ = session.detector, session.variants()
     unusable: List[Dict[str, Any]] = []
@@ -85,7 +87,7 @@ def run(request: Request, scratch: Path, say: Callable[[str], None]) -> Dict[str
 
     entries = list(recorder.entries.values()) if recorder else []
     judged = [*entries, *unusable]
-    found = build.report(facts.environment(), subject_of(session), judged, timings, request.strict, limits())
+    found = build.report(facts.environment(), subject_of(session), judged, timings, request.strict, limits(), request.quick)
     if recorder and recorder.broken:
         found["broken"] = recorder.broken
         say("\n".join(recorder.broken))

@@ -255,6 +255,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checks", help="run only these checks, by id or room, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner (docs/performance.md)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
@@ -280,6 +283,7 @@ def _check(options: argparse.Namespace) -> int:
         asked,
         options.expectations,
         tuple(options.exporter),
+        options.quick,
     )
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         found = checking.run(request, Path(scratch), lambda text: print(text, flush=True))
@@ -307,12 +311,20 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         "artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="exported files (default: some of the kit's own)"
     )
     parser.add_argument("--variant", help="what the files promise to be (default: read from each)")
-    parser.add_argument("--img-size", type=int, nargs="+", metavar="N", help="height, width, where a file leaves it open")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="where a file leaves it open (default 1)")
+    parser.add_argument(
+        "--img-size", type=int, nargs="+", metavar="N", help="height, width, where a file leaves it open"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, metavar="N", help="where a file leaves it open (default 1)"
+    )
     _add_nms(parser, None, None, None)
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads inside an operator (default: all cores)")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads inside an operator (default: all cores)"
+    )
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="runs of each (default %(default)s)")
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="compare with this file (default: the model itself)")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="compare with this file (default: the model itself)"
+    )
     parser.add_argument("--no-profile", action="store_true", help="do not say where the time goes in ONNX files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write tables and charts as one HTML page")

@@ -5,6 +5,7 @@ All are functions of (size, seed) alone and draw from numpy's PCG64, whose strea
 
 from __future__ import annotations
 
+import functools
 from typing import Callable, Mapping
 
 import numpy as np
@@ -87,6 +88,21 @@ def scene(size: Size, seed: int) -> np.ndarray:
     return scenes.scene(size, seed).image
 
 
+def mosaic(size: Size, seed: int) -> np.ndarray:
+    """Four kinds in the quarters of one picture, those that need not fill it to show what they show."""
+    top, left = size[0] // 2, size[1] // 2
+    image = np.empty((3, *size), np.float32)
+    for make_one, rows, columns in (
+        (gradient, slice(0, top), slice(0, left)),
+        (single_channel, slice(0, top), slice(left, None)),
+        (checkerboard, slice(top, None), slice(0, left)),
+        (low_contrast, slice(top, None), slice(left, None)),
+    ):
+        part = image[:, rows, columns]
+        part[...] = make_one((part.shape[1], part.shape[2]), seed)
+    return image
+
+
 KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
     "noise": noise,
     "natural": natural,
@@ -98,9 +114,16 @@ KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
     "gradient": gradient,
     "single-channel": single_channel,
     "checkerboard": checkerboard,
+    "mosaic": mosaic,
 }
+# All that the other kinds show, in fewer pictures.
+FEW = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
+MADE = 8  # pictures kept: a check asks for the one it has just judged again
 
 
+@functools.lru_cache(maxsize=MADE)
 def make(kind: str, size: Size, seed: int) -> np.ndarray:
-    """Return the image of this kind, (3, H, W) float32 in 0..1."""
-    return KINDS[kind](size, seed)
+    """Return the image of this kind, (3, H, W) float32 in 0..1. It is shared, and cannot be written to."""
+    image = KINDS[kind](size, seed)
+    image.setflags(write=False)
+    return image

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 import pytest
 
 from detparity import facts, kit
-from detparity.checks import select
+from detparity.checks import NOT_QUICK, select
 from detparity.checks.weights import coverage
 from detparity.errors import InputError, clipped
 from detparity.expectations import settle
@@ -75,6 +75,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--golden", type=Path, metavar="DIR", help="where goldens lie (default: the kit's own)")
     group.addoption("--pending", type=Path, metavar="DIR", help="where goldens that changed wait for review")
+    group.addoption("--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner")
     group.addoption("--bare", action="store_true", help="switch the compatibility shims off")
     group.addoption("--json", type=Path, dest="detparity_json", help="write the report here")
 
@@ -110,6 +111,7 @@ def _session(config: pytest.Config) -> Session:
         asked,
         debts=config.getoption("expectations"),
         exporters=tuple(config.getoption("exporter")),
+        quick=config.getoption("quick"),
     )
 
 
@@ -140,7 +142,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         total = time.perf_counter() - session.config.stash[STARTED]
         engine = sum(entry["timings"]["engine_seconds"] for entry in recorder.entries.values())
         timings = {"engine_seconds": engine, "total_seconds": total}
-        found = recorder.report(facts.environment(), subject_of(run), [], timings, limits())
+        found = recorder.report(facts.environment(), subject_of(run), [], timings, limits(), run.quick)
         if recorder.broken:
             found["broken"] = recorder.broken
         target = session.config.getoption("detparity_json")
@@ -173,7 +175,7 @@ def judge(request: pytest.FixtureRequest, trial: Trial, check_id: str) -> None:
         artifact["file"] = {"opset": opset, "ir_version": trial.onnx.ir_version, "producer": producer}
     outcome = _settled(request, trial.artifact.title, trial.outcome(check_id))
     measured = None
-    if check_id == "parity.declared" and outcome.outcome == "passed":
+    if check_id == "parity.declared" and outcome.outcome == "passed" and not trial.quick:
         measured = _measured(request.config.stash[SESSION], trial)
     _conclude(request, artifact, outcome, measured)
 
@@ -256,8 +258,10 @@ def repeat_command(config: pytest.Config, artifact: str, check_id: str, nodeid: 
 
 
 def chosen(config: pytest.Config, check_ids: List[str]) -> List[str]:
-    """The checks `--checks` leaves. Raises InputError for a name that is neither a check nor a room."""
+    """The checks `--checks` and a quick run leave. Raises InputError for a name that is neither a check nor a room."""
     wanted = config.getoption("checks")
+    if config.stash[SESSION].quick:
+        check_ids = [check for check in check_ids if check not in NOT_QUICK]
     return [check for check in check_ids if check in select(wanted)] if wanted else check_ids
 
 

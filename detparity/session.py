@@ -101,9 +101,13 @@ def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...]) -> Oracle:
     return Oracle(detector.facts, Ways(timed("exact"), {way: timed(way) for way in eager.WAYS}), heads)
 
 
-def make_trial(detector: Any, found: intake.Intake, oracle: Oracle, clock: Clock, explore: Explorer) -> Trial:
-    """Put an opened artifact on trial."""
+def make_trial(
+    detector: Any, found: intake.Intake, oracle: Oracle, clock: Clock, explore: Explorer, quick: bool = False
+) -> Trial:
+    """Put an opened artifact on trial. quick: try less of everything, to know sooner (docs/performance.md tells what that misses)."""
     boxes = importlib.import_module("detparity.strategies.boxes")
+    if quick:
+        explore = importlib.import_module("detparity.strategies.cases").glance
     return Trial(
         found.artifact,
         found.file,
@@ -116,7 +120,8 @@ def make_trial(detector: Any, found: intake.Intake, oracle: Oracle, clock: Clock
         clock,
         checks.registry(),
         found.how,
-        boxes.explore,
+        boxes.glance if quick else boxes.explore,
+        quick,
     )
 
 
@@ -134,7 +139,7 @@ class Subject:
 class Session:
     """Trials by artifact path. variant and img_size: as the user told; debts: known debts of the user's own exporters, for the
     kit's exporters they stand in `exporters/expectations.toml`; exporters: patterns that choose among the kit's; command: whether
-    `detparity check` runs the suites."""
+    `detparity check` runs the suites; quick: whether less is tried, to know sooner."""
 
     choice: ModelChoice
     artifacts: Tuple[Path, ...]  # given by the user; none means what the kit's exporters make
@@ -147,6 +152,7 @@ class Session:
     debts: Optional[Path] = None
     exporters: Tuple[str, ...] = ()
     command: bool = False
+    quick: bool = False
     _opened: Dict[Path, intake.Intake] = field(default_factory=dict)
     _trials: Dict[Path, Trial] = field(default_factory=dict)
 
@@ -207,7 +213,10 @@ class Session:
 
     def trial(self, path: Path, name: Optional[str] = None) -> Trial:
         if path not in self._trials:
-            self._trials[path] = make_trial(self.detector, self.open(path, name), self.oracle, self.clock, self.explore)
+            opened = self.open(path, name)
+            self._trials[path] = make_trial(
+                self.detector, opened, self.oracle, self.clock, self.explore, self.quick
+            )
         return self._trials[path]
 
 

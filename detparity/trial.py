@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Space:
-    """Cases to try: `always` in order, then `draws` drawn from these sizes (multiples of `stride` from `least` to `most`, each
+    """Cases to try: `always` in order (a quick run tries the first `glance` of them), then `draws` drawn from these sizes (multiples of `stride` from `least` to `most`, each
     side on its own, or `only` one size), batch sizes and picture kinds."""
 
     always: Tuple[Case, ...]
@@ -62,6 +62,7 @@ class Space:
     only: Optional[Size] = None
     batches: Tuple[int, int] = (1, 1)
     kinds: Tuple[str, ...] = ("noise", "natural", "scene")
+    glance: int = 1
 
 
 Judge = Callable[[Case], Sequence[Finding]]
@@ -90,7 +91,7 @@ class Clock:
 @dataclass(eq=False)
 class Trial:
     """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
-    how: how the variant and the size were found."""
+    how: how the variant and the size were found; quick: whether less is tried, to know sooner."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -104,6 +105,7 @@ class Trial:
     checks: Dict[str, Check]
     how: str
     explore_boxes: BoxExplorer
+    quick: bool = False
     outcomes: Dict[str, Outcome] = field(default_factory=dict)
     _runners: Dict[Tuple[str, str, int], Union[Runner, EngineError]] = field(default_factory=dict)
 
@@ -182,6 +184,10 @@ class Trial:
     def truth(self, picture: Picture, size: Size) -> Any:
         """The oracle's truth for the head this artifact promises; suppression is judged against the decoded predictions."""
         return self.oracle.truth(picture, size, truth_head(self.contract.variant))
+
+    def growing(self, picture: Picture, size: Size) -> Iterator[Any]:
+        """The same truth with a floor that grows: what is within an earlier one is within the last."""
+        return self.oracle.growing(picture, size, truth_head(self.contract.variant))
 
     def shapes(self, batch: int, size: Size) -> List[Tuple[int, ...]]:
         return list(expected_shapes(self.contract, batch, size).values())

@@ -228,7 +228,11 @@ def measure(
 
 def _call(runner: Runner, feeds: List[np.ndarray]) -> Call:
     name = runner.input_names[0]
-    return lambda number: runner.call({name: feeds[number]}) and None
+
+    def call(number: int) -> None:
+        runner.call({name: feeds[number]})
+
+    return call
 
 
 def _baseline(contenders: Mapping[str, Contender], asked: Optional[Path]) -> str:
@@ -246,9 +250,7 @@ def _load() -> Optional[float]:
     return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
 
 
-def _profiles(
-    contenders: Mapping[str, Contender], feeds: List[np.ndarray], threads: int, say: Say
-) -> Dict[str, Any]:
+def _profiles(contenders: Mapping[str, Contender], feeds: List[np.ndarray], threads: int, say: Say) -> Dict[str, Any]:
     """Where the time goes in each ONNX file, whole."""
     found: Dict[str, Any] = {}
     return found

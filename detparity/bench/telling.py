@@ -21,9 +21,15 @@ def milliseconds(seconds: float) -> str:
 def text(measured: Measured) -> str:
     """The tables of a run, plain."""
     lines = [heading(measured), *(f"  {line}" for line in conditions(measured)), ""]
-    lines += columns([("ms a call", "engine", "", "min", "median", "p90", "p99", "images/s"), *map(_times(measured), measured.rows)])
+    lines += columns(
+        [("ms a call", "engine", "", "min", "median", "p90", "p99", "images/s"), *map(_times(measured), measured.rows)]
+    )
     lines += ["", *columns([("once", "load s", "first call s", "peak MB", "file MB"), *map(_once, measured.rows)])]
-    lines += ["", f"Against {measured.baseline}, round by round (median and {CONFIDENCE:.0%} interval of the ratio of times):", ""]
+    lines += [
+        "",
+        f"Against {measured.baseline}, round by round (median and {CONFIDENCE:.0%} interval of the ratio of times):",
+        "",
+    ]
     lines += columns([_against(row) for row in measured.rows if row.ratio is not None])
     for title, profile in measured.profiles.items():
         lines += ["", f"Where the time goes in {title}:", "", *columns(profile_rows(profile))]
@@ -38,12 +44,24 @@ def heading(measured: Measured) -> str:
 def conditions(measured: Measured) -> List[str]:
     """What the times hang on, a line each."""
     machine, versions = measured.machine, measured.environment
-    where = [machine.get("processor", measured.environment["machine"]), f"{machine['cores']} cores", machine.get("memory", "")]
+    where = [
+        machine.get("processor", measured.environment["machine"]),
+        f"{machine['cores']} cores",
+        machine.get("memory", ""),
+    ]
     found = [", ".join(filter(None, where))]
-    found.append(", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "onnxruntime", "numpy") if name in versions))
-    found.append("6 pictures in rotation, verified once against the float64 model; ONNX Runtime's waiting threads sleep")
+    found.append(
+        ", ".join(
+            f"{name} {versions[name]}" for name in ("python", "torch", "onnxruntime", "numpy") if name in versions
+        )
+    )
+    found.append(
+        "6 pictures in rotation, verified once against the float64 model; ONNX Runtime's waiting threads sleep"
+    )
     if measured.busy:
-        found.append(f"the machine was busy before the run (load {measured.load[0]:.2f} a core): intervals are wide, times long")
+        found.append(
+            f"the machine was busy before the run (load {measured.load[0]:.2f} a core): intervals are wide, times long"
+        )
     return found
 
 
@@ -83,7 +101,13 @@ def _against(row: Row) -> Any:
         words = f"faster, {number(1 / found.middle)} times"
     else:
         words = f"slower, {number(found.middle)} times"
-    return (row.contender.title, row.contender.nms, f"{found.middle:.3f}", f"{found.low:.3f} to {found.high:.3f}", words)
+    return (
+        row.contender.title,
+        row.contender.nms,
+        f"{found.middle:.3f}",
+        f"{found.low:.3f} to {found.high:.3f}",
+        words,
+    )
 
 
 def profile_rows(profile: Any) -> List[Any]:

@@ -20,6 +20,10 @@ def registry() -> Dict[str, Check]:
     return found
 
 
+# What a quick run leaves out: each of these costs several runs, and what it alone sees is rare (suites/meta/test_broken.py counts it).
+NOT_QUICK = ("parity.map", "parity.threads", "parity.evaluator", "nms.tensorrt")
+
+
 def select(wanted: str) -> List[str]:
     """The ids that a list of ids and rooms, separated by commas, stands for; raises InputError for an unknown name."""
     known = registry()

@@ -6,6 +6,7 @@ from typing import Any, Dict, Sequence, Tuple
 
 import numpy as np
 
+from detparity import images
 from detparity.contract import largest_size
 from detparity.oracle.truths import Picture
 from detparity.subject import EngineError, Size
@@ -33,6 +34,13 @@ def space(trial: Trial, always: Sequence[Case], draws: int = 0, **choices: Any) 
 def first_case(trial: Trial) -> Case:
     """Noise at the declared size and batch: what the report's table of floors and errors is measured on."""
     return Case(trial.contract.size, pictures(trial.contract.batch))
+
+
+def kinds(trial: Trial) -> Tuple[str, ...]:
+    """Kinds of pictures that between them show what hangs on a picture: one by one where a small picture will do, in few where the
+    size is fixed and each of them costs a run of the model in float64."""
+    one_by_one = tuple(kind for kind in images.KINDS if kind != "mosaic")
+    return one_by_one if trial.contract.variant.dynamic_size else images.FEW
 
 
 def cheap_size(trial: Trial) -> Size:

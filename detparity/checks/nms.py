@@ -250,9 +250,21 @@ def judge_outputs(trial: Trial, case: Case, outputs: Arrays) -> List[Finding]:
     wrong = layout_problem(trial, outputs, len(case.pictures), str(case))
     if wrong:
         return [wrong]
-    truths = [trial.truth(picture, case.size) for picture in case.pictures]
-    predictions = np.stack([np.concatenate(truth.levels) for truth in truths])
-    return _findings(certify(trial.contract, outputs, predictions, tolerance_of(truths, trial.contract)), str(case))
+    found: List[Finding] = []
+    for truths in _growing(trial, case):
+        predictions = np.stack([np.concatenate(truth.levels) for truth in truths])
+        found = _findings(
+            certify(trial.contract, outputs, predictions, tolerance_of(truths, trial.contract)), str(case)
+        )
+        if not found:
+            break  # what could come from candidates moved this little could come from those moved further
+    return found
+
+
+def _growing(trial: Trial, case: Case) -> Iterator[List[Truth]]:
+    """The truths of all pictures of a case, each with its first floor, then with its whole one."""
+    yield [next(trial.growing(picture, case.size)) for picture in case.pictures]
+    yield [trial.truth(picture, case.size) for picture in case.pictures]
 
 
 def layout_problem(trial: Trial, outputs: Arrays, batch: int, where: str) -> Optional[Finding]:
@@ -298,7 +310,7 @@ def _findings(certificate: Certificate, where: str) -> List[Finding]:
 def detections(trial: Trial) -> Iterator[Finding]:
     """Every kind of picture at the declared size and batch."""
     contract = trial.contract
-    cases = [Case(contract.size, pictures(contract.batch, kind, 1)) for kind in images.KINDS]
+    cases = [Case(contract.size, pictures(contract.batch, kind, 1)) for kind in images.FEW]
     tried = space(trial, cases, 2, only=contract.size, batches=(contract.batch, contract.batch))
     yield from trial.explore(tried, lambda case: compare(trial, case))
 
@@ -320,7 +332,7 @@ def batches(trial: Trial) -> Iterator[Finding]:
     """Batches of different pictures with different counts of detections, an empty one among them."""
     size = cheap_size(trial)
     mixed = (("scene", 3), ("black", 0), ("noise", 2), ("white", 0), ("natural", 5))
-    cases = [Case(size, mixed[:count]) for count in (1, 2, 3, 5)]
+    cases = [Case(size, mixed[:count]) for count in (3, 1, 2, 5)]
     yield from trial.explore(space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
 
 
@@ -349,7 +361,7 @@ def tail(trial: Trial) -> Iterator[Finding]:
         raise CannotRun("no tensor separates the predictions from the suppression; it was driven through images only")
     contract, promise = trial.contract, _promise(trial)
     batch = 3 if contract.variant.dynamic_batch else contract.batch
-    for seed in range(4):
+    for seed in range(1 if trial.quick else 4):
         made = dense(
             trial.facts, contract.size, promise.iou_threshold, promise.score_threshold, promise.cap, batch, seed
         )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-from typing import Any, Dict, List, Mapping
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Mapping
 
 import numpy as np
 import torch
@@ -34,6 +33,19 @@ def _reach(truth: Truth, found: Mapping[Key, Stats]) -> float:
     )
 
 
+@contextmanager
+def _scaled(weight: torch.Tensor, factor: float) -> Iterator[None]:
+    """A weight scaled for a while, and afterwards what it was to the bit."""
+    before = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight.mul_(factor)
+        yield
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
+
+
 def smallest_seen(detector: Any, oracle: Oracle, head: str, size: Size, most: int = 3) -> Dict[str, float]:
     """Relative error, by official weight name, that would just reach a limit on one noise image.
 
@@ -42,11 +54,11 @@ def smallest_seen(detector: Any, oracle: Oracle, head: str, size: Size, most: in
     truth = oracle.truth(("noise", 0), size, head)
     feed = {"images": images.make("noise", size, 0)[None]}
     found: Dict[str, float] = {}
+    modules = dict(detector.network.named_modules())
+    runner = eager.prepare(detector, "onednn")
     for path in _picked(detector, most):
-        network = copy.deepcopy(detector.network)
-        with torch.no_grad():
-            dict(network.named_modules())[path].weight.mul_(1.0 + STEP)
-        run = eager.prepare(replace(detector, network=network), "onednn").call(feed)
+        with _scaled(modules[path].weight, 1.0 + STEP):
+            run = runner.call(feed)
         names = ["predictions"] if head == "grid" else [name for name in run if name != "predictions"]
         outputs = {name: run[name] for name in names}
         reach = _reach(truth, measure(truth.levels, split_levels(head, detector.facts, size, outputs, 0)))

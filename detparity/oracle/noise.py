@@ -159,6 +159,14 @@ def floor_of(
     return found
 
 
+def larger(one: Mapping[Key, Stats], other: Mapping[Key, Stats]) -> Dict[Key, Stats]:
+    """The floor of the ways of two floors together. Every part of `floor_of` is a maximum over the ways, so theirs is this one."""
+    return {
+        key: Stats(*(max(getattr(stats, name), getattr(other[key], name)) for name in STATISTICS))
+        for key, stats in one.items()
+    }
+
+
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt((values**2).mean()))
 

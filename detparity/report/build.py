@@ -67,13 +67,16 @@ def report(
     timings: Mapping[str, float],
     strict: bool,
     limits: Mapping[str, int],
+    quick: bool = False,
 ) -> Dict[str, Any]:
-    """The whole report; its verdict is the worst of its artifacts. limits: see `detparity.session.limits`."""
+    """The whole report; its verdict is the worst of its artifacts. limits: see `detparity.session.limits`; quick: whether less than
+    everything was tried."""
     return {
         "schema": SCHEMA,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "verdict": overall([artifact["verdict"] for artifact in artifacts]),
         "strict": strict,
+        "quick": quick,
         "environment": dict(environment),
         "limits": dict(limits),
         "subject": dict(subject),

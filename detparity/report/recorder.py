@@ -63,5 +63,6 @@ class Recorder:
         unusable: List[Dict[str, Any]],
         timings: Mapping[str, float],
         limits: Mapping[str, int],
+        quick: bool = False,
     ) -> Dict[str, Any]:
-        return report(environment, subject, [*self.entries.values(), *unusable], timings, self.strict, limits)
+        return report(environment, subject, [*self.entries.values(), *unusable], timings, self.strict, limits, quick)

@@ -81,6 +81,7 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     timings = report["timings"]
     strict = ", strict" if report["strict"] else ""
+    strict += ", quick: fewer pictures, sizes and draws" if report.get("quick") else ""
     debts = sum(check["outcome"] == "debt" for artifact in report["artifacts"] for check in artifact["checks"])
     strict += f", {debts} known debt{'s' * (debts > 1)}" if debts else ""
     return (

@@ -70,6 +70,15 @@ def explore(space: Space, judge: Judge) -> Sequence[Finding]:
     return smallest_failure(cases(space), judge, space.draws) if space.draws else ()
 
 
+def glance(space: Space, judge: Judge) -> Sequence[Finding]:
+    """What `detparity check --quick` does instead of `explore`: the first `glance` of the cases a space names, and no drawn ones."""
+    for case in space.always[: space.glance]:
+        found = judge(case)
+        if found:
+            return _smallest(space, judge, case, found)
+    return ()
+
+
 def _smallest(space: Space, judge: Judge, case: Case, found: Sequence[Finding]) -> Sequence[Finding]:
     """Shrink a named case by hand: fewer pictures, plainer pictures, smaller sides, while it still fails."""
     current, best = case, found

@@ -133,10 +133,33 @@ def test_the_oracle_keeps_within_its_budget(session, monkeypatch):
     for seed in range(1, 8):
         oracle.truth(("noise", seed), (96, 96), "grid")
 
-    assert oracle._bytes <= 4_000_000
+    assert sum(kept.nbytes for kept in oracle._kept.values()) <= 4_000_000
     assert len(oracle._kept) >= 2
     again = oracle.truth(("noise", 0), (96, 96), "grid")
     assert all(np.array_equal(a, b) for a, b in zip(first.levels, again.levels))
+
+
+@pytest.mark.parametrize("head", ["grid", "raw"])
+@pytest.mark.parametrize("kind", ["noise", "scene", "black"])
+def test_a_floor_that_grows_ends_as_the_floor_of_all_ways_at_once(session, kind, head):
+    from detparity.oracle import truths
+
+    picture, size = (kind, 3), (64, 96)
+    oracle = truths.Oracle(session.detector.facts, session.oracle._ways, ("raw", "grid"))
+    first, whole = oracle.growing(picture, size, head)
+    feed = {"images": images.make(kind, size, 3)[None]}
+    exact = [value[0] for name, value in session.oracle._ways.exact(feed).items() if name.startswith("logits")]
+    runs = [truths._of_head(head, way(feed)) for way in session.oracle._ways.ways.values()]
+    at_once = noise.make_truth(head, session.detector.facts, size, exact, runs)
+
+    assert whole.floor == at_once.floor
+    assert len(list(oracle.growing(picture, size, head))) == 1  # nothing is left to run
+    grown = [
+        getattr(whole.floor[key], name) - getattr(stats, name)
+        for key, stats in first.floor.items()
+        for name in noise.STATISTICS
+    ]
+    assert min(grown) >= 0 and max(grown) > 0
 
 
 @pytest.mark.parametrize("kind", sorted(images.KINDS))
