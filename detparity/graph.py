@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
@@ -372,6 +373,23 @@ def expose(source: Union[Path, bytes], names: Sequence[str]) -> bytes:
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     _prune(model, set())
+    return bytes(model.SerializeToString())
+
+
+def nodes_of(path: Path) -> Tuple[Node, ...]:
+    """The nodes of a file that a runtime wrote, in its order. Nothing is checked or inferred: it may hold the runtime's operators."""
+    model = onnx.load(str(path), load_external_data=False)
+    return tuple(_node(index, node) for index, node in enumerate(model.graph.node))
+
+
+def named_by_outputs(source: Union[Path, bytes]) -> bytes:
+    """The model with a name for every node: those that have none of their own get that of the first tensor they make."""
+    model = _model(source)
+    nodes = list(_all_nodes(model.graph.node))
+    count = Counter(node.name for node in nodes)
+    for node in nodes:
+        if not node.name or count[node.name] > 1:
+            node.name = next(filter(None, node.output), "")
     return bytes(model.SerializeToString())
 
 

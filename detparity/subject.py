@@ -93,11 +93,26 @@ def parse_variant(name: str, head: str = "grid") -> Variant:
     raise AssertionError(name)
 
 
+STAGES = ("backbone", "neck", "head")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network. name: its official path (`model.51`); kind: the class of its block; reads: 0 is the image, k the output
+    of the layer k - 1; stage: one of `STAGES` (`detectors/stages.py` says where each begins)."""
+
+    name: str
+    kind: str
+    reads: Tuple[int, ...]
+    stage: str
+
+
 @dataclass(frozen=True)
 class ModelFacts:
     """What a detector is, as plain data.
 
-    names: class names; strides: pixels per cell, level by level; anchors: (levels, anchors, 2) width and height in pixels.
+    names: class names; strides: pixels per cell, level by level; anchors: (levels, anchors, 2) width and height in pixels;
+    layers: in the order they run, after all others the layer of each head.
     """
 
     name: str
@@ -105,6 +120,7 @@ class ModelFacts:
     strides: Tuple[int, ...]
     anchors: Tuple[Tuple[Tuple[float, float], ...], ...]
     digest: str
+    layers: Tuple[Layer, ...] = ()
 
     @property
     def classes(self) -> int:

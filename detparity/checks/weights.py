@@ -33,7 +33,8 @@ class Stored:
     unfolded: bool = False
 
 
-def _onnx_convs(graph: Graph) -> List[Stored]:
+def onnx_convs(graph: Graph) -> List[Stored]:
+    """The convolutions of a graph whose weights are constants, in its order."""
     producers, consumers = graph.producers(), graph.consumers()
 
     def constant(name: str) -> Optional[np.ndarray]:
@@ -63,16 +64,17 @@ def _script_convs(file: ScriptFile) -> List[Stored]:
 
 def match(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:
     """Pair the model's convolutions with the file's: by official name, what is left by order, else by nearest content."""
-    named = _by_name(expected, stored)
+    named = by_name(expected, stored)
     taken = {id(found) for found in named.values()}
     rest = [index for index in range(len(expected)) if index not in named]
     left = [found for found in stored if id(found) not in taken]
     if len(left) == len(rest) and all(expected[i].weight.shape == s.weight.shape for i, s in zip(rest, left)):
         return {**named, **dict(zip(rest, left))}
-    return {**named, **_by_content(expected, rest, left)}
+    return {**named, **by_content(expected, rest, left)}
 
 
-def _by_name(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:
+def by_name(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:
+    """The file's convolutions by the index of the model's whose official name they bear."""
     found: Dict[int, Stored] = {}
     plain = {plain_name(s.name): s for s in stored}
     for index, conv in enumerate(expected):
@@ -83,7 +85,8 @@ def _by_name(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[
     return found
 
 
-def _by_content(expected: Sequence[ConvWeights], indices: Sequence[int], stored: Sequence[Stored]) -> Dict[int, Stored]:
+def by_content(expected: Sequence[ConvWeights], indices: Sequence[int], stored: Sequence[Stored]) -> Dict[int, Stored]:
+    """Those of the model at `indices` with the nearest of the same shape, where any is near."""
     found: Dict[int, Stored] = {}
     left = list(stored)
     for index in indices:
@@ -102,9 +105,9 @@ def _only_reordered(trial: Trial, expected: Sequence[ConvWeights], stored: Seque
 
     Independent nodes may stand in any order, so order alone proves nothing; swapped tensors give other numbers.
     """
-    if _by_name(expected, stored) or len(stored) != len(expected):
+    if by_name(expected, stored) or len(stored) != len(expected):
         return False
-    pairs = _by_content(expected, range(len(expected)), stored)
+    pairs = by_content(expected, range(len(expected)), stored)
     exact = all(_distance(found.weight, expected[index].weight) <= TOLERANCE for index, found in pairs.items())
     if len(pairs) != len(expected) or not exact:
         return False
@@ -170,7 +173,7 @@ def _share(distance: float) -> str:
 
 
 def onnx_weights(trial: Trial) -> Iterator[Finding]:
-    stored = _onnx_convs(trial.onnx.graph)
+    stored = onnx_convs(trial.onnx.graph)
     found = list(compare(trial.weights, stored))
     if found and not _only_reordered(trial, trial.weights, stored):
         yield from found
@@ -183,7 +186,7 @@ def script_weights(trial: Trial) -> Iterator[Finding]:
 def onnx_attributes(trial: Trial) -> Iterator[Finding]:
     """Strides, padding and groups of matched convolutions; slopes of leaky activations in order."""
     rows: List[Row] = [("node", "attribute", "model", "file")]
-    for index, found in sorted(match(trial.weights, _onnx_convs(trial.onnx.graph)).items()):
+    for index, found in sorted(match(trial.weights, onnx_convs(trial.onnx.graph)).items()):
         conv, node = trial.weights[index], found.node
         assert node is not None
         wanted = {"strides": list(conv.stride), "dilations": [1, 1], "group": conv.groups}
@@ -226,7 +229,7 @@ def _attributes_finding(rows: Sequence[Row]) -> Iterator[Finding]:
 
 def coverage(trial: Trial) -> Tuple[int, List[str]]:
     """How many of the model's convolutions were compared, and the keys of those that were not comparable."""
-    found = _onnx_convs(trial.onnx.graph) if trial.artifact.kind == "onnx" else _script_convs(trial.script)
+    found = onnx_convs(trial.onnx.graph) if trial.artifact.kind == "onnx" else _script_convs(trial.script)
     pairs = match(trial.weights, found)
     return len(pairs), [conv.key for index, conv in enumerate(trial.weights) if index not in pairs]
 

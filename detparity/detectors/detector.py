@@ -15,6 +15,7 @@ from torch import nn
 from detparity.detectors.blocks import One
 from detparity.detectors.fuse import fuse
 from detparity.detectors.network import Network, member_of
+from detparity.detectors.stages import layers_of
 from detparity.errors import InputError, clipped
 from detparity.subject import ConvWeights, ModelFacts
 
@@ -45,7 +46,9 @@ def make_detector(name: str, names: Tuple[str, ...], network: Network) -> YoloDe
         tuple((float(w), float(h)) for w, h in level.anchors.reshape(-1, 2).tolist()) for level in rounded.levels
     )
     digest = _digest(rounded, names, strides, anchors)
-    return YoloDetector(ModelFacts(name, names, strides, anchors, digest), rounded, exact, weights, slopes)
+    return YoloDetector(
+        ModelFacts(name, names, strides, anchors, digest, layers_of(rounded)), rounded, exact, weights, slopes
+    )
 
 
 def _require_finite(network: Network) -> None:
