@@ -87,7 +87,9 @@ def run(request: Request, scratch: Path, say: Callable[[str], None]) -> Dict[str
 
     entries = list(recorder.entries.values()) if recorder else []
     judged = [*entries, *unusable]
-    found = build.report(facts.environment(), subject_of(session), judged, timings, request.strict, limits(), request.quick)
+    found = build.report(
+        facts.environment(), subject_of(session), judged, timings, request.strict, limits(), request.quick
+    )
     if recorder and recorder.broken:
         found["broken"] = recorder.broken
         say("\n".join(recorder.broken))

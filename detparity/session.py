@@ -214,9 +214,7 @@ class Session:
     def trial(self, path: Path, name: Optional[str] = None) -> Trial:
         if path not in self._trials:
             opened = self.open(path, name)
-            self._trials[path] = make_trial(
-                self.detector, opened, self.oracle, self.clock, self.explore, self.quick
-            )
+            self._trials[path] = make_trial(self.detector, opened, self.oracle, self.clock, self.explore, self.quick)
         return self._trials[path]
 
 

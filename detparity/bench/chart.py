@@ -72,8 +72,9 @@ def _distribution(name: str, values: np.ndarray, y: float, x: object) -> List[st
         offset = ((index * 0.618034) % 1.0 - 0.5) * LINE * 0.5  # spread evenly, the same each time
         found.append(f'<circle cx="{x(value):.1f}" cy="{y + offset:.1f}" r="2" fill-opacity="0.35"/>')
     first, middle, third = (float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
+    wide = max(x(third) - x(first), 0.5)
     found.append(
-        f'<rect x="{x(first):.1f}" y="{y - 8:.1f}" width="{max(x(third) - x(first), 0.5):.1f}" height="16" fill="none" stroke="{INK}"/>'
+        f'<rect x="{x(first):.1f}" y="{y - 8:.1f}" width="{wide:.1f}" height="16" fill="none" stroke="{INK}"/>'
     )
     found.append(_line(x(middle), y - 10, x(middle), y + 10, 3))
     return found

@@ -6,13 +6,14 @@ import os
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from detparity import facts, intake
 from detparity.bench import fresh
 from detparity.bench.contenders import FEEDS, Contender, make_feeds, of_file, of_model, pictures_of, prepare
+from detparity.bench.profile import Profile, profile
 from detparity.bench.statistics import Ratio, Summary, ratio, summary
 from detparity.bench.turns import Call, take_turns
 from detparity.checks import nms, parity
@@ -25,6 +26,7 @@ from detparity.subject import EngineError, Runner, Size
 from detparity.trial import Case, Trial
 
 WARM_UP = 5
+PROFILED = 20  # rounds of a profile
 LEAST_ROUNDS = 6  # fewer give no interval
 BUSY = 0.75  # load a core from which on the times are said to come from a busy machine
 SHOWN = ("raw", "grid", "end2end-ort", "traced", "scripted", "lite")  # of the kit's exporters, where no file is given
@@ -81,7 +83,7 @@ class Measured:
     environment: Mapping[str, str]
     machine: Mapping[str, str]
     load: Tuple[Optional[float], Optional[float]]
-    profiles: Mapping[str, Any] = field(default_factory=dict)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
 
     @property
     def busy(self) -> bool:
@@ -250,9 +252,15 @@ def _load() -> Optional[float]:
     return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
 
 
-def _profiles(contenders: Mapping[str, Contender], feeds: List[np.ndarray], threads: int, say: Say) -> Dict[str, Any]:
-    """Where the time goes in each ONNX file, whole."""
-    found: Dict[str, Any] = {}
+def _profiles(
+    contenders: Mapping[str, Contender], feeds: List[np.ndarray], threads: int, say: Say
+) -> Dict[str, Profile]:
+    """Where the time goes in each ONNX file, by its title; runs of their own, since the profiler slows a run down a little."""
+    found: Dict[str, Profile] = {}
+    for one in contenders.values():
+        if one.trial is not None and one.trial.artifact.kind == "onnx" and one.trial.artifact.title not in found:
+            say(f"profiling {one.trial.artifact.title}")
+            found[one.trial.artifact.title] = profile(one.trial, feeds, PROFILED, threads)
     return found
 
 

@@ -33,11 +33,13 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 {{ run.rounds }} rounds in which all took turns; every file was held against the float64 model first.</p>
 {% if busy %}<p><strong>The machine was busy before the run: intervals are wide, times long.</strong></p>{% endif %}
 <h2>Against {{ run.baseline }}</h2>
-<p>Ratio of times, round by round: median and {{ '%.0f'|format(100 * run.confidence) }} % interval. Where the interval holds 1, no difference was seen.</p>
+<p>Ratio of times, round by round: median and {{ '%.0f'|format(100 * run.confidence) }} % interval.
+Where the interval holds 1, no difference was seen.</p>
 <div class="wide"><table>
 <tr><th>Contender</th><th>Engine</th><th></th><th class="n">Ratio</th><th class="n">Interval</th><th></th></tr>
 {% for c in run.contenders if c.ratio %}
-<tr><td>{{ c.title }}{% if c.note %}<br><span class="quiet">{{ c.note }}</span>{% endif %}</td><td>{{ c.engine }}</td><td>{{ c.nms }}</td>
+<tr><td>{{ c.title }}{% if c.note %}<br><span class="quiet">{{ c.note }}</span>{% endif %}</td>
+<td>{{ c.engine }}</td><td>{{ c.nms }}</td>
 <td class="n">{{ '%.3f'|format(c.ratio.median) }}</td>
 <td class="n">{{ '%.3f'|format(c.ratio.low) }} to {{ '%.3f'|format(c.ratio.high) }}</td>
 <td>{% if not c.ratio.differs %}no difference seen{% elif c.ratio.median < 1 %}faster{% else %}slower{% endif %}</td></tr>
@@ -47,7 +49,9 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 <div class="wide">{{ times|safe }}</div>
 <div class="wide"><table>
 <tr><th>Contender</th><th></th><th class="n">min ms</th><th class="n">median</th><th class="n">p90</th><th class="n">p99</th>
-<th class="n">images/s</th><th class="n">load s</th><th class="n">first call s</th><th class="n">peak MB</th><th class="n">file MB</th></tr>
+<th class="n">images/s</th>
+<th class="n">load s</th><th class="n">first call s</th>
+<th class="n">peak MB</th><th class="n">file MB</th></tr>
 {% for c in run.contenders %}
 <tr><td>{{ c.title }}</td><td>{{ c.nms }}</td>
 {% for key in ('min', 'median', 'p90', 'p99') %}<td class="n">{{ '%.3g'|format(1000 * c.latency_seconds[key]) }}</td>{% endfor %}
@@ -61,9 +65,24 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 <div class="wide">{{ ratios|safe }}</div>{% endif %}
 {% for profile in run.profiles %}
 <h2>Where the time goes in {{ profile.title }}</h2>
+{% if profile.note %}<p>{{ profile.note }}</p>{% endif %}
 <div class="wide"><table>
-{% for row in profile.table %}<tr>{% for cell in row %}<td{% if not loop.first %} class="n"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
+<tr><th>Stage</th><th class="n">Share</th><th class="n">ms</th></tr>
+{% for part in profile.stages %}
+<tr><td>{{ part.stage }}</td><td class="n">{{ '%.1f'|format(100 * part.seconds / profile.total_seconds) }} %</td>
+<td class="n">{{ '%.3f'|format(1000 * part.seconds) }}</td></tr>
+{% endfor %}
+<tr><td>overhead</td><td class="n">{{ '%.1f'|format(100 * profile.overhead_seconds / profile.total_seconds) }} %</td>
+<td class="n">{{ '%.3f'|format(1000 * profile.overhead_seconds) }}</td></tr>
+</table></div>
+<details><summary>{{ profile.modules|length }} modules</summary><div class="wide"><table>
+<tr><th>Module</th><th>Stage</th><th class="n">Share</th><th class="n">ms</th></tr>
+{% for part in profile.modules %}
+<tr><td>{{ part.module }}</td><td>{{ part.stage }}</td>
+<td class="n">{{ '%.1f'|format(100 * part.seconds / profile.total_seconds) }} %</td>
+<td class="n">{{ '%.3f'|format(1000 * part.seconds) }}</td></tr>
+{% endfor %}
+</table></div></details>
 {% endfor %}
 <p class="quiet">Repeat: {{ run.repeat }}</p>
 </body>

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional
 
 from detparity.bench.command import Measured, Row
+from detparity.bench.profile import Profile
+from detparity.bench.profile import rows as profile_rows
 from detparity.bench.statistics import CONFIDENCE
 from detparity.failures import columns, number
 
 SCHEMA = 1
 MEGA = 1e6
+TOP = 8  # modules shown of a profile
 
 
 def milliseconds(seconds: float) -> str:
@@ -32,7 +35,8 @@ def text(measured: Measured) -> str:
     ]
     lines += columns([_against(row) for row in measured.rows if row.ratio is not None])
     for title, profile in measured.profiles.items():
-        lines += ["", f"Where the time goes in {title}:", "", *columns(profile_rows(profile))]
+        note = f" ({profile.note})" if profile.note else ""
+        lines += ["", f"Where the time goes in {title}{note}:", "", *columns(profile_rows(profile, TOP))]
     return "\n".join(lines)
 
 
@@ -110,10 +114,6 @@ def _against(row: Row) -> Any:
     )
 
 
-def profile_rows(profile: Any) -> List[Any]:
-    raise NotImplementedError
-
-
 def record(measured: Measured, repeat: str) -> Dict[str, Any]:
     """A run as data (`schema` 1): the same facts, and every single time in seconds."""
     return {
@@ -129,7 +129,22 @@ def record(measured: Measured, repeat: str) -> Dict[str, Any]:
         "machine": dict(measured.machine),
         "load_per_core": {"before": measured.load[0], "after": measured.load[1]},
         "repeat": repeat,
+        "profiles": [_profile_record(title, found) for title, found in measured.profiles.items()],
         "contenders": [_row_record(row, measured.batch) for row in measured.rows],
+    }
+
+
+def _profile_record(title: str, found: Profile) -> Dict[str, Any]:
+    return {
+        "title": title,
+        "note": found.note,
+        "total_seconds": found.total,
+        "overhead_seconds": found.overhead,
+        "stages": [{"stage": part.title, "seconds": part.seconds, "kernels": part.kernels} for part in found.stages],
+        "modules": [
+            {"module": part.title, "stage": part.stage, "seconds": part.seconds, "kernels": part.kernels}
+            for part in found.modules
+        ],
     }
 
 

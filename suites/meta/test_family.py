@@ -1,13 +1,14 @@
-"""Every architecture of the family through every sort of exporter: narrow by default, at full width under `slow`."""
+"""Every architecture of the family through the exporters, narrow: by default so that every kind of block meets every way of capturing
+a module, and every kind of head every variant; under `slow` each architecture in each variant, narrow and at full width."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, List, Tuple
+from typing import Any, FrozenSet, List, Tuple
 
 import pytest
 
-from detparity.detectors.architectures import ARCHITECTURES
+from detparity.detectors.architectures import ARCHITECTURES, plan
 from detparity.detectors.detector import make_detector
 from detparity.detectors.network import joined
 from detparity.detectors.seeded import seeded
@@ -85,29 +86,74 @@ def _red(name: str, width: float, variant: str, folder: Any, classes: int = CLAS
     ]
 
 
-def _cases() -> List[Any]:
+Met = FrozenSet[Tuple[str, str]]
+
+
+def _meets(name: str, variant: str) -> Met:
+    """What this case brings together: blocks and activation with the way the modules are captured (traced into ONNX, traced, scripted,
+    as bytecode: what follows the head is the same to them), the head and its number of levels with the variant."""
+    drawn = plan(name, None)
+    captured = parse_variant(variant).form
+    blocks = {step.kind for step in drawn.steps} | {str(drawn.activation)}
+    head = (drawn.head, f"{len(drawn.taps)} levels")
+    return frozenset({(block, captured) for block in blocks} | {(part, variant) for part in head})
+
+
+@functools.lru_cache(maxsize=1)
+def _chosen() -> Tuple[Tuple[str, str], ...]:
+    """Cases that between them bring together all that any case does, small networks first, and leave no architecture out."""
+    every = [(name, variant) for name in sorted(ARCHITECTURES) for variant in VARIANTS]
+    layers = {name: len(plan(name, None).steps) for name in ARCHITECTURES}
+    met = {case: _meets(*case) for case in every}
+    left = set().union(*met.values())
+    chosen: List[Tuple[str, str]] = []
+    while left:
+        best = max(every, key=lambda case: (len(met[case] & left) / layers[case[0]], -every.index(case)))
+        chosen.append(best)
+        left -= met[best]
+    for place, name in enumerate(sorted(set(ARCHITECTURES) - {name for name, _ in chosen})):
+        chosen.append((name, VARIANTS[place % 4]))  # ONNX, which takes least
+    return tuple(chosen)
+
+
+def _cases(all_of_them: bool) -> List[Any]:
     return [
         pytest.param(name, variant, marks=pytest.mark.xdist_group(f"family-{name}"))
         for name in sorted(ARCHITECTURES)
         for variant in VARIANTS
+        if all_of_them or (name, variant) in _chosen()
     ]
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("name, variant", _cases())
+@pytest.mark.parametrize("name, variant", _cases(False))
 def test_conforms(name, variant, tmp_path):
     assert _red(name, NARROW.get(name, 1 / 16), variant, tmp_path) == []
 
 
+@pytest.mark.smoke
+def test_the_chosen_cases_leave_nothing_out():
+    every = {pair for name in ARCHITECTURES for variant in VARIANTS for pair in _meets(name, variant)}
+
+    assert {pair for case in _chosen() for pair in _meets(*case)} == every
+    assert {name for name, _ in _chosen()} == set(ARCHITECTURES)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name, variant", _cases())
+@pytest.mark.parametrize("name, variant", _cases(True))
+def test_conforms_in_every_variant(name, variant, tmp_path):
+    assert _red(name, NARROW.get(name, 1 / 16), variant, tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, variant", _cases(True))
 def test_conforms_at_full_width(name, variant, tmp_path):
     assert _red(name, ARCHITECTURES[name].width, variant, tmp_path) == []
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("classes", [1, 2, 80, 365])
+@pytest.mark.parametrize("classes", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 80)), 365])
 def test_any_number_of_classes_conforms(classes, variant, tmp_path):
     assert _red("training-yolov7-tiny", 1 / 16, variant, tmp_path, classes) == []
 

@@ -20,7 +20,7 @@ quick = settings(max_examples=40, derandomize=True, database=None, deadline=None
 def test_numpy_decode_equals_the_torch_head(session):
     """Two implementations of the published formula, written apart, agree in float64 to rounding, on a size that is not square."""
     network = session.detector.exact
-    x = torch.from_numpy(images.make("natural", (64, 160), 3)[None]).double()
+    x = torch.from_numpy(images.make("natural", (64, 160), 3)[None].copy()).double()
     with torch.no_grad():
         raw = [level[0].numpy() for level in network(x)]
         theirs = Predictions(network)(x)[0].numpy()
