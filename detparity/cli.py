@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands.add_parser("export", help="export a detector to TorchScript and ONNX"))
     _add_check(commands.add_parser("check", help="judge exported files against their model"))
     _add_bench(commands.add_parser("bench", help="time exported files against their model, in turns"))
+    _add_scaling(
+        commands.add_parser("scaling", help="measure how cost grows with size, batch, candidates, classes, threads")
+    )
     _add_diff(commands.add_parser("diff", help="say what changed between two ONNX files"))
     _add_matrix(commands.add_parser("matrix", help="merge the reports of many environments into one table"))
     _add_golden(commands.add_parser("golden", help="record goldens of your own exports, and compare the next release"))
@@ -369,6 +372,42 @@ def _bench(options: argparse.Namespace) -> int:
         from detparity.bench.page import page
 
         write_text(options.html, page(found))
+    return 0
+
+
+# --- scaling --------------------------------------------------------------------------------------------------------
+
+
+def _add_scaling(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="write the page, its charts in a folder beside it (default: print it)",
+    )
+    parser.set_defaults(run=_scaling)
+
+
+def _scaling(options: argparse.Namespace) -> int:
+    from detparity.bench import scaling
+    from detparity.files import write_text
+
+    _require_writable(options.markdown)
+    with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
+        found = scaling.run(_choice(options), Path(scratch), lambda line: print(line, file=sys.stderr, flush=True))
+    if options.markdown is None:
+        _say(scaling.page(found), end="")
+        return 0
+    folder = options.markdown.with_suffix("")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}") from None
+    for key, drawing in scaling.drawings(found).items():
+        write_text(folder / f"{key}.svg", drawing + "\n")
+    write_text(options.markdown, scaling.page(found, folder.name))
+    print(f"wrote {options.markdown}, its charts in {folder}")
     return 0
 
 

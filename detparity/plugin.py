@@ -8,7 +8,7 @@ import os
 import shlex
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 import pytest
 
@@ -23,6 +23,7 @@ from detparity.files import write_text
 from detparity.findings import Outcome, fails
 from detparity.golden.judging import Place, told
 from detparity.golden.judging import judge as judge_against_golden
+from detparity.golden.judging import judge_ratio as judge_ratio_against_golden
 from detparity.golden.pending import folder_for
 from detparity.intake import Asked
 from detparity.report.build import outcome_record
@@ -200,6 +201,22 @@ def judge_golden(request: pytest.FixtureRequest, trial: Trial, name: str, kind: 
     except (EngineError, InputError) as error:
         message = f"golden: {name} cannot be compared with {kind}/{name}: {clipped(error)}"
         pytest.fail(f"{message}\n\n  Repeat:  {repeat}", pytrace=False)
+    if waiting is not None:
+        request.node.user_properties.append((GOLDEN, waiting.name))
+        pytest.fail(told(waiting, place.pending), pytrace=False)
+
+
+def judge_ratio(request: pytest.FixtureRequest, trial: Trial, name: str, now: Mapping[str, Any]) -> None:
+    """Compare a measured ratio with its golden; red, and pending, where it is missing or has moved; skipped where it was recorded on
+    another machine."""
+    config = request.config
+    folder = config.getoption("golden") or kit.root() / "golden"
+    place = Place(folder, folder_for(folder, config.getoption("pending")))
+    test = request.node.nodeid
+    repeat = f"pytest {shlex.quote(test)} --benchmark-enable"
+    waiting, elsewhere = judge_ratio_against_golden(trial, name, now, place, test, repeat)
+    if elsewhere:
+        pytest.skip(f"{now['of']} takes {now['ratio']:g} times {now['to']} here; the golden is of {elsewhere}")
     if waiting is not None:
         request.node.user_properties.append((GOLDEN, waiting.name))
         pytest.fail(told(waiting, place.pending), pytrace=False)

@@ -51,8 +51,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Space:
-    """Cases to try: `always` in order (a quick run tries the first `glance` of them), then `draws` drawn from these sizes (multiples of `stride` from `least` to `most`, each
-    side on its own, or `only` one size), batch sizes and picture kinds."""
+    """Cases to try: `always` in order, then `draws` drawn from these sizes (multiples of `stride` from `least` to `most`, each
+    side on its own, or `only` one size), batch sizes and picture kinds. A quick run tries the first `glance` of `always` alone."""
 
     always: Tuple[Case, ...]
     draws: int = 0

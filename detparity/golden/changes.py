@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
+from detparity.bench.ratios import allowed, moved
 from detparity.failures import number
 from detparity.reading import differences, portable, signature
 
@@ -30,7 +31,7 @@ def compare(kind: str, old: Mapping[str, Any], new: Mapping[str, Any], exact: bo
     if kind == "graph":
         found = (differences if exact else portable)(old, new)
         return Changed(tuple(one.words for one in found), signature(found)) if found else UNCHANGED
-    compared = {"values": _values, "detections": _detections}[kind](old, new)
+    compared = {"values": _values, "detections": _detections, "runtime": _runtime}[kind](old, new)
     words, keys = [word for word, _ in compared], sorted({key for _, key in compared})
     return Changed(tuple(words), f"{kind}: {'; '.join(keys)}") if words else UNCHANGED
 
@@ -97,6 +98,22 @@ def _times(was: Any, now: Any, allowed: float) -> float:
     if not all(isinstance(value, (int, float)) for value in (was, now)) or allowed <= 0:
         return float("inf")
     return abs(float(now) - float(was)) / allowed
+
+
+# --- ratios of run times --------------------------------------------------------------------------------------------
+
+
+def _runtime(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Tuple[str, str]]:
+    found = list(_settings(old, new, ("of", "to", "batch", "size")))
+    if not found and moved(old, new):
+        now, was = float(new["ratio"]), float(old["ratio"])
+        low, high = new["interval"]
+        words = (
+            f"{new['of']} takes {now:g} times {new['to']} ({low:g} to {high:g}), and took {was:g}: "
+            f"{abs(now / was - 1):.1%} {'more' if now > was else 'less'}, where noise explains {allowed(old, new):.1%}"
+        )
+        found.append((words, f"{'slower' if now > was else 'faster'} beside {new['to']}"))
+    return found
 
 
 # --- detections -----------------------------------------------------------------------------------------------------

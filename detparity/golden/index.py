@@ -20,7 +20,7 @@ from detparity.files import write_text
 
 SCHEMA = 1
 INDEX = "INDEX.json"
-RECORDED = ("detections", "graph", "values")
+RECORDED = ("detections", "graph", "runtime", "values")
 AUTHORED = ("nms",)
 KINDS = (*AUTHORED, *RECORDED)
 CAP = 50_000  # bytes: what a person can review, and a text diff can show

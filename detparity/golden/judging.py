@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from detparity import facts
+from detparity.bench import ratios
 from detparity.contract import MUST
 from detparity.failures import columns
-from detparity.golden.changes import Changed
+from detparity.golden.changes import Changed, compare
 from detparity.golden.index import Entry, content_of, find, read_index
 from detparity.golden.pending import Pending, drop, write
 from detparity.golden.recording import changed, content, detections, of_the_model
@@ -72,6 +73,35 @@ def judge(trial: Trial, subject: str, kind: str, place: Place, test: str, repeat
     )
     write(place.pending, waiting)
     return waiting
+
+
+def judge_ratio(
+    trial: Trial, subject: str, now: Mapping[str, Any], place: Place, test: str, repeat: str
+) -> Tuple[Optional[Pending], str]:
+    """Compare a measured ratio with its golden. trial: of the file it is about. Returns what was made pending, None where it is the
+    same, and why the two cannot be compared, empty where they can.
+
+    Raises InputError for a golden folder that cannot be used.
+    """
+    name = f"{ratios.KIND}/{subject}"
+    lane = facts.lane(facts.environment())
+    entry = find(read_index(place.golden), name, lane)
+    if entry is None:
+        found, was = Changed(("there is no golden yet",), "no golden yet"), None
+    else:
+        old = content_of(place.golden, entry)
+        elsewhere = ratios.comparable(old, now)
+        if elsewhere:
+            return None, elsewhere
+        found, was, name = compare(ratios.KIND, old, now, True), entry.sha256, entry.name
+    if not found.words:
+        drop(place.pending, name)
+        return None, ""
+    parity, lost = parity_of(trial)
+    about = (name, ratios.KIND, subject, test, repeat, lane, versions(), was, now)
+    waiting = Pending(*about, found.words, found.same, parity, lost)
+    write(place.pending, waiting)
+    return waiting, ""
 
 
 def parity_of(trial: Trial) -> Tuple[Dict[str, str], str]:

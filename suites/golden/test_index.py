@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detparity import kit
+from detparity.bench import ratios
 from detparity.errors import InputError
 from detparity.golden import index
 from detparity.golden.index import Entry, canonical, content_of, discard, find, problems, read_index, store
@@ -37,7 +38,7 @@ def folder(tmp_path):
 @pytest.mark.smoke
 def test_the_kits_own_folder_and_index_belong_together():
     exporters = list(kit.exporters().registry())
-    asked = {f"{kind}/{name}" for name, kind in asked_goldens(exporters)}
+    asked = {f"{kind}/{name}" for name, kind in asked_goldens(exporters)} | set(ratios.names())
     there = {entry.asked for entry in read_index(kit.root() / "golden") if entry.kind in index.RECORDED}
 
     assert problems(kit.root() / "golden", asked) == []

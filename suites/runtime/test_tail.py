@@ -1,4 +1,4 @@
-"""What the tail costs: `end2end-ort` beside `raw` on ONNX Runtime, interleaved in one run, as a ratio.
+"""What the tail costs: `end2end-ort` beside `raw` on ONNX Runtime, in turns, as a ratio.
 
     pytest suites/runtime/test_tail.py -m slow -s
 
@@ -7,51 +7,54 @@ A benchmark, not a verdict: it prints ratios, and asserts only that both files g
 
 from __future__ import annotations
 
-import time
-
-import numpy as np
 import pytest
 
-from detparity import images
-from detparity.checks import nms
+from detparity.bench.command import require_right
+from detparity.bench.contenders import Recipe, prepare
+from detparity.bench.statistics import ratio
+from detparity.bench.turns import take_turns
 from detparity.detectors.seeded import seeded
-from detparity.engines import ort
 from detparity.exported import export_bytes
+from detparity.images import make
 from detparity.intake import open_artifact
 from detparity.session import make_oracle, make_trial
 from detparity.strategies.cases import explore
 from detparity.subject import parse_variant
-from detparity.trial import Case, Clock
+from detparity.trial import Clock
 
-SIZE, ROUNDS = (640, 640), 40
+SIZE, ROUNDS, WARM_UP = (640, 640), 100, 8
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("runtime")
 def test_tail_against_raw(tmp_path):
     detector = seeded("yolov7-tiny", 1.0, 0)
+    clock = Clock()
+    oracle = make_oracle(detector, clock, ("grid", "raw"))
     paths = {}
     for name in ("raw", "end2end-ort"):
         paths[name] = tmp_path / f"{name}.onnx"
         paths[name].write_bytes(export_bytes(detector, parse_variant(name), SIZE))
-    clock = Clock()
-    found = open_artifact(paths["end2end-ort"], detector.facts, None, None)
-    trial = make_trial(detector, found, make_oracle(detector, clock, ("grid",)), clock, explore)
-    assert nms.compare(trial, Case(SIZE, (("natural", 3),))) == []  # no detection is lost
+        found = open_artifact(paths[name], detector.facts, None, None)
+        require_right(make_trial(detector, found, oracle, clock, explore), 1, SIZE)
 
-    feed = {"images": images.make("natural", SIZE, 3)[None]}
+    feeds = [make("natural", SIZE, seed)[None] for seed in range(3)]
     for threads in (1, 2):
-        runners = {name: ort.prepare(str(path), threads=threads) for name, path in paths.items()}
-        times = {name: [] for name in runners}
-        for turn in range(ROUNDS + 5):
-            for name in list(runners)[:: 1 if turn % 2 else -1]:
-                start = time.perf_counter()
-                runners[name].call(feed)
-                if turn >= 5:
-                    times[name].append(time.perf_counter() - start)
-        raw, tail = (np.array(times[name]) for name in ("raw", "end2end-ort"))
-        low, middle, high = np.quantile(tail / raw, [0.25, 0.5, 0.75])
+        runners = {name: prepare(Recipe("onnxruntime", threads, str(path))) for name, path in paths.items()}
+        calls = {name: _call(runner, feeds) for name, runner in runners.items()}
+        seconds = take_turns(calls, ROUNDS, WARM_UP, len(feeds))
+        tail = ratio(seconds["end2end-ort"], seconds["raw"])
+        boxes = [len(runners["end2end-ort"].call({"images": feed})["output"]) for feed in feeds]
+        fastest = seconds["end2end-ort"].min() / seconds["raw"].min()
         print(
-            f"\n{threads} threads: end2end-ort / raw = {middle:.3f} (quartiles {low:.3f} to {high:.3f}), "
-            f"of the fastest runs {tail.min() / raw.min():.3f}; raw median {1e3 * np.median(raw):.0f} ms"
+            f"\n{threads} threads: end2end-ort / raw = {tail.middle:.4f} ({tail.low:.4f} to {tail.high:.4f}), "
+            f"of the fastest runs {fastest:.4f}; {boxes} detections"
         )
-        assert len(raw) == len(tail) == ROUNDS
+        assert tail.rounds == ROUNDS
+
+
+def _call(runner, feeds):
+    def call(number):
+        runner.call({"images": feeds[number]})
+
+    return call

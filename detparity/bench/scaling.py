@@ -1,0 +1,277 @@
+"""How cost grows: measured curves against image size, batch, candidates before suppression, classes and threads.
+
+Of a curve what is said is its order, the slope on logarithmic axes between its last two points, beside the order that what is computed
+leads one to expect. Points of a curve take turns, so that a busy minute bends none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from detparity import facts
+from detparity.bench import chart
+from detparity.bench.contenders import EAGER, Recipe, make_feeds, of_file, of_model, prepare
+from detparity.bench.statistics import median_interval
+from detparity.bench.turns import Call, take_turns
+from detparity.errors import InputError
+from detparity.exported import attempt, promised
+from detparity.intake import open_artifact
+from detparity.session import ModelChoice, Session, make_trial
+from detparity.strategies.cases import explore
+from detparity.subject import Runner, Size
+from detparity.tailcut import feed, find_cut
+from detparity.trial import Trial
+
+ROUNDS, WARM_UP = 15, 3
+SIDES = (4, 6, 8, 12, 16, 20)  # in strides
+BATCHES = (1, 2, 4, 8)
+CANDIDATES = (10, 30, 100, 300, 1000, 3000, 10000)
+CLASSES = (1, 5, 20, 80, 365)
+SIZE: Size = (256, 320)
+TAIL_SIZE: Size = (640, 640)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Point:
+    """x: what was varied; seconds: median of a call; low, high: interval of the median."""
+
+    x: float
+    seconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """title: what was run; points: by ascending x; expected: the order that the computation leads one to expect, in words."""
+
+    title: str
+    points: Tuple[Point, ...]
+    expected: str
+
+    @property
+    def order(self) -> float:
+        """Slope between the last two points on logarithmic axes: 1 is linear."""
+        first, last = self.points[-2:]
+        return math.log(last.seconds / first.seconds) / math.log(last.x / first.x)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Curves against one thing. key: part of file names; axis: what was varied, with its unit; about: what was run, in a sentence."""
+
+    key: str
+    title: str
+    axis: str
+    about: str
+    curves: Tuple[Curve, ...]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    figures: Tuple[Figure, ...]
+    model: str
+    environment: Mapping[str, str] = field(default_factory=facts.environment)
+    machine: Mapping[str, str] = field(default_factory=facts.machine)
+
+
+def run(choice: ModelChoice, scratch: Path, say: Say) -> Scaling:
+    """Measure every figure. scratch: a folder for exports. Raises InputError for a model that cannot be used."""
+    session = Session(choice, (), explore)
+    made = (_sizes, _batches, _candidates, _classes, _threads)
+    figures = []
+    for figure in made:
+        say(f"measuring {figure.__name__.strip('_')}")
+        figures.append(figure(session, scratch))
+    return Scaling(tuple(figures), session.detector.facts.name)
+
+
+def _curves(calls: Mapping[str, Mapping[float, Call]], feeds: int, expected: Mapping[str, str]) -> Tuple[Curve, ...]:
+    """Time every point of every curve in turns."""
+    flat = {(title, x): call for title, points in calls.items() for x, call in points.items()}
+    names = {f"{title} {x}": key for key in flat for title, x in [key]}
+    seconds = take_turns({name: flat[key] for name, key in names.items()}, ROUNDS, WARM_UP, feeds)
+    points: Dict[str, List[Point]] = {title: [] for title in calls}
+    for name, (title, x) in names.items():
+        points[title].append(Point(x, float(np.median(seconds[name])), *median_interval(seconds[name])))
+    return tuple(
+        Curve(title, tuple(sorted(found, key=lambda point: point.x)), expected[title])
+        for title, found in points.items()
+    )
+
+
+def _trial(session: Session, name: str, scratch: Path, size: Size = SIZE) -> Trial:
+    path = attempt(session.detector, name, size, scratch)
+    found = open_artifact(path, session.detector.facts, promised(name), None, name)
+    return make_trial(session.detector, found, session.oracle, session.clock, explore)
+
+
+def _runners(session: Session, scratch: Path, threads: int) -> Dict[str, Runner]:
+    """What takes any size and batch: the model, and a file of each sort."""
+    found = {EAGER: prepare(of_model(session.choice, "grid", threads).recipe, session.detector)}
+    for name in ("raw-dynamic", "grid-dynamic", "end2end-ort-dynamic", "scripted"):
+        trial = _trial(session, name, scratch)
+        one = of_file(trial, threads)[0]
+        found[f"{name} ({one.nms})"] = prepare(one.recipe)
+    return found
+
+
+def _call(runner: Runner, feeds: Sequence[np.ndarray]) -> Call:
+    def call(number: int) -> None:
+        runner.call({runner.input_names[0]: feeds[number]})
+
+    return call
+
+
+def _sizes(session: Session, scratch: Path) -> Figure:
+    stride = session.detector.facts.max_stride
+    sides = [count * stride for count in SIDES]
+    feeds = {side: make_feeds(1, (side, side)) for side in sides}
+    runners = _runners(session, scratch, facts.usable_cores())
+    calls = {title: {float(side**2): _call(runner, feeds[side]) for side in sides} for title, runner in runners.items()}
+    expected = {title: "1: convolutions are linear in pixels" for title in calls}
+    curves = _curves(calls, len(feeds[sides[0]]), expected)
+    squares = ", ".join(f"{side}x{side}" for side in sides)
+    return Figure("size", "Image size", "pixels", f"Batch 1, squares of {squares}.", curves)
+
+
+def _batches(session: Session, scratch: Path) -> Figure:
+    feeds = {batch: make_feeds(batch, SIZE) for batch in BATCHES}
+    runners = _runners(session, scratch, facts.usable_cores())
+    calls = {title: {float(b): _call(runner, feeds[b]) for b in BATCHES} for title, runner in runners.items()}
+    expected = {title: "1, or less while one image leaves cores idle" for title in calls}
+    return Figure("batch", "Batch", "images", f"At {SIZE[0]}x{SIZE[1]}.", _curves(calls, len(feeds[1]), expected))
+
+
+def _threads(session: Session, scratch: Path) -> Figure:
+    counts = sorted({1, *(2**k for k in range(8) if 2**k <= facts.usable_cores()), facts.usable_cores()})
+    if len(counts) < 2:
+        raise InputError("a curve over threads takes two cores")
+    feeds = make_feeds(1, TAIL_SIZE)
+    sets = {count: _runners(session, scratch, count) for count in counts}
+    calls = {title: {float(n): _call(sets[n][title], feeds) for n in counts} for title in sets[counts[0]]}
+    expected = {title: "-1 at best; what is not parallel keeps it above" for title in calls}
+    where = f"Batch 1 at {TAIL_SIZE[0]}x{TAIL_SIZE[1]}."
+    return Figure("threads", "Threads", "threads", where, _curves(calls, len(feeds), expected))
+
+
+def _classes(session: Session, scratch: Path) -> Figure:
+    """One seeded network with other heads: what grows is the last convolution and what reads its channels."""
+    seeded = importlib.import_module("detparity.detectors.seeded").seeded
+    calls: Dict[str, Dict[float, Call]] = {}
+    feeds = make_feeds(1, SIZE)
+    threads = facts.usable_cores()
+    for count in CLASSES:
+        detector = seeded("yolov7-tiny", 0.25, 0, count)
+        for name in ("raw", "grid", "end2end-ort"):
+            path = attempt(detector, name, SIZE, scratch)
+            runner = prepare(Recipe("onnxruntime", threads, str(path)))
+            calls.setdefault(name, {})[float(count)] = _call(runner, feeds)
+    expected = {title: "0, rising to 1 as the head outgrows the rest" for title in calls}
+    about = f"yolov7-tiny at width 0.25 with seeded weights, batch 1 at {SIZE[0]}x{SIZE[1]}."
+    return Figure("classes", "Classes", "classes", about, _curves(calls, len(feeds), expected))
+
+
+def _candidates(session: Session, scratch: Path) -> Figure:
+    """The tail alone, fed predictions over the score threshold: apart, so that each is kept up to the cap, and in one heap, so that a
+    few suppress the rest."""
+    trial = _trial(session, "end2end-ort", scratch, TAIL_SIZE)
+    cut = find_cut(trial)
+    assert cut is not None
+    runner = trial.tail_runner(cut.names)
+    rows = trial.facts.rows(TAIL_SIZE)
+    counts = [count for count in CANDIDATES if count <= rows]
+    calls: Dict[str, Dict[float, Call]] = {}
+    for title, spread in (("apart", float(min(TAIL_SIZE))), ("in a heap", 8.0)):
+        calls[title] = {float(n): _tail_call(trial, cut, runner, n, spread) for n in counts}
+    nothing, _ = feed(trial, cut, _predictions(trial, 0, 1.0))
+    expected = {
+        "apart": "1: filtering, decoding and the cap bound what is compared",
+        "in a heap": "1: each candidate meets the few that were kept",
+    }
+    curves = _curves(calls, 1, expected)
+    seconds = take_turns({"none": _given(runner, nothing)}, ROUNDS, WARM_UP, 1)["none"]
+    cap = trial.contract.nms.cap if trial.contract.nms else 0
+    about = (
+        f"The tail of end2end-ort at {TAIL_SIZE[0]}x{TAIL_SIZE[1]}, {rows} rows, cap {cap}, from the logits on. "
+        f"Without a candidate it takes {1e3 * float(np.median(seconds)):.3f} ms."
+    )
+    return Figure("candidates", "Candidates before suppression", "candidates", about, curves)
+
+
+def _tail_call(trial: Trial, cut: Any, runner: Runner, count: int, spread: float) -> Call:
+    given, _ = feed(trial, cut, _predictions(trial, count, spread))
+    return _given(runner, given)
+
+
+def _given(runner: Runner, arrays: Mapping[str, np.ndarray]) -> Call:
+    def call(_: int) -> None:
+        runner.call(arrays)
+
+    return call
+
+
+def _predictions(trial: Trial, count: int, spread: float) -> np.ndarray:
+    """(1, count, fields) predictions over the score threshold, their centres within `spread` pixels of one another."""
+    rng = np.random.default_rng([count, 3])
+    made = np.zeros((1, count, trial.facts.fields))
+    made[0, :, 0:2] = max(TAIL_SIZE) / 2 + (rng.random((count, 2)) - 0.5) * spread
+    made[0, :, 2:4] = rng.uniform(8, 16, (count, 2))
+    made[0, :, 4] = rng.uniform(0.9, 0.99, count)
+    made[0, np.arange(count), 5 + rng.integers(0, trial.facts.classes, count)] = rng.uniform(0.8, 0.99, count)
+    return made
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def page(found: Scaling, charts: str = "") -> str:
+    """The figures as Markdown. charts: a folder, as the page sees it, that holds the charts `KEY.svg`; without it there are none."""
+    return "\n".join(_page(found, charts)) + "\n"
+
+
+def _page(found: Scaling, charts: str) -> Iterator[str]:
+    yield "# How cost grows"
+    yield ""
+    yield (
+        f"Measured by `detparity scaling` on {found.model}: {found.machine.get('processor', 'an unknown processor')}, "
+        f"{found.machine['cores']} cores; "
+        + ", ".join(f"{name} {found.environment[name]}" for name in ("python", "torch", "onnxruntime", "numpy"))
+        + f". Medians of {ROUNDS} rounds in which all points of a figure took turns. The order is the slope between the last "
+        "two points on logarithmic axes (1 is linear, 0 constant)."
+    )
+    for figure in found.figures:
+        yield from ("", f"## {figure.title}", "", figure.about, "")
+        if charts:
+            yield from (f"![{figure.title}: milliseconds against {figure.axis}]({charts}/{figure.key}.svg)", "")
+        xs = [point.x for point in figure.curves[0].points]
+        yield (
+            "| ms at "
+            + figure.axis
+            + " | "
+            + " | ".join(f"{x:g}" if x < 1e5 else f"{x:,.0f}" for x in xs)
+            + " | order | expected |"
+        )
+        yield "|---" * (len(xs) + 3) + "|"
+        for curve in figure.curves:
+            cells = [f"{1e3 * point.seconds:.3g}" for point in curve.points]
+            yield f"| {curve.title} | " + " | ".join(cells) + f" | {curve.order:.2f} | {curve.expected} |"
+
+
+def drawings(found: Scaling) -> Dict[str, str]:
+    """Charts as SVG text, by the key of their figure."""
+    return {
+        figure.key: chart.curves(
+            {curve.title: [(point.x, 1e3 * point.seconds) for point in curve.points] for curve in figure.curves},
+            figure.axis,
+            "ms",
+        )
+        for figure in found.figures
+    }

@@ -1,0 +1,307 @@
+"""Benchmarks people can trust: turns are fair, intervals hold, a wrong file is refused, ratios are judged by their noise."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detparity import cli
+from detparity.bench import chart, fresh, ratios, scaling
+from detparity.bench.contenders import Recipe
+from detparity.bench.statistics import CONFIDENCE, median_interval, ratio, summary
+from detparity.bench.turns import order, take_turns
+from detparity.exported import BUNDLED_SIZE
+from detparity.golden.changes import compare
+from detparity.golden.index import content_of, read_index
+from detparity.golden.judging import Place, judge_ratio
+from detparity.subject import EngineError
+
+# --- turns ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+def test_each_contender_runs_once_a_round_on_the_feed_of_the_round():
+    ran = []
+    calls = {name: lambda feed, name=name: ran.append((name, feed)) for name in "abc"}
+
+    seconds = take_turns(calls, 7, 3, 4)
+
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 7, "b": 7, "c": 7}
+    rounds = [ran[k : k + 3] for k in range(0, len(ran), 3)]
+    assert len(rounds) == 10
+    assert all({name for name, _ in one} == set("abc") and len({feed for _, feed in one}) == 1 for one in rounds)
+    assert [one[0][1] for one in rounds[3:]] == [0, 1, 2, 3, 0, 1, 2]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_nobody_always_follows_the_same_neighbour(count):
+    names = "abcdefg"[:count]
+    whole = [order(names, number) for number in range(2 * count)]
+
+    for name in names:
+        places = [one.index(name) for one in whole]
+        assert len(set(places)) == count
+        assert np.mean(places) == (count - 1) / 2  # none is early more often than late
+
+
+@pytest.mark.smoke
+def test_garbage_waits_and_is_collected_again_even_after_an_error():
+    def fails(feed):
+        assert not gc.isenabled()
+        raise EngineError("it does not run")
+
+    with pytest.raises(EngineError):
+        take_turns({"a": fails}, 1, 0, 1)
+
+    assert gc.isenabled()
+
+
+# --- statistics -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("count", [6, 7, 10, 15, 30, 50, 51, 200])
+def test_the_interval_holds_the_median_as_often_as_it_says_and_no_narrower_one_would(count):
+    low, high = median_interval(np.arange(1.0, count + 1))
+    below = lambda rank: sum(math.comb(count, k) for k in range(rank)) / 2.0**count  # noqa: E731
+
+    assert high == count + 1 - low
+    assert 1 - 2 * below(int(low)) >= CONFIDENCE
+    assert 1 - 2 * below(int(low) + 1) < CONFIDENCE
+
+
+@pytest.mark.smoke
+def test_too_few_rounds_give_no_interval():
+    with pytest.raises(ValueError, match="5 values give no interval of 95%; six do"):
+        median_interval(np.ones(5))
+    with pytest.raises(ValueError, match="did not take turns"):
+        ratio(np.ones(6), np.ones(7))
+    with pytest.raises(ValueError, match="no runs"):
+        summary(np.ones(0))
+
+
+@pytest.mark.smoke
+def test_what_slows_a_round_down_leaves_the_ratio_as_it_is():
+    machine = np.random.default_rng(1).uniform(1, 20, 40)  # a noisy neighbour, the same for both in a round
+
+    found = ratio(0.003 * machine, 0.002 * machine)
+
+    assert found.middle == pytest.approx(1.5) and found.low == pytest.approx(1.5) and found.high == pytest.approx(1.5)
+    assert found.differs and not ratio(machine, machine[::-1]).differs
+
+
+@pytest.mark.smoke
+def test_quantiles_are_runs_that_were_measured():
+    found = summary(np.arange(200, 0, -1.0))
+
+    assert (found.runs, found.min, found.median, found.p90, found.p99) == (200, 1.0, 100.5, 180.0, 198.0)
+    assert summary(np.array([3.0, 1.0, 2.0])).p99 == 3.0
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exported_grid(exports):
+    return exports("grid")
+
+
+def test_a_run_says_what_it_measured_in_words_and_data(exported_grid, exports, tmp_path, capsys):
+    pytest.importorskip("jinja2")
+    files = [exported_grid, exports("end2end-ort"), exports("end2end-trt"), exports("traced")]
+    json_file, html = tmp_path / "run.json", tmp_path / "run.html"
+
+    code = cli.main(["bench", *map(str, files), "--rounds", "6", "--json", str(json_file), "--html", str(html)])
+
+    said = capsys.readouterr().out
+    assert code == 0, said
+    found = json.loads(json_file.read_text())
+    assert [one["nms"] for one in found["contenders"]].count("with NMS") == 1
+    assert found["baseline"] == "eager" and found["contenders"][0]["ratio"] is None
+    assert found["repeat"].startswith("detparity bench ") and found["machine"]["cores"]
+    for one in found["contenders"]:
+        times, latency = one["seconds"], one["latency_seconds"]
+        assert len(times) == 6 and min(times) > 0
+        assert latency["min"] <= latency["median"] <= latency["p90"] <= latency["p99"]
+        assert one["load_seconds"] > 0 and one["first_call_seconds"] > 0
+        assert one["title"] in said and one["nms"] in ("with NMS", "without NMS")
+        assert one["ratio"] is None or one["ratio"]["low"] <= one["ratio"]["median"] <= one["ratio"]["high"]
+    assert len(found["profiles"]) == 3
+    for profile in found["profiles"]:
+        parts = sum(part["seconds"] for part in profile["stages"]) + profile["overhead_seconds"]
+        assert parts == pytest.approx(profile["total_seconds"])
+    page = html.read_text()
+    assert page.count("<svg") == 2 and "<script" not in page
+    assert all(Path(file).name in page for file in files)
+
+
+def test_a_wrong_file_is_not_timed(session, exported_grid, tmp_path, capsys):
+    planted = importlib.import_module("exporters.broken").registry()["weight_error_head"]
+    options = importlib.import_module("exporters").ExportOptions(BUNDLED_SIZE)
+    wrong, target = tmp_path / "wrong.onnx", tmp_path / "run.json"
+    wrong.write_bytes(planted.make(session.detector, options, exported_grid.read_bytes()))
+
+    code = cli.main(["bench", str(wrong), "--json", str(target)])
+
+    said = capsys.readouterr().out
+    assert code == 1
+    assert said.startswith(
+        "wrong.onnx is not timed, since it does not do what the model does.\n\nparity.declared: wrong"
+    )
+    assert "images/s" not in said and not target.exists()
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        (["--rounds", "5"], "--rounds 5: an interval takes 6 at least"),
+        (["--baseline", "other.onnx"], "--baseline other.onnx is not among the files that are timed"),
+        (["--threads", "-1"], "--threads -1 is outside 0 to 100000"),
+        (["--json", "nowhere/run.json"], "cannot write nowhere/run.json: its folder does not exist"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(options, says, exported_grid, capsys):
+    code = cli.main(["bench", str(exported_grid), *options])
+
+    assert code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"detparity: {says}"
+
+
+def test_files_of_other_inputs_are_not_compared(exports, session, exported_grid, tmp_path, capsys):
+    other = tmp_path / "small.onnx"
+    made = importlib.import_module("detparity.exported").export_bytes
+    other.write_bytes(
+        made(session.detector, importlib.import_module("detparity.subject").parse_variant("raw"), (64, 96))
+    )
+
+    code = cli.main(["bench", str(exported_grid), str(other)])
+
+    assert code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("detparity: one run compares files that take the same input: ") and "1x3x64x96" in said
+
+
+def test_what_fails_in_its_own_process_is_said(tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+
+    with pytest.raises(EngineError):
+        fresh.measure(Recipe("onnxruntime", 1, str(broken)), 1, (32, 32))
+
+
+# --- charts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        chart.distributions(
+            {"a<b": [1.0, 2.0, 3.0], "a very long name, longer than there is room for": [2.0] * 3}, "ms"
+        ),
+        chart.curves({"a<b": [(1, 2.0), (10, 20.0)], "c": [(1, 2.1), (10, 20.1)]}, "pixels", "ms"),
+    ],
+)
+def test_charts_are_sound_svg(drawn):
+    root = ElementTree.fromstring(drawn)
+
+    assert root.tag.endswith("svg") and "a<b" in root.attrib["aria-label"]
+    assert len(list(root.iter())) > 10 and "nan" not in drawn
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("low, high", [(1.01, 1.02), (0.3, 7.0), (1e-4, 1e5), (5.0, 5.1)])
+def test_ticks_lie_between_the_ends(low, high):
+    found = chart.ticks(low, high)
+
+    assert len(found) >= 2 and low <= min(found) and max(found) <= high
+
+
+# --- ratios as goldens ----------------------------------------------------------------------------------------------
+
+HERE = {"processor": "a", "threads": "2"}
+
+
+def _measured(middle, spread, seed=0, where=HERE):
+    values = middle * np.exp(np.random.default_rng(seed).normal(0, spread, (ratios.BLOCKS, ratios.ROUNDS)))
+    return ratios.content(ratios.PAIRS["decode"], values, (1, (256, 320)), where)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("spread", [0.002, 0.02, 0.1])
+def test_the_same_ratio_measured_again_raises_no_alarm(spread):
+    recorded = _measured(1.2, spread)
+
+    assert not [seed for seed in range(1, 200) if ratios.moved(recorded, _measured(1.2, spread, seed))]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("factor, words", [(1.3, "30.0% more"), (1 / 1.3, "23.1% less")])
+def test_a_ratio_that_moved_is_told(factor, words):
+    old, new = _measured(1.2, 0.0), _measured(1.2 * factor, 0.0)
+
+    found = compare("runtime", old, new, True)
+
+    assert ratios.moved(old, new) and len(found.words) == 1
+    assert found.words[0].startswith("grid takes ") and words in found.words[0]
+    assert not compare("runtime", old, old, True).words
+
+
+@pytest.mark.smoke
+def test_noise_permits_more():
+    quiet, noisy = _measured(1.0, 0.001), _measured(1.0, 0.3)
+
+    assert ratios.allowed(quiet, quiet) == ratios.LEAST < ratios.allowed(quiet, noisy) == ratios.allowed(noisy, quiet)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "golden", tmp_path / "pending")
+
+
+def test_a_ratio_waits_for_review_and_is_judged_where_it_was_recorded_alone(session, exported_grid, place, capsys):
+    trial = session.trial(exported_grid, "grid")
+    first, _ = judge_ratio(trial, "decode", _measured(1.2, 0.01), place, "a test", "again")
+    assert first is not None and first.was is None and first.holds
+
+    where = ["--golden", str(place.golden), "--from", str(place.pending)]
+    assert cli.main(["review", "accept", "runtime/decode", "--why", "first", *where]) == 0
+    (entry,) = read_index(place.golden)
+    assert content_of(place.golden, entry)["ratio"] == first.content["ratio"]
+
+    assert judge_ratio(trial, "decode", _measured(1.2, 0.01, 1), place, "a test", "again") == (None, "")
+    slower = _measured(1.6, 0.01)
+    waiting, _ = judge_ratio(trial, "decode", slower, place, "a test", "again")
+    assert waiting is not None and "more, where noise explains" in waiting.words[0]
+    assert cli.main(["review", "show", "runtime/decode", *where]) == 1
+    assert "parity         holds" in capsys.readouterr().out
+
+    elsewhere = _measured(1.6, 0.01, where={**HERE, "processor": "b"})
+    assert judge_ratio(trial, "decode", elsewhere, place, "a test", "again") == (None, "processor a, and here b")
+
+
+# --- scaling --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0, -1.0])
+def test_the_order_of_a_power_law_is_its_power(power):
+    points = tuple(scaling.Point(x, 0.01 * x**power, 0.0, 0.0) for x in (1.0, 3.0, 10.0))
+    curve = scaling.Curve("law", points, "what it is")
+    figure = scaling.Figure("key", "Title", "things", "About it.", (curve,))
+    found = scaling.Scaling(
+        (figure,), "a model", {"python": "3", "torch": "2", "onnxruntime": "1", "numpy": "2"}, {"cores": "2"}
+    )
+
+    assert curve.order == pytest.approx(power)
+    page = scaling.page(found, "charts")
+    assert f"| {power:.2f} | what it is |" in page and "![Title: milliseconds against things](charts/key.svg)" in page
+    assert ElementTree.fromstring(scaling.drawings(found)["key"]).tag.endswith("svg") or power == 0.0

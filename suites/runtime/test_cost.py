@@ -1,0 +1,139 @@
+"""What the suite itself costs: a verdict beside the bare inferences it rests on, by file and model; and two workers beside one.
+
+    pytest suites/runtime/test_cost.py -m slow -s            # bundled files, yolov7-tiny and yolov7 at 640, yolov7-e6e at 1280
+    pytest suites/runtime/test_cost.py -m slow -s -k "tiny or two"
+
+Each verdict is a command of its own, from a cold start; what is printed stands in docs/performance.md. It is a benchmark: what is
+asserted is that the command judged the file, never how long it took.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from detparity import kit
+from detparity.detectors.detector import official_key
+from detparity.detectors.seeded import seeded
+from detparity.exported import exported
+from detparity.failures import columns
+from detparity.session import ModelChoice, load_detector
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("runtime")]
+
+# What a user's own script would do: load both, run both once, compare.
+BARE = """
+import sys, numpy as np, torch, onnxruntime
+torch.set_grad_enabled(False)
+size = [int(side) for side in sys.argv[3:]]
+images = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)
+model = torch.jit.load(sys.argv[1])
+session = onnxruntime.InferenceSession(sys.argv[2], providers=["CPUExecutionProvider"])
+expected = model(torch.from_numpy(images))
+expected = expected[0] if isinstance(expected, (tuple, list)) else expected
+print(float(np.abs(expected.numpy() - session.run(None, {session.get_inputs()[0].name: images})[0]).max()))
+"""
+FIGURES = ("seconds", "times bare", "in engines", "times engines", "peak MB")
+
+
+def _run(words, **more):
+    """Seconds and peak memory in bytes of a command, from start to end."""
+    start = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=str(kit.root()), **more)
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.WEXITSTATUS(status)
+    return seconds, used.ru_maxrss * 1024, process
+
+
+def _verdict(path, model, folder, *options):
+    """Seconds, peak bytes and the report of one `detparity check` of its own."""
+    report = folder / "report.json"
+    words = [sys.executable, "-m", "detparity.cli", "check", str(path), *model, "--json", str(report), *options]
+    seconds, peak, process = _run(words)
+    assert process.returncode == 0, process.stderr.read().decode()[-600:]
+    return seconds, peak, json.loads(report.read_text(encoding="utf-8"))
+
+
+def _row(title, seconds, peak, found, bare):
+    engine = found["timings"]["engine_seconds"]
+    figures = (f"{seconds:.1f}", f"{seconds / bare:.1f}" if bare else "", f"{engine:.1f}", f"{seconds / engine:.1f}")
+    return (title, *figures, f"{peak / 1e6:.0f}")
+
+
+def _checkpoint(name, folder):
+    """A state dict under official names with seeded weights, so that a cold start reads a file as a user's would."""
+    network = seeded(name, None).network
+    path = folder / f"{name}.pt"
+    state = {official_key(network, key): value for key, value in network.state_dict().items() if "anchors" not in key}
+    torch.save(state, str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, side, forms",
+    [
+        ("yolov7-tiny", 640, ("grid", "end2end-ort", "grid-dynamic", "traced")),
+        ("yolov7-tiny", 1280, ("grid",)),
+        ("yolov7", 640, ("grid", "end2end-ort", "traced")),
+        ("yolov7-e6e", 1280, ("grid",)),
+    ],
+)
+def test_a_verdict_on_a_real_model(name, side, forms, tmp_path):
+    model = ["--weights", str(_checkpoint(name, tmp_path)), "--cfg", name]
+    detector = load_detector(ModelChoice((tmp_path / f"{name}.pt",), cfg=name))
+    paths = {form: exported(detector, form, (side, side), tmp_path) for form in {*forms, "grid", "traced"}}
+    bare, bare_peak, process = _run(
+        [sys.executable, "-W", "ignore", "-c", BARE, str(paths["traced"]), str(paths["grid"]), str(side), str(side)]
+    )
+    assert process.returncode == 0, process.stderr.read().decode()[-600:]
+    rows = [("", *FIGURES), ("load both, compare once", f"{bare:.1f}", "1.0", "", "", f"{bare_peak / 1e6:.0f}")]
+    for form in forms:
+        for options in ((), ("--quick",)):
+            found = _verdict(paths[form], model, tmp_path, "--img-size", str(side), *options)
+            rows.append(_row(" ".join((form, *options)), *found, bare))
+            print(".", end="", flush=True)
+    print(f"\n\n{name} at {side}x{side}\n\n" + "\n".join(columns(rows)))
+    assert len(rows) == 2 + 2 * len(forms)
+
+
+def test_a_verdict_on_each_of_our_own_files(tmp_path, made, session):
+    rows = [("", *FIGURES)]
+    for name in session.variants():
+        path = made(name)
+        if isinstance(path, Path):
+            found = _verdict(path, [], tmp_path, "--img-size", "256", "320")
+            rows.append(_row(name, *found, 0.0))
+            print(".", end="", flush=True)
+    print("\n\nbundled at 256x320\n\n" + "\n".join(columns(rows)))
+    assert len(rows) > 10
+
+
+def test_two_workers_beside_one(tmp_path):
+    """The default suite on one worker and on two, each a run of its own."""
+    seconds = {}
+    for workers in (2, 1):
+        words = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            str(workers),
+            "--dist",
+            "loadgroup",
+            "-p",
+            "no:cacheprovider",
+        ]
+        seconds[workers], _, process = _run([*words, "--basetemp", str(tmp_path / str(workers))])
+        assert process.returncode == 0, f"{workers} workers: pytest ended with {process.returncode}"
+    rows = [("workers", "seconds"), *((str(count), f"{taken:.0f}") for count, taken in sorted(seconds.items()))]
+    print("\n\n" + "\n".join(columns(rows)) + f"\n\n  {seconds[1] / seconds[2]:.2f} times as fast")
+    assert len(rows) == 3

@@ -1,0 +1,73 @@
+"""What one way of running the bundled detector costs beside another, held against goldens.
+
+    pytest suites/runtime/test_ratios.py --benchmark-enable
+    pytest suites/runtime/test_ratios.py --benchmark-enable --benchmark-autosave
+    pytest suites/runtime/test_ratios.py --benchmark-enable --benchmark-compare --benchmark-compare-fail=median:10%
+
+The two of a pair take turns in one run, and what pytest-benchmark is told of each round is their ratio: its comparisons with saved
+runs, `--benchmark-compare-fail` among them, are of ratios too, never of seconds. A ratio that moved further than noise explains
+waits for `detparity review` like every golden. Without --benchmark-enable nothing is timed, and each pair runs once.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from detparity import facts, plugin
+from detparity.bench import ratios
+from detparity.bench.contenders import make_feeds, prepare
+from detparity.exported import BUNDLED_SIZE
+from detparity.golden.judging import versions
+
+
+class _Clock:
+    """Stands still, but for the ratios it is given one after the other."""
+
+    def __init__(self):
+        self.now = 0.0
+        self._left = iter(())
+
+    def wind(self, values):
+        self.now, self._left = 0.0, iter(values)
+
+    def __call__(self):
+        return self.now
+
+    def tick(self):
+        self.now += next(self._left)
+
+
+CLOCK = _Clock()
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+@pytest.mark.xdist_group("runtime")
+@pytest.mark.parametrize("name", list(ratios.PAIRS))
+def test_ratio(name, benchmark, contender, session, request):
+    pair = ratios.PAIRS[name]
+    both = [contender(title) for title in (pair.of, pair.to)]
+    feeds = make_feeds(1, BUNDLED_SIZE)
+    of, to = (_call(prepare(one.recipe, session.detector), feeds) for one in both)
+    benchmark.group = "ratio"
+
+    if not benchmark.enabled:
+        benchmark.pedantic(lambda: [call(0) for call in (of, to)])
+        return
+    measured = ratios.measure(of, to, len(feeds))
+    CLOCK.wind(itertools.chain(measured.ravel()))
+    benchmark.pedantic(CLOCK.tick, rounds=measured.size)
+
+    here = {**facts.machine(), "threads": str(both[0].recipe.threads)}
+    told = {key: value for key, value in {**here, **versions()}.items() if key not in ("memory", "python", "numpy")}
+    now = ratios.content(pair, measured, (1, BUNDLED_SIZE), told)
+    benchmark.extra_info.update({**now, "about": pair.about})
+    plugin.judge_ratio(request, both[0].trial, name, now)
+
+
+def _call(runner, feeds):
+    def call(number):
+        runner.call({runner.input_names[0]: feeds[number]})
+
+    return call

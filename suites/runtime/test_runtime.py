@@ -1,0 +1,88 @@
+"""Latency of every engine and variant of the bundled detector, by batch and size, with suppression and without.
+
+    pytest suites/runtime/test_runtime.py --benchmark-enable --benchmark-only
+    pytest suites/runtime/test_runtime.py --benchmark-enable --benchmark-only --benchmark-group-by=param:batch,param:size
+
+Contenders of one batch and size stand in one group. Each file is held against the float64 model first, and a wrong one is an error,
+not a number. Threads are pinned to the cores this process may use, the warm-up is not counted, pictures rotate. What pytest-benchmark
+has no column for stands in the JSON (`--benchmark-json=FILE`), under `extra_info`. Without --benchmark-enable each case runs once.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from detparity import facts
+from detparity.bench import fresh
+from detparity.bench.contenders import FEEDS, make_feeds, prepare
+from detparity.bench.statistics import summary
+from detparity.exported import BUNDLED_SIZE, export_bytes, missing, promised
+from detparity.subject import parse_variant
+
+ROUNDS, WARM_UP = 60, 8
+# Files of one fixed input, and those that take any: the latter are timed at others as well.
+FIXED = ("raw", "grid", "grid-dynamo", "end2end-ort", "end2end-ort, cut", "end2end-trt", "traced", "traced, frozen")
+OPEN = (
+    *("eager", "raw-dynamic", "grid-dynamic", "end2end-ort-dynamic", "end2end-ort-dynamic, cut", "traced-dynamic"),
+    *("scripted", "scripted, frozen", "lite"),
+)
+INPUTS = ((1, BUNDLED_SIZE), (4, BUNDLED_SIZE), (1, (512, 512)))
+CASES = [
+    pytest.param(title, batch, size, id=f"{title.replace(', ', '-')}-{batch}x3x{size[0]}x{size[1]}")
+    for batch, size in INPUTS
+    for title in (FIXED if (batch, size) == INPUTS[0] else ()) + OPEN
+]
+EXPORTED = ("raw", "grid", "end2end-ort", "end2end-trt", "traced", "scripted", "lite", "grid-dynamo")
+
+
+@pytest.mark.xdist_group("runtime")
+@pytest.mark.parametrize("title, batch, size", CASES)
+def test_latency(title, batch, size, benchmark, contender, session):
+    one = contender(title, batch, size)
+    runner = prepare(one.recipe, session.detector)
+    feeds = itertools.cycle(make_feeds(batch, size))
+    benchmark.group = f"{batch}x3x{size[0]}x{size[1]}"
+    benchmark.extra_info.update(engine=one.recipe.engine, nms=one.nms, note=one.note, threads=one.recipe.threads)
+
+    benchmark.pedantic(
+        lambda feed: runner.call({runner.input_names[0]: feed}),
+        setup=lambda: ((next(feeds),), {}),
+        rounds=ROUNDS,
+        warmup_rounds=WARM_UP,
+    )
+
+    if benchmark.enabled:
+        cold = fresh.measure(one.recipe, batch, size)
+        times = summary(np.array(benchmark.stats.stats.data))
+        benchmark.extra_info.update(
+            p90=times.p90,
+            p99=times.p99,
+            images_per_second=batch / times.median,
+            load_seconds=cold.load,
+            first_call_seconds=cold.first,
+            peak_bytes=cold.peak,
+            file_bytes=one.trial.artifact.path.stat().st_size if one.trial else None,
+            pictures=FEEDS,
+            **facts.machine(),
+        )
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in EXPORTED])
+def test_export(name, benchmark, session):
+    reason = missing(name)
+    if reason:
+        pytest.skip(reason)
+    benchmark.group = "export"
+
+    content = benchmark.pedantic(
+        export_bytes,
+        (session.detector, parse_variant(promised(name)), BUNDLED_SIZE),
+        {"exporter": name},
+        rounds=3,
+        warmup_rounds=1,
+    )
+
+    benchmark.extra_info.update(file_bytes=len(content))
