@@ -70,10 +70,9 @@ def _promises(config: pytest.Config, rooms: List[str]) -> List[Any]:
     session = config.stash[plugin.SESSION]
     found: List[Any] = []
     for subject in session.subjects():
-        group = [pytest.mark.xdist_group(subject.title)]
         for check in plugin.chosen(config, [check for check in subject.checks if check.split(".")[0] in rooms]):
             promise = Promise(subject.path, subject.variant, check)
-            found.append(pytest.param(promise, id=f"{subject.title}:{check}", marks=group))
+            found.append(pytest.param(promise, id=f"{subject.title}:{check}"))
     session.require_debts_met()
     return found
 
@@ -84,8 +83,7 @@ def _golden_cases(config: pytest.Config) -> List[Any]:
     if session.artifacts or session.choice != ModelChoice():
         return []
     return [
-        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}", marks=[pytest.mark.xdist_group(name)])
-        for name, kind in asked_goldens(session.variants())
+        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}") for name, kind in asked_goldens(session.variants())
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shlex
 import time
 from pathlib import Path
@@ -37,6 +38,7 @@ SESSION = pytest.StashKey[Session]()
 STARTED = pytest.StashKey[float]()
 GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
 RECORDER = pytest.StashKey[Recorder]()
+SUBJECT_IN_ID = re.compile(r"::test_\w+\[([\w.-]+):")  # `test_promise[grid:parity.sizes]`, `test_conforms[yolov7:grid]`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -114,6 +116,31 @@ def _session(config: pytest.Config) -> Session:
         exporters=tuple(config.getoption("exporter")),
         quick=config.getoption("quick"),
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadgroup`, everything about one artifact goes to one worker, which exports it and works out its truths once.
+
+    Told by the ids of the tests: the marks of pytest-xdist 3.8 travel in an attribute that pytest 9.2 no longer reads.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class BySubject(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return worker_group(nodeid)
+
+    return BySubject(config, log)
+
+
+def worker_group(nodeid: str) -> str:
+    """What must stay on one worker with this test: all that is asked of one artifact or architecture, and the benchmarks."""
+    if nodeid.startswith("suites/runtime/"):
+        return "suites/runtime"
+    found = SUBJECT_IN_ID.search(nodeid)
+    return found.group(1) if found else nodeid
 
 
 def pytest_report_header(config: pytest.Config) -> List[str]:

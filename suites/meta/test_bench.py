@@ -114,9 +114,9 @@ def exported_grid(exports):
     return exports("grid")
 
 
-def test_a_run_says_what_it_measured_in_words_and_data(exported_grid, exports, tmp_path, capsys):
+def test_a_run_says_what_it_measured_in_words_and_data(exports, tmp_path, capsys):
     pytest.importorskip("jinja2")
-    files = [exported_grid, exports("end2end-ort"), exports("end2end-trt"), exports("traced")]
+    files = [exports("end2end-ort"), exports("end2end-trt"), exports("lite")]
     json_file, html = tmp_path / "run.json", tmp_path / "run.html"
 
     code = cli.main(["bench", *map(str, files), "--rounds", "6", "--json", str(json_file), "--html", str(html)])
@@ -134,7 +134,7 @@ def test_a_run_says_what_it_measured_in_words_and_data(exported_grid, exports, t
         assert one["load_seconds"] > 0 and one["first_call_seconds"] > 0
         assert one["title"] in said and one["nms"] in ("with NMS", "without NMS")
         assert one["ratio"] is None or one["ratio"]["low"] <= one["ratio"]["median"] <= one["ratio"]["high"]
-    assert len(found["profiles"]) == 3
+    assert len(found["profiles"]) == 2
     for profile in found["profiles"]:
         parts = sum(part["seconds"] for part in profile["stages"]) + profile["overhead_seconds"]
         assert parts == pytest.approx(profile["total_seconds"])

@@ -28,9 +28,10 @@ VARIANTS = (
     "end2end-ort-dynamic",
     "end2end-trt-dynamic-batch",
     "traced-dynamic",
-    "scripted",
     "lite",
+    "scripted",
 )
+SLOW = pytest.mark.slow
 # Structure and weights in full; numbers at the declared size and, where it varies, at others. The bundled detector gets the rest.
 CHECKS = (
     *("structure", "script", "parity.declared", "parity.sizes", "parity.batches"),
@@ -90,10 +91,11 @@ Met = FrozenSet[Tuple[str, str]]
 
 
 def _meets(name: str, variant: str) -> Met:
-    """What this case brings together: blocks and activation with the way the modules are captured (traced into ONNX, traced, scripted,
-    as bytecode: what follows the head is the same to them), the head and its number of levels with the variant."""
+    """What this case brings together: blocks and activation with the way the modules are captured (traced into ONNX, traced, or
+    compiled, for a lite file too: what follows the head is the same to them), the head and its number of levels with the variant."""
     drawn = plan(name, None)
-    captured = parse_variant(variant).form
+    form = parse_variant(variant).form
+    captured = "compiled" if form in ("scripted", "lite") else form
     blocks = {step.kind for step in drawn.steps} | {str(drawn.activation)}
     head = (drawn.head, f"{len(drawn.taps)} levels")
     return frozenset({(block, captured) for block in blocks} | {(part, variant) for part in head})
@@ -118,7 +120,7 @@ def _chosen() -> Tuple[Tuple[str, str], ...]:
 
 def _cases(all_of_them: bool) -> List[Any]:
     return [
-        pytest.param(name, variant, marks=pytest.mark.xdist_group(f"family-{name}"))
+        pytest.param(name, variant, id=f"{name}:{variant}")
         for name in sorted(ARCHITECTURES)
         for variant in VARIANTS
         if all_of_them or (name, variant) in _chosen()
@@ -151,15 +153,23 @@ def test_conforms_at_full_width(name, variant, tmp_path):
     assert _red(name, ARCHITECTURES[name].width, variant, tmp_path) == []
 
 
+COUNTS = [
+    pytest.param(count, variant, marks=() if count == 1 or (count == 365 and "end2end" in variant) else SLOW)
+    for count in (1, 2, 80, 365)
+    for variant in VARIANTS
+]
+
+
 @pytest.mark.proof
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("classes", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 80)), 365])
+@pytest.mark.parametrize("classes, variant", COUNTS)
 def test_any_number_of_classes_conforms(classes, variant, tmp_path):
     assert _red("training-yolov7-tiny", 1 / 16, variant, tmp_path, classes) == []
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(v, marks=SLOW if v in ("scripted", "raw-dynamic") else ()) for v in VARIANTS]
+)
 def test_an_ensemble_conforms(variant, tmp_path):
     assert _red("ensemble", 0, variant, tmp_path) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -63,6 +64,7 @@ def _modules() -> Iterator[Path]:
             yield path
 
 
+@functools.cache
 def _imports(path: Path) -> Set[str]:
     """Top-level names of everything a file imports, wherever in the file, type-checking blocks left out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ from detparity.exported import exported
 from detparity.failures import columns
 from detparity.session import ModelChoice, load_detector
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("runtime")]
+pytestmark = pytest.mark.slow
 
 # What a user's own script would do: load both, run both once, compare.
 BARE = """

@@ -43,7 +43,6 @@ CLOCK = _Clock()
 
 
 @pytest.mark.benchmark(timer=CLOCK)
-@pytest.mark.xdist_group("runtime")
 @pytest.mark.parametrize("name", list(ratios.PAIRS))
 def test_ratio(name, benchmark, contender, session, request):
     pair = ratios.PAIRS[name]

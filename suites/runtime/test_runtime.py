@@ -38,7 +38,6 @@ CASES = [
 EXPORTED = ("raw", "grid", "end2end-ort", "end2end-trt", "traced", "scripted", "lite", "grid-dynamo")
 
 
-@pytest.mark.xdist_group("runtime")
 @pytest.mark.parametrize("title, batch, size", CASES)
 def test_latency(title, batch, size, benchmark, contender, session):
     one = contender(title, batch, size)

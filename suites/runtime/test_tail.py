@@ -26,7 +26,6 @@ SIZE, ROUNDS, WARM_UP = (640, 640), 100, 8
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("runtime")
 def test_tail_against_raw(tmp_path):
     detector = seeded("yolov7-tiny", 1.0, 0)
     clock = Clock()
