@@ -15,6 +15,7 @@ import onnx
 import pytest
 
 from detparity import cli
+from detparity.checks import NOT_QUICK
 from detparity.compat.pickler import save
 from detparity.exported import export_bytes
 from detparity.scenes import CLASSES
@@ -86,6 +87,18 @@ def test_a_good_file_conforms_and_nothing_is_left_behind(command, files, tmp_pat
     assert 0 < found["timings"]["engine_seconds"] < found["timings"]["total_seconds"]
     assert "conforms" in (tmp_path / "r.html").read_text()
     assert "<testsuite" in (tmp_path / "r.xml").read_text()
+
+
+def test_a_quick_look_says_that_it_is_one(command, files, tmp_path):
+    code, out, err = command("check", files / "grid.onnx", files / "grid-dynamic.onnx", "--quick", "--json", tmp_path / "r.json")
+
+    assert (code, err) == (0, "")
+    assert "quick: fewer pictures, sizes and draws" in out.splitlines()[-1]
+    found = json.loads((tmp_path / "r.json").read_text())
+    jsonschema.validate(found, json.loads(SCHEMA.read_text()))
+    assert found["quick"] is True and [entry["verdict"] for entry in found["artifacts"]] == ["conforms", "conforms"]
+    ran = {check["id"] for entry in found["artifacts"] for check in entry["checks"]}
+    assert ran and not ran & set(NOT_QUICK)
 
 
 def test_one_report_covers_several_files_and_the_worst_decides(command, files, tmp_path):

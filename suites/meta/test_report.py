@@ -35,6 +35,22 @@ def test_what_a_test_records_is_plain(name, request, session, exports):
 
 
 @pytest.mark.parametrize(
+    "nodeid, group",
+    [
+        ("suites/parity/test_parity.py::test_promise[grid-dynamo:parity.sizes]", "grid-dynamo"),
+        ("suites/golden/test_golden.py::test_golden[grid-dynamo:values]", "grid-dynamo"),
+        ("suites/nms/test_nms.py::test_promise[best.onnx:nms.tail]", "best.onnx"),
+        ("suites/meta/test_family.py::test_conforms[deploy-yolov7-e6e:lite]", "deploy-yolov7-e6e"),
+        ("suites/runtime/test_ratios.py::test_ratio[tail]", "suites/runtime"),
+        ("suites/meta/test_cli.py::test_x", "suites/meta/test_cli.py::test_x"),
+        ("suites/meta/test_cli.py::test_x[a b: c]", "suites/meta/test_cli.py::test_x[a b: c]"),
+    ],
+)
+def test_all_about_one_artifact_goes_to_one_worker(nodeid, group):
+    assert plugin.worker_group(nodeid) == group
+
+
+@pytest.mark.parametrize(
     "outcomes, strict, verdict",
     [
         ([("passed", "MUST", False)], False, "conforms"),
