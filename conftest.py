@@ -88,17 +88,25 @@ def _golden_cases(config: pytest.Config) -> List[Any]:
 
 
 @pytest.fixture(scope="session")
-def session(pytestconfig: pytest.Config) -> Session:
-    """The run's session: its detector, oracle and trials."""
-    return pytestconfig.stash[plugin.SESSION]
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run see."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if folder.name.startswith("popen-") else folder
 
 
 @pytest.fixture(scope="session")
-def exports(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def session(pytestconfig: pytest.Config, shared_folder: Path) -> Session:
+    """The run's session: its detector, oracle and trials."""
+    found = pytestconfig.stash[plugin.SESSION]
+    if hasattr(pytestconfig, "workerinput"):
+        found.shared = shared_folder / "truths"
+    return found
+
+
+@pytest.fixture(scope="session")
+def exports(session: Session, shared_folder: Path) -> Any:
     """Call with an exporter's name (and options) for the path of the bundled detector's export, made once for all workers."""
-    folder = tmp_path_factory.getbasetemp()
-    if folder.name.startswith("popen-"):
-        folder = folder.parent
+    folder = shared_folder
     return lambda name, **options: attempt(session.detector, name, BUNDLED_SIZE, folder, **options)
 
 

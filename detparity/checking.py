@@ -82,7 +82,12 @@ def run(request: Request, scratch: Path, say: Callable[[str], None]) -> Dict[str
         session.heads = tuple({truth_head(session.open(path).contract.variant) for path in usable})
     recorder = _run_suites(session, request, scratch, say) if usable or not request.artifacts else None
     engine = session.clock.engine
-    timings = {"engine_seconds": engine, "total_seconds": time.perf_counter() - start}
+    timings = {
+        "engine_seconds": engine,
+        "total_seconds": time.perf_counter() - start,
+        "truths_asked": session.oracle.asked,
+        "truths_worked_out": session.oracle.worked_out,
+    }
     from detparity.plugin import subject_of
 
     entries = list(recorder.entries.values()) if recorder else []

@@ -16,7 +16,7 @@ from detparity.expectations import Ledger, ledger, read
 from detparity.exported import BUNDLED_SIZE, missing, promised
 from detparity.files import require_file
 from detparity.findings import MADE
-from detparity.oracle.truths import Oracle, Ways
+from detparity.oracle.truths import Oracle, Shelf, Ways
 from detparity.subject import Arrays, Size, parse_variant
 from detparity.trial import Clock, Explorer, Trial
 
@@ -85,8 +85,8 @@ def bundled() -> Any:
     return replace(detector, facts=replace(detector.facts, name="bundled"))
 
 
-def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...]) -> Oracle:
-    """The oracle of a detector, its runs counted on `clock`."""
+def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...], shared: Optional[Path] = None) -> Oracle:
+    """The oracle of a detector, its runs counted on `clock`. shared: a folder where other processes leave what they worked out."""
     eager = importlib.import_module("detparity.engines.eager")
 
     def timed(way: str) -> Callable[[Arrays], Arrays]:
@@ -98,7 +98,8 @@ def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...]) -> Oracle:
 
         return call
 
-    return Oracle(detector.facts, Ways(timed("exact"), {way: timed(way) for way in eager.WAYS}), heads)
+    ways = Ways(timed("exact"), {way: timed(way) for way in eager.WAYS})
+    return Oracle(detector.facts, ways, heads, Shelf(shared, detector.facts.digest) if shared else None)
 
 
 def make_trial(
@@ -139,7 +140,8 @@ class Subject:
 class Session:
     """Trials by artifact path. variant and img_size: as the user told; debts: known debts of the user's own exporters, for the
     kit's exporters they stand in `exporters/expectations.toml`; exporters: patterns that choose among the kit's; command: whether
-    `detparity check` runs the suites; quick: whether less is tried, to know sooner."""
+    `detparity check` runs the suites; quick: whether less is tried, to know sooner; shared: a folder where the
+    workers of one run leave truths for each other."""
 
     choice: ModelChoice
     artifacts: Tuple[Path, ...]  # given by the user; none means what the kit's exporters make
@@ -153,6 +155,7 @@ class Session:
     exporters: Tuple[str, ...] = ()
     command: bool = False
     quick: bool = False
+    shared: Optional[Path] = None
     _opened: Dict[Path, intake.Intake] = field(default_factory=dict)
     _trials: Dict[Path, Trial] = field(default_factory=dict)
 
@@ -200,7 +203,7 @@ class Session:
 
     @functools.cached_property
     def oracle(self) -> Oracle:
-        return make_oracle(self.detector, self.clock, self.heads)
+        return make_oracle(self.detector, self.clock, self.heads, self.shared)
 
     def open(self, path: Path, name: Optional[str] = None) -> intake.Intake:
         """Read one artifact; name: its title where it is one of ours. Raises InputError where it cannot be used."""

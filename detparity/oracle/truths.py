@@ -6,14 +6,18 @@ the first way is within the floor of all, and the others need not be run. Most f
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Sequence, Tuple, TypeVar
+from pathlib import Path
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
 from detparity import images
-from detparity.oracle.noise import Truth, larger, make_truth
+from detparity.files import write_bytes
+from detparity.oracle.noise import GROUPS, STATISTICS, Stats, Truth, larger, make_truth
 from detparity.subject import Arrays, ModelFacts, Size
 
 BUDGET_BYTES = 300_000_000
@@ -30,7 +34,7 @@ class Ways:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class Kept:
     """What is known of one image: the truths by head, and for as long as ways of the floor are left to run, the float64 logits."""
 
     truths: Mapping[str, Truth]
@@ -42,15 +46,68 @@ class _Kept:
         return sum(array.nbytes for array in (*levels, *self.exact))
 
 
+class Shelf:
+    """A folder where processes that ask about one model leave what they know for each other. Files are renamed into place whole, and
+    two processes that work out the same image write the same numbers, so none waits for another."""
+
+    def __init__(self, folder: Path, model: str) -> None:
+        self._folder = folder
+        self._model = model
+
+    def _path(self, key: Tuple[Picture, Size], heads: Sequence[str]) -> Path:
+        told = hashlib.sha256(repr((self._model, key, sorted(heads))).encode()).hexdigest()
+        return self._folder / f"{told[:32]}.npz"
+
+    def find(self, key: Tuple[Picture, Size], heads: Sequence[str]) -> Optional[Kept]:
+        """What another process left, if any did."""
+        path = self._path(key, heads)
+        if not path.exists():
+            return None
+        with np.load(str(path)) as found:
+            levels = int(found["levels"])
+            truths = {}
+            for head in heads:
+                floor = {
+                    (level, group): Stats(*map(float, found[f"{head}-floor"][level, column]))
+                    for level in range(levels)
+                    for column, group in enumerate(GROUPS)
+                }
+                truths[head] = Truth(tuple(found[f"{head}-{level}"] for level in range(levels)), floor, head, key[1])
+            exact = tuple(found[f"exact-{level}"] for level in range(levels)) if "exact-0" in found else ()
+        return Kept(truths, exact)
+
+    def leave(self, key: Tuple[Picture, Size], kept: Kept) -> None:
+        arrays: Dict[str, np.ndarray] = {}
+        for head, truth in kept.truths.items():
+            arrays["levels"] = np.array(len(truth.levels))
+            arrays.update({f"{head}-{level}": values for level, values in enumerate(truth.levels)})
+            arrays[f"{head}-floor"] = np.array(
+                [
+                    [[getattr(truth.floor[level, group], name) for name in STATISTICS] for group in GROUPS]
+                    for level in range(len(truth.levels))
+                ]
+            )
+        arrays.update({f"exact-{level}": values for level, values in enumerate(kept.exact)})
+        written = io.BytesIO()
+        np.savez(written, **arrays)  # type: ignore[arg-type]  # its stubs know one keyword of their own
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(self._path(key, list(kept.truths)), written.getvalue())
+
+
 class Oracle:
     """Answers `truth(picture, size, head)`; `heads` are those it will be asked for, the decoded one always, all worked out
-    from the same runs."""
+    from the same runs. shelf: where other processes may have left an answer. `asked` counts the questions, `worked_out` the images
+    that were run for them."""
 
-    def __init__(self, facts: ModelFacts, ways: Ways, heads: Sequence[str] = ("grid",)) -> None:
+    def __init__(
+        self, facts: ModelFacts, ways: Ways, heads: Sequence[str] = ("grid",), shelf: Optional[Shelf] = None
+    ) -> None:
         self.facts = facts
+        self.asked = self.worked_out = 0
+        self._shelf = shelf
         self._ways = ways
         self._heads = tuple(dict.fromkeys((*heads, "grid")))
-        self._kept: OrderedDict[Tuple[Picture, Size], _Kept] = OrderedDict()
+        self._kept: OrderedDict[Tuple[Picture, Size], Kept] = OrderedDict()
         self._once: Dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, work_out: Callable[[], Worth]) -> Worth:
@@ -66,6 +123,7 @@ class Oracle:
         kept = self._found(key)
         if kept.exact:
             kept = self._keep(key, self._completed(key, kept))
+            self._leave(key, kept)
         return kept.truths[head]
 
     def growing(self, picture: Picture, size: Size, head: str) -> Iterator[Truth]:
@@ -75,26 +133,35 @@ class Oracle:
         if kept.exact:
             yield self.truth(picture, size, head)
 
-    def _found(self, key: Tuple[Picture, Size]) -> _Kept:
+    def _found(self, key: Tuple[Picture, Size]) -> Kept:
+        self.asked += 1
         if key not in self._kept:
-            self._keep(key, self._begun(key))
+            left = self._shelf.find(key, self._heads) if self._shelf else None
+            self._keep(key, self._begun(key) if left is None else left)
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def _begun(self, key: Tuple[Picture, Size]) -> _Kept:
+    def _begun(self, key: Tuple[Picture, Size]) -> Kept:
         """The exact run and the first way."""
+        self.worked_out += 1
         feed = _feed(key)
         exact = tuple(value[0] for name, value in self._ways.exact(feed).items() if name.startswith("logits"))
-        return _Kept(self._made(key, exact, [next(iter(self._ways.ways.values()))(feed)]), exact)
+        kept = Kept(self._made(key, exact, [next(iter(self._ways.ways.values()))(feed)]), exact)
+        self._leave(key, kept)
+        return kept
 
-    def _completed(self, key: Tuple[Picture, Size], kept: _Kept) -> _Kept:
+    def _leave(self, key: Tuple[Picture, Size], kept: Kept) -> None:
+        if self._shelf is not None:
+            self._shelf.leave(key, kept)
+
+    def _completed(self, key: Tuple[Picture, Size], kept: Kept) -> Kept:
         """The other ways as well."""
         feed = _feed(key)
         runs = [way(feed) for way in list(self._ways.ways.values())[1:]]
         if not runs:
-            return _Kept(kept.truths)
+            return Kept(kept.truths)
         more = self._made(key, kept.exact, runs)
-        return _Kept(
+        return Kept(
             {head: replace(truth, floor=larger(truth.floor, more[head].floor)) for head, truth in kept.truths.items()}
         )
 
@@ -104,7 +171,7 @@ class Oracle:
             for head in self._heads
         }
 
-    def _keep(self, key: Tuple[Picture, Size], kept: _Kept) -> _Kept:
+    def _keep(self, key: Tuple[Picture, Size], kept: Kept) -> Kept:
         """Keep this and let go of what was longest unused, while there is more than the budget."""
         self._kept[key] = kept
         while sum(one.nbytes for one in self._kept.values()) > BUDGET_BYTES and len(self._kept) > 1:

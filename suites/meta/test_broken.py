@@ -42,7 +42,7 @@ QUICK_MISSES = {
 
 
 @pytest.fixture(scope="module")
-def bench(session, tmp_path_factory):
+def bench(session, shared_folder, tmp_path_factory):
     """Call with a planted file for three trials: of the good export of the same variant, of the planted file, and of the same in a
     quick run."""
     if session.choice != ModelChoice():
@@ -52,7 +52,7 @@ def bench(session, tmp_path_factory):
 
     def prepare(planted):
         size, name = planted.size or SIZE, planted.variant.name
-        path = exported(detector, name, size, tmp_path_factory.getbasetemp(), head=planted.variant.head)
+        path = exported(detector, name, size, shared_folder, head=planted.variant.head)
         target = folder / planted.name
         target.write_bytes(planted.make(detector, EXPORTERS.ExportOptions(size), path.read_bytes()))
         found = open_artifact(target, detector.facts, name, None)
