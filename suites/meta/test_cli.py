@@ -90,7 +90,9 @@ def test_a_good_file_conforms_and_nothing_is_left_behind(command, files, tmp_pat
 
 
 def test_a_quick_look_says_that_it_is_one(command, files, tmp_path):
-    code, out, err = command("check", files / "grid.onnx", files / "grid-dynamic.onnx", "--quick", "--json", tmp_path / "r.json")
+    code, out, err = command(
+        "check", files / "grid.onnx", files / "grid-dynamic.onnx", "--quick", "--json", tmp_path / "r.json"
+    )
 
     assert (code, err) == (0, "")
     assert "quick: fewer pictures, sizes and draws" in out.splitlines()[-1]

@@ -47,6 +47,8 @@ def test_what_a_test_records_is_plain(name, request, session, exports):
     ],
 )
 def test_all_about_one_artifact_goes_to_one_worker(nodeid, group):
+    from detparity import plugin
+
     assert plugin.worker_group(nodeid) == group
 
 
