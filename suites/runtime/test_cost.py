@@ -85,7 +85,7 @@ def _checkpoint(name, folder):
     [
         ("yolov7-tiny", 640, ("grid", "end2end-ort", "grid-dynamic", "traced")),
         ("yolov7-tiny", 1280, ("grid",)),
-        ("yolov7", 640, ("grid", "traced")),
+        ("yolov7", 640, ("grid",)),
         ("yolov7-e6e", 1280, ("grid",)),
     ],
 )
