@@ -92,7 +92,8 @@ def curves(lines: Mapping[str, Sequence[Tuple[float, float]]], across: str, up: 
             HEIGHT - FOOT - math.log(y / y_low) / math.log(y_high / y_low) * (HEIGHT - FOOT - TOP),
         )
 
-    body = []
+    # These stand as files of their own, on whatever ground a page has.
+    body = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>', '<g color="black" fill="black">']
     for tick in ticks(x_low, x_high):
         x, _ = place(tick, y_low)
         body += [_line(x, TOP, x, HEIGHT - FOOT, 1, 0.15), _text(x, HEIGHT - FOOT + 18, f"{tick:g}", "middle")]
@@ -109,7 +110,7 @@ def curves(lines: Mapping[str, Sequence[Tuple[float, float]]], across: str, up: 
         body.append(f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1.5"{more}/>')
         body += [_mark(MARKS[index % len(MARKS)], x, y) for x, y in placed]
         body.append(_text(placed[-1][0] + 10, _free(placed[-1][1] + 4, taken), name))
-    return _svg(HEIGHT, body, f"{up} against {across}: {', '.join(lines)}")
+    return _svg(HEIGHT, [*body, "</g>"], f"{up} against {across}: {', '.join(lines)}")
 
 
 def _free(y: float, taken: List[float]) -> float:

@@ -14,7 +14,7 @@ from detparity.subject import Runner, Size
 from detparity.tailcut import find_cut
 from detparity.trial import Trial
 
-EAGER = "eager"
+EAGER, FROZEN = "eager", "frozen"
 FEEDS = 6  # pictures in rotation, so that no result hangs on one of them
 KINDS = ("natural", "scene", "noise")
 WITH, WITHOUT = "with NMS", "without NMS"
@@ -62,7 +62,7 @@ def prepare(recipe: Recipe, detector: Any = None) -> Runner:
         ort = importlib.import_module("detparity.engines.ort")
         return ort.prepare(source(recipe), threads=recipe.threads)  # type: ignore[no-any-return]
     module = importlib.import_module(f"detparity.engines.{'lite' if recipe.engine == 'lite' else 'torchscript'}")
-    if recipe.engine == "frozen":
+    if recipe.engine == FROZEN:
         return module.prepare_frozen(recipe.path, recipe.threads)  # type: ignore[no-any-return]
     return module.prepare(recipe.path, recipe.threads)  # type: ignore[no-any-return]
 
@@ -85,10 +85,10 @@ def of_file(trial: Trial, threads: int) -> List[Contender]:
     """The contenders one file gives."""
     title, path, variant = trial.artifact.title, str(trial.artifact.path), trial.contract.variant
     if trial.artifact.kind != "onnx":
-        engines = ("torchscript", "frozen") if trial.artifact.kind == "torchscript" else ("lite",)
+        engines = ("torchscript", FROZEN) if trial.artifact.kind == "torchscript" else ("lite",)
         return [
             Contender(
-                f"{title}, frozen" if engine == "frozen" else title,
+                f"{title}, {FROZEN}" if engine == FROZEN else title,
                 Recipe(engine, threads, path),
                 WITHOUT,
                 trial=trial,

@@ -288,6 +288,25 @@ def test_a_ratio_waits_for_review_and_is_judged_where_it_was_recorded_alone(sess
     assert judge_ratio(trial, "decode", elsewhere, place, "a test", "again") == (None, "processor a, and here b")
 
 
+def test_what_cannot_be_made_faster_is_left_out_and_the_rest_is_timed(exports, monkeypatch, capsys):
+    from detparity.engines import torchscript
+
+    def refuses(path, threads=0):
+        raise EngineError("it cannot be optimised for inference: no")
+
+    monkeypatch.setattr(torchscript, "prepare_frozen", refuses)
+    measured = fresh.measure
+    monkeypatch.setattr(
+        fresh, "measure", lambda recipe, *given: measured(recipe, *given) if recipe.engine != "frozen" else None
+    )
+
+    assert cli.main(["bench", str(exports("traced")), "--rounds", "6"]) == 0
+
+    captured = capsys.readouterr()
+    assert "frozen is left out: it cannot be optimised for inference: no" in captured.err
+    assert "frozen" not in captured.out and "images/s" in captured.out
+
+
 # --- scaling --------------------------------------------------------------------------------------------------------
 
 
@@ -305,3 +324,15 @@ def test_the_order_of_a_power_law_is_its_power(power):
     page = scaling.page(found, "charts")
     assert f"| {power:.2f} | what it is |" in page and "![Title: milliseconds against things](charts/key.svg)" in page
     assert ElementTree.fromstring(scaling.drawings(found)["key"]).tag.endswith("svg") or power == 0.0
+
+
+@pytest.mark.slow
+def test_scaling_writes_its_page_and_its_charts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scaling, "ROUNDS", 6)
+
+    assert cli.main(["scaling", "--markdown", str(tmp_path / "growth.md")]) == 0
+
+    page = (tmp_path / "growth.md").read_text()
+    drawn = sorted(path.stem for path in (tmp_path / "growth").iterdir())
+    assert drawn == ["batch", "candidates", "classes", "size", "threads"]
+    assert all(f"(growth/{name}.svg)" in page for name in drawn) and "6 rounds" in page

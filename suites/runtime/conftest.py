@@ -8,8 +8,9 @@ import pytest
 
 from detparity import facts
 from detparity.bench.command import require_right
-from detparity.bench.contenders import EAGER, Contender, of_file, of_model
+from detparity.bench.contenders import EAGER, FROZEN, Contender, of_file, of_model, prepare
 from detparity.exported import NotMade
+from detparity.subject import EngineError
 
 RATIO = "ratio"  # the group of benchmarks that measure a ratio, not seconds
 
@@ -34,6 +35,12 @@ def contender(session: Any, made: Any) -> Any:
             pytest.skip(f"not made here: {file}")
         trial = session.trial(file, title.split(",")[0])
         require_right(trial, batch, size or trial.contract.size)
-        return next(one for one in of_file(trial, threads) if one.title == title)
+        one = next(one for one in of_file(trial, threads) if one.title == title)
+        if one.recipe.engine == FROZEN:
+            try:
+                prepare(one.recipe)
+            except EngineError as error:
+                pytest.skip(f"this torch cannot rewrite it for speed: {error}")
+        return one
 
     return find
