@@ -16,6 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from detparity import facts
 from detparity.bench import profile as profiles
 from detparity.bench.places import Suppressed, module_of, modules_of, owners, place_executed, place_file
 from detparity.detectors.architectures import ARCHITECTURES, build
@@ -82,7 +83,8 @@ def _attribution(found):
 def _disagreeing(found):
     """Kernels whose names say another layer than they were placed in: an independent witness, where names carry the path."""
     told = [(kernel, re.search(r"(?<![.\w])model\.(\d+)(?!\d)", kernel.name)) for kernel in found.kernels]
-    assert any(match for _, match in told)
+    # Up to torch 1.12 no name carries a path, and there is no witness.
+    assert any(match for _, match in told) or not facts.holds({"torch": ">=1.13"}, facts.environment())
     return [
         kernel
         for kernel, match in told
