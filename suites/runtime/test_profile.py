@@ -206,6 +206,7 @@ def test_suppression_begins_where_rows_are_filtered(detector, made):
     assert {kernel.stage for kernel in found.kernels if kernel.op == "NonMaxSuppression"} == {"NMS"}
 
 
+@pytest.mark.proof  # of placing alone: old onnxsim breaks on what old torch exports
 @pytest.mark.parametrize("simplify", ["onnxsim", "onnxslim"])
 @pytest.mark.parametrize("variant", ["grid", "end2end-ort"])
 def test_simplified_files(detector, made, variant, simplify):
