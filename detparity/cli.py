@@ -97,12 +97,24 @@ def _img_size(values: Optional[Sequence[int]]) -> Optional[Tuple[int, int]]:
     return (values[0], values[-1])
 
 
-def _require_writable(*paths: Optional[Path]) -> None:
-    """Raise InputError, before the work begins, for an output that could not be written."""
-    for path in paths:
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            why = "it is a directory" if path.is_dir() else "its folder does not exist"
+def _require_writable(*paths: Optional[Path], reads: Sequence[Path] = ()) -> None:
+    """Raise InputError, before the work begins, for an output that could not be written, is written twice, or is one of the files
+    that are read."""
+    taken = {path.resolve(): "it is one of the files that are read" for path in reads}
+    for path in filter(None, paths):
+        why = taken.get(path.resolve()) or ("it is a directory" if path.is_dir() else "")
+        why = why or ("" if path.parent.is_dir() else "its folder does not exist")
+        if why:
             raise InputError(f"cannot write {path}: {why}")
+        taken[path.resolve()] = "another output is written there"
+
+
+def _require_pages(html: Optional[Path]) -> None:
+    """Raise InputError, before the work begins, where an HTML page is wanted and could not be made."""
+    if html is not None:
+        from detparity.report.html import templates
+
+        templates()
 
 
 def _say(text: str, end: str = "\n") -> None:
@@ -271,7 +283,8 @@ def _check(options: argparse.Namespace) -> int:
     from detparity import checking
     from detparity.intake import Asked
 
-    _require_writable(options.json, options.html, options.junit)
+    _require_writable(options.json, options.html, options.junit, reads=[*options.artifacts, *options.weights])
+    _require_pages(options.html)
     _require_nms(options)
     asked = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, _opset(options))
     size = _img_size(options.img_size)
@@ -317,9 +330,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--img-size", type=int, nargs="+", metavar="N", help="height, width, where a file leaves it open"
     )
-    parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="where a file leaves it open (default 1)"
-    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="where a file leaves it open (default 1)")
     _add_nms(parser, None, None, None)
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads inside an operator (default: all cores)"
@@ -340,10 +351,11 @@ def _bench(options: argparse.Namespace) -> int:
     from detparity.files import write_text
     from detparity.intake import Asked
 
-    _require_writable(options.json, options.html)
+    _require_writable(options.json, options.html, reads=[*options.artifacts, *options.weights])
+    _require_pages(options.html)
     _require_nms(options)
     for name, least in (("batch_size", 1), ("threads", 0), ("rounds", 1)):
-        if not least <= getattr(options, name) <= 100_000:
+        if getattr(options, name) is not None and not least <= getattr(options, name) <= 100_000:
             raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)} is outside {least} to 100000")
     promise = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
     asked = command.Asked(
@@ -394,12 +406,16 @@ def _scaling(options: argparse.Namespace) -> int:
     from detparity.files import write_text
 
     _require_writable(options.markdown)
+    folder = options.markdown.with_suffix("") if options.markdown is not None else None
+    if folder is not None and (folder == options.markdown or (folder.exists() and not folder.is_dir())):
+        raise InputError(
+            f"cannot write {options.markdown}: its charts want a folder called {folder}; give the page an ending"
+        )
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         found = scaling.run(_choice(options), Path(scratch), lambda line: print(line, file=sys.stderr, flush=True))
-    if options.markdown is None:
+    if folder is None:
         _say(scaling.page(found), end="")
         return 0
-    folder = options.markdown.with_suffix("")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -426,9 +442,7 @@ def _diff(options: argparse.Namespace) -> int:
     from detparity import diffing
     from detparity.files import write_text
 
-    _require_writable(options.json)
-    if options.json is not None and options.json.resolve() in (options.a.resolve(), options.b.resolve()):
-        raise InputError(f"--json {options.json} is one of the two files")
+    _require_writable(options.json, reads=[options.a, options.b])
     found = diffing.diff(options.a, options.b)
     if options.json is not None:
         write_text(options.json, json.dumps(diffing.record(found), indent=1) + "\n")

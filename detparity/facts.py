@@ -33,8 +33,14 @@ def machine() -> Dict[str, str]:
     """What times hang on beside versions: the processor, the cores this process may use, and the memory. What a system does not tell
     is left out."""
     found = {"cores": str(usable_cores())}
-    processor = _line(Path("/proc/cpuinfo"), "model name") or platform.processor()
-    memory = _line(Path("/proc/meminfo"), "MemTotal")
+    table = Path("/proc/cpuinfo")
+    # A guest may hear a name that several generations share: family and model tell them apart.
+    told = [
+        (word, line_of(table, key))
+        for word, key in (("", "model name"), ("family ", "cpu family"), ("model ", "model"))
+    ]
+    processor = ", ".join(word + value for word, value in told if value) or platform.processor()
+    memory = line_of(Path("/proc/meminfo"), "MemTotal")
     if processor:
         found["processor"] = processor
     if memory:
@@ -49,7 +55,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _line(table: Path, name: str) -> str:
+def line_of(table: Path, name: str) -> str:
     """The value of the first line `name: value` of a system's table, empty where there is none."""
     if not table.is_file():
         return ""

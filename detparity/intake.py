@@ -46,6 +46,12 @@ class Asked:
     max_wh: Optional[float] = None
     opset: Optional[int] = None
 
+    @property
+    def arguments(self) -> List[str]:
+        """The options that promise the same again, for a `Repeat:` line."""
+        told = [(f"--{name.replace('_', '-')}", value) for name, value in vars(self).items() if value is not None]
+        return [word for option, value in told for word in (option, f"{value:g}")]
+
 
 @dataclass(frozen=True)
 class Intake:

@@ -25,7 +25,7 @@ from detparity.findings import Outcome, fails
 from detparity.golden.judging import Place, told
 from detparity.golden.judging import judge as judge_against_golden
 from detparity.golden.judging import judge_ratio as judge_ratio_against_golden
-from detparity.golden.pending import folder_for
+from detparity.golden.pending import Pending, folder_for
 from detparity.intake import Asked
 from detparity.report.build import outcome_record
 from detparity.report.recorder import PROPERTY, Recorder
@@ -218,16 +218,23 @@ def judge_unmade(request: pytest.FixtureRequest, name: str, outcome: Outcome) ->
 
 def judge_golden(request: pytest.FixtureRequest, trial: Trial, name: str, kind: str) -> None:
     """Compare a golden of what the exporter called `name` makes; red, and pending, where it is missing or has changed."""
-    config = request.config
-    folder = config.getoption("golden") or kit.root() / "golden"
-    place = Place(folder, folder_for(folder, config.getoption("pending")))
-    test = request.node.nodeid
+    place, test = _place(request.config), request.node.nodeid
     repeat = f"pytest {shlex.quote(test)}"
     try:
         waiting = judge_against_golden(trial, name, kind, place, test, repeat)
     except (EngineError, InputError) as error:
         message = f"golden: {name} cannot be compared with {kind}/{name}: {clipped(error)}"
         pytest.fail(f"{message}\n\n  Repeat:  {repeat}", pytrace=False)
+    _must_not_wait(request, waiting, place)
+
+
+def _place(config: pytest.Config) -> Place:
+    folder = config.getoption("golden") or kit.root() / "golden"
+    return Place(folder, folder_for(folder, config.getoption("pending")))
+
+
+def _must_not_wait(request: pytest.FixtureRequest, waiting: Optional[Pending], place: Place) -> None:
+    """Red where a golden waits for review."""
     if waiting is not None:
         request.node.user_properties.append((GOLDEN, waiting.name))
         pytest.fail(told(waiting, place.pending), pytrace=False)
@@ -236,17 +243,12 @@ def judge_golden(request: pytest.FixtureRequest, trial: Trial, name: str, kind: 
 def judge_ratio(request: pytest.FixtureRequest, trial: Trial, name: str, now: Mapping[str, Any]) -> None:
     """Compare a measured ratio with its golden; red, and pending, where it is missing or has moved; skipped where it was recorded on
     another machine."""
-    config = request.config
-    folder = config.getoption("golden") or kit.root() / "golden"
-    place = Place(folder, folder_for(folder, config.getoption("pending")))
-    test = request.node.nodeid
+    place, test = _place(request.config), request.node.nodeid
     repeat = f"pytest {shlex.quote(test)} --benchmark-enable"
     waiting, elsewhere = judge_ratio_against_golden(trial, name, now, place, test, repeat)
     if elsewhere:
         pytest.skip(f"{now['of']} takes {now['ratio']:g} times {now['to']} here; the golden is of {elsewhere}")
-    if waiting is not None:
-        request.node.user_properties.append((GOLDEN, waiting.name))
-        pytest.fail(told(waiting, place.pending), pytrace=False)
+    _must_not_wait(request, waiting, place)
 
 
 def _settled(request: pytest.FixtureRequest, title: str, outcome: Outcome) -> Outcome:
@@ -296,16 +298,15 @@ def repeat_command(config: pytest.Config, artifact: str, check_id: str, nodeid: 
         arguments += ["--variant", session.variant]
     if session.img_size:
         arguments += ["--img-size", *map(str, session.img_size)]
-    for name, value in vars(session.asked).items():
-        arguments += [] if value is None else [f"--{name.replace('_', '-')}", f"{value:g}"]
-    return " ".join(map(shlex.quote, arguments))
+    return " ".join(map(shlex.quote, [*arguments, *session.asked.arguments]))
 
 
 def chosen(config: pytest.Config, check_ids: List[str]) -> List[str]:
     """The checks `--checks` and a quick run leave. Raises InputError for a name that is neither a check nor a room."""
     wanted = config.getoption("checks")
     if config.stash[SESSION].quick:
-        check_ids = [check for check in check_ids if check not in NOT_QUICK]
+        named = [name.strip() for name in (wanted or "").split(",")]  # who asks for one by name gets it
+        check_ids = [check for check in check_ids if check not in NOT_QUICK or check in named]
     return [check for check in check_ids if check in select(wanted)] if wanted else check_ids
 
 

@@ -121,7 +121,7 @@ def make_trial(
         clock,
         checks.registry(),
         found.how,
-        boxes.glance if quick else boxes.explore,
+        boxes.explore,
         quick,
     )
 

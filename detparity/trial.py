@@ -52,7 +52,7 @@ class Case:
 @dataclass(frozen=True)
 class Space:
     """Cases to try: `always` in order, then `draws` drawn from these sizes (multiples of `stride` from `least` to `most`, each
-    side on its own, or `only` one size), batch sizes and picture kinds. A quick run tries the first `glance` of `always` alone."""
+    side on its own, or `only` one size), batch sizes and picture kinds. A quick run tries the first of `always` alone."""
 
     always: Tuple[Case, ...]
     draws: int = 0
@@ -62,7 +62,6 @@ class Space:
     only: Optional[Size] = None
     batches: Tuple[int, int] = (1, 1)
     kinds: Tuple[str, ...] = ("noise", "natural", "scene")
-    glance: int = 1
 
 
 Judge = Callable[[Case], Sequence[Finding]]

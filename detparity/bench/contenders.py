@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
-from typing import Any, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from detparity import suppression
+from detparity.bench.turns import Call
 from detparity.oracle.truths import Picture, batch_of
 from detparity.session import ModelChoice, load_detector
 from detparity.subject import Runner, Size
-from detparity.tailcut import find_cut
+from detparity.tailcut import Cut, find_cut
 from detparity.trial import Trial
 
 EAGER, FROZEN = "eager", "frozen"
@@ -40,13 +43,14 @@ class Recipe:
 @dataclass(frozen=True)
 class Contender:
     """title: as the tables call it; nms: whether suppression is in what is timed; note: what a reader must know of it; trial: the
-    file it comes from, None for the model itself."""
+    file it comes from, None for the model itself; cut: where the file is cut off, if it is."""
 
     title: str
     recipe: Recipe
     nms: str
     note: str = ""
     trial: Optional[Trial] = None
+    cut: Optional[Cut] = None
 
 
 def prepare(recipe: Recipe, detector: Any = None) -> Runner:
@@ -71,8 +75,6 @@ def source(recipe: Recipe) -> Any:
     """What ONNX Runtime is given: the path, or the bytes of the part that is timed."""
     if not recipe.upto:
         return recipe.path
-    from pathlib import Path
-
     return importlib.import_module("detparity.graph").expose(Path(recipe.path), recipe.upto)
 
 
@@ -95,8 +97,8 @@ def of_file(trial: Trial, threads: int) -> List[Contender]:
             )
             for engine in engines
         ]
-    if variant.head == "end2end-trt":
-        upto = _plugin_inputs(trial)
+    if plugin_inputs(trial):
+        upto = plugin_inputs(trial)
         note = "up to the plugin: TensorRT alone runs it"
         return [Contender(title, Recipe("onnxruntime", threads, path, upto), WITHOUT, note, trial)]
     whole = Contender(title, Recipe("onnxruntime", threads, path), WITH if variant.end2end else WITHOUT, trial=trial)
@@ -105,12 +107,13 @@ def of_file(trial: Trial, threads: int) -> List[Contender]:
         return [whole]
     note = f"the same file up to its {'logits' if cut.logits else 'predictions'}"
     before = Recipe("onnxruntime", threads, path, tuple(cut.names))
-    return [whole, Contender(f"{title}, cut", before, WITHOUT, note, trial)]
+    return [whole, Contender(f"{title}, cut", before, WITHOUT, note, trial, cut)]
 
 
-def _plugin_inputs(trial: Trial) -> Tuple[str, ...]:
-    node = next(node for node in trial.onnx.graph.nodes if node.op == "EfficientNMS_TRT")
-    return tuple(node.inputs[:2])
+def plugin_inputs(trial: Trial) -> Tuple[str, ...]:
+    """The boxes and scores that the TensorRT plugin reads, where a file has it."""
+    found = suppression.find(trial.onnx.graph) if trial.artifact.kind == "onnx" else None
+    return tuple(found.node.inputs[:2]) if found and found.plugin else ()
 
 
 def pictures_of(number: int, batch: int) -> Tuple[Picture, ...]:
@@ -121,3 +124,13 @@ def pictures_of(number: int, batch: int) -> Tuple[Picture, ...]:
 def make_feeds(batch: int, size: Size) -> List[np.ndarray]:
     """(B, 3, H, W) float32 batches to rotate among."""
     return [batch_of(pictures_of(number, batch), size) for number in range(FEEDS)]
+
+
+def in_turn(runner: Runner, feeds: Sequence[np.ndarray]) -> Call:
+    """The runner as `take_turns` calls it: on the feed of a number."""
+    name = runner.input_names[0]
+
+    def call(number: int) -> None:
+        runner.call({name: feeds[number]})
+
+    return call

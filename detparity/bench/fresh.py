@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from detparity.bench.contenders import Recipe, make_feeds, prepare
+from detparity.bench.contenders import Recipe, pictures_of, prepare
+from detparity.facts import line_of
+from detparity.oracle.truths import batch_of
 from detparity.subject import EngineError, Size
 
 CALLS = 3  # before the memory is read: the first allocates most, arenas grow a little after it
@@ -18,8 +20,8 @@ CALLS = 3  # before the memory is read: the first allocates most, arenas grow a 
 
 @dataclass(frozen=True)
 class Fresh:
-    """load, first: seconds to prepare and for the first call, packages already imported; peak: bytes of memory beyond those of the
-    imports at most, None where the system does not tell."""
+    """load, first: seconds to prepare (of a cut file: with cutting it) and for the first call, packages already imported; peak: bytes
+    of memory beyond those of the imports and one input at most, None where the system does not tell."""
 
     load: float
     first: float
@@ -38,8 +40,8 @@ def measure(recipe: Recipe, batch: int, size: Size) -> Fresh:
 
 def _inside(recipe: Recipe, batch: int, size: Size) -> Fresh:
     _import(recipe)
-    feed = make_feeds(batch, size)[0]
-    before = _resident()
+    feed = batch_of(pictures_of(0, batch), size)
+    before = _mark()
     start = time.perf_counter()
     runner = prepare(recipe)
     loaded = time.perf_counter()
@@ -47,8 +49,7 @@ def _inside(recipe: Recipe, batch: int, size: Size) -> Fresh:
     first = time.perf_counter()
     for _ in range(CALLS - 1):
         runner.call({runner.input_names[0]: feed})
-    highest = _highest()
-    peak = None if before is None or highest is None else max(highest - before, 0)
+    peak = None if before is None else max(_bytes("VmHWM") - before, 0)
     return Fresh(loaded - start, first - loaded, peak)
 
 
@@ -65,20 +66,15 @@ def _import(recipe: Recipe) -> None:
         importlib.import_module("detparity.detectors.checkpoint")
 
 
-def _resident() -> Optional[int]:
-    """Bytes in memory now."""
-    table = Path("/proc/self/status")
-    return _field(table, "VmRSS") if table.is_file() else None
+def _mark() -> Optional[int]:
+    """Bytes in memory now, from where the highest is counted anew; None where the system does not count, or not anew: what the imports
+    once took would be in the answer."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the high-water mark
+    except OSError:
+        return None
+    return _bytes("VmRSS")
 
 
-def _highest() -> Optional[int]:
-    """Bytes in memory at most, so far."""
-    table = Path("/proc/self/status")
-    return _field(table, "VmHWM") if table.is_file() else None
-
-
-def _field(table: Path, name: str) -> Optional[int]:
-    for line in table.read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith(name + ":"):
-            return int(line.split()[1]) * 1024
-    return None
+def _bytes(name: str) -> int:
+    return int(line_of(Path("/proc/self/status"), name).split()[0]) * 1024

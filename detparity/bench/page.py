@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping
 
 from detparity.bench import chart
-from detparity.errors import InputError
+from detparity.report.html import templates
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -26,12 +26,12 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 </head>
 <body>
 <h1>{{ run.model }} at {{ run.batch }}x3x{{ run.size|join('x') }}, {{ run.threads }} threads</h1>
-<p class="quiet">{{ run.machine.processor or run.environment.machine }}, {{ run.machine.cores }} cores
-{%- if run.machine.memory %}, {{ run.machine.memory }}{% endif %};
-{% for name in ('python', 'torch', 'onnxruntime', 'numpy') if run.environment[name] %}{{ name }} {{ run.environment[name] }}
+<p class="quiet">{{ run.machine.processor|default(run.environment.machine) }}, {{ run.machine.cores }} cores
+{%- if run.machine.memory is defined %}, {{ run.machine.memory }}{% endif %};
+{% for name in ('python', 'torch', 'onnxruntime', 'numpy') if name in run.environment %}{{ name }} {{ run.environment[name] }}
 {%- if not loop.last %}, {% endif %}{% endfor %}.
-{{ run.rounds }} rounds in which all took turns; every file was held against the float64 model first.</p>
-{% if busy %}<p><strong>The machine was busy before the run: intervals are wide, times long.</strong></p>{% endif %}
+{{ run.rounds }} rounds in which all took turns; every contender was held against the float64 model first, on one picture.</p>
+{% if run.busy %}<p><strong>The machine was busy before the run: intervals are wide, times long.</strong></p>{% endif %}
 <h2>Against {{ run.baseline }}</h2>
 <p>Ratio of times, round by round: median and {{ '%.0f'|format(100 * run.confidence) }} % interval.
 Where the interval holds 1, no difference was seen.</p>
@@ -90,12 +90,8 @@ Where the interval holds 1, no difference was seen.</p>
 """
 
 
-def page(run: Mapping[str, Any], busy: bool = False) -> str:
+def page(run: Mapping[str, Any]) -> str:
     """The page of a run as `telling.record` gives it. Raises InputError where jinja2 is not installed."""
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        raise InputError("--html needs jinja2, which is not installed: pip install 'detparity[html]'") from None
     series: Dict[str, List[float]] = {one["title"]: [1e3 * s for s in one["seconds"]] for one in run["contenders"]}
     base = series[run["baseline"]]
     ratios = {
@@ -103,5 +99,4 @@ def page(run: Mapping[str, Any], busy: bool = False) -> str:
     }
     times = chart.distributions(series, "milliseconds a call")
     against = chart.distributions(ratios, f"times {run['baseline']}") if ratios else ""
-    found = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
-    return str(found.render(run=run, busy=busy, times=times, ratios=against))
+    return str(templates().from_string(PAGE).render(run=run, times=times, ratios=against))

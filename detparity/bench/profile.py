@@ -13,6 +13,7 @@ from typing import Dict, List, Sequence, Tuple, Union
 import numpy as np
 
 from detparity import suppression
+from detparity.bench.contenders import plugin_inputs
 from detparity.bench.places import ALL_STAGES, ELSEWHERE, Suppressed, modules_of, place_executed, place_file
 from detparity.errors import InputError
 from detparity.findings import Row
@@ -89,7 +90,7 @@ def profile(trial: Trial, feeds: Sequence[np.ndarray], rounds: int = 30, threads
         _sums([(kernel.module, kernel) for kernel in kernels], titles),
         measured.overhead,
         rounds,
-        "up to the plugin, which TensorRT alone runs" if _plugin(trial) else "",
+        "up to the plugin, which TensorRT alone runs" if plugin_inputs(trial) else "",
     )
 
 
@@ -122,17 +123,11 @@ def _sums(keyed: Sequence[Tuple[str, Kernel]], titles: Dict[str, str]) -> Tuple[
     )
 
 
-def _plugin(trial: Trial) -> Tuple[str, ...]:
-    """The boxes and scores that the TensorRT plugin reads, where the file ends in it."""
-    found = suppression.find(trial.onnx.graph)
-    return tuple(found.node.inputs[:2]) if found and found.plugin else ()
-
-
 def _source(trial: Trial) -> Union[str, bytes]:
     """What the runtime is given: the file, or the part of it up to the plugin. Its profile tells nodes by name, so each gets one."""
     graph = importlib.import_module("detparity.graph")
     names = [node.name for node in trial.onnx.graph.walk()]
-    boxes_and_scores = _plugin(trial)
+    boxes_and_scores = plugin_inputs(trial)
     source: Union[str, bytes] = str(trial.artifact.path)
     if boxes_and_scores:
         source = graph.expose(trial.artifact.path, boxes_and_scores)

@@ -12,13 +12,12 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
-from detparity.bench.statistics import median_interval
+from detparity.bench.statistics import RESOLUTION, median_interval
 from detparity.bench.turns import Call, take_turns
 
 KIND = "runtime"
 BLOCKS, ROUNDS, WARM_UP = 5, 40, 10  # each block is a measurement of its own; their spread is the noise
 NOISES = 4.0  # how many noises a ratio may move
-LEAST = 0.04  # and how much at least: what the memory layout of one process does to all its rounds
 DIGITS = 4
 
 
@@ -86,7 +85,7 @@ def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def allowed(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
     """By how much, as a share, a ratio may differ from the recorded one: several times the larger noise of the two."""
-    return max(LEAST, NOISES * max(float(old["noise"]), float(new["noise"])))
+    return max(RESOLUTION, NOISES * max(float(old["noise"]), float(new["noise"])))
 
 
 def moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

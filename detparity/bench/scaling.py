@@ -10,21 +10,21 @@ import importlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, Iterator, Mapping, Tuple
 
 import numpy as np
 
 from detparity import facts
 from detparity.bench import chart
-from detparity.bench.contenders import EAGER, Recipe, make_feeds, of_file, of_model, prepare
+from detparity.bench.contenders import EAGER, Recipe, in_turn, make_feeds, of_file, of_model, prepare
 from detparity.bench.statistics import median_interval
 from detparity.bench.turns import Call, take_turns
-from detparity.errors import InputError
-from detparity.exported import attempt, promised
+from detparity.errors import InputError, clipped
+from detparity.exported import NotMade, attempt, promised
 from detparity.intake import open_artifact
 from detparity.session import ModelChoice, Session, make_trial
 from detparity.strategies.cases import explore
-from detparity.subject import Runner, Size
+from detparity.subject import EngineError, Runner, Size
 from detparity.tailcut import feed, find_cut
 from detparity.trial import Trial
 
@@ -83,27 +83,40 @@ class Scaling:
 
 
 def run(choice: ModelChoice, scratch: Path, say: Say) -> Scaling:
-    """Measure every figure. scratch: a folder for exports. Raises InputError for a model that cannot be used."""
+    """Measure every figure; that over threads takes two cores. scratch: a folder for exports. Raises InputError for a model that
+    cannot be used."""
     session = Session(choice, (), explore)
-    made = (_sizes, _batches, _candidates, _classes, _threads)
-    figures = []
-    for figure in made:
-        say(f"measuring {figure.__name__.strip('_')}")
-        figures.append(figure(session, scratch))
-    return Scaling(tuple(figures), session.detector.facts.name)
+    figures = {
+        "sizes": _sizes,
+        "batches": _batches,
+        "candidates": _candidates,
+        "classes": _classes,
+        "threads": _threads,
+    }
+    if facts.usable_cores() < 2:
+        say("threads are left out: there is one core")
+        del figures["threads"]
+    found = []
+    for name, measured in figures.items():
+        say(f"measuring {name}")
+        try:
+            found.append(measured(session, scratch))
+        except (NotMade, EngineError) as problem:
+            raise InputError(f"{name} cannot be measured: {clipped(problem)}") from None
+    return Scaling(tuple(found), session.detector.facts.name)
 
 
 def _curves(calls: Mapping[str, Mapping[float, Call]], feeds: int, expected: Mapping[str, str]) -> Tuple[Curve, ...]:
     """Time every point of every curve in turns."""
-    flat = {(title, x): call for title, points in calls.items() for x, call in points.items()}
-    names = {f"{title} {x}": key for key in flat for title, x in [key]}
-    seconds = take_turns({name: flat[key] for name, key in names.items()}, ROUNDS, WARM_UP, feeds)
-    points: Dict[str, List[Point]] = {title: [] for title in calls}
-    for name, (title, x) in names.items():
-        points[title].append(Point(x, float(np.median(seconds[name])), *median_interval(seconds[name])))
+    flat = {f"{title} {x}": call for title, points in calls.items() for x, call in points.items()}
+    seconds = take_turns(flat, ROUNDS, WARM_UP, feeds)
+
+    def point(title: str, x: float) -> Point:
+        times = seconds[f"{title} {x}"]
+        return Point(x, float(np.median(times)), *median_interval(times))
+
     return tuple(
-        Curve(title, tuple(sorted(found, key=lambda point: point.x)), expected[title])
-        for title, found in points.items()
+        Curve(title, tuple(point(title, x) for x in sorted(points)), expected[title]) for title, points in calls.items()
     )
 
 
@@ -123,19 +136,14 @@ def _runners(session: Session, scratch: Path, threads: int) -> Dict[str, Runner]
     return found
 
 
-def _call(runner: Runner, feeds: Sequence[np.ndarray]) -> Call:
-    def call(number: int) -> None:
-        runner.call({runner.input_names[0]: feeds[number]})
-
-    return call
-
-
 def _sizes(session: Session, scratch: Path) -> Figure:
     stride = session.detector.facts.max_stride
     sides = [count * stride for count in SIDES]
     feeds = {side: make_feeds(1, (side, side)) for side in sides}
     runners = _runners(session, scratch, facts.usable_cores())
-    calls = {title: {float(side**2): _call(runner, feeds[side]) for side in sides} for title, runner in runners.items()}
+    calls = {
+        title: {float(side**2): in_turn(runner, feeds[side]) for side in sides} for title, runner in runners.items()
+    }
     expected = {title: "1, less while fixed costs weigh: convolutions are linear in pixels" for title in calls}
     curves = _curves(calls, len(feeds[sides[0]]), expected)
     squares = ", ".join(f"{side}x{side}" for side in sides)
@@ -145,18 +153,16 @@ def _sizes(session: Session, scratch: Path) -> Figure:
 def _batches(session: Session, scratch: Path) -> Figure:
     feeds = {batch: make_feeds(batch, SIZE) for batch in BATCHES}
     runners = _runners(session, scratch, facts.usable_cores())
-    calls = {title: {float(b): _call(runner, feeds[b]) for b in BATCHES} for title, runner in runners.items()}
+    calls = {title: {float(b): in_turn(runner, feeds[b]) for b in BATCHES} for title, runner in runners.items()}
     expected = {title: "1, or less while one image leaves cores idle" for title in calls}
     return Figure("batch", "Batch", "images", f"At {SIZE[0]}x{SIZE[1]}.", _curves(calls, len(feeds[1]), expected))
 
 
 def _threads(session: Session, scratch: Path) -> Figure:
     counts = sorted({1, *(2**k for k in range(8) if 2**k <= facts.usable_cores()), facts.usable_cores()})
-    if len(counts) < 2:
-        raise InputError("a curve over threads takes two cores")
     feeds = make_feeds(1, TAIL_SIZE)
     sets = {count: _runners(session, scratch, count) for count in counts}
-    calls = {title: {float(n): _call(sets[n][title], feeds) for n in counts} for title in sets[counts[0]]}
+    calls = {title: {float(n): in_turn(sets[n][title], feeds) for n in counts} for title in sets[counts[0]]}
     expected = {title: "-1 at best; what is not parallel keeps it above" for title in calls}
     where = f"Batch 1 at {TAIL_SIZE[0]}x{TAIL_SIZE[1]}."
     return Figure("threads", "Threads", "threads", where, _curves(calls, len(feeds), expected))
@@ -173,7 +179,7 @@ def _classes(session: Session, scratch: Path) -> Figure:
         for name in ("raw", "grid", "end2end-ort"):
             path = attempt(detector, name, SIZE, scratch)
             runner = prepare(Recipe("onnxruntime", threads, str(path)))
-            calls.setdefault(name, {})[float(count)] = _call(runner, feeds)
+            calls.setdefault(name, {})[float(count)] = in_turn(runner, feeds)
     expected = {title: "0, rising to 1 as the head outgrows the rest" for title in calls}
     about = f"yolov7-tiny at width 0.25 with seeded weights, batch 1 at {SIZE[0]}x{SIZE[1]}."
     return Figure("classes", "Classes", "classes", about, _curves(calls, len(feeds), expected))
@@ -184,7 +190,10 @@ def _candidates(session: Session, scratch: Path) -> Figure:
     each other, and large ones of one class, of which each that is kept suppresses many."""
     trial = _trial(session, "end2end-ort", scratch, TAIL_SIZE)
     cut = find_cut(trial)
-    assert cut is not None
+    if cut is None:
+        raise InputError(
+            "candidates cannot be measured: no tensor separates the tail of this model's file from its body"
+        )
     runner = trial.tail_runner(cut.names)
     counts = [count for count in CANDIDATES if 3 * count <= trial.facts.rows(TAIL_SIZE)]
     calls: Dict[str, Dict[float, Call]] = {}
@@ -248,30 +257,21 @@ def _page(found: Scaling, charts: str) -> Iterator[str]:
         yield from ("", f"## {figure.title}", "", figure.about, "")
         if charts:
             yield from (f"![{figure.title}: milliseconds against {figure.axis}]({charts}/{figure.key}.svg)", "")
-        xs = [point.x for point in figure.curves[0].points]
-        yield (
-            "| ms at "
-            + figure.axis
-            + " | "
-            + " | ".join(f"{x:g}" if x < 1e5 else f"{x:,.0f}" for x in xs)
-            + " | order | expected |"
-        )
-        yield "|---" * (len(xs) + 3) + "|"
-        for curve in figure.curves:
-            cells = [f"{1e3 * point.seconds:.3g}" for point in curve.points]
-            yield f"| {curve.title} | " + " | ".join(cells) + f" | {curve.order:.2f} | {curve.expected} |"
+        yield from _table(figure)
 
 
 def _table(figure: Figure) -> Iterator[str]:
     """One row a curve; where curves were not measured at the same places, their places are said in the cells."""
     places = {tuple(point.x for point in curve.points) for curve in figure.curves}
-    xs = [point.x for point in figure.curves[0].points] if len(places) == 1 else []
-    count = len(figure.curves[0].points)
-    heads = [f"{x:,.0f}" for x in xs] or [""] * count
-    yield f"| {'ms at ' if xs else 'ms (at) '}{figure.axis} | " + " | ".join(heads) + " | order | expected |"
+    count = max(len(xs) for xs in places)
+    heads = [f"{x:,.0f}" for x in next(iter(places))] if len(places) == 1 else [""] * count
+    yield f"| ms {'at' if len(places) == 1 else '(at)'} {figure.axis} | " + " | ".join(heads) + " | order | expected |"
     yield "|---" * (count + 3) + "|"
     for curve in figure.curves:
-        cells = [f"{1e3 * point.seconds:.3g}" + ("" if xs else f" ({point.x:,.0f})") for point in curve.points]
+        cells = [
+            f"{1e3 * point.seconds:.3g}" + (f" ({point.x:,.0f})" if len(places) > 1 else "") for point in curve.points
+        ]
+        cells += [""] * (count - len(cells))
         yield f"| {curve.title} | " + " | ".join(cells) + f" | {curve.order:.2f} | {curve.expected} |"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional
 
 from detparity.bench.command import Measured, Row
+from detparity.bench.contenders import EAGER, FEEDS, FROZEN, Contender, plugin_inputs
 from detparity.bench.profile import Profile
 from detparity.bench.profile import rows as profile_rows
 from detparity.bench.statistics import CONFIDENCE
@@ -18,14 +19,17 @@ TOP = 8  # modules shown of a profile
 def milliseconds(seconds: float) -> str:
     """Seconds as milliseconds, four significant digits, trailing zeros kept so that columns read."""
     value = 1e3 * seconds
-    return f"{value:.{max(0, 3 - max(len(str(int(value))), 1) + 1)}f}"
+    return f"{value:.{max(0, 4 - len(str(int(value))))}f}"
 
 
 def text(measured: Measured) -> str:
     """The tables of a run, plain."""
     lines = [heading(measured), *(f"  {line}" for line in conditions(measured)), ""]
     lines += columns(
-        [("ms a call", "engine", "", "min", "median", "p90", "p99", "images/s"), *map(_times(measured), measured.rows)]
+        [
+            ("ms a call", "engine", "", "min", "median", "p90", "p99", "images/s"),
+            *(_times(row, measured.batch) for row in measured.rows),
+        ]
     )
     lines += ["", *columns([("once", "load s", "first call s", "peak MB", "file MB"), *map(_once, measured.rows)])]
     lines += [
@@ -59,9 +63,7 @@ def conditions(measured: Measured) -> List[str]:
             f"{name} {versions[name]}" for name in ("python", "torch", "onnxruntime", "numpy") if name in versions
         )
     )
-    found.append(
-        "6 pictures in rotation, verified once against the float64 model; ONNX Runtime's waiting threads sleep"
-    )
+    found.append(f"{FEEDS} pictures in rotation, the first verified; ONNX Runtime's waiting threads sleep")
     if measured.busy:
         found.append(
             f"the machine was busy before the run (load {measured.load[0]:.2f} a core): intervals are wide, times long"
@@ -69,19 +71,16 @@ def conditions(measured: Measured) -> List[str]:
     return found
 
 
-def _times(measured: Measured) -> Any:
-    def row(one: Row) -> Any:
-        found = one.summary
-        rate = f"{measured.batch / found.median:.1f}"
-        values = (found.min, found.median, found.p90, found.p99)
-        return (one.contender.title, engine(one), one.contender.nms, *map(milliseconds, values), rate)
-
-    return row
+def _times(row: Row, batch: int) -> Any:
+    found = row.summary
+    values = (found.min, found.median, found.p90, found.p99)
+    rate = f"{batch / found.median:.1f}"
+    return (row.contender.title, engine(row), row.contender.nms, *map(milliseconds, values), rate)
 
 
 def engine(row: Row) -> str:
     """The engine that ran, with what its facts say of how."""
-    names = {"eager": "torch", "frozen": "torchscript, frozen"}
+    names = {EAGER: "torch", FROZEN: "torchscript, frozen"}
     return names.get(row.contender.recipe.engine, row.contender.recipe.engine)
 
 
@@ -127,6 +126,7 @@ def record(measured: Measured, repeat: str) -> Dict[str, Any]:
         "confidence": CONFIDENCE,
         "environment": dict(measured.environment),
         "machine": dict(measured.machine),
+        "busy": measured.busy,
         "load_per_core": {"before": measured.load[0], "after": measured.load[1]},
         "repeat": repeat,
         "profiles": [_profile_record(title, found) for title, found in measured.profiles.items()],
@@ -148,6 +148,14 @@ def _profile_record(title: str, found: Profile) -> Dict[str, Any]:
     }
 
 
+def _verified(one: Contender) -> str:
+    if one.trial is None:
+        return "is the model"
+    if plugin_inputs(one.trial):
+        return "the whole file, its plugin by its semantics, on one picture against the float64 model"
+    return "on one picture against the float64 model"
+
+
 def _row_record(row: Row, batch: int) -> Dict[str, Any]:
     one, found = row.contender, row.summary
     trial = one.trial
@@ -163,7 +171,7 @@ def _row_record(row: Row, batch: int) -> Dict[str, Any]:
         "engine_facts": dict(row.engine),
         "nms": one.nms,
         "note": one.note,
-        "verified": "against the float64 model" if trial else "is the model",
+        "verified": _verified(one),
         "latency_seconds": {"min": found.min, "median": found.median, "p90": found.p90, "p99": found.p99},
         "images_per_second": batch / found.median,
         "load_seconds": row.fresh.load,

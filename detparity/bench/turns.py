@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]  # rounds done, rounds in all
 def take_turns(
     calls: Mapping[str, Call], rounds: int, warm_up: int, feeds: int, progress: Optional[Progress] = None
 ) -> Dict[str, np.ndarray]:
-    """Seconds of each contender, (rounds,) each: in round k all of them run on the same feed, in another order than the round before.
+    """Seconds of each contender, (rounds,) each: in round k all of them run on the same feed, in an order of its own.
 
     warm_up: rounds before those, not counted; feeds: how many feeds there are, used in rotation. The collector of Python's garbage
     waits, so that it falls on no one's turn.
@@ -25,15 +25,15 @@ def take_turns(
     gc.collect()
     gc.disable()
     try:
-        for number in range(-warm_up, rounds):
+        for number in range(warm_up + rounds):
             for name in order(list(calls), number):
                 start = time.perf_counter()
-                calls[name](number % feeds)
+                calls[name]((number - warm_up) % feeds)
                 seconds = time.perf_counter() - start
-                if number >= 0:
+                if number >= warm_up:
                     taken[name].append(seconds)
-            if progress is not None and number >= 0:
-                progress(number + 1, rounds)
+            if progress is not None and number >= warm_up:
+                progress(number - warm_up + 1, rounds)
     finally:
         if collecting:
             gc.enable()
@@ -41,8 +41,7 @@ def take_turns(
 
 
 def order(names: Sequence[str], number: int) -> List[str]:
-    """The order of round `number`: another one begins each time, and every other round runs backwards, so that nobody always
-    follows the same neighbour."""
-    first = (number // 2) % len(names)
-    turned = [*names[first:], *names[:first]]
-    return turned[::-1] if number % 2 else turned
+    """The order of round `number`: shuffled anew every other round and run backwards in between, so that in each two rounds nobody is
+    early more often than late, and over many nobody follows the same neighbour or meets a picture in the same place."""
+    shuffled = [names[place] for place in np.random.default_rng(number // 2).permutation(len(names))]
+    return shuffled[::-1] if number % 2 else shuffled

@@ -25,7 +25,7 @@ from detparity.oracle.noise import (
 )
 from detparity.oracle.truths import Picture
 from detparity.subject import Arrays, EngineError, Size
-from detparity.trial import Case, Trial
+from detparity.trial import Case, Trial, truth_head
 
 DECLARED = ("noise", "natural", "scene")  # kinds of pictures at the declared size
 FIELDS = ("x", "y", "w", "h", "objectness")
@@ -44,23 +44,26 @@ def compare(trial: Trial, case: Case, **engine: Any) -> List[Finding]:
 def judge_outputs(trial: Trial, case: Case, outputs: Arrays) -> List[Finding]:
     """Judge what one run produced; the finding of the first image that is out of bounds, if any."""
     wrong = shape_problem(trial, case, outputs)
-    if wrong:
-        return [wrong]
+    return [wrong] if wrong else judge_predictions(trial, case, outputs, truth_head(trial.contract.variant))
+
+
+def judge_predictions(trial: Trial, case: Case, outputs: Arrays, head: str) -> List[Finding]:
+    """Judge outputs that are what `head`, "raw" or "grid", gives; the finding of the first image that is out of bounds, if any."""
     for slot, picture in enumerate(case.pictures):
-        found = _out_of_bounds(trial, picture, case.size, outputs, slot)
+        found = _out_of_bounds(trial, picture, case.size, outputs, slot, head)
         if found is not None:
             return [_difference(trial, case, slot, *found)]
     return []
 
 
 def _out_of_bounds(
-    trial: Trial, picture: Picture, size: Size, outputs: Arrays, slot: int
+    trial: Trial, picture: Picture, size: Size, outputs: Arrays, slot: int, head: str
 ) -> Optional[Tuple[Truth, Sequence[np.ndarray], List[Excess]]]:
     """The truth, the file's levels and what of them lies over its limit under the whole floor; None where they are within a floor."""
     found = None
     levels: Sequence[np.ndarray] = ()
     stats: Dict[Key, Stats] = {}
-    for truth in trial.growing(picture, size):
+    for truth in trial.oracle.growing(picture, size, head):
         if not levels:
             levels = split_levels(truth.head, trial.facts, size, outputs, slot)
             stats = measure(truth.levels, levels)

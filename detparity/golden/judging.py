@@ -53,26 +53,17 @@ def judge(trial: Trial, subject: str, kind: str, place: Place, test: str, repeat
 
     Raises InputError for a golden folder that cannot be used, EngineError where the artifact does not run.
     """
-    name, environment = f"{kind}/{subject}", facts.environment()
-    lane = facts.lane(environment)
-    entry = find(read_index(place.golden), name, lane)
+    name = f"{kind}/{subject}"
+    entry = _entry(place, name)
     now = content(trial, kind)
-    if entry is None:
-        found, was = Changed(("there is no golden yet",), "no golden yet"), None
-    else:
+    found = FIRST
+    if entry is not None:
         found = changed(trial, kind, content_of(place.golden, entry), now, shaped_alike(entry, subject))
-        was, name = entry.sha256, entry.name
     if not found.words:
-        drop(place.pending, name)
+        drop(place.pending, entry.name if entry else name)
         return None
-    parity, lost = parity_of(trial)
-    seen, drawn = _seen(trial, kind, place, entry, now)
-    waiting = Pending(
-        *(name, kind, subject, test, repeat, lane, versions(), was, now),
-        *(found.words, found.same, parity, lost, seen, drawn),
-    )
-    write(place.pending, waiting)
-    return waiting
+    seen = _seen(trial, kind, place, entry, now)
+    return _made_pending(trial, name, entry, now, found, place, test, repeat, seen)
 
 
 def judge_ratio(
@@ -84,24 +75,60 @@ def judge_ratio(
     Raises InputError for a golden folder that cannot be used.
     """
     name = f"{ratios.KIND}/{subject}"
-    lane = facts.lane(facts.environment())
-    entry = find(read_index(place.golden), name, lane)
-    if entry is None:
-        found, was = Changed(("there is no golden yet",), "no golden yet"), None
-    else:
+    entry = _entry(place, name)
+    found = FIRST
+    if entry is not None:
         old = content_of(place.golden, entry)
         elsewhere = ratios.comparable(old, now)
         if elsewhere:
             return None, elsewhere
-        found, was, name = compare(ratios.KIND, old, now, True), entry.sha256, entry.name
+        found = compare(ratios.KIND, old, now, True)
     if not found.words:
-        drop(place.pending, name)
+        drop(place.pending, entry.name if entry else name)
         return None, ""
+    return _made_pending(trial, name, entry, now, found, place, test, repeat, ({}, "")), ""
+
+
+FIRST = Changed(("there is no golden yet",), "no golden yet")
+
+
+def _entry(place: Place, name: str) -> Optional[Entry]:
+    return find(read_index(place.golden), name, facts.lane(facts.environment()))
+
+
+def _made_pending(
+    trial: Trial,
+    name: str,
+    entry: Optional[Entry],
+    now: Mapping[str, Any],
+    found: Changed,
+    place: Place,
+    test: str,
+    repeat: str,
+    seen: Tuple[Mapping[str, Any], str],
+) -> Pending:
+    """What changed, as a reviewer needs it, written where it waits. seen: detections to draw, and what the first are."""
+    kind, subject = name.split("/")
     parity, lost = parity_of(trial)
-    about = (name, ratios.KIND, subject, test, repeat, lane, versions(), was, now)
-    waiting = Pending(*about, found.words, found.same, parity, lost)
+    waiting = Pending(
+        name=entry.name if entry else name,
+        kind=kind,
+        subject=subject,
+        test=test,
+        repeat=repeat,
+        lane=facts.lane(facts.environment()),
+        versions=versions(),
+        was=entry.sha256 if entry else None,
+        content=now,
+        words=found.words,
+        same=found.same,
+        parity=parity,
+        lost=lost,
+        seen=seen[0],
+        drawn=seen[1],
+    )
     write(place.pending, waiting)
-    return waiting, ""
+    return waiting
 
 
 def parity_of(trial: Trial) -> Tuple[Dict[str, str], str]:

@@ -119,24 +119,21 @@ class Oracle:
 
     def truth(self, picture: Picture, size: Size, head: str) -> Truth:
         """The truth of one image (kind, seed) at a size, for the `raw` or the `grid` head, its floor that of all ways."""
-        key = (picture, size)
-        kept = self._found(key)
-        if kept.exact:
-            kept = self._keep(key, self._completed(key, kept))
-            self._leave(key, kept)
-        return kept.truths[head]
+        *_, whole = self.growing(picture, size, head)
+        return whole
 
     def growing(self, picture: Picture, size: Size, head: str) -> Iterator[Truth]:
         """The same truth with the floor of the first way, then with that of all: whoever is content with the former stops there."""
-        kept = self._found((picture, size))
+        key = (picture, size)
+        kept = self._found(key)
         yield kept.truths[head]
         if kept.exact:
-            yield self.truth(picture, size, head)
+            yield self._keep(key, self._completed(key, kept)).truths[head]
 
     def _found(self, key: Tuple[Picture, Size]) -> Kept:
         self.asked += 1
         if key not in self._kept:
-            left = self._shelf.find(key, self._heads) if self._shelf else None
+            left = self._left(key)
             self._keep(key, self._begun(key) if left is None else left)
         self._kept.move_to_end(key)
         return self._kept[key]
@@ -150,20 +147,25 @@ class Oracle:
         self._leave(key, kept)
         return kept
 
+    def _left(self, key: Tuple[Picture, Size]) -> Optional[Kept]:
+        return self._shelf.find(key, self._heads) if self._shelf else None
+
     def _leave(self, key: Tuple[Picture, Size], kept: Kept) -> None:
         if self._shelf is not None:
             self._shelf.leave(key, kept)
 
     def _completed(self, key: Tuple[Picture, Size], kept: Kept) -> Kept:
-        """The other ways as well."""
+        """The other ways as well, unless another process has run them meanwhile."""
+        left = self._left(key)
+        if left is not None and not left.exact:
+            return left
         feed = _feed(key)
-        runs = [way(feed) for way in list(self._ways.ways.values())[1:]]
-        if not runs:
-            return Kept(kept.truths)
-        more = self._made(key, kept.exact, runs)
-        return Kept(
+        more = self._made(key, kept.exact, [way(feed) for way in list(self._ways.ways.values())[1:]])
+        whole = Kept(
             {head: replace(truth, floor=larger(truth.floor, more[head].floor)) for head, truth in kept.truths.items()}
         )
+        self._leave(key, whole)
+        return whole
 
     def _made(self, key: Tuple[Picture, Size], exact: Sequence[np.ndarray], runs: Sequence[Arrays]) -> Dict[str, Truth]:
         return {

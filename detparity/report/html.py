@@ -73,14 +73,18 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 """
 
 
-def page(report: Mapping[str, Any]) -> str:
-    """Return the page. Raises InputError where jinja2 is not installed."""
+def templates() -> Any:
+    """What makes pages of templates (a jinja2 environment). Raises InputError where jinja2 is not installed."""
     try:
         import jinja2
     except ImportError:
         raise InputError("--html needs jinja2, which is not installed: pip install 'detparity[html]'") from None
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    return jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """Return the page. Raises InputError where jinja2 is not installed."""
     artifacts = [
         {"variant": None, "how": None, "reason": None, "noise": None, **entry} for entry in report["artifacts"]
     ]
-    return environment.from_string(PAGE).render(report={**report, "artifacts": artifacts})
+    return str(templates().from_string(PAGE).render(report={**report, "artifacts": artifacts}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from detparity.errors import InputError
 from detparity.report import html, matrix_view
 from detparity.report.matrix import Matrix
 
@@ -102,20 +101,20 @@ and the newest its onnxruntime reads.</p>
 
 def page(matrix: Matrix) -> str:
     """Return the page. Raises InputError where jinja2 is not installed."""
-    try:
-        import jinja2
-    except ImportError:
-        raise InputError("--html needs jinja2, which is not installed: pip install 'detparity[html]'") from None
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     shown = matrix_view.view(matrix)
-    return environment.from_string(PAGE.replace("{{ style }}", STYLE + MORE)).render(
-        shown=shown,
-        strict=matrix_view.strict_text(shown.lanes),
-        legend=matrix_view.LEGEND,
-        legend_end=matrix_view.LEGEND_END,
-        nothing=matrix_view.NOTHING,
-        sections=matrix_view.by_section(shown.findings),
-        sentence=matrix_view.sentence,
-        safe_link=matrix_view.safe_link,
-        lanes_text=matrix_view.lanes_text,
+    found = (
+        html.templates()
+        .from_string(PAGE.replace("{{ style }}", STYLE + MORE))
+        .render(
+            shown=shown,
+            strict=matrix_view.strict_text(shown.lanes),
+            legend=matrix_view.LEGEND,
+            legend_end=matrix_view.LEGEND_END,
+            nothing=matrix_view.NOTHING,
+            sections=matrix_view.by_section(shown.findings),
+            sentence=matrix_view.sentence,
+            safe_link=matrix_view.safe_link,
+            lanes_text=matrix_view.lanes_text,
+        )
     )
+    return str(found)

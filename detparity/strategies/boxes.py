@@ -167,15 +167,3 @@ def explore(
         images=images, boxes=(0, 8), classes=(classes, classes), side=side, score_threshold=score_threshold
     )
     return smallest_failure(space, judge, draws)
-
-
-def glance(
-    images: Tuple[int, int],
-    classes: int,
-    side: int,
-    score_threshold: float,
-    draws: int,
-    judge: Callable[[np.ndarray], Sequence[Finding]],
-) -> Sequence[Finding]:
-    """`explore` with a quarter of the draws, for a quick run."""
-    return explore(images, classes, side, score_threshold, max(draws // 4, 1), judge)

@@ -6,18 +6,22 @@ import gc
 import importlib
 import json
 import math
+import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from detparity import cli
-from detparity.bench import chart, fresh, ratios, scaling
-from detparity.bench.contenders import Recipe
-from detparity.bench.statistics import CONFIDENCE, median_interval, ratio, summary
+from detparity.bench import chart, command, fresh, ratios, scaling
+from detparity.bench.command import WrongFile, require_right
+from detparity.bench.contenders import Recipe, of_file, prepare
+from detparity.bench.statistics import CONFIDENCE, RESOLUTION, median_interval, ratio, summary
 from detparity.bench.turns import order, take_turns
-from detparity.exported import BUNDLED_SIZE
+from detparity.exported import BUNDLED_SIZE, NotMade
 from detparity.golden.changes import compare
 from detparity.golden.index import content_of, read_index
 from detparity.golden.judging import Place, judge_ratio
@@ -41,15 +45,19 @@ def test_each_contender_runs_once_a_round_on_the_feed_of_the_round():
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_nobody_always_follows_the_same_neighbour(count):
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_the_order_favours_nobody(count):
     names = "abcdefg"[:count]
-    whole = [order(names, number) for number in range(2 * count)]
+    whole = [order(names, number) for number in range(60)]
 
+    assert all(sorted(one) == list(names) for one in whole)
+    assert whole == [order(names, number) for number in range(60)]
+    for first, second in zip(whole[::2], whole[1::2]):
+        assert first == second[::-1]  # whoever was early is late in the next round
     for name in names:
-        places = [one.index(name) for one in whole]
-        assert len(set(places)) == count
-        assert np.mean(places) == (count - 1) / 2  # none is early more often than late
+        assert {one.index(name) for one in whole} == set(range(count))
+    if count == 3:  # with six pictures in rotation, each meets more than one order
+        assert all(len({tuple(one) for one in whole[feed::6]}) > 1 for feed in range(6))
 
 
 @pytest.mark.smoke
@@ -96,6 +104,14 @@ def test_what_slows_a_round_down_leaves_the_ratio_as_it_is():
 
     assert found.middle == pytest.approx(1.5) and found.low == pytest.approx(1.5) and found.high == pytest.approx(1.5)
     assert found.differs and not ratio(machine, machine[::-1]).differs
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "factor, differs", [(1.0, False), (1.03, False), (1 / 1.03, False), (1.06, True), (1 / 1.06, True)]
+)
+def test_no_closer_than_two_copies_of_one_file_are_two_called_different(factor, differs):
+    assert ratio(np.full(50, factor), np.ones(50)).differs is differs
 
 
 @pytest.mark.smoke
@@ -159,6 +175,101 @@ def test_a_wrong_file_is_not_timed(session, exported_grid, tmp_path, capsys):
     assert "images/s" not in said and not target.exists()
 
 
+def test_what_freezing_makes_wrong_is_not_timed(exports, monkeypatch, capsys):
+    from detparity.compat import jit
+
+    class Shifted(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images):
+            return self.inner(images) + 1.0
+
+    monkeypatch.setattr(jit, "for_inference", Shifted)
+
+    assert cli.main(["bench", str(exports("traced")), "--rounds", "6"]) == 1
+
+    said = capsys.readouterr().out
+    assert ", frozen is not timed, since it does not do what the model does." in said and "images/s" not in said
+
+
+@pytest.mark.parametrize("name", ["raw", "grid", "end2end-ort", "traced", "scripted", "lite"])
+def test_what_is_timed_is_what_is_verified(name, session, exports):
+    """Every contender of a file, the cut one and the frozen one too, is right, and refused where its own numbers move."""
+    for one in of_file(session.trial(exports(name), name), 1):
+        runner = prepare(one.recipe)
+        require_right(one, runner, 1, BUNDLED_SIZE)
+        moved = replace(
+            runner, call=lambda feed, call=runner.call: {key: value + 0.5 for key, value in call(feed).items()}
+        )
+        with pytest.raises(WrongFile, match="is not timed"):
+            require_right(one, moved, 1, BUNDLED_SIZE)
+
+
+def test_a_file_with_the_plugin_is_verified_whole(session, exports, monkeypatch):
+    trial = session.trial(exports("end2end-trt"), "end2end-trt")
+    (one,) = of_file(trial, 1)
+    require_right(one, prepare(one.recipe), 1, BUNDLED_SIZE)
+    run = trial.run
+    monkeypatch.setattr(trial, "run", lambda images: {key: value[..., ::-1] for key, value in run(images).items()})
+
+    with pytest.raises(WrongFile, match="is not timed"):
+        require_right(one, prepare(one.recipe), 1, BUNDLED_SIZE)
+
+
+def test_a_file_that_stops_on_a_later_picture_ends_the_run_in_a_sentence(exported_grid, monkeypatch, tmp_path, capsys):
+    made = command.prepare
+
+    def prepares(recipe, detector=None):
+        runner, calls = made(recipe, detector), []
+
+        def call(feed):
+            calls.append(feed)
+            if recipe.engine == "onnxruntime" and len(calls) > 3:
+                raise EngineError("no box is left")
+            return runner.call(feed)
+
+        return replace(runner, call=call)
+
+    monkeypatch.setattr(command, "prepare", prepares)
+
+    assert cli.main(["bench", str(exported_grid), "--rounds", "6", "--json", str(tmp_path / "run.json")]) == 1
+
+    assert capsys.readouterr().out == f"{exported_grid.name} stopped while it was timed: no box is left\n"
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_what_was_measured_is_not_lost_over_a_profile(exported_grid, monkeypatch, capsys):
+    def fails(*given):
+        raise EngineError("the runtime's profile holds 1 of 23 runs")
+
+    monkeypatch.setattr(command, "profile", fails)
+
+    assert cli.main(["bench", str(exported_grid), "--rounds", "6"]) == 0
+
+    captured = capsys.readouterr()
+    assert "images/s" in captured.out and "no profile of" in captured.err and "1 of 23 runs" in captured.err
+
+
+def test_files_of_one_name_are_told_apart_and_one_given_twice_is_timed_once(
+    exported_grid, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.onnx").write_bytes(exported_grid.read_bytes())
+
+    options = ["--rounds", "6", "--iou-thres", "0.5", "--json", "run.json"]
+    assert cli.main(["bench", "a/x.onnx", "b/x.onnx", str(tmp_path / "a" / "x.onnx"), *options]) == 0
+
+    found = json.loads((tmp_path / "run.json").read_text())
+    titles = [one["title"] for one in found["contenders"]]
+    assert len(titles) == 3 and titles[0] == "eager" and titles[2] == "b/x.onnx"
+    assert [one["title"] for one in found["profiles"]] == titles[1:]
+    assert "--iou-thres 0.5 --rounds 6" in found["repeat"]
+
+
 @pytest.mark.parametrize(
     "options, says",
     [
@@ -166,13 +277,39 @@ def test_a_wrong_file_is_not_timed(session, exported_grid, tmp_path, capsys):
         (["--baseline", "other.onnx"], "--baseline other.onnx is not among the files that are timed"),
         (["--threads", "-1"], "--threads -1 is outside 0 to 100000"),
         (["--json", "nowhere/run.json"], "cannot write nowhere/run.json: its folder does not exist"),
+        (["--json", "run.x", "--html", "run.x"], "cannot write run.x: another output is written there"),
+        (["--batch-size", "8"], "--batch-size 8: {file} takes batches of 1 alone"),
+        (["--img-size", "64", "96"], "--img-size 64x96: {file} takes 256x320 alone"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(options, says, exported_grid, capsys):
     code = cli.main(["bench", str(exported_grid), *options])
 
     assert code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == f"detparity: {says}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"detparity: {says.format(file=exported_grid.name)}"
+
+
+@pytest.mark.parametrize("verb", ["bench", "check"])
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_no_output_is_written_over_what_is_read(verb, option, exported_grid, tmp_path, capsys):
+    victim = tmp_path / "victim.onnx"
+    victim.write_bytes(exported_grid.read_bytes())
+
+    assert cli.main([verb, str(victim), option, str(tmp_path / "." / "victim.onnx")]) == 2
+
+    assert "it is one of the files that are read" in capsys.readouterr().err
+    assert victim.read_bytes() == exported_grid.read_bytes()
+
+
+def test_without_jinja2_nothing_is_measured_first(exported_grid, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+
+    assert (
+        cli.main(["bench", str(exported_grid), "--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")])
+        == 2
+    )
+
+    assert "--html needs jinja2" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_files_of_other_inputs_are_not_compared(exports, session, exported_grid, tmp_path, capsys):
@@ -195,6 +332,19 @@ def test_what_fails_in_its_own_process_is_said(tmp_path):
 
     with pytest.raises(EngineError):
         fresh.measure(Recipe("onnxruntime", 1, str(broken)), 1, (32, 32))
+
+
+@pytest.mark.smoke
+def test_the_highest_memory_is_counted_from_the_mark_on():
+    spent = np.ones(60_000_000 // 8)
+    del spent
+    before = fresh._mark()
+    if before is None:
+        pytest.skip("this system does not count anew")
+
+    assert fresh._bytes("VmHWM") - before < 10_000_000
+    kept = np.ones(60_000_000 // 8)
+    assert fresh._bytes("VmHWM") - before > 50_000_000 and kept[0] == 1
 
 
 # --- charts ---------------------------------------------------------------------------------------------------------
@@ -259,7 +409,7 @@ def test_a_ratio_that_moved_is_told(factor, words):
 def test_noise_permits_more():
     quiet, noisy = _measured(1.0, 0.001), _measured(1.0, 0.3)
 
-    assert ratios.allowed(quiet, quiet) == ratios.LEAST < ratios.allowed(quiet, noisy) == ratios.allowed(noisy, quiet)
+    assert ratios.allowed(quiet, quiet) == RESOLUTION < ratios.allowed(quiet, noisy) == ratios.allowed(noisy, quiet)
 
 
 @pytest.fixture
@@ -324,6 +474,33 @@ def test_the_order_of_a_power_law_is_its_power(power):
     page = scaling.page(found, "charts")
     assert f"| {power:.2f} | what it is |" in page and "![Title: milliseconds against things](charts/key.svg)" in page
     assert ElementTree.fromstring(scaling.drawings(found)["key"]).tag.endswith("svg") or power == 0.0
+
+
+@pytest.mark.smoke
+def test_each_row_says_its_own_places_where_they_differ():
+    def curve(title, *xs):
+        return scaling.Curve(title, tuple(scaling.Point(x, 0.001 * x, 0.0, 0.0) for x in xs), "1")
+
+    found = list(scaling._table(scaling.Figure("key", "T", "things", "", (curve("a", 1, 2), curve("b", 3, 4, 5)))))
+
+    assert found[0] == "| ms (at) things |  |  |  | order | expected |"
+    assert found[2:] == ["| a | 1 (1) | 2 (2) |  | 1.00 | 1 |", "| b | 3 (3) | 4 (4) | 5 (5) | 1.00 | 1 |"]
+    assert {line.count("|") for line in found} == {7}
+    same = list(scaling._table(scaling.Figure("key", "T", "things", "", (curve("a", 1, 2000), curve("b", 1, 2000)))))
+    assert same[0] == "| ms at things | 1 | 2,000 | order | expected |" and same[2].startswith("| a | 1 | 2e+03 |")
+
+
+def test_scaling_says_in_one_line_what_it_cannot_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["scaling", "--markdown", "growth"]) == 2
+    assert "give the page an ending" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+    def makes_nothing(*given):
+        raise NotMade("RuntimeError: no", missing=False)
+
+    monkeypatch.setattr(scaling, "attempt", makes_nothing)
+    assert cli.main(["scaling"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "detparity: sizes cannot be measured: RuntimeError: no"
 
 
 @pytest.mark.slow

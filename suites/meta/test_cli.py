@@ -103,6 +103,13 @@ def test_a_quick_look_says_that_it_is_one(command, files, tmp_path):
     assert ran and not ran & set(NOT_QUICK)
 
 
+def test_a_quick_look_makes_a_check_that_is_asked_for_by_name(command, files):
+    code, out, _ = command("check", files / "grid.onnx", "--quick", "--checks", "parity.threads, structure.opset")
+
+    assert code == 0 and "2: opset" not in out
+    assert "parity.threads" in out or "1: threads" in out
+
+
 def test_one_report_covers_several_files_and_the_worst_decides(command, files, tmp_path):
     model = onnx.load(files / "grid.onnx")
     model.opset_import[0].version = 13

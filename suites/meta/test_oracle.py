@@ -181,6 +181,7 @@ def test_another_process_finds_what_was_left_to_the_bit(session, tmp_path):
     assert found.floor == session.oracle.truth(picture, size, "raw").floor
     assert third.truth(picture, size, "grid").floor == session.oracle.truth(picture, size, "grid").floor
     assert len(list((tmp_path / "truths").iterdir())) == 1
+    assert (first.asked, second.asked, third.asked) == (2, 1, 2)  # whether or not a floor grew on the way
 
 
 @pytest.mark.parametrize("kind", sorted(images.KINDS))

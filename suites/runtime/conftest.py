@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 import pytest
 
 from detparity import facts
 from detparity.bench.command import require_right
 from detparity.bench.contenders import EAGER, FROZEN, Contender, of_file, of_model, prepare
-from detparity.exported import NotMade
-from detparity.subject import EngineError
+from detparity.exported import BUNDLED_SIZE, NotMade
+from detparity.findings import MADE
+from detparity.subject import EngineError, Runner, Size
 
 RATIO = "ratio"  # the group of benchmarks that measure a ratio, not seconds
 
@@ -24,23 +25,27 @@ def pytest_benchmark_scale_unit(unit: str, benchmarks: Any) -> Optional[Any]:
 
 @pytest.fixture(scope="session")
 def contender(session: Any, made: Any) -> Any:
-    """Call with a title, such as `traced, frozen`, a batch and a size for the contender; its file was held against the oracle."""
+    """Call with a title, such as `traced, frozen`, a batch and a size for the contender and its runner, held against the oracle."""
 
-    def find(title: str, batch: int = 1, size: Any = None) -> Contender:
+    def find(title: str, batch: int = 1, size: Size = BUNDLED_SIZE) -> Tuple[Contender, Runner]:
+        one = named(title)
+        try:
+            runner = prepare(one.recipe, session.detector)
+        except EngineError as error:
+            if one.recipe.engine != FROZEN:
+                raise
+            pytest.skip(f"this torch cannot rewrite it for speed: {error}")
+        require_right(one, runner, batch, size)
+        return one, runner
+
+    def named(title: str) -> Contender:
         threads = facts.usable_cores()
         if title == EAGER:
             return of_model(session.choice, "grid", threads)
-        file = made(title.split(",")[0])
+        name = title.split(",")[0]
+        file = made(name)
         if isinstance(file, NotMade):
-            pytest.skip(f"not made here: {file}")
-        trial = session.trial(file, title.split(",")[0])
-        require_right(trial, batch, size or trial.contract.size)
-        one = next(one for one in of_file(trial, threads) if one.title == title)
-        if one.recipe.engine == FROZEN:
-            try:
-                prepare(one.recipe)
-            except EngineError as error:
-                pytest.skip(f"this torch cannot rewrite it for speed: {error}")
-        return one
+            pytest.skip(f"blocked by {MADE}: {file}")
+        return next(one for one in of_file(session.trial(file, name), threads) if one.title == title)
 
     return find

@@ -27,8 +27,6 @@ from detparity.exported import exported
 from detparity.failures import columns
 from detparity.session import ModelChoice, load_detector
 
-pytestmark = pytest.mark.slow
-
 # What a user's own script would do: load both, run both once, compare.
 BARE = """
 import sys, numpy as np, torch, onnxruntime
@@ -51,15 +49,18 @@ def _run(words):
         process = subprocess.Popen(words, stdout=said, stderr=said, cwd=str(kit.root()))
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
-        process.returncode = os.WEXITSTATUS(status)
+        ended = os.WIFEXITED(status)  # and not killed, for its memory say
+        process.returncode = os.WEXITSTATUS(status) if ended else -os.WTERMSIG(status)
         said.seek(0)
-        assert process.returncode == 0, said.read().decode(errors="replace")[-1500:]
+        assert process.returncode == 0, f"{process.returncode}: {said.read().decode(errors='replace')[-1500:]}"
     return seconds, used.ru_maxrss * 1024
 
 
 def _verdict(path, model, folder, *options):
     """Seconds, peak bytes and the report of one `detparity check` of its own."""
     report = folder / "report.json"
+    if report.exists():
+        report.unlink()
     words = [sys.executable, "-m", "detparity.cli", "check", str(path), *model, "--json", str(report), *options]
     seconds, peak = _run(words)
     return seconds, peak, json.loads(report.read_text(encoding="utf-8"))
@@ -80,6 +81,13 @@ def _checkpoint(name, folder):
     return path
 
 
+@pytest.mark.smoke
+def test_a_command_that_was_killed_is_no_success():
+    with pytest.raises(AssertionError, match=r"^-9: "):
+        _run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, side, forms",
     [
@@ -105,6 +113,7 @@ def test_a_verdict_on_a_real_model(name, side, forms, tmp_path):
     assert len(rows) == 2 + 2 * len(forms)
 
 
+@pytest.mark.slow
 def test_a_verdict_on_each_of_our_own_files(tmp_path, made, session):
     rows = [("", *FIGURES)]
     for name in session.variants():
@@ -117,23 +126,14 @@ def test_a_verdict_on_each_of_our_own_files(tmp_path, made, session):
     assert len(rows) > 10
 
 
+@pytest.mark.slow
 def test_two_workers_beside_one(tmp_path):
     """The default suite on one worker and on two, each a run of its own."""
     seconds = {}
     for workers in (2, 1):
-        words = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-n",
-            str(workers),
-            "--dist",
-            "loadgroup",
-            "-p",
-            "no:cacheprovider",
-        ]
-        seconds[workers], _ = _run([*words, "--basetemp", str(tmp_path / str(workers))])
+        options = f"-q -n {workers} --dist loadgroup -p no:cacheprovider".split()
+        words = [sys.executable, "-m", "pytest", *options, "--basetemp", str(tmp_path / str(workers))]
+        seconds[workers], _ = _run(words)
     rows = [("workers", "seconds"), *((str(count), f"{taken:.0f}") for count, taken in sorted(seconds.items()))]
     print("\n\n" + "\n".join(columns(rows)) + f"\n\n  {seconds[1] / seconds[2]:.2f} times as fast")
     assert len(rows) == 3

@@ -11,13 +11,12 @@ waits for `detparity review` like every golden. Without --benchmark-enable nothi
 
 from __future__ import annotations
 
-import itertools
-
+import numpy as np
 import pytest
 
 from detparity import facts, plugin
 from detparity.bench import ratios
-from detparity.bench.contenders import make_feeds, prepare
+from detparity.bench.contenders import in_turn, make_feeds
 from detparity.exported import BUNDLED_SIZE
 from detparity.golden.judging import versions
 
@@ -44,29 +43,24 @@ CLOCK = _Clock()
 
 @pytest.mark.benchmark(timer=CLOCK)
 @pytest.mark.parametrize("name", list(ratios.PAIRS))
-def test_ratio(name, benchmark, contender, session, request):
+def test_ratio(name, benchmark, contender, request):
     pair = ratios.PAIRS[name]
     both = [contender(title) for title in (pair.of, pair.to)]
     feeds = make_feeds(1, BUNDLED_SIZE)
-    of, to = (_call(prepare(one.recipe, session.detector), feeds) for one in both)
+    of, to = (in_turn(runner, feeds) for _, runner in both)
     benchmark.group = "ratio"
 
     if not benchmark.enabled:
         benchmark.pedantic(lambda: [call(0) for call in (of, to)])
         return
     measured = ratios.measure(of, to, len(feeds))
-    CLOCK.wind(itertools.chain(measured.ravel()))
+    CLOCK.wind(measured.ravel())
     benchmark.pedantic(CLOCK.tick, rounds=measured.size)
 
-    here = {**facts.machine(), "threads": str(both[0].recipe.threads)}
+    assert np.allclose(benchmark.stats.stats.data, measured.ravel())  # what is saved and compared are the ratios
+    (one, _), _ = both
+    here = {**facts.machine(), "threads": str(one.recipe.threads)}
     told = {key: value for key, value in {**here, **versions()}.items() if key not in ("memory", "python", "numpy")}
     now = ratios.content(pair, measured, (1, BUNDLED_SIZE), told)
     benchmark.extra_info.update({**now, "about": pair.about})
-    plugin.judge_ratio(request, both[0].trial, name, now)
-
-
-def _call(runner, feeds):
-    def call(number):
-        runner.call({runner.input_names[0]: feeds[number]})
-
-    return call
+    plugin.judge_ratio(request, one.trial, name, now)

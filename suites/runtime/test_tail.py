@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from detparity.bench.command import require_right
-from detparity.bench.contenders import Recipe, prepare
+from detparity.bench.contenders import in_turn, of_file, prepare
 from detparity.bench.statistics import ratio
 from detparity.bench.turns import take_turns
 from detparity.detectors.seeded import seeded
@@ -30,17 +30,20 @@ def test_tail_against_raw(tmp_path):
     detector = seeded("yolov7-tiny", 1.0, 0)
     clock = Clock()
     oracle = make_oracle(detector, clock, ("grid", "raw"))
-    paths = {}
+    trials = {}
     for name in ("raw", "end2end-ort"):
-        paths[name] = tmp_path / f"{name}.onnx"
-        paths[name].write_bytes(export_bytes(detector, parse_variant(name), SIZE))
-        found = open_artifact(paths[name], detector.facts, None, None)
-        require_right(make_trial(detector, found, oracle, clock, explore), 1, SIZE)
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(export_bytes(detector, parse_variant(name), SIZE))
+        found = open_artifact(path, detector.facts, None, None)
+        trials[name] = make_trial(detector, found, oracle, clock, explore)
 
     feeds = [make("natural", SIZE, seed)[None] for seed in range(3)]
     for threads in (1, 2):
-        runners = {name: prepare(Recipe("onnxruntime", threads, str(path))) for name, path in paths.items()}
-        calls = {name: _call(runner, feeds) for name, runner in runners.items()}
+        contenders = {name: of_file(trial, threads)[0] for name, trial in trials.items()}
+        runners = {name: prepare(one.recipe) for name, one in contenders.items()}
+        for name, one in contenders.items():
+            require_right(one, runners[name], 1, SIZE)
+        calls = {name: in_turn(runner, feeds) for name, runner in runners.items()}
         seconds = take_turns(calls, ROUNDS, WARM_UP, len(feeds))
         tail = ratio(seconds["end2end-ort"], seconds["raw"])
         boxes = [len(runners["end2end-ort"].call({"images": feed})["output"]) for feed in feeds]
@@ -50,10 +53,3 @@ def test_tail_against_raw(tmp_path):
             f"of the fastest runs {fastest:.4f}; {boxes} detections"
         )
         assert tail.rounds == ROUNDS
-
-
-def _call(runner, feeds):
-    def call(number):
-        runner.call({"images": feeds[number]})
-
-    return call
