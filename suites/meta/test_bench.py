@@ -277,7 +277,7 @@ def test_files_of_one_name_are_told_apart_and_one_given_twice_is_timed_once(
         (["--baseline", "other.onnx"], "--baseline other.onnx is not among the files that are timed"),
         (["--threads", "-1"], "--threads -1 is outside 0 to 100000"),
         (["--json", "nowhere/run.json"], "cannot write nowhere/run.json: its folder does not exist"),
-        (["--json", "run.x", "--html", "run.x"], "cannot write run.x: another output is written there"),
+        (["--json", "run.x", "--html", "run.x"], "cannot write run.x: two outputs of this command name it"),
         (["--batch-size", "8"], "--batch-size 8: {file} takes batches of 1 alone"),
         (["--img-size", "64", "96"], "--img-size 64x96: {file} takes 256x320 alone"),
     ],

@@ -596,7 +596,7 @@ def test_a_huge_file_is_not_read(command, tmp_path):
         (["REPORT", "--expect", ""], "'' is no lane"),
         (["REPORT", "--json", "no/such/folder.json"], "its folder does not exist"),
         (["REPORT", "--html", "."], "it is a directory"),
-        (["REPORT", "--html", "x", "--markdown", "./x"], "--markdown and --html name the same file"),
+        (["REPORT", "--html", "x", "--markdown", "./x"], "two outputs of this command name it"),
         ([], "the following arguments are required"),
     ],
 )
