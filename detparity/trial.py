@@ -74,17 +74,21 @@ BoxExplorer = Callable[
 
 @dataclass
 class Clock:
-    """Seconds spent inside engines, loading and running."""
+    """Seconds spent inside engines, loading and running. What runs inside what is counted already, is not counted twice."""
 
     engine: float = 0.0
+    _depth: int = 0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         start = time.perf_counter()
+        self._depth += 1
         try:
             yield
         finally:
-            self.engine += time.perf_counter() - start
+            self._depth -= 1
+            if not self._depth:
+                self.engine += time.perf_counter() - start
 
 
 @dataclass(eq=False)

@@ -34,7 +34,8 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 {% if run.busy %}<p><strong>The machine was busy before the run: intervals are wide, times long.</strong></p>{% endif %}
 <h2>Against {{ run.baseline }}</h2>
 <p>Ratio of times, round by round: median and {{ '%.0f'|format(100 * run.confidence) }} % interval.
-Where the interval holds 1, no difference was seen.</p>
+A difference is seen where the whole interval lies more than {{ '%.0f'|format(100 * run.resolution) }} % from 1, as far as two copies
+of one file may.</p>
 <div class="wide"><table>
 <tr><th>Contender</th><th>Engine</th><th></th><th class="n">Ratio</th><th class="n">Interval</th><th></th></tr>
 {% for c in run.contenders if c.ratio %}

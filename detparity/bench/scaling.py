@@ -1,13 +1,12 @@
 """How cost grows: measured curves against image size, batch, candidates before suppression, classes and threads.
 
-Of a curve what is said is its order, the slope on logarithmic axes between its last two points, beside the order that what is computed
+Of a curve what is said is its order, the slope on logarithmic axes over its last three points, beside the order that what is computed
 leads one to expect. Points of a curve take turns, so that a busy minute bends none of them.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Mapping, Tuple
@@ -28,7 +27,8 @@ from detparity.subject import EngineError, Runner, Size
 from detparity.tailcut import feed, find_cut
 from detparity.trial import Trial
 
-ROUNDS, WARM_UP = 15, 3
+ROUNDS, WARM_UP = 25, 3
+LAST = 3  # points an order is read from: of two, a few per cent of noise make a tenth
 SIDES = (4, 6, 8, 12, 16, 20)  # in strides
 BATCHES = (1, 2, 4, 8)
 CANDIDATES = (10, 30, 100, 300, 1000, 3000, 10000)
@@ -58,9 +58,9 @@ class Curve:
 
     @property
     def order(self) -> float:
-        """Slope between the last two points on logarithmic axes: 1 is linear."""
-        first, last = self.points[-2:]
-        return math.log(last.seconds / first.seconds) / math.log(last.x / first.x)
+        """Slope on logarithmic axes over the last `LAST` points, by least squares: 1 is linear."""
+        xs, seconds = zip(*((point.x, point.seconds) for point in self.points[-LAST:]))
+        return float(np.polyfit(np.log(xs), np.log(seconds), 1)[0])
 
 
 @dataclass(frozen=True)
@@ -250,8 +250,8 @@ def _page(found: Scaling, charts: str) -> Iterator[str]:
         f"Measured by `detparity scaling` on {found.model}: {found.machine.get('processor', 'an unknown processor')}, "
         f"{found.machine['cores']} cores; "
         + ", ".join(f"{name} {found.environment[name]}" for name in ("python", "torch", "onnxruntime", "numpy"))
-        + f". Medians of {ROUNDS} rounds in which all points of a figure took turns. The order is the slope between the last "
-        "two points on logarithmic axes (1 is linear, 0 constant)."
+        + f". Medians of {ROUNDS} rounds in which all points of a figure took turns. The order is the slope over the last "
+        f"{LAST} points on logarithmic axes (1 is linear, 0 constant)."
     )
     for figure in found.figures:
         yield from ("", f"## {figure.title}", "", figure.about, "")

@@ -8,7 +8,7 @@ from detparity.bench.command import Measured, Row
 from detparity.bench.contenders import EAGER, FEEDS, FROZEN, Contender, plugin_inputs
 from detparity.bench.profile import Profile
 from detparity.bench.profile import rows as profile_rows
-from detparity.bench.statistics import CONFIDENCE
+from detparity.bench.statistics import CONFIDENCE, RESOLUTION
 from detparity.failures import columns, number
 
 SCHEMA = 1
@@ -34,7 +34,8 @@ def text(measured: Measured) -> str:
     lines += ["", *columns([("once", "load s", "first call s", "peak MB", "file MB"), *map(_once, measured.rows)])]
     lines += [
         "",
-        f"Against {measured.baseline}, round by round (median and {CONFIDENCE:.0%} interval of the ratio of times):",
+        f"Against {measured.baseline}, round by round: median and {CONFIDENCE:.0%} interval of the ratio of times.",
+        f"A difference is seen where the whole interval lies more than {RESOLUTION:.0%} from 1, as far as two copies of one file may.",
         "",
     ]
     lines += columns([_against(row) for row in measured.rows if row.ratio is not None])
@@ -124,6 +125,7 @@ def record(measured: Measured, repeat: str) -> Dict[str, Any]:
         "rounds": measured.rounds,
         "baseline": measured.baseline,
         "confidence": CONFIDENCE,
+        "resolution": RESOLUTION,
         "environment": dict(measured.environment),
         "machine": dict(measured.machine),
         "busy": measured.busy,

@@ -6,6 +6,7 @@ import pytest
 
 from detparity.findings import Finding, Outcome
 from detparity.report import build
+from detparity.trial import Clock
 
 pytestmark = pytest.mark.smoke
 
@@ -89,3 +90,17 @@ def test_verdicts_follow_from_outcomes(outcomes, strict, verdict):
 def test_the_worst_file_decides(verdicts, worst, code):
     assert build.overall(verdicts) == worst
     assert build.exit_code(worst) == code
+
+
+@pytest.mark.smoke
+def test_seconds_in_engines_are_counted_once(monkeypatch):
+    times = iter([0.0, 1.0, 10.0, 20.0, 25.0])
+    monkeypatch.setattr("detparity.trial.time.perf_counter", lambda: next(times))
+    clock = Clock()
+
+    with clock.running(), clock.running():  # 0 to 10, another inside
+        pass
+    with pytest.raises(ValueError), clock.running():  # 20 to 25
+        raise ValueError
+
+    assert clock.engine == 15.0

@@ -4,8 +4,9 @@
     pytest suites/runtime/test_runtime.py --benchmark-enable --benchmark-only --benchmark-group-by=param:batch,param:size
 
 Contenders of one batch and size stand in one group. Each file is held against the float64 model first, and a wrong one is an error,
-not a number. Threads are pinned to the cores this process may use, the warm-up is not counted, pictures rotate. What pytest-benchmark
-has no column for stands in the JSON (`--benchmark-json=FILE`), under `extra_info`. Without --benchmark-enable each case runs once.
+not a number. Every name says whether suppression is in it. Threads are pinned to the cores this process may use, the warm-up is not
+counted, pictures rotate. What pytest-benchmark has no column for stands in the JSON (`--benchmark-json=FILE`), under `extra_info`.
+Without --benchmark-enable each case runs once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 
 from detparity import facts
 from detparity.bench import fresh
-from detparity.bench.contenders import FEEDS, make_feeds
+from detparity.bench.contenders import FEEDS, WITH, WITHOUT, make_feeds
 from detparity.bench.statistics import summary
 from detparity.exported import BUNDLED_SIZE, export_bytes, missing, promised
 from detparity.subject import parse_variant
@@ -29,18 +30,23 @@ OPEN = (
     *("eager", "raw-dynamic", "grid-dynamic", "end2end-ort-dynamic", "end2end-ort-dynamic, cut", "traced-dynamic"),
     *("scripted", "scripted, frozen", "lite"),
 )
+SUPPRESSING = ("end2end-ort", "end2end-ort-dynamic")  # of the others, a plugin's file is timed up to the plugin
 INPUTS = ((1, BUNDLED_SIZE), (4, BUNDLED_SIZE), (1, (512, 512)))
 CASES = [
-    pytest.param(title, batch, size, id=f"{title.replace(', ', '-')}-{batch}x3x{size[0]}x{size[1]}")
+    pytest.param(
+        title, nms, batch, size, id=f"{title} {nms} {batch}x3x{size[0]}x{size[1]}".replace(",", "").replace(" ", "-")
+    )
     for batch, size in INPUTS
     for title in (FIXED if (batch, size) == INPUTS[0] else ()) + OPEN
+    for nms in (WITH if title in SUPPRESSING else WITHOUT,)
 ]
 EXPORTED = ("raw", "grid", "end2end-ort", "end2end-trt", "traced", "scripted", "lite", "grid-dynamo")
 
 
-@pytest.mark.parametrize("title, batch, size", CASES)
-def test_latency(title, batch, size, benchmark, contender):
+@pytest.mark.parametrize("title, nms, batch, size", CASES)
+def test_latency(title, nms, batch, size, benchmark, contender):
     one, runner = contender(title, batch, size)
+    assert one.nms == nms
     feeds = itertools.cycle(make_feeds(batch, size))
     benchmark.group = f"{batch}x3x{size[0]}x{size[1]}"
     benchmark.extra_info.update(engine=one.recipe.engine, nms=one.nms, note=one.note, threads=one.recipe.threads)
