@@ -51,9 +51,9 @@ class WrongFile(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user asked for. batch, img_size: of files that leave them open, None means 1 and what the files
-    say; threads: 0 means all cores this process may use;
-    baseline: the file the others are compared with, None means the model itself; profile: whether to say where the time goes."""
+    """What the user asked for. batch, img_size: of files that leave them open, None means 1 and what the files say; threads: 0 means
+    all cores this process may use; baseline: the file the others are compared with, None means the model itself; profile: whether to
+    say where the time goes."""
 
     choice: ModelChoice
     artifacts: Tuple[Path, ...]
