@@ -1,21 +1,30 @@
-"""Wiring: hands each suite its detector, its artifacts and its checks. No asserts here."""
+"""Wiring of the suites and of the project's own tests: hands each its model, its artifacts and its checks. No asserts here."""
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Union
+from typing import Any, List, Mapping, NamedTuple, Optional, Union
 
 import pytest
 
-from detparity import plugin
-from detparity.checks import export, registry
-from detparity.errors import InputError
-from detparity.exported import BUNDLED_SIZE, NotMade, attempt
-from detparity.findings import MADE
-from detparity.golden.recording import asked_goldens
-from detparity.session import ModelChoice, Session
+from detparity.checks.run import Session, Subject, judge
+from detparity.cli import pytest_plugin as plugin
+from detparity.core import resources
+from detparity.core.errors import InputError, NotMade, clipped
+from detparity.core.findings import MADE
+from detparity.core.vocabulary import EngineError
+from detparity.models.choice import BUNDLED_SIZE, ModelChoice
+from detparity.tools.export_cache import KitExports, attempt
+from detparity.tools.golden import evaluate
+from detparity.tools.golden.content import asked_goldens
+from detparity.tools.golden.pending import Pending, folder_for
 
 SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
+GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
+SUBJECT_IN_ID = re.compile(r"::test_\w+\[([\w.-]+):")  # `test_promise[grid:parity.sizes]`, `test_conforms[yolov7:grid]`
 
 
 class GoldenCase(NamedTuple):
@@ -26,18 +35,40 @@ class GoldenCase(NamedTuple):
 
 
 class Promise(NamedTuple):
-    """One check on one artifact: `path` of a user's file, or None and the name of our exporter as `variant`."""
+    """One check on what one of the exporters makes."""
 
-    path: Optional[Path]
-    variant: str
+    subject: Subject
     check: str
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("detparity, in a clone")
+    plugin.add_options(group, "", leave_out=("strict",))  # pytest has a --strict of its own
+    group.addoption(
+        "--exporter", action="append", default=[], metavar="NAME", help="only these exporters, by name or pattern"
+    )
+    group.addoption("--golden", type=Path, metavar="DIR", help="where goldens are (default: golden/)")
+    group.addoption("--pending", type=Path, metavar="DIR", help="where goldens that changed wait for review")
+    group.addoption("--bare", action="store_true", help="switch the compatibility shims off")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("bare"):
+        os.environ["DETPARITY_BARE"] = "all"
+    plugin.session_of(config).own = KitExports()
+    plugin.share_cores()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> Optional[bool]:
+    """With files of the user's own only their checks run, which the plugin collects."""
+    return True if plugin.option(config, "artifact") else None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A suite names its rooms in `ROOMS` and asks for `promise`: it gets every check of those rooms on every artifact."""
+    """A suite names its groups of checks in `GROUPS` and asks for `promise`: it gets every check of them on every export."""
     if "promise" in metafunc.fixturenames:
         try:
-            promises = _promises(metafunc.config, metafunc.module.ROOMS)
+            promises = _promises(metafunc.config, metafunc.module.GROUPS)
         except InputError as error:
             raise plugin.usage(error) from None
         metafunc.parametrize("promise", promises)
@@ -46,7 +77,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """Artifact by artifact, not room by room: what one check worked out is still there for the next."""
+    """Export by export, not group by group: what one check worked out is still there for the next."""
     order: List[str] = []
 
     def place(item: pytest.Item) -> int:
@@ -54,10 +85,10 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
         params = callspec.params if callspec else {}
         subject = params.get("promise", params.get("golden_case"))
         if isinstance(subject, Promise):
-            key = str(subject.path or subject.variant)
+            key = subject.subject.title
         elif isinstance(subject, GoldenCase):
             key = subject.name
-        else:  # also where pytest marks an empty room by a placeholder
+        else:  # also where pytest marks an empty group by a placeholder
             return -1
         if key not in order:
             order.append(key)
@@ -66,25 +97,59 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-def _promises(config: pytest.Config, rooms: List[str]) -> List[Any]:
-    session = config.stash[plugin.SESSION]
+def _promises(config: pytest.Config, groups: List[str]) -> List[Any]:
+    session = plugin.session_of(config)
     found: List[Any] = []
-    for subject in session.subjects():
-        for check in plugin.chosen(config, [check for check in subject.checks if check.split(".")[0] in rooms]):
-            promise = Promise(subject.path, subject.variant, check)
-            found.append(pytest.param(promise, id=f"{subject.title}:{check}"))
-    session.require_debts_met()
+    subjects = session.subjects()
+    for subject in subjects:
+        for check in session.chosen([check for check in subject.checks if check.split(".")[0] in groups]):
+            found.append(pytest.param(Promise(subject, check), id=f"{subject.title}:{check}"))
+    session.require_known_failures_met(subjects)
     return found
 
 
 def _golden_cases(config: pytest.Config) -> List[Any]:
-    """Every kind of golden of every exporter; they are the bundled detector's, so another model or file has none here."""
-    session = config.stash[plugin.SESSION]
-    if session.artifacts or session.choice != ModelChoice():
+    """Every kind of golden of every exporter; they are the bundled detector's, so another model has none here."""
+    session = plugin.session_of(config)
+    if session.choice != ModelChoice():
         return []
     return [
-        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}") for name, kind in asked_goldens(session.variants())
+        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}") for name, kind in asked_goldens(session.exporters())
     ]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadgroup`, everything about one artifact goes to one worker, which exports it and works out its truths once.
+
+    By the ids of the tests: the marks of pytest-xdist 3.8 travel in an attribute that pytest 9.2 no longer reads.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class BySubject(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return worker_group(nodeid)
+
+    return BySubject(config, log)
+
+
+def worker_group(nodeid: str) -> str:
+    """What must stay on one worker with this test: all that is asked of one artifact or architecture, and the benchmarks."""
+    if nodeid.startswith(("suites/runtime/", "benchmarks/")):
+        return "suites/runtime"
+    found = SUBJECT_IN_ID.search(nodeid)
+    return found.group(1) if found else nodeid
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line for all goldens that changed: one change of an exporter may show in many."""
+    failed = terminalreporter.stats.get("failed", [])
+    names = [value for report in failed for key, value in report.user_properties if key == GOLDEN]
+    if names:
+        what = "1 golden waits" if len(names) == 1 else f"{len(names)} goldens wait"
+        terminalreporter.write_line(f"{what} for review:  detparity review")
 
 
 @pytest.fixture(scope="session")
@@ -96,8 +161,9 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def session(pytestconfig: pytest.Config, shared_folder: Path) -> Session:
-    """The run's session: its detector, oracle and trials."""
-    found = pytestconfig.stash[plugin.SESSION]
+    """The run: its model, reference and opened files."""
+    found = plugin.session_of(pytestconfig)
+    found.own = KitExports(shared_folder)
     if hasattr(pytestconfig, "workerinput"):
         found.shared = shared_folder / "truths"
     return found
@@ -111,50 +177,70 @@ def exports(session: Session, shared_folder: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def made(exports: Any) -> Any:
+def made(session: Session) -> Any:
     """Call with an exporter's name for its path, or for what kept its exporter from making it: asked of the exporter once."""
-    found: Dict[str, Union[Path, NotMade]] = {}
 
     def make(name: str) -> Union[Path, NotMade]:
-        if name not in found:
-            try:
-                found[name] = exports(name)
-            except NotMade as problem:
-                found[name] = problem
-        return found[name]
+        try:
+            return session.made(name)
+        except NotMade as problem:
+            return problem
 
     return make
 
 
-@pytest.fixture
-def judge(request: pytest.FixtureRequest, session: Session) -> Any:
+@pytest.fixture(name="judge")
+def judge_promise(request: pytest.FixtureRequest, session: Session) -> Any:
     """Call with a promise to run its check and make its outcome the test's."""
+    return lambda promise: plugin.conclude(request.node, judge(session, promise.subject, promise.check))
 
-    def run(promise: Promise) -> None:
-        if promise.path:
-            plugin.judge(request, session.trial(promise.path), promise.check)
-            return
-        name, file = promise.variant, request.getfixturevalue("made")(promise.variant)
-        problem = file if isinstance(file, NotMade) else None
-        if promise.check == MADE:
-            plugin.judge_unmade(request, name, export.outcome(problem))
-        elif problem:
-            plugin.judge_unmade(request, name, export.blocked(registry()[promise.check], problem))
-        else:
-            plugin.judge(request, session.trial(file, name), promise.check)
+
+def place_of(config: pytest.Config) -> evaluate.Place:
+    """Where goldens are, and where those that changed wait."""
+    folder = config.getoption("golden") or resources.root() / "golden"
+    return evaluate.Place(folder, folder_for(folder, config.getoption("pending")))
+
+
+def must_not_wait(request: pytest.FixtureRequest, waiting: Optional[Pending]) -> None:
+    """Red where a golden waits for review."""
+    if waiting is not None:
+        request.node.user_properties.append((GOLDEN, waiting.name))
+        pytest.fail(evaluate.told(waiting, place_of(request.config).pending), pytrace=False)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest, session: Session, made: Any) -> Any:
+    """Call with a golden case: red, and pending, where the artifact is not what its golden says or has none. Blesses nothing."""
+
+    def run(case: GoldenCase) -> None:
+        file = made(case.name)
+        if isinstance(file, NotMade):
+            pytest.skip(f"blocked by {MADE}: {file}")
+        repeat = f"pytest {shlex.quote(request.node.nodeid)}"
+        trial, place = session.trial(file, case.name), place_of(request.config)
+        try:
+            waiting = evaluate.judge(trial, case.name, case.kind, place, request.node.nodeid, repeat)
+        except (EngineError, InputError) as error:
+            message = f"golden: {case.name} cannot be compared with {case.kind}/{case.name}: {clipped(error)}"
+            pytest.fail(f"{message}\n\n  Repeat:  {repeat}", pytrace=False)
+        must_not_wait(request, waiting)
 
     return run
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest, session: Session) -> Any:
-    """Call with a golden case: red, and pending, where the artifact is not what its golden says or has none. Blesses nothing."""
+def ratio_golden(request: pytest.FixtureRequest) -> Any:
+    """Call with a context, a name and a measured ratio: red, and pending, where its golden is missing or it has moved;
+    skipped where the golden was recorded on another machine."""
 
-    def run(case: GoldenCase) -> None:
-        file = request.getfixturevalue("made")(case.name)
-        if isinstance(file, NotMade):
-            pytest.skip(f"blocked by {MADE}: {file}")
-        plugin.judge_golden(request, session.trial(file, case.name), case.name, case.kind)
+    def run(trial: Any, name: str, now: Mapping[str, Any]) -> None:
+        repeat = f"pytest {shlex.quote(request.node.nodeid)} --benchmark-enable"
+        waiting, elsewhere = evaluate.judge_ratio(
+            trial, name, now, place_of(request.config), request.node.nodeid, repeat
+        )
+        if elsewhere:
+            pytest.skip(f"{now['of']} takes {now['ratio']:g} times {now['to']} here; the golden is of {elsewhere}")
+        must_not_wait(request, waiting)
 
     return run
 

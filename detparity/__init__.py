@@ -6,13 +6,15 @@ Importing this package imports no framework: torch, onnx, onnxruntime and pytest
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
+
+from detparity.core.version import __version__
 
 if TYPE_CHECKING:
-    from detparity.detectors.detector import YoloDetector
+    from detparity.cli.verify import Result
+    from detparity.models.yolov7.detector import YoloDetector
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "verify"]
+__all__ = ["Result", "__version__", "verify"]
 
 
 def verify(
@@ -20,14 +22,31 @@ def verify(
     model: Union[str, Path, YoloDetector, None] = None,
     contract: Optional[str] = None,
     strict: bool = False,
-) -> Dict[str, Any]:
+    known_failures: Union[str, Path, None] = None,
+) -> Result:
     """Judge one exported file inside your own test, with the same checks as `detparity check`.
 
     artifact: the file; model: a checkpoint's path or a detector (default: the bundled one); contract: the name of the variant
-    the file promises to be (default: read from the file); strict: SHOULD findings violate as well.
-    Returns the artifact's entry of the report. Raises AssertionError with every decisive finding where the file violates or
-    could not be judged in full, and `detparity.errors.InputError` where an input cannot be used.
+    the file promises to be (default: read from the file); strict: SHOULD findings violate as well; known_failures: a file of known
+    failures (docs/expectations.md), which decide nothing.
+    Returns a `Result`. Raises AssertionError, with every decisive finding and the command that repeats it, where the file violates
+    or could not be judged in full, and `detparity.core.errors.InputError` where an input cannot be used.
     """
-    from detparity.verifying import verify_artifact
+    __tracebackhide__ = True  # pytest shows the finding, not our frames
+    from detparity.cli.verify import verify_artifact
 
-    return verify_artifact(Path(artifact), model, contract, strict)
+    found = verify_artifact(
+        Path(artifact), model, contract, strict, None if known_failures is None else Path(known_failures)
+    )
+    if found.text:
+        raise AssertionError(found.text)
+    return found
+
+
+def __getattr__(name: str) -> object:
+    """`Result`, imported when asked for: its module imports the checks."""
+    if name == "Result":
+        from detparity.cli.verify import Result
+
+        return Result
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import Dict, Protocol, Tuple
 
-from detparity.detectors.detector import YoloDetector
-from detparity.subject import Variant
-from exporters.options import ExportOptions as ExportOptions
+from detparity.core.vocabulary import Variant
+from detparity.models.yolov7.detector import YoloDetector
+
+from .options import ExportOptions
 
 MODULES = (
     *("onnx_raw", "onnx_grid", "onnx_dynamo", "end2end_ort", "end2end_trt", "end2end_trt_nms"),
@@ -32,7 +33,7 @@ def registry() -> Dict[str, Exporter]:
     """Every exporter by the name of the variant it makes, or of its way to one."""
     found: Dict[str, Exporter] = {}
     for name in MODULES:
-        module = importlib.import_module(f"exporters.{name}")
+        module = importlib.import_module(f"{__name__}.{name}")
         for variant in module.VARIANTS:
-            found[variant] = module  # type: ignore[assignment]
+            found[variant] = module
     return found

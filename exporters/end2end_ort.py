@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from detparity.detectors.detector import YoloDetector
-from detparity.detectors.network import RawTuple
-from detparity.subject import Variant
-from exporters.options import ExportOptions, export_graph, finish
-from exporters.tails import append_ort, into_inner
+from detparity.core.vocabulary import Variant
+from detparity.models.yolov7.detector import YoloDetector
+from detparity.models.yolov7.network import RawTuple
+from exporters.nms_tails import append_ort, into_inner
+
+from .options import ExportOptions, export_graph, finish
 
 VARIANTS = ("end2end-ort", "end2end-ort-dynamic-batch", "end2end-ort-dynamic")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 
-from detparity.compat import jit
-from detparity.detectors.detector import YoloDetector
-from detparity.engines.torchscript import METADATA_FILE
-from detparity.subject import Variant
-from exporters.options import ExportOptions, metadata
-from exporters.scripted import script
+from detparity.artifacts.torchscript_file import METADATA_FILE
+from detparity.core.vocabulary import Variant
+from detparity.models.compat import jit
+from detparity.models.yolov7.detector import YoloDetector
+
+from .options import ExportOptions, metadata
+from .scripted import script
 
 VARIANTS = ("lite-mobile",)
 PROMISE = "lite"

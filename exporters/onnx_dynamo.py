@@ -7,14 +7,15 @@ from typing import Dict, Tuple
 import onnx
 import torch
 
-from detparity.compat import dynamo_export
-from detparity.contract import DYNAMO_OPSET, Contract
-from detparity.detectors.detector import YoloDetector
-from detparity.detectors.network import FixedPredictions, Predictions, RawTuple
-from detparity.errors import InputError
-from detparity.subject import Variant
-from exporters import downgrade
-from exporters.options import ExportOptions, contract_of, finish, opset_of
+from detparity.core.contract import DYNAMO_OPSET, Contract
+from detparity.core.errors import InputError
+from detparity.core.vocabulary import Variant
+from detparity.models.compat import dynamo_export
+from detparity.models.yolov7.detector import YoloDetector
+from detparity.models.yolov7.network import FixedPredictions, Predictions, RawTuple
+from exporters import opset_downgrade
+
+from .options import ExportOptions, contract_of, finish, opset_of
 
 VARIANTS = tuple(f"{head}-dynamo{axes}" for head in ("raw", "grid") for axes in ("", "-dynamic-batch", "-dynamic"))
 unavailable = dynamo_export.unavailable
@@ -27,8 +28,8 @@ def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> 
     if opset >= DYNAMO_OPSET:
         return finish(detector, variant, options, model)
     before = model.SerializeToString()
-    made = finish(detector, variant, options, downgrade.converted(model, opset))
-    downgrade.must_agree(detector, contract, before, made)
+    made = finish(detector, variant, options, opset_downgrade.converted(model, opset))
+    opset_downgrade.must_agree(detector, contract, before, made)
     return made
 
 

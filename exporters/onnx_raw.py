@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from detparity.detectors.detector import YoloDetector
-from detparity.detectors.network import RawTuple
-from detparity.subject import Variant
-from exporters.options import ExportOptions, to_onnx
+from detparity.core.vocabulary import Variant
+from detparity.models.yolov7.detector import YoloDetector
+from detparity.models.yolov7.network import RawTuple
+
+from .options import ExportOptions, to_onnx
 
 VARIANTS = ("raw", "raw-dynamic-batch", "raw-dynamic")
 

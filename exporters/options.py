@@ -10,12 +10,12 @@ from typing import Dict, Optional, Sequence
 import onnx
 import torch
 
-from detparity.compat.ir_version import stamp
-from detparity.compat.onnx_export import export_onnx
-from detparity.contract import OPSETS, Axis, Contract, NmsPromise, TensorPromise, contract_for
-from detparity.detectors.detector import YoloDetector
-from detparity.errors import InputError
-from detparity.subject import Size, Variant
+from detparity.core.contract import OPSETS, Axis, Contract, NmsPromise, TensorPromise, contract_for
+from detparity.core.errors import InputError
+from detparity.core.vocabulary import Size, Variant
+from detparity.models.compat.ir_version import stamp
+from detparity.models.compat.onnx_export import export_onnx
+from detparity.models.yolov7.detector import YoloDetector
 
 SIMPLIFIERS = ("onnxsim", "onnxslim")
 

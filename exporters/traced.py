@@ -7,12 +7,13 @@ import json
 
 import torch
 
-from detparity.compat import jit
-from detparity.detectors.detector import YoloDetector
-from detparity.detectors.network import Predictions, RawTuple
-from detparity.engines.torchscript import METADATA_FILE
-from detparity.subject import Variant
-from exporters.options import ExportOptions, metadata
+from detparity.artifacts.torchscript_file import METADATA_FILE
+from detparity.core.vocabulary import Variant
+from detparity.models.compat import jit
+from detparity.models.yolov7.detector import YoloDetector
+from detparity.models.yolov7.network import Predictions, RawTuple
+
+from .options import ExportOptions, metadata
 
 VARIANTS = ("traced", "traced-dynamic")
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Dict, List
 
-from detparity.errors import InputError
-from detparity.findings import Check
+from detparity.core.errors import InputError
+from detparity.core.findings import Check
 
 
 def registry() -> Dict[str, Check]:
     """All checks, by id."""
-    from detparity.checks import baked, export, metadata, nms, parity, precision, script, structure, weights
+    from detparity.checks import baked_size, export, mean_ap, metadata, nms, parity, script, structure, weights
 
     found: Dict[str, Check] = {}
-    for module in (export, structure, script, baked, weights, metadata, parity, precision, nms):
+    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms):
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check
     return found
 
 
-# What a quick run leaves out: each of these costs several runs, and what it alone sees is rare (suites/meta/test_broken.py counts it).
+# What a quick run leaves out: each costs several runs, and what it alone sees is rare (tests/defects/test_defects.py counts).
 NOT_QUICK = ("parity.map", "parity.threads", "parity.evaluator", "nms.tensorrt")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Iterator, Optional, Tuple
 
-from detparity.contract import MUST
-from detparity.exported import NotMade
-from detparity.findings import MADE, Check, Finding, Outcome
-from detparity.trial import Trial
+from detparity.checks.context import Trial
+from detparity.core.contract import MUST
+from detparity.core.errors import NotMade
+from detparity.core.findings import MADE, Check, Finding, Outcome
 
 
 def made(_: Trial) -> Iterator[Finding]:

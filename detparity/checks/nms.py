@@ -6,18 +6,20 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from detparity import images, suppression
-from detparity.checks.cases import cheap_size, pictures, space
-from detparity.contract import INFO, MUST, SHOULD, Contract, NmsPromise, largest_size
-from detparity.failures import listed, number
-from detparity.findings import CannotRun, Check, Finding, Row
-from detparity.oracle import offset
-from detparity.oracle.certificate import Certificate, Tolerance, certify_padded, certify_rows
+from detparity.artifacts import onnx_nms
+from detparity.checks.context import Trial
+from detparity.checks.inputs import cheap_size, pictures, space
+from detparity.checks.nms_tail import Cut, dense, feed, find_cut
+from detparity.core.case import Case
+from detparity.core.contract import INFO, MUST, SHOULD, Contract, NmsPromise, largest_size
+from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.text import listed, number
+from detparity.core.vocabulary import Arrays
+from detparity.inputs import images
+from detparity.oracle import class_offset as offset
 from detparity.oracle.nms import NmsRule, end2end_ort_rule, end2end_trt_nms_rule, end2end_trt_rule
-from detparity.oracle.noise import EPS32, Truth
-from detparity.subject import Arrays
-from detparity.tailcut import Cut, dense, feed, find_cut
-from detparity.trial import Case, Trial
+from detparity.oracle.nms_certificate import Certificate, Tolerance, certify_padded, certify_rows
+from detparity.oracle.noise_floor import EPS32, Truth
 
 # How many floors a number may be from the truth before it is another number: the largest of 200 correct exports was 2.2.
 FLOORS = 5.0
@@ -37,8 +39,8 @@ def _promise(trial: Trial) -> NmsPromise:
     return trial.contract.nms
 
 
-def _found(trial: Trial) -> suppression.Suppression:
-    found = suppression.find(trial.onnx.graph)
+def _found(trial: Trial) -> onnx_nms.Suppression:
+    found = onnx_nms.find(trial.onnx.graph)
     if found is None:
         raise CannotRun("the graph has no suppression operator")
     return found
@@ -48,7 +50,7 @@ def operator(trial: Trial) -> Iterator[Finding]:
     """One operator of the promised kind, all its inputs there and of the right rank; no loop around it."""
     graph = trial.onnx.graph
     wanted = "EfficientNMS_TRT" if trial.contract.variant.head == "end2end-trt" else "NonMaxSuppression"
-    found = suppression.find(graph)
+    found = onnx_nms.find(graph)
     nodes = [] if found is None else [node for node in found.nodes if node.op == wanted]
     if len(nodes) != 1 or found is None or len(found.nodes) != 1:
         titles = [] if found is None else [node.title for node in found.nodes]
@@ -74,7 +76,7 @@ def _inputs(trial: Trial, node: Any) -> Iterator[Finding]:
             missing = "missing: the operator then returns nothing" if "max" in name else "missing"
             rows.append((name, missing))
             continue
-        value = suppression.constant(trial.onnx.graph, tensor)
+        value = onnx_nms.constant(trial.onnx.graph, tensor)
         if name in names[2:] and value is not None and value.size != 1:
             rows.append((name, f"{value.size} numbers where one is promised"))
     if rows:
@@ -176,14 +178,14 @@ def baked(trial: Trial) -> Iterator[Finding]:
     graph, contract, facts = trial.onnx.graph, trial.contract, trial.facts
     found = _found(trial)
     counts = {facts.rows(contract.size), *facts.level_rows(contract.size)}
-    around = {node.index: node for name in found.node.inputs for node in suppression.before(graph, name)[-60:]}
+    around = {node.index: node for name in found.node.inputs for node in onnx_nms.before(graph, name)[-60:]}
     around.update({node.index: node for node in found.tail})
     rows: List[Row] = [("node", "fixed")]
     for _, node in sorted(around.items()):
         position = {"Reshape": 1, "Expand": 1, "TopK": 1, "ConstantOfShape": 0, "Slice": 2, "Tile": 1}.get(node.op)
         if position is None or position >= len(node.inputs):
             continue
-        value = suppression.constant(graph, node.inputs[position])
+        value = onnx_nms.constant(graph, node.inputs[position])
         if value is None or value.dtype.kind not in "iu":
             continue
         numbers = [int(v) for v in np.ravel(value)]

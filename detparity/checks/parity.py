@@ -7,11 +7,14 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from detparity.checks.cases import cheap_size, kinds, pictures, space
-from detparity.contract import INFO, MUST, Contract, largest_size
-from detparity.failures import number
-from detparity.findings import CannotRun, Check, Finding, Row
-from detparity.oracle.noise import (
+from detparity.checks.context import Trial, truth_head
+from detparity.checks.inputs import cheap_size, kinds, pictures, space
+from detparity.core.case import Case
+from detparity.core.contract import INFO, MUST, Contract, largest_size
+from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.text import number
+from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
+from detparity.oracle.noise_floor import (
     GROUPS,
     LIMITS,
     UNITS,
@@ -23,9 +26,6 @@ from detparity.oracle.noise import (
     measure,
     split_levels,
 )
-from detparity.oracle.truths import Picture
-from detparity.subject import Arrays, EngineError, Size
-from detparity.trial import Case, Trial, truth_head
 
 DECLARED = ("noise", "natural", "scene")  # kinds of pictures at the declared size
 FIELDS = ("x", "y", "w", "h", "objectness")
@@ -326,7 +326,7 @@ def evaluator(trial: Trial) -> Iterator[Finding]:
         raise CannotRun(f"the reference evaluator is for small models: {size[0]}x{size[1]} is above its limit")
     case = Case(size, pictures(contract.batch, "natural", 4))
     try:
-        outputs = trial.run(trial.batch(case), engine="reference")
+        outputs = trial.run(trial.batch(case), engine="onnx_reference")
     except EngineError as error:
         raise CannotRun(f"the reference evaluator cannot run it ({error})") from None
     for finding in judge_outputs(trial, case, outputs):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Iterator, List, Tuple
 
+from detparity.checks.context import Trial
 from detparity.checks.structure import shape_cases
-from detparity.contract import MUST, Contract
-from detparity.failures import listed
-from detparity.findings import Check, Finding, Row
-from detparity.subject import EngineError
-from detparity.trial import Trial
+from detparity.core.contract import MUST, Contract
+from detparity.core.findings import Check, Finding, Row
+from detparity.core.text import listed
+from detparity.core.vocabulary import EngineError
 
 RANDOM = frozenset(
     f"aten::{name}"

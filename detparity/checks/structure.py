@@ -7,12 +7,13 @@ from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from detparity.contract import MUST, SHOULD, Axis, Contract, TensorPromise
-from detparity.failures import listed
-from detparity.findings import Check, Finding, Row
-from detparity.graph import Graph, Node, Value
-from detparity.subject import EngineError
-from detparity.trial import Case, Trial
+from detparity.artifacts.onnx_graph import Graph, Node, Value
+from detparity.checks.context import Trial
+from detparity.core.case import Case
+from detparity.core.contract import MUST, SHOULD, Axis, Contract, TensorPromise
+from detparity.core.findings import Check, Finding, Row
+from detparity.core.text import listed
+from detparity.core.vocabulary import EngineError
 
 INVENTED_AXIS = re.compile(r"(_dim_\d+|^unk__\d+)$")
 INVENTED_FREE_AXIS = re.compile(r"(_dim_\d+|^unk__\d+|^s\d+)$")

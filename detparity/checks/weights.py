@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from detparity.contract import MUST, Contract
-from detparity.failures import number
-from detparity.findings import Check, Finding, Row
-from detparity.graph import Graph, Node, plain_name
-from detparity.subject import ConvWeights
-from detparity.trial import Trial
+from detparity.artifacts.conv_weights import Stored, _distance, by_content, by_name, match, onnx_convs
+from detparity.checks.context import Trial
+from detparity.core.contract import MUST, Contract
+from detparity.core.findings import Check, Finding, Row
+from detparity.core.text import number
+from detparity.core.vocabulary import ConvWeights
 
 if TYPE_CHECKING:
-    from detparity.engines.torchscript import ScriptFile
+    from detparity.artifacts.torchscript_file import ScriptFile
 
-UNFOLDED = frozenset(("BatchNormalization", "Mul", "Add"))
 TOLERANCE = 1e-5  # of the tensor's largest value: fusing in float32 moves a weight by about 1e-7
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A convolution as the file has it; bias None where it has none; node None for TorchScript; unfolded: whether something
-    after it could be the batch-norm or the implicit factor that was not folded in."""
-
-    name: str
-    weight: np.ndarray
-    bias: Optional[np.ndarray]
-    node: Optional[Node] = None
-    unfolded: bool = False
-
-
-def onnx_convs(graph: Graph) -> List[Stored]:
-    """The convolutions of a graph whose weights are constants, in its order."""
-    producers, consumers = graph.producers(), graph.consumers()
-
-    def constant(name: str) -> Optional[np.ndarray]:
-        while name not in graph.constants and name in producers and producers[name].op == "Identity":
-            name = producers[name].inputs[0]
-        return graph.constants.get(name)
-
-    found = []
-    for node in graph.nodes:
-        if node.op == "Conv":
-            weight = constant(node.inputs[1])
-            bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-            if weight is not None:
-                after = {reader.op for reader in consumers.get(node.outputs[0], [])}
-                found.append(Stored(node.inputs[1], weight, bias, node, bool(after & UNFOLDED)))
-    return found
 
 
 def _script_convs(file: ScriptFile) -> List[Stored]:
@@ -59,44 +25,6 @@ def _script_convs(file: ScriptFile) -> List[Stored]:
     for name, value in state.items():
         if name.endswith(".weight") and value.ndim == 4:
             found.append(Stored(name, value, state.get(name[: -len("weight")] + "bias"), unfolded=unfolded))
-    return found
-
-
-def match(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:
-    """Pair the model's convolutions with the file's: by official name, what is left by order, else by nearest content."""
-    named = by_name(expected, stored)
-    taken = {id(found) for found in named.values()}
-    rest = [index for index in range(len(expected)) if index not in named]
-    left = [found for found in stored if id(found) not in taken]
-    if len(left) == len(rest) and all(expected[i].weight.shape == s.weight.shape for i, s in zip(rest, left)):
-        return {**named, **dict(zip(rest, left))}
-    return {**named, **by_content(expected, rest, left)}
-
-
-def by_name(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:
-    """The file's convolutions by the index of the model's whose official name they bear."""
-    found: Dict[int, Stored] = {}
-    plain = {plain_name(s.name): s for s in stored}
-    for index, conv in enumerate(expected):
-        wanted = f"{conv.key}.weight"
-        hits = [s for name, s in plain.items() if name == wanted or name.endswith("." + wanted)]
-        if len(hits) == 1:
-            found[index] = hits[0]
-    return found
-
-
-def by_content(expected: Sequence[ConvWeights], indices: Sequence[int], stored: Sequence[Stored]) -> Dict[int, Stored]:
-    """Those of the model at `indices` with the nearest of the same shape, where any is near."""
-    found: Dict[int, Stored] = {}
-    left = list(stored)
-    for index in indices:
-        conv = expected[index]
-        same = [s for s in left if s.weight.shape == conv.weight.shape]
-        if same:
-            best = min(same, key=lambda s: _distance(s.weight, conv.weight))
-            if _distance(best.weight, conv.weight) < 0.1:
-                found[index] = best
-                left.remove(best)
     return found
 
 
@@ -113,15 +41,6 @@ def _only_reordered(trial: Trial, expected: Sequence[ConvWeights], stored: Seque
         return False
     deciding = "nms.detections" if trial.contract.variant.end2end else "parity.declared"
     return trial.outcome(deciding).outcome == "passed"
-
-
-def _distance(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference as a share of the largest wanted value; infinite where shapes differ or a value is NaN."""
-    if found.shape != wanted.shape:
-        return float("inf")
-    scale = max(float(np.abs(wanted).max()), 1e-30)
-    worst = float(np.abs(found.astype(np.float64) - wanted).max()) / scale
-    return worst if np.isfinite(worst) else float("inf")
 
 
 def _how(found: np.ndarray, wanted: np.ndarray, others: Mapping[str, np.ndarray]) -> str:

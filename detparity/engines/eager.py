@@ -7,11 +7,11 @@ from typing import List
 import numpy as np
 import torch
 
-from detparity.compat.onednn import onednn
-from detparity.detectors.detector import YoloDetector
-from detparity.detectors.network import Network, Predictions
+from detparity.core.vocabulary import Arrays, Runner
 from detparity.engines.torchscript import runner
-from detparity.subject import Arrays, Runner
+from detparity.models.compat.onednn import onednn
+from detparity.models.yolov7.detector import YoloDetector
+from detparity.models.yolov7.network import Network, Predictions
 
 # Equivalent ways of running one float32 model: different kernels and memory orders, so different rounding, nothing else.
 WAYS = ("onednn", "plain", "channels-last", "batch")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from detparity import bytecode
-from detparity.compat import jit
+from pathlib import Path
+from typing import Union
+
+from detparity.artifacts import lite_bytecode
+from detparity.artifacts.torchscript_file import METADATA_FILE, ScriptFile
+from detparity.core.vocabulary import EngineError, Load, Runner
 from detparity.engines import torchscript
-from detparity.engines.torchscript import METADATA_FILE, ScriptFile
-from detparity.subject import EngineError, Runner
+from detparity.models.compat import jit
 
 PACKED = "prepacked::"
 
@@ -14,7 +17,7 @@ PACKED = "prepacked::"
 def read(path: str) -> ScriptFile:
     """Read a lite archive. It has no graph: devices, constants and source lines stay empty, and no check asks for them.
     Raises EngineError where its bytecode cannot be read."""
-    found = bytecode.read(path, METADATA_FILE)
+    found = lite_bytecode.read(path, METADATA_FILE)
     return ScriptFile(
         ops=found.ops,
         devices=(),
@@ -27,13 +30,13 @@ def read(path: str) -> ScriptFile:
     )
 
 
-def prepare(path: str, threads: int = 0) -> Runner:
-    """Load an archive for running; threads: 0 leaves the choice to torch. Raises EngineError if it does not load, or on running."""
-    found = bytecode.read(path, METADATA_FILE)
+def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
+    """Load an archive for running. Raises EngineError if it does not load, or on running."""
+    found = lite_bytecode.read(str(source), METADATA_FILE)
     try:
-        module = jit.load_lite(path)
+        module = jit.load_lite(str(source))
     except Exception as error:  # torch raises RuntimeError, ValueError or its own types by version
         packed = any(name.startswith(PACKED) for name in found.ops)
         why = "it is optimised for mobile, which takes a torch built with XNNPACK: " if packed else ""
         raise EngineError(why + " ".join(str(error).split())[:300]) from None
-    return torchscript.runner("lite", module, threads, bytecode=str(found.version))
+    return torchscript.runner("lite", module, how.threads, bytecode=str(found.version))

@@ -8,12 +8,12 @@ from typing import Any, Dict, Iterator, List, Mapping
 import numpy as np
 import torch
 
-from detparity import images
-from detparity.detectors.detector import official_key, run_order
+from detparity.core.vocabulary import Size
 from detparity.engines import eager
-from detparity.oracle.noise import STATISTICS, Key, Stats, Truth, count_of, limit, measure, split_levels
-from detparity.oracle.truths import Oracle
-from detparity.subject import Size
+from detparity.engines.reference_runs import Oracle
+from detparity.inputs import images
+from detparity.models.yolov7.detector import official_key, run_order
+from detparity.oracle.noise_floor import STATISTICS, Key, Stats, Truth, count_of, limit, measure, split_levels
 
 STEP = 1e-3  # relative: stands clear of the noise, and small enough to act linearly
 

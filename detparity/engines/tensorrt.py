@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Union
 
 import numpy as np
 import tensorrt as trt
 import torch
 
-from detparity.subject import Arrays, EngineError, Runner
+from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
 
 
-def prepare(path: str) -> Runner:
+def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
     """Parse the ONNX file, build an engine for the shapes of each call, and run it on the first GPU.
 
     Raises EngineError where there is no GPU, or TensorRT refuses the file.
@@ -27,7 +27,7 @@ def prepare(path: str) -> Runner:
         builder = trt.Builder(logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
         parser = trt.OnnxParser(network, logger)
-        if not parser.parse(Path(path).read_bytes()):
+        if not parser.parse(Path(source).read_bytes()):
             raise EngineError(
                 "TensorRT refuses the file: " + "; ".join(str(parser.get_error(k)) for k in range(parser.num_errors))
             )

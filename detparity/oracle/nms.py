@@ -17,7 +17,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 import numpy.typing as npt
 
-from detparity.errors import InputError
+from detparity.core.errors import InputError
 from detparity.oracle.boxes import Floats, corners, iou
 
 Ints = npt.NDArray[np.int64]

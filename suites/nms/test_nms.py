@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-ROOMS = ["nms"]
+GROUPS = ["nms"]
 
 
 def test_promise(promise, judge):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-ROOMS = ["parity"]
+GROUPS = ["parity"]
 
 
 def test_promise(promise, judge):

@@ -6,12 +6,13 @@ from typing import Any, Optional, Tuple
 
 import pytest
 
-from detparity import facts
-from detparity.bench.command import require_right
-from detparity.bench.contenders import EAGER, FROZEN, Contender, of_file, of_model, prepare
-from detparity.exported import BUNDLED_SIZE, NotMade
-from detparity.findings import MADE
-from detparity.subject import EngineError, Runner, Size
+from detparity.core import environment
+from detparity.core.errors import NotMade
+from detparity.core.findings import MADE
+from detparity.core.vocabulary import EngineError, Runner, Size
+from detparity.models.choice import BUNDLED_SIZE
+from detparity.tools.bench.candidates import EAGER, FROZEN, Contender, of_file, of_model, prepare
+from detparity.tools.bench.run import require_right
 
 RATIO = "ratio"  # the group of benchmarks that measure a ratio, not seconds
 
@@ -39,7 +40,7 @@ def contender(session: Any, made: Any) -> Any:
         return one, runner
 
     def named(title: str) -> Contender:
-        threads = facts.usable_cores()
+        threads = environment.usable_cores()
         if title == EAGER:
             return of_model(session.choice, "grid", threads)
         name = title.split(",")[0]

@@ -14,11 +14,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detparity import facts, plugin
-from detparity.bench import ratios
-from detparity.bench.contenders import in_turn, make_feeds
-from detparity.exported import BUNDLED_SIZE
-from detparity.golden.judging import versions
+from detparity.core import environment
+from detparity.models.choice import BUNDLED_SIZE
+from detparity.tools.bench import ratio_pairs
+from detparity.tools.bench.candidates import in_turn, make_feeds
+from detparity.tools.golden import ratio
+from detparity.tools.golden.evaluate import versions
 
 
 class _Clock:
@@ -42,9 +43,9 @@ CLOCK = _Clock()
 
 
 @pytest.mark.benchmark(timer=CLOCK)
-@pytest.mark.parametrize("name", list(ratios.PAIRS))
-def test_ratio(name, benchmark, contender, request):
-    pair = ratios.PAIRS[name]
+@pytest.mark.parametrize("name", list(ratio.PAIRS))
+def test_ratio(name, benchmark, contender, ratio_golden):
+    pair = ratio.PAIRS[name]
     both = [contender(title) for title in (pair.of, pair.to)]
     feeds = make_feeds(1, BUNDLED_SIZE)
     of, to = (in_turn(runner, feeds) for _, runner in both)
@@ -53,14 +54,14 @@ def test_ratio(name, benchmark, contender, request):
     if not benchmark.enabled:
         benchmark.pedantic(lambda: [call(0) for call in (of, to)])
         return
-    measured = ratios.measure(of, to, len(feeds))
+    measured = ratio_pairs.measure(of, to, len(feeds))
     CLOCK.wind(measured.ravel())
     benchmark.pedantic(CLOCK.tick, rounds=measured.size)
 
     assert np.allclose(benchmark.stats.stats.data, measured.ravel())  # what is saved and compared are the ratios
     (one, _), _ = both
-    here = {**facts.machine(), "threads": str(one.recipe.threads)}
+    here = {**environment.machine(), "threads": str(one.recipe.threads)}
     told = {key: value for key, value in {**here, **versions()}.items() if key not in ("memory", "python", "numpy")}
-    now = ratios.content(pair, measured, (1, BUNDLED_SIZE), told)
+    now = ratio.content(pair, measured, (1, BUNDLED_SIZE), told)
     benchmark.extra_info.update({**now, "about": pair.about})
-    plugin.judge_ratio(request, one.trial, name, now)
+    ratio_golden(one.trial, name, now)

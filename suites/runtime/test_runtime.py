@@ -16,12 +16,13 @@ import itertools
 import numpy as np
 import pytest
 
-from detparity import facts
-from detparity.bench import fresh
-from detparity.bench.contenders import FEEDS, WITH, WITHOUT, make_feeds
-from detparity.bench.statistics import summary
-from detparity.exported import BUNDLED_SIZE, export_bytes, missing, promised
-from detparity.subject import parse_variant
+from detparity.core import environment
+from detparity.core.vocabulary import parse_variant
+from detparity.models.choice import BUNDLED_SIZE
+from detparity.tools.bench import cold_start
+from detparity.tools.bench.candidates import FEEDS, WITH, WITHOUT, make_feeds
+from detparity.tools.bench.statistics import summary
+from detparity.tools.export_cache import export_bytes, missing, promised
 
 ROUNDS, WARM_UP = 60, 8
 # Files of one fixed input, and those that take any: the latter are timed at others as well.
@@ -60,7 +61,7 @@ def test_latency(title, nms, batch, size, benchmark, contender):
 
     assert outputs and all(np.isfinite(array).all() for array in outputs.values())
     if benchmark.enabled:
-        cold = fresh.measure(one.recipe, batch, size)
+        cold = cold_start.measure(one.recipe, batch, size)
         times = summary(np.array(benchmark.stats.stats.data))
         benchmark.extra_info.update(
             p90=times.p90,
@@ -71,7 +72,7 @@ def test_latency(title, nms, batch, size, benchmark, contender):
             peak_bytes=cold.peak,
             file_bytes=one.trial.artifact.path.stat().st_size if one.trial else None,
             pictures=FEEDS,
-            **facts.machine(),
+            **environment.machine(),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-ROOMS = ["script"]
+GROUPS = ["script"]
 
 
 def test_promise(promise, judge):

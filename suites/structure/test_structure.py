@@ -3,7 +3,7 @@ given with --artifact."""
 
 from __future__ import annotations
 
-ROOMS = ["export", "structure"]
+GROUPS = ["export", "structure"]
 
 
 def test_promise(promise, judge):

@@ -1,0 +1,73 @@
+"""TorchScript archives as plain facts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, List, Mapping, Tuple
+
+import numpy as np
+import torch
+
+from detparity.artifacts.torchscript_graph import Constant, Known, Written, source, tensors, walk, written
+
+METADATA_FILE = "detparity.json"
+
+
+# Operators that act otherwise in training, and which of their inputs says so.
+TRAINING_FLAG = {"aten::dropout": 2, "aten::feature_dropout": 2, "aten::alpha_dropout": 2, "aten::batch_norm": 5}
+
+
+@dataclass(frozen=True)
+class ScriptFile:
+    """ops: operator counts of the inlined graph; devices: (device, source line) of every device constant; constants: tensors that
+    are no parameters; state: parameters and buffers by path; training: whether it was saved in training mode; training_ops: operators
+    recorded as they act in training; metadata: the text of our extra file, or empty; written: sizes that stand in the graph as
+    numbers."""
+
+    ops: Mapping[str, int]
+    devices: Tuple[Tuple[str, str], ...]
+    constants: Tuple[Constant, ...]
+    slopes: Tuple[float, ...]
+    training_ops: Tuple[str, ...]
+    state: Mapping[str, np.ndarray]
+    training: bool
+    metadata: str
+    written: Tuple[Written, ...] = ()
+
+
+def describe(module: torch.jit.ScriptModule, metadata: str) -> ScriptFile:
+    """The facts of a loaded archive. metadata: the text of its extra file METADATA_FILE."""
+    known = Known(module)
+    ops: Counter = Counter()
+    devices: List[Tuple[str, str]] = []
+    slopes: List[float] = []
+    training_ops: List[str] = []
+    for node in walk(known.graph):
+        ops[node.kind()] += 1
+        inputs = list(node.inputs())
+        if node.kind() == "prim::Constant":
+            devices += _device(node)
+        if node.kind() in ("aten::leaky_relu", "aten::leaky_relu_"):
+            slope = known.value(inputs[1])
+            slopes += [float(slope)] if isinstance(slope, (int, float)) else []
+        flag = TRAINING_FLAG.get(node.kind().rstrip("_"))
+        if flag is not None and known.value(inputs[flag]) is True:
+            training_ops.append(f"{node.kind()} ({source(node)})")
+    return ScriptFile(
+        dict(ops),
+        tuple(devices),
+        tuple(tensors(known, dict(module.named_parameters()))),
+        tuple(slopes),
+        tuple(training_ops),
+        {key: value.detach().float().numpy() for key, value in module.state_dict().items()},
+        bool(getattr(module, "training", False)),
+        metadata,
+        tuple(written(known)),
+    )
+
+
+def _device(node: Any) -> List[Tuple[str, str]]:
+    output = next(iter(node.outputs()))
+    value = output.toIValue() if str(output.type()) in ("Device", "Device?") else None
+    return [] if value is None else [(str(value), source(node))]

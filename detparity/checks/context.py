@@ -1,0 +1,180 @@
+"""One artifact against one model: everything a check may ask, worked out once. Checks receive a Trial and nothing else.
+
+Engines are loaded when first asked for, so that a check of structure alone starts no runtime.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Sequence,
+    Tuple,
+    Union,
+)
+
+import numpy as np
+
+from detparity import engines
+from detparity.core.case import BoxExplorer, Case, Explorer
+from detparity.core.clock import Clock
+from detparity.core.contract import Contract, expected_shapes
+from detparity.core.findings import CannotRun, Finding, Outcome
+from detparity.core.vocabulary import (
+    Arrays,
+    Artifact,
+    ConvWeights,
+    EngineError,
+    Load,
+    ModelFacts,
+    Picture,
+    Runner,
+    Size,
+    Variant,
+)
+from detparity.engines.reference_runs import Oracle
+from detparity.inputs.images import batch_of
+
+if TYPE_CHECKING:
+    from detparity.artifacts.onnx_graph import OnnxFile
+    from detparity.artifacts.torchscript_file import ScriptFile
+    from detparity.core.findings import Check
+
+
+@dataclass(eq=False)
+class Trial:
+    """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
+    how: how the variant and the size were found; quick: whether less is tried, to know sooner."""
+
+    artifact: Artifact
+    file: Union[OnnxFile, ScriptFile]
+    contract: Contract
+    facts: ModelFacts
+    weights: Tuple[ConvWeights, ...]
+    slopes: Tuple[float, ...]
+    oracle: Oracle
+    explore: Explorer
+    clock: Clock
+    checks: Dict[str, Check]
+    how: str
+    explore_boxes: BoxExplorer
+    quick: bool = False
+    outcomes: Dict[str, Outcome] = field(default_factory=dict)
+    _runners: Dict[Tuple[str, str, int, Tuple[str, ...]], Union[Runner, EngineError]] = field(default_factory=dict)
+
+    @property
+    def onnx(self) -> OnnxFile:
+        return self.file  # type: ignore[return-value]
+
+    @property
+    def script(self) -> ScriptFile:
+        return self.file  # type: ignore[return-value]
+
+    def runner(self, engine: str = "", **how: Any) -> Runner:
+        """The artifact in its engine, or in the one called `engine`, prepared once; how: of `Load`. Raises EngineError where it does
+        not load."""
+        return self._prepared(engine or self._engine(), Load(**how))
+
+    def _engine(self) -> str:
+        plugin = self.contract.variant.head == "end2end-trt"
+        return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
+
+    def _prepared(self, name: str, how: Load) -> Runner:
+        key = (name, how.optimisation, how.threads, tuple(how.cut))
+        if key not in self._runners:
+            self._runners[key] = self._prepare(name, how)
+        found = self._runners[key]
+        if isinstance(found, EngineError):
+            raise found
+        return found
+
+    def _prepare(self, name: str, how: Load) -> Union[Runner, EngineError]:
+        try:
+            module = engines.module(name)
+        except ImportError as error:
+            raise CannotRun(f"the engine {name} is not installed ({error.name})") from None
+        try:
+            with self.clock.running():
+                return module.prepare(self.artifact.path, how)
+        except EngineError as error:
+            return error
+
+    def run(self, images: np.ndarray, **engine: Any) -> Arrays:
+        """Run the artifact on (B, 3, H, W) images; outputs in the file's order. Raises EngineError."""
+        runner = self.runner(**engine)
+        with self.clock.running():
+            return runner.call({runner.input_names[0]: images})
+
+    def tail_runner(self, cut: Mapping[str, int]) -> Runner:
+        """The part of an ONNX file after the tensors of `cut` (name to rank), in its engine. Raises EngineError."""
+        return self._prepared(self._engine(), Load(cut=cut))
+
+    def shapes_of(self, names: Sequence[str], images: np.ndarray) -> Dict[str, np.ndarray]:
+        """Run an ONNX file up to inner tensors and return them by name. Raises EngineError."""
+        from detparity.artifacts.onnx_graph import expose
+
+        with self.clock.running():
+            runner = engines.module("onnxruntime").prepare(expose(self.artifact.path, names), Load("disabled"))
+            return dict(runner.call({runner.input_names[0]: images}))
+
+    def truth(self, picture: Picture, size: Size) -> Any:
+        """The oracle's truth for the head this artifact promises; suppression is judged against the decoded predictions."""
+        return self.oracle.truth(picture, size, truth_head(self.contract.variant))
+
+    def growing(self, picture: Picture, size: Size) -> Iterator[Any]:
+        """The same truth with a floor that grows: what is within an earlier one is within the last."""
+        return self.oracle.growing(picture, size, truth_head(self.contract.variant))
+
+    def shapes(self, batch: int, size: Size) -> List[Tuple[int, ...]]:
+        return list(expected_shapes(self.contract, batch, size).values())
+
+    def batch(self, case: Case) -> np.ndarray:
+        return batch_of(case.pictures, case.size)
+
+    def outcome(self, check_id: str) -> Outcome:
+        """Run a check once, after those it needs; a check whose need failed is skipped without making the verdict incomplete."""
+        if check_id not in self.outcomes:
+            self.outcomes[check_id] = self._judge(self.checks[check_id])
+        return self.outcomes[check_id]
+
+    def _judge(self, check: Check) -> Outcome:
+        for need in check.needs:
+            if need in self.checks and self.checks[need].applies(self.contract):
+                first = self.outcome(need)
+                if first.outcome != "passed" and not _only_soft(first):
+                    return Outcome(check.id, check.level, "skipped", reason=f"blocked by {need}")
+        start, before = time.perf_counter(), self.clock.engine
+        findings: Tuple[Finding, ...] = ()
+        reason, result, incomplete = None, "passed", False
+        try:
+            findings = tuple(check.run(self))
+            result = "failed" if findings else "passed"
+        except CannotRun as error:
+            reason, result, incomplete = str(error), "skipped", check.level == "MUST"
+        except EngineError as error:
+            findings, result = (Finding("does not run.", notes=(str(error)[:600],)),), "failed"
+        except Exception as error:  # a check that breaks is reported as broken, never as passed
+            reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
+        seconds = time.perf_counter() - start
+        return Outcome(check.id, check.level, result, findings, reason, incomplete, seconds, self.clock.engine - before)
+
+
+def truth_head(variant: Variant) -> str:
+    """The head whose numbers decide on this variant."""
+    return "raw" if variant.head == "raw" else "grid"
+
+
+def _only_soft(outcome: Outcome) -> bool:
+    return outcome.outcome == "failed" and all(finding.level != "MUST" for finding in outcome.findings)
+
+
+def applicable(trial: Trial) -> Iterable[str]:
+    """The ids of the checks this contract asks for, in the registry's order."""
+    return [check.id for check in trial.checks.values() if check.applies(trial.contract)]

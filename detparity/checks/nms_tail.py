@@ -1,0 +1,158 @@
+"""Where the tail of a file begins (the last tensor that still holds all predictions), and what to feed it there.
+
+The cut is at the decoded predictions or, where a file filters first, at the logits of each level; then predictions are turned
+back into logits, and what the tail should answer follows from those logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from detparity.artifacts import onnx_nms
+from detparity.artifacts.onnx_graph import Graph
+from detparity.checks.context import Trial
+from detparity.core.vocabulary import ModelFacts, Size
+from detparity.oracle.decode import decode
+
+NO_OBJECT = -30.0
+EDGE = 1e-4  # a decoded number is kept this share of its range away from what the head cannot reach
+
+
+@dataclass(frozen=True)
+class Cut:
+    """names: the tensors to feed, with their ranks; logits: whether they are the logits of each level, else the predictions."""
+
+    names: Mapping[str, int]
+    logits: bool
+
+
+def find_cut(trial: Trial) -> Optional[Cut]:
+    """Return the cut of an ONNX file with suppression inside, or None where no set of tensors separates tail from body."""
+    graph, facts, contract = trial.onnx.graph, trial.facts, trial.contract
+    found = onnx_nms.find(graph)
+    if found is None:
+        return None
+    nodes = {node.index: node for name in found.node.inputs for node in onnx_nms.before(graph, name)}
+    candidates = [node.outputs[0] for _, node in sorted(nodes.items()) if node.op in ("Concat", "Reshape", "Transpose")]
+    images = np.zeros((contract.batch, 3, *contract.size), np.float32)
+    shapes = {name: value.shape for name, value in trial.shapes_of(candidates, images).items()}
+    rows = (contract.batch, facts.rows(contract.size), facts.fields)
+    for name in reversed(candidates):
+        if shapes[name] == rows and _separates(graph, {name}):
+            return Cut({name: 3}, False)
+    levels: Dict[str, int] = {}
+    cells = facts.cells(contract.size)
+    for k, (ny, nx) in enumerate(cells):
+        wanted = (contract.batch, facts.anchors_per_level, ny, nx, facts.fields)
+        hits = [name for name in candidates if shapes[name] == wanted]
+        # Members of an ensemble have levels of one size: each has its share of the tensors, in the order they run.
+        place, alike = cells[:k].count((ny, nx)), cells.count((ny, nx))
+        if len(hits) < alike:
+            return None
+        levels[hits[(place + 1) * len(hits) // alike - 1]] = 5
+    return Cut(levels, True) if len(levels) == len(cells) and _separates(graph, set(levels)) else None
+
+
+def _separates(graph: Graph, cut: Set[str]) -> bool:
+    """Whether nothing but the image's shape reaches the outputs past `cut`."""
+    producers = graph.producers()
+    inputs = {value.name for value in graph.inputs}
+    waiting, seen = [value.name for value in graph.outputs], set(cut)
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in graph.constants:
+            continue
+        seen.add(name)
+        if name in inputs:
+            return False
+        node = producers.get(name)
+        if node is not None and not (node.op == "Shape" and node.inputs[0] in inputs):
+            waiting.extend(node.inputs)
+    return True
+
+
+def feed(trial: Trial, cut: Cut, predictions: np.ndarray) -> Tuple[Dict[str, np.ndarray], np.ndarray]:
+    """What to feed the tail for these predictions (B, n, fields), and the predictions (B, rows, fields) it then stands for.
+
+    Rows not given are background. At a logits cut, boxes the head cannot express there are moved to where it can.
+    """
+    facts, size = trial.facts, trial.contract.size
+    count = len(predictions)
+    if not cut.logits:
+        given = np.zeros((count, facts.rows(size), facts.fields), np.float32)
+        given[..., 2:4] = 1.0
+        given[:, : predictions.shape[1]] = predictions
+        return {next(iter(cut.names)): given}, given.astype(np.float64)
+    raw = [
+        np.full((count, facts.anchors_per_level, ny, nx, facts.fields), NO_OBJECT, np.float32)
+        for ny, nx in facts.cells(size)
+    ]
+    for image in range(count):
+        _place([level[image] for level in raw], predictions[image], facts)
+    means = [np.concatenate(decode(facts, [level[image] for level in raw])[0]) for image in range(count)]
+    return dict(zip(cut.names, raw)), np.stack(means)
+
+
+def _place(raw: Sequence[np.ndarray], boxes: np.ndarray, facts: ModelFacts) -> None:
+    """Write boxes (n, fields) into one image's logits, each into a free anchor of a cell that can express it."""
+    taken: Set[Tuple[int, int, int, int]] = set()
+    for box in boxes:
+        if not box[4] > 0:
+            continue
+        slot = next((s for s in _slots(raw, box, facts) if s not in taken), None)
+        if slot is None:
+            continue
+        taken.add(slot)
+        level, anchor, y, x = slot
+        stride, limit = facts.strides[level], np.asarray(facts.anchors[level][anchor])
+        s = np.concatenate(
+            [((box[0:2] / stride - (x, y)) + 0.5) / 2.0, np.sqrt(np.maximum(box[2:4], 0) / limit) / 2.0, box[4:]]
+        )
+        s[:4] = np.clip(s[:4], EDGE, 1 - EDGE)
+        s[4:] = np.clip(s[4:], 1e-12, 1 - 1e-7)
+        raw[level][anchor, y, x] = np.log(s / (1 - s))
+
+
+def _slots(raw: Sequence[np.ndarray], box: np.ndarray, facts: ModelFacts) -> List[Tuple[int, int, int, int]]:
+    """Slots that could hold this box, best first: anchors large enough, then any; its own cell, then those around it."""
+    found: List[Tuple[bool, int, Tuple[int, int, int, int]]] = []
+    for level, stride in enumerate(facts.strides):
+        _, ny, nx, _ = raw[level].shape
+        y, x = (int(np.clip(box[k] // stride, 0, n - 1)) for k, n in ((1, ny), (0, nx)))
+        for anchor, (w, h) in enumerate(facts.anchors[level]):
+            small = bool(box[2] > 3.9 * w or box[3] > 3.9 * h)
+            for far, (dy, dx) in enumerate(((0, 0), (0, -1), (-1, 0), (-1, -1))):
+                if y + dy >= 0 and x + dx >= 0:
+                    # A neighbouring cell reaches half a stride into this one, so only the near half fits exactly.
+                    found.append((small, far, (level, anchor, y + dy, x + dx)))
+    return [slot for _, _, slot in sorted(found, key=lambda item: (item[0], item[1]))]
+
+
+def dense(facts: ModelFacts, size: Size, iou: float, score: float, cap: int, batch: int, seed: int) -> np.ndarray:
+    """Predictions (batch, n, fields) that press on every number at once: pairs whose IoU and boxes whose score lie just beside
+    their thresholds, neighbouring classes on one box up to the last class, different counts. Even seeds give more boxes than
+    the cap, odd ones fewer, since a full answer hides the lowest scores."""
+    rng = np.random.default_rng([seed, 13])
+    most = max(cap // 4, 8) if seed % 2 else cap + 30
+    counts = [max(1, most // (image + 1)) for image in range(batch)]
+    values = np.zeros((batch, 2 * max(counts), facts.fields))
+    values[..., 2:4] = 1.0
+    for image, count in enumerate(counts):
+        for k in range(count):
+            w, h = rng.uniform(20, 80, 2)
+            cx, cy = rng.uniform(0, size[1]), rng.uniform(0, size[0])
+            top = score + (1 - score) * rng.uniform(0.05, 0.95)
+            label = facts.classes - 1 if k % 5 == 0 else int(rng.integers(facts.classes))
+            apart = w * (1 - iou) / (1 + iou) + rng.choice((-1, 1)) * 0.004 * w
+            other = max(label - 1, 0) if k % 3 == 0 else label
+            low = score + rng.choice((-1, 1)) * rng.uniform(0.002, 0.006) if k % 4 == 0 else top - 0.02
+            for j, (x, name, number) in enumerate(((cx, label, top), (cx + apart, other, low))):
+                row = values[image, 2 * k + j]
+                row[:4] = x, cy, w, h
+                confidence = float(np.clip(number, 0.0, 0.999))
+                row[4] = confidence if facts.classes == 1 else np.sqrt(confidence)
+                row[5 + name] = 1.0 if facts.classes == 1 else np.sqrt(confidence)
+    return values

@@ -1,0 +1,72 @@
+"""`detparity golden`: record goldens of your own exports, and compare the next release."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from detparity.cli.options import (
+    Parser,
+    add_model,
+    add_nms,
+    choice_of,
+    opset_of,
+    require_nms,
+    say,
+    size_of,
+)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
+    for verb, about in (
+        ("record", "record the goldens of a file for the first time"),
+        ("check", "compare a file with them"),
+    ):
+        one = verbs.add_parser(verb, help=about)
+        one.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the exported file")
+        add_model(one)
+        one.add_argument("--name", required=True, help="what the goldens go by, such as car-detector")
+        one.add_argument("--variant", help="what the file promises to be (default: read from it)")
+        one.add_argument(
+            "--img-size", type=int, nargs="+", metavar="N", help="height, width, where the file declares none"
+        )
+        add_nms(one, None, None, None)
+        one.add_argument("--opset", type=int, metavar="N", help="promised opset")
+        one.add_argument("--golden", type=Path, default=Path("golden"), metavar="DIR", help="where goldens lie")
+        if verb == "record":
+            one.add_argument("--why", default="first recorded", metavar="TEXT", help="what the index says of them")
+            one.add_argument("--parity-lost", action="store_true", help="record a file that is not what the model is")
+        else:
+            one.add_argument("--pending", type=Path, metavar="DIR", help="where to put what waits for review")
+        one.set_defaults(run=run)
+    gone = verbs.add_parser("remove", help="take a golden that no test asks for away, with its entry")
+    gone.add_argument("name", metavar="NAME", help="such as graph/car-detector")
+    gone.add_argument("--golden", type=Path, metavar="DIR", help="where goldens lie")
+    gone.set_defaults(run=_remove)
+
+
+def run(options: argparse.Namespace) -> int:
+    from detparity.artifacts.open import Asked
+    from detparity.tools.golden import user_goldens
+    from detparity.tools.golden.evaluate import Place
+    from detparity.tools.golden.pending import folder_for
+
+    require_nms(options)
+    promise = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
+    size = size_of(options.img_size)
+    asked = user_goldens.Asked(options.artifact, choice_of(options), options.name, options.variant, size, promise)
+    if options.verb == "record":
+        place = Place(options.golden, folder_for(options.golden))
+        return user_goldens.record_all(asked, place, options.why, options.parity_lost, say)
+    return user_goldens.check_all(asked, Place(options.golden, folder_for(options.golden, options.pending)), say)
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from detparity.tools.golden.index import discard
+    from detparity.tools.golden.user_goldens import default_places
+
+    folder, _ = default_places(options.golden, None)
+    discard(folder, options.name)
+    print(f"removed {options.name}")
+    return 0

@@ -1,0 +1,251 @@
+"""The pytest plugin: collects the checks of exported files beside a user's own tests.
+
+    pytest --detparity-artifact=best.onnx --detparity-weights=best.pt
+
+Each check is one test, `best.onnx::parity.declared`. Without `--detparity-artifact` the plugin does nothing and imports nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Tuple
+
+import pytest
+
+from detparity.core.errors import InputError
+
+if TYPE_CHECKING:
+    from detparity.checks.run import Judged, Options, Session, Subject
+    from detparity.reports.recorder import Recorder as Records
+
+PREFIX = "detparity-"
+PROPERTY = "detparity"  # the user property of a test that holds its record, which xdist sends from a worker
+SESSION: pytest.StashKey[Session] = pytest.StashKey()
+STARTED: pytest.StashKey[float] = pytest.StashKey()
+
+# Option, without the prefix: what pytest's parser is given for it.
+OPTIONS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
+    ("artifact", {"type": Path, "action": "append", "default": [], "help": "exported file to check; may be repeated"}),
+    (
+        "weights",
+        {
+            "type": Path,
+            "action": "append",
+            "default": [],
+            "help": "checkpoint of the model (default: the bundled detector); several make an ensemble",
+        },
+    ),
+    ("arch", {"help": "build the model instead: an architecture's name"}),
+    ("cfg", {"help": "the weights' architecture, or a layer table (.yaml) to build"}),
+    ("width", {"type": float, "help": "width of the built model (default 0.25, or the table's own)"}),
+    ("seed", {"type": int, "default": 0, "help": "seed of the built model (default 0)"}),
+    ("variant", {"help": "what the artifacts promise to be (default: read from each file)"}),
+    (
+        "img-size",
+        {"type": int, "nargs": 2, "metavar": ("H", "W"), "help": "image size where the file declares none"},
+    ),
+    ("iou-thres", {"type": float, "help": "promised IoU threshold (default: read from the file)"}),
+    ("conf-thres", {"type": float, "help": "promised score threshold (default: read from the file)"}),
+    ("topk-all", {"type": int, "help": "promised cap per image (default: read from the file)"}),
+    ("max-wh", {"type": float, "help": "promised class offset in pixels (default: read from the file)"}),
+    ("opset", {"type": int, "help": "promised opset (default: from the metadata, else the variant's own)"}),
+    ("checks", {"help": "run only these checks, by id or group, separated by commas"}),
+    ("strict", {"action": "store_true", "help": "SHOULD findings fail as well"}),
+    ("expectations", {"type": Path, "metavar": "FILE", "help": "known failures of the exporters of the artifacts"}),
+    ("quick", {"action": "store_true", "help": "fewer pictures, sizes and draws, to know sooner"}),
+    ("json", {"type": Path, "help": "write the report here"}),
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser.getgroup("detparity", "detparity: exported detectors against their models"), PREFIX)
+
+
+def add_options(group: Any, prefix: str, leave_out: Iterable[str] = ()) -> None:
+    """Add the options with this prefix to a parser's group; both spellings of one option have one value."""
+    for name, how in OPTIONS:
+        if name not in leave_out:
+            group.addoption(f"--{prefix}{name}", dest=_dest(name), **how)
+
+
+def _dest(name: str) -> str:
+    return "detparity_" + name.replace("-", "_")
+
+
+def option(config: pytest.Config, name: str) -> Any:
+    """The value of an option, by its name without the prefix."""
+    return config.getoption(_dest(name))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STARTED] = time.perf_counter()
+    if option(config, "artifact"):
+        session_of(config)
+    if option(config, "json") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(config), "detparity-recorder")
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The run of this pytest session, made at the first call."""
+    if SESSION not in config.stash:
+        from detparity.checks.run import Session
+
+        config.stash[SESSION] = Session(_options(config))
+    return config.stash[SESSION]
+
+
+def _options(config: pytest.Config) -> Options:
+    from detparity.artifacts.open import Asked
+    from detparity.checks.run import Options
+    from detparity.models.choice import ModelChoice
+
+    size = option(config, "img-size")
+    return Options(
+        choice=ModelChoice(
+            tuple(option(config, "weights")), *(option(config, name) for name in ("arch", "width", "seed", "cfg"))
+        ),
+        artifacts=tuple(option(config, "artifact")),
+        variant=option(config, "variant"),
+        img_size=tuple(size) if size else None,
+        promised=Asked(*(option(config, name) for name in ("iou-thres", "conf-thres", "topk-all", "max-wh", "opset"))),
+        checks=option(config, "checks"),
+        strict=option(config, "strict"),
+        quick=option(config, "quick"),
+        known_failures=option(config, "expectations"),
+        exporters=tuple(config.getoption("exporter", [])),
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> List[str]:
+    if SESSION not in config.stash:
+        return []
+    from detparity.core.environment import environment
+
+    session = config.stash[SESSION]
+    versions = ", ".join(
+        f"{name} {version}" for name, version in environment().items() if name not in ("platform", "machine")
+    )
+    return [
+        f"detparity: model {session.choice.title}, artifacts {len(session.options.artifacts) or 'bundled'}",
+        f"versions: {versions}",
+    ]
+
+
+class ArtifactFile(pytest.File):
+    """A user's file; its items are the checks of its contract."""
+
+    subject: Subject
+
+    def collect(self) -> Iterator[CheckItem]:
+        for check_id in session_of(self.config).chosen(self.subject.checks):
+            yield CheckItem.from_parent(self, name=check_id)
+
+
+class CheckItem(pytest.Item):
+    """One check on one file."""
+
+    def runtest(self) -> None:
+        from detparity.checks.run import judge
+
+        subject = self.parent.subject  # type: ignore[union-attr]
+        conclude(self, judge(session_of(self.config), subject, self.name))
+
+    def reportinfo(self) -> Tuple[Path, Optional[int], str]:
+        return self.path, None, self.nodeid
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: List[pytest.Item]) -> None:
+    """The checks of the files stand behind the user's own tests."""
+    if not option(config, "artifact"):
+        return
+    run = session_of(config)
+    try:
+        subjects = run.subjects()
+        run.require_known_failures_met(subjects)
+        for subject in subjects:
+            assert subject.path is not None
+            file = ArtifactFile.from_parent(session, path=subject.path.resolve())
+            file.subject = subject
+            items.extend(file.collect())
+    except InputError as error:
+        raise usage(error) from None
+
+
+def conclude(item: pytest.Item, judged: Judged) -> None:
+    """Make what was judged the outcome of this test: recorded for the report, failed or skipped with its reason."""
+    from detparity.core.findings import fails
+
+    outcome = judged.outcome
+    item.user_properties.append((PROPERTY, judged.record))
+    if fails(outcome, option(item.config, "strict")):
+        texts = "\n\n".join(judged.texts)
+        pytest.fail(texts or f"{outcome.check}: could not be judged: {outcome.reason}", pytrace=False)
+    if outcome.outcome == "skipped":
+        pytest.skip(outcome.reason or "")
+    if outcome.outcome == "debt":
+        pytest.xfail(f"known failure: {outcome.reason}")
+
+
+class Recorder:
+    """Gathers what tests record, from workers too, and writes the report at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        from detparity.reports.recorder import Recorder
+
+        self._config = config
+        self.records: Records = Recorder(option(config, "strict"))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        for name, value in report.user_properties:
+            if name == PROPERTY and report.when == "call":
+                self.records.add(value)
+        if report.failed and not any(name == PROPERTY for name, _ in report.user_properties):
+            text = report.longreprtext.strip().splitlines()[-1] if report.longreprtext else "failed"
+            self.records.broken.append(f"{report.nodeid}: {text}")
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.records.broken.append(f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1]}")
+
+    def pytest_internalerror(self, excrepr: Any) -> None:
+        self.records.broken.append(f"the test run broke: {str(excrepr).strip().splitlines()[-1]}")
+
+    def pytest_sessionfinish(self) -> None:
+        from detparity.checks.run import limits, model_record
+        from detparity.core.environment import environment
+        from detparity.core.files import write_text
+        from detparity.reports.report import report
+
+        run = session_of(self._config)
+        entries = list(self.records.entries.values())
+        timings = {
+            "engine_seconds": sum(entry["timings"]["engine_seconds"] for entry in entries),
+            "total_seconds": time.perf_counter() - self._config.stash[STARTED],
+        }
+        found = report(
+            environment(), model_record(run), entries, timings, self.records.strict, limits(), run.options.quick
+        )
+        if self.records.broken:
+            found["broken"] = self.records.broken
+        target = option(self._config, "json")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, json.dumps(found, indent=1) + "\n")
+
+
+def share_cores() -> None:
+    """Let each of several workers use its share of the cores."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        # Two workers with two busy-waiting threads each on two cores were 20 times slower than with one each.
+        from detparity.engines.eager import limit_threads
+
+        limit_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
+def usage(error: InputError) -> pytest.UsageError:
+    """Unusable input ends a pytest run with its one line and exit code 4."""
+    return pytest.UsageError(str(error))

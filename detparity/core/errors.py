@@ -1,0 +1,21 @@
+"""Errors that cross rooms: input a user can mend, and a file that an exporter did not make."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """The input or the options are unusable. `str(error)` is one clear line; the command exits with 2."""
+
+
+class NotMade(Exception):
+    """An exporter made no file. missing: the version has no such exporter, which is no failure of the one it has."""
+
+    def __init__(self, reason: str, missing: bool) -> None:
+        super().__init__(reason)
+        self.missing = missing
+
+
+def clipped(error: object, limit: int = 300) -> str:
+    """A text, such as an error's, in one line of bounded length: it may quote a file, and a file may hold anything."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,64 @@
+"""What a check says: findings, and the record of a check that ran, was skipped, or broke."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
+
+from detparity.core.contract import MUST, Contract
+
+Row = Tuple[str, ...]
+MADE = "export.made"  # the check that an exporter makes its file; what it skips, the version has no exporter for
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong. message: one sentence, without the subject; rows: facts in columns, the first row their headings
+    where `headed`; notes: what would have passed, what is ruled out, where; evidence: the same as data, for the report."""
+
+    message: str
+    rows: Tuple[Row, ...] = ()
+    headed: bool = False
+    notes: Tuple[str, ...] = ()
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    level: str = MUST
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check. run: takes a Trial, returns findings; applies: whether the contract asks for it; needs: checks without
+    which it cannot run; level: the worst level its findings have; about: one line for the reference page."""
+
+    id: str
+    level: str
+    about: str
+    run: Callable[[Any], Iterable[Finding]]
+    applies: Callable[[Contract], bool]
+    needs: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A check's result. outcome: passed, failed, debt, skipped or error; reason: why it was skipped, broke or is a known debt;
+    incomplete: whether a skip hides a promise; debt: the known debt that explains it, as the report keeps it."""
+
+    check: str
+    level: str
+    outcome: str
+    findings: Tuple[Finding, ...] = ()
+    reason: Optional[str] = None
+    incomplete: bool = False
+    seconds: float = 0.0
+    engine_seconds: float = 0.0
+    debt: Optional[Mapping[str, str]] = None
+
+
+class CannotRun(Exception):
+    """Raised inside a check that cannot run here; the text says what is missing."""
+
+
+def fails(outcome: Outcome, strict: bool) -> bool:
+    """Whether this outcome turns a test red."""
+    decisive = {MUST, "SHOULD"} if strict else {MUST}
+    found = any(finding.level in decisive for finding in outcome.findings)
+    return outcome.outcome == "error" or (outcome.outcome != "debt" and found)

@@ -1,0 +1,135 @@
+"""Images as arrays: every kind of picture the suite feeds to a detector. Shape (3, H, W), float32, RGB in 0..1.
+
+All are functions of (size, seed) alone and draw from numpy's PCG64, whose streams do not change between versions.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Callable, List, Mapping, Sequence
+
+import numpy as np
+
+from detparity.core.vocabulary import Picture, Size
+from detparity.inputs import scenes
+
+
+def _finish(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.clip(image, 0.0, 1.0), dtype=np.float32)
+
+
+def noise(size: Size, seed: int) -> np.ndarray:
+    """Independent uniform pixels: every weight matters, nothing cancels."""
+    return np.random.default_rng([seed, 1]).random((3, *size), dtype=np.float32)
+
+
+def black(size: Size, seed: int) -> np.ndarray:
+    return np.zeros((3, *size), np.float32)
+
+
+def white(size: Size, seed: int) -> np.ndarray:
+    return np.ones((3, *size), np.float32)
+
+
+def dark(size: Size, seed: int) -> np.ndarray:
+    """A scene under 6 % of full scale: shows graphs that rescale their input by its own range."""
+    return _finish(0.06 * natural(size, seed))
+
+
+def low_contrast(size: Size, seed: int) -> np.ndarray:
+    return _finish(0.48 + 0.04 * natural(size, seed))
+
+
+def gradient(size: Size, seed: int) -> np.ndarray:
+    """Ramps along x, y and both, one per channel: no symmetry survives, so transposed axes show."""
+    y, x = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]), indexing="ij")
+    return _finish(np.stack([x, y, 0.25 + 0.5 * x * y]))
+
+
+def single_channel(size: Size, seed: int) -> np.ndarray:
+    """One channel carries the scene, two are zero: swapped channels show."""
+    image = np.zeros((3, *size), np.float32)
+    image[seed % 3] = natural(size, seed)[seed % 3]
+    return image
+
+
+def checkerboard(size: Size, seed: int) -> np.ndarray:
+    """Squares of 1 to 16 pixels, by seed: the highest frequencies resampling and strides can meet."""
+    side = 1 << (seed % 5)
+    y, x = np.indices(size)
+    board = ((y // side + x // side) % 2).astype(np.float32)
+    return _finish(np.stack([board, 1 - board, 0.5 * board + 0.25]))
+
+
+def natural(size: Size, seed: int) -> np.ndarray:
+    """A scene with real structure: a 1/f background and a dozen shaded, textured, overlapping shapes."""
+    rng = np.random.default_rng([seed, 2])
+    fy, fx = np.meshgrid(np.fft.fftfreq(size[0]), np.fft.rfftfreq(size[1]), indexing="ij")
+    radius = np.sqrt(fy**2 + fx**2)
+    radius[0, 0] = 1.0
+    spectrum = np.fft.rfft2(rng.standard_normal((3, *size))) / radius
+    spectrum[:, 0, 0] = 0.0
+    background = np.fft.irfft2(spectrum, s=size)
+    image = 0.5 + 0.18 * background / (background.std() + 1e-12)
+    y, x = np.indices(size)
+    for _ in range(12):
+        cy, cx = rng.uniform(0, size[0]), rng.uniform(0, size[1])
+        half_h, half_w = rng.uniform(0.03, 0.25, 2) * size
+        dy, dx = (y - cy) / half_h, (x - cx) / half_w
+        inside = (dy**2 + dx**2 < 1) if rng.random() < 0.5 else (np.abs(dy) < 1) & (np.abs(dx) < 1)
+        shade = 0.75 + 0.25 * np.sin(rng.uniform(0.05, 0.9) * (x * rng.uniform(-1, 1) + y))
+        colour = rng.random(3)[:, None, None]
+        image = np.where(inside, colour * shade, image)
+    return _finish(image)
+
+
+def scene(size: Size, seed: int) -> np.ndarray:
+    """Objects the bundled detector knows: detections that are real, and near-ties that are."""
+    return scenes.scene(size, seed).image
+
+
+def mosaic(size: Size, seed: int) -> np.ndarray:
+    """Four kinds in the quarters of one picture, those that need not fill it to show what they show."""
+    top, left = size[0] // 2, size[1] // 2
+    image = np.empty((3, *size), np.float32)
+    for make_one, rows, columns in (
+        (gradient, slice(0, top), slice(0, left)),
+        (single_channel, slice(0, top), slice(left, None)),
+        (checkerboard, slice(top, None), slice(0, left)),
+        (low_contrast, slice(top, None), slice(left, None)),
+    ):
+        part = image[:, rows, columns]
+        part[...] = make_one((part.shape[1], part.shape[2]), seed)
+    return image
+
+
+KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
+    "noise": noise,
+    "natural": natural,
+    "scene": scene,
+    "black": black,
+    "white": white,
+    "dark": dark,
+    "low-contrast": low_contrast,
+    "gradient": gradient,
+    "single-channel": single_channel,
+    "checkerboard": checkerboard,
+    "mosaic": mosaic,
+}
+# All that the other kinds show, in fewer pictures.
+FEW = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
+MADE = 8  # pictures kept: a check asks for the one it has just judged again
+
+
+@functools.lru_cache(maxsize=MADE)
+def make(kind: str, size: Size, seed: int) -> np.ndarray:
+    """Return the image of this kind, (3, H, W) float32 in 0..1. It is shared, and cannot be written to."""
+    image = KINDS[kind](size, seed)
+    image.setflags(write=False)
+    return image
+
+
+def batch_of(pictures: Sequence[Picture], size: Size) -> np.ndarray:
+    """The (B, 3, H, W) float32 batch of these pictures."""
+    made: List[np.ndarray] = [make(kind, size, seed) for kind, seed in pictures]
+    return np.stack(made)

@@ -1,0 +1,83 @@
+"""Which model is meant, and how it is loaded or built. Nothing here imports torch before a model is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, List, Optional, Tuple
+
+from detparity.core import resources
+from detparity.core.errors import InputError
+from detparity.core.files import require_file
+
+BUNDLED_SIZE = (256, 320)  # height, width of the bundled detector's exports: not square, so that swapped axes show
+ARCH_WIDTH, FIRST_SEED = 0.25, 0  # of a model that --arch builds, unless told
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model is meant: checkpoints (several make an ensemble), or an architecture with width and seed; neither means the
+    bundled detector (docs/bundled.md). cfg: a layer table or an architecture's name, for a state dict that does not say what it
+    belongs to, or to build from. width: None stands for 0.25 of `arch` and for `cfg`'s own."""
+
+    weights: Tuple[Path, ...] = ()
+    arch: Optional[str] = None
+    width: Optional[float] = None
+    seed: int = FIRST_SEED
+    cfg: Optional[str] = None
+
+    @property
+    def arguments(self) -> List[str]:
+        """The options that choose the same model again, for the `Repeat:` line of a failure."""
+        found = [argument for path in self.weights for argument in ("--weights", str(path))]
+        found += ["--cfg", self.cfg] if self.cfg else []
+        found += ["--arch", self.arch] if self.arch else []
+        found += ["--width", f"{self.width:g}"] if found and self.width is not None else []
+        return found if self.weights or not found else [*found, "--seed", str(self.seed)]
+
+    @property
+    def title(self) -> str:
+        return " + ".join(map(str, self.weights)) or self.cfg or self.arch or "bundled"
+
+
+def load_detector(choice: ModelChoice) -> Any:
+    """Return the detector. Raises InputError for a file or a name that cannot be used."""
+    if choice.arch is not None and (choice.weights or choice.cfg is not None):
+        raise InputError("--weights or --cfg and --arch both choose the model; give one of them")
+    chosen = choice.weights or choice.arch is not None or choice.cfg is not None
+    if not chosen and choice != ModelChoice():
+        raise InputError("--width and --seed are for a model that --arch or --cfg builds; the bundled one is trained")
+    for path in choice.weights:
+        require_file(path, "a checkpoint")
+    if not chosen:
+        return bundled()
+    drawn = None
+    if choice.cfg is not None:
+        from detparity.models.yolov7 import yaml_config
+
+        drawn, classes, title = yaml_config.named(choice.cfg, choice.width)
+    if choice.weights:
+        from detparity.models.yolov7 import checkpoint_loader
+
+        return checkpoint_loader.load(*choice.weights, plan=drawn)
+    from detparity.models.yolov7 import seeded
+
+    if drawn is not None:
+        return seeded.conditioned(drawn, f"{title}-w{drawn.width:g}-s{choice.seed}", choice.seed, classes)
+    assert choice.arch is not None
+    return seeded.seeded(choice.arch, ARCH_WIDTH if choice.width is None else choice.width, choice.seed)
+
+
+def bundled_weights() -> Path:
+    """The checkpoint of the bundled detector, in the official format."""
+    return resources.PACKAGE / "models" / "data" / "bundled.pt"
+
+
+def bundled() -> Any:
+    """The detector meant where none is chosen: trained on drawn scenes, and read like any other checkpoint."""
+    path = bundled_weights()
+    require_file(path, "the checkpoint of the bundled detector")
+    from detparity.models.yolov7 import checkpoint_loader
+
+    detector = checkpoint_loader.load(path)
+    return replace(detector, facts=replace(detector.facts, name="bundled"))

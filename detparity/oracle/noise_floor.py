@@ -1,0 +1,201 @@
+"""How far from the truth float32 itself is, and whether an artifact is further away than that.
+
+The truth is the model in float64. The floor is the error of the same model in float32, run in equivalent ways. Errors are kept
+apart by unit and by level, because a pixel of width and a probability have nothing in common. docs/tolerance.md tells how the
+multiples were calibrated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from detparity.core.vocabulary import Arrays, ModelFacts, Size
+from detparity.oracle.decode import decode
+
+# Columns of a prediction by unit group.
+GROUPS: Mapping[str, slice] = {"xy": slice(0, 2), "wh": slice(2, 4), "objectness": slice(4, 5), "class": slice(5, None)}
+UNITS: Mapping[str, Mapping[str, str]] = {
+    "grid": {"xy": "px", "wh": "px", "objectness": "probability", "class": "probability"},
+    "raw": {"xy": "logit", "wh": "logit", "objectness": "logit", "class": "logit"},
+}
+STATISTICS = ("rms", "max", "bias", "gain")
+# How many floors each statistic may measure; calibrated in docs/tolerance.md.
+LIMITS: Mapping[str, float] = {"rms": 4.0, "max": 8.0, "bias": 6.0, "gain": 6.0}
+EPS32 = 2.0**-23
+POOLED = 1.0
+# Root mean square error of a float32 sigmoid, whatever its value: ONNX Runtime's was measured at 2e-8 to 4e-8 from -20 to 20 (torch
+# is as far off near 1 and closer near 0). Where an image leaves no other noise, this is what a correct file differs by.
+SIGMOID = 2.0**-25
+SYSTEMATIC = 0.3
+SMALL_SAMPLE = 8.0
+Key = Tuple[int, str]  # level, group
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Errors of one group on one level, all in its unit.
+
+    bias: root mean square over the columns of their mean error; gain: the part of the error that is proportional to the value
+    (slope of the error over the value, times the spread of the values).
+    """
+
+    rms: float
+    max: float
+    bias: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The float64 predictions for one image, level by level (rows, fields), and the noise floor of each group."""
+
+    levels: Tuple[np.ndarray, ...]
+    floor: Mapping[Key, Stats]
+    head: str
+    size: Size
+
+
+@dataclass(frozen=True)
+class Excess:
+    """One statistic of one group on one level that lies over its limit, which is in floors."""
+
+    level: int
+    group: str
+    statistic: str
+    error: float
+    floor: float
+    limit: float
+
+    @property
+    def floors(self) -> float:
+        return self.error / self.floor
+
+
+def split_levels(head: str, facts: ModelFacts, size: Size, outputs: Arrays, image: int) -> Tuple[np.ndarray, ...]:
+    """Cut the outputs for one image of a batch into (rows, fields) arrays, one per level, rows in order anchor, row, column.
+
+    outputs: in the order of the contract; `grid` has one (B, rows, fields), `raw` one (B, na, ny, nx, fields) per level.
+    """
+    arrays = list(outputs.values())
+    if head == "grid":
+        edges = np.cumsum(facts.level_rows(size))[:-1]
+        return tuple(np.split(arrays[0][image], edges))
+    return tuple(array[image].reshape(-1, facts.fields) for array in arrays)
+
+
+def make_truth(head: str, facts: ModelFacts, size: Size, exact: Sequence[np.ndarray], ways: Sequence[Arrays]) -> Truth:
+    """Assemble the truth for one image.
+
+    exact: float64 logits per level, (na, ny, nx, fields); ways: outputs of the float32 ways with this head, batch 1.
+    """
+    if head == "grid":
+        levels, slopes, gains = decode(facts, exact)
+    else:
+        levels = tuple(logits.reshape(-1, facts.fields) for logits in exact)
+        slopes = tuple(np.ones_like(level) for level in levels)
+        gains = tuple(np.zeros_like(level) for level in levels)
+    floor = floor_of(levels, slopes, gains, [split_levels(head, facts, size, way, 0) for way in ways])
+    return Truth(levels, floor, head, size)
+
+
+def measure(truth_levels: Sequence[np.ndarray], levels: Sequence[np.ndarray]) -> Dict[Key, Stats]:
+    """Error statistics of `levels` against the truth, by (level, group). NaN anywhere gives infinite errors."""
+    found: Dict[Key, Stats] = {}
+    for index, (truth, values) in enumerate(zip(truth_levels, levels)):
+        error = values - truth
+        rows = len(truth)
+        centred = truth - truth.mean(0)
+        total, squares = error.sum(0), np.einsum("ij,ij->j", error, error)
+        slope, spread = np.einsum("ij,ij->j", error, centred), np.einsum("ij,ij->j", centred, centred)
+        largest = np.maximum(error.max(0), -error.min(0))
+        for group, columns in GROUPS.items():
+            count = rows * len(squares[columns])
+            found[index, group] = Stats(
+                _finite(np.sqrt(squares[columns].sum() / count)),
+                _finite(largest[columns].max()),
+                _finite(np.sqrt(((total[columns] / rows) ** 2).mean())),
+                _finite(abs(slope[columns].sum()) / np.sqrt(max(spread[columns].sum(), 1e-300) * count)),
+            )
+    return found
+
+
+def _finite(value: float) -> float:
+    return float(value) if np.isfinite(value) else float("inf")
+
+
+def floor_of(
+    truth_levels: Sequence[np.ndarray],
+    slopes: Sequence[np.ndarray],
+    gains: Sequence[np.ndarray],
+    ways: Sequence[Sequence[np.ndarray]],
+) -> Dict[Key, Stats]:
+    """The largest error any equivalent way of running float32 shows, statistic by statistic, with four lower bounds:
+
+    a few roundings of the values themselves and the error of a sigmoid, so that constant images do not divide by nearly nothing;
+    what the average logit noise of this image causes there, because a level of three cells is too small a sample of its own; and
+    for bias and gain `SYSTEMATIC` of the root mean square, because the lean of rounding is not repeatable.
+
+    slopes, gains: derivative of each number by its logit and by the sigmoid of it, as the levels.
+    """
+    measured = [measure(truth_levels, levels) for levels in ways]
+    logit = _logit_noise(slopes, [[v - t for v, t in zip(levels, truth_levels)] for levels in ways])
+    found: Dict[Key, Stats] = {}
+    for index, (truth, slope, gain) in enumerate(zip(truth_levels, slopes, gains)):
+        for group, columns in GROUPS.items():
+            key = (index, group)
+            seen = {name: max(getattr(stats[key], name) for stats in measured) for name in STATISTICS}
+            values, sensitivity = truth[:, columns], logit * np.abs(slope[:, columns])
+            sigmoid = SIGMOID * np.abs(gain[:, columns])
+            rms = max(seen["rms"], EPS32 * _rms(values), POOLED * _rms(sensitivity), _rms(sigmoid))
+            largest = max(
+                seen["max"], 2 * EPS32 * np.abs(values).max(), 2 * POOLED * sensitivity.max(), 2 * sigmoid.max(), rms
+            )
+            found[key] = Stats(
+                rms, float(largest), max(seen["bias"], SYSTEMATIC * rms), max(seen["gain"], SYSTEMATIC * rms)
+            )
+    return found
+
+
+def larger(one: Mapping[Key, Stats], other: Mapping[Key, Stats]) -> Dict[Key, Stats]:
+    """The floor of the ways of two floors together. Every part of `floor_of` is a maximum over the ways, so theirs is this one."""
+    return {
+        key: Stats(*(max(getattr(stats, name), getattr(other[key], name)) for name in STATISTICS))
+        for key, stats in one.items()
+    }
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt((values**2).mean()))
+
+
+def _logit_noise(slopes: Sequence[np.ndarray], errors: Sequence[Sequence[np.ndarray]]) -> float:
+    """Root mean square error in logits of the noisiest way, over all levels and groups that a logit moves."""
+    weight = sum(float((slope[:, 4:] ** 2).sum()) for slope in slopes)
+    noisiest = max(sum(float((error[:, 4:] ** 2).sum()) for error in way) for way in errors)
+    return float(np.sqrt(noisiest / max(weight, 1e-300)))
+
+
+def limit(statistic: str, count: int) -> float:
+    """How many floors `statistic` of `count` numbers may measure. A handful of numbers says little about its own spread, so
+    the limit widens as the sample shrinks: by 1 % at 640x640, to 2.2 times at 48 numbers."""
+    return LIMITS[statistic] * (1.0 + SMALL_SAMPLE / float(np.sqrt(count)))
+
+
+def count_of(truth: Truth, key: Key) -> int:
+    """How many numbers this group has on this level."""
+    return int(truth.levels[key[0]][:, GROUPS[key[1]]].size)
+
+
+def excesses(truth: Truth, found: Mapping[Key, Stats]) -> List[Excess]:
+    """Every statistic over its limit, worst first."""
+    over: List[Excess] = []
+    for key, stats in found.items():
+        for name in STATISTICS:
+            allowed = limit(name, count_of(truth, key))
+            excess = Excess(*key, name, getattr(stats, name), getattr(truth.floor[key], name), allowed)
+            if not excess.floors <= allowed:
+                over.append(excess)
+    return sorted(over, key=lambda excess: -excess.floors / excess.limit)

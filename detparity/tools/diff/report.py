@@ -1,0 +1,326 @@
+"""`detparity diff`: two ONNX files read, compared as graphs, tensor by tensor, and by what they return."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from detparity.artifacts import onnx_graph as graph
+from detparity.artifacts.onnx_graph import Graph, OnnxFile
+from detparity.core import pickle_reader
+from detparity.core.errors import InputError, clipped
+from detparity.core.files import require_file, sha256
+from detparity.core.findings import Row
+from detparity.core.text import WIDTH, columns, number, printable
+from detparity.core.version import __version__
+from detparity.tools.diff import graph_diff
+from detparity.tools.diff.graph_diff import Difference
+from detparity.tools.diff.graph_summary import Read, Step, read_graph
+from detparity.tools.diff.output_diff import NotCompared, Numbers, Output, compare
+from detparity.tools.diff.tensor_diff import Apart, apart, happened
+
+SCHEMA = "detparity/diff/1"
+LONGEST = 400  # characters of a line, whatever a file says
+SHOWN = 12  # rows of a table on a terminal; the JSON has them all
+OTHER = {
+    "torchscript": "a TorchScript archive",
+    "lite": "a TorchScript archive for the lite interpreter",
+    "checkpoint": "a checkpoint",
+    "legacy": "a checkpoint",
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two files."""
+
+    path: Path
+    sha256: str
+    file: OnnxFile
+    read: Read
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A weight whose numbers differ: its title, how far, and what happened to it."""
+
+    title: str
+    apart: Apart
+    what: str
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Two files compared. differences: told from the facts; tensors: weights of the same shape whose numbers differ, the ones
+    that moved furthest first; lead: the first operator of either that the other has not; spelled: what differs where the graphs
+    are the same; numbers: None where they were not compared, for the reason `reason`."""
+
+    sides: Tuple[Side, Side]
+    differences: Tuple[Difference, ...]
+    tensors: Tuple[Tensor, ...]
+    lead: Tuple[str, str]
+    spelled: Tuple[str, ...]
+    numbers: Optional[Numbers]
+    reason: str
+
+    @property
+    def same(self) -> bool:
+        return not self.differences
+
+
+def diff(a: Path, b: Path) -> Diff:
+    """Compare two ONNX files. Raises InputError, in one line, for a file that is none or makes no sense."""
+    sides = _side(a), _side(b)
+    old, new = (side.read.facts for side in sides)
+    found = _differences(sides)
+    if not found:
+        return Diff(sides, (), (), ("", ""), _spelled(sides), None, "the graphs are the same")
+    pairs, _, _ = graph_diff.paired(old["outputs"], new["outputs"])
+    numbers, reason = None, ""
+    try:
+        numbers = compare((a, b), (sides[0].file, sides[1].file), pairs)
+    except NotCompared as problem:
+        reason = str(problem)
+    return Diff(sides, found, _tensors(sides), _lead(sides), (), numbers, reason)
+
+
+def _side(path: Path) -> Side:
+    require_file(path, "an ONNX file")
+    kind = pickle_reader.kind(path)
+    if kind in OTHER:
+        raise InputError(f"{path} is {OTHER[kind]}; diff compares ONNX files")
+    file = graph.read(path)
+    try:
+        return Side(path, sha256(path), file, read_graph(file))
+    except InputError as error:
+        raise InputError(f"{path}: {printable(clipped(error), LONGEST)}") from None
+
+
+def _differences(sides: Tuple[Side, Side]) -> Tuple[Difference, ...]:
+    """Those of the facts, and whether one file alone passes the checker."""
+    found = list(graph_diff.differences(sides[0].read.facts, sides[1].read.facts))
+    problems = [side.file.problem for side in sides]
+    for name, mine, others in zip("AB", problems, reversed(problems)):
+        if mine and not others:
+            words = f"{name} fails the ONNX checker: {mine if len(mine) <= 200 else mine[:197] + '...'}"
+            rank = graph_diff.KINDS.index("versions")
+            found.append(Difference("versions", words, rank, f"versions: checker {name}"))
+    return tuple(sorted(found, key=lambda item: item.rank))
+
+
+def _tensors(sides: Tuple[Side, Side]) -> Tuple[Tensor, ...]:
+    """Every pair of weights of one shape whose numbers differ, compared in full."""
+    found: List[Tensor] = []
+    weights = [side.read.weights for side in sides]
+    owners = {weight.sha256: weight.name or weight.title for weight in reversed(weights[0])}
+    for before, after in graph_diff.match(sides[0].read.facts, sides[1].read.facts).pairs:
+        old, new = weights[0][before.place], weights[1][after.place]
+        if old.sha256 != new.sha256 and old.value.shape == new.value.shape:
+            gap = apart(old.value, new.value)
+            if gap:
+                other = owners.get(new.sha256)
+                what = f"it is {other} of A" if other else happened(old.value, new.value, gap)
+                found.append(Tensor(old.name or old.title or before.title, gap, what))
+    return tuple(
+        sorted(found, key=lambda item: -(float("inf") if item.apart.relative is None else item.apart.relative))
+    )
+
+
+def _lead(sides: Tuple[Side, Side]) -> Tuple[str, str]:
+    """The first operator of either file whose way up from the inputs is in the other file no more."""
+    steps = [side.read.steps for side in sides]
+    for view in (0, 1):
+        had = [Counter(step.leads[view] for step in side) for side in steps]
+        firsts = [_first(side, view, others) for side, others in zip(steps, reversed(had))]
+        if all(firsts):
+            return firsts[0], firsts[1]
+    return "", ""
+
+
+def _first(steps: Tuple[Step, ...], view: int, others: Counter[str]) -> str:
+    left = Counter(others)
+    for step in steps:
+        left[step.leads[view]] -= 1
+        if left[step.leads[view]] < 0:
+            return step.title
+    return ""
+
+
+def _spelled(sides: Tuple[Side, Side]) -> Tuple[str, ...]:
+    """In what two files of one graph differ; nothing where they are byte for byte the same."""
+    if sides[0].sha256 == sides[1].sha256:
+        return ()
+    first, second = (side.file.graph for side in sides)
+    ask = {
+        "names of inner values": _values,
+        "names of nodes": lambda graph: Counter(node.name for node in graph.walk()),
+        "order of nodes": lambda graph: [
+            node.full_op for node in graph.walk() if node.op not in ("Constant", "Identity")
+        ],
+        "storage of constants": lambda graph: sum(node.op == "Constant" for node in graph.walk()),
+        "Identity nodes": lambda graph: sum(node.op == "Identity" for node in graph.walk()),
+    }
+    found = [name for name, what in ask.items() if what(first) != what(second)]
+    if "names of inner values" in found:
+        found = [name for name in found if name != "names of nodes"]
+    elif _order(first) != _order(second):
+        found.append("order of nodes")
+    return tuple(dict.fromkeys(found)) or (
+        "ways of writing it down (such as the producer, comments or inferred shapes)",
+    )
+
+
+def _values(found: Graph) -> Any:
+    """The names of all values, the initializers among them."""
+    return {name for node in found.walk() for name in (*node.inputs, *node.outputs)}
+
+
+def _order(found: Graph) -> List[Tuple[str, ...]]:
+    return [node.outputs for node in found.nodes if node.op not in ("Constant", "Identity")]
+
+
+# --- telling ---------------------------------------------------------------------------------------------------------
+
+
+def text(found: Diff) -> str:
+    """For a terminal: one sentence, then facts in columns."""
+    return "\n".join(printable(line, LONGEST) for line in _lines(found))
+
+
+def _lines(found: Diff) -> List[str]:
+    names = [str(side.path) for side in found.sides]
+    if found.same:
+        if not found.spelled:
+            return [f"{names[0]} and {names[1]} are the same file"]
+        return [f"{names[0]} and {names[1]} are the same graph; {_and(found.spelled)} differ"]
+    kinds = [kind for kind in graph_diff.KINDS if any(item.kind == kind for item in found.differences)]
+    lines = [
+        f"B differs from A in {_and(kinds)}.",
+        "",
+        *columns([_head(name, side) for name, side in zip("AB", found.sides)]),
+        "",
+    ]
+    values = set(graph_diff.value_changes(*(side.read.facts for side in found.sides))) if found.tensors else set()
+    lines += _rows([(item.kind, item.words) for item in found.differences if item not in values])
+    if found.lead[0]:
+        same = found.lead[0] == found.lead[1]
+        lines += _rows([("first apart", found.lead[0] if same else f"A: {found.lead[0]}; B: {found.lead[1]}")])
+    if found.tensors:
+        lines += ["", *_tensor_table(found.tensors)]
+    return [*lines, "", *_numbers(found)]
+
+
+def _and(items: Any) -> str:
+    items = list(items)
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _head(name: str, side: Side) -> Row:
+    size = f"{side.path.stat().st_size:,} bytes"
+    opset = side.file.opsets.get("")
+    return (name, str(side.path), size, f"opset {opset}", side.file.producer or "unknown producer", side.sha256[:12])
+
+
+def _rows(rows: List[Tuple[str, str]]) -> List[str]:
+    """A column of kinds and one of words, these wrapped under themselves; a kind is written once."""
+    found: List[str] = []
+    before = ""
+    for kind, words in rows:
+        lead = f"  {'' if kind == before else kind:<11}  "
+        before = kind
+        found += textwrap.wrap(
+            printable(words, LONGEST),
+            WIDTH,
+            initial_indent=lead,
+            subsequent_indent=" " * (len(lead) + 2),
+            break_on_hyphens=False,
+        )
+    return found
+
+
+def _tensor_table(tensors: Tuple[Tensor, ...]) -> List[str]:
+    rows: List[Row] = [("tensor", "of its rms", "what happened")]
+    for item in tensors[:SHOWN]:
+        size = "-" if item.apart.relative is None else number(item.apart.relative)
+        rows.append((printable(item.title, 60), size, item.what))
+    lines = columns(rows)
+    if len(tensors) > SHOWN:
+        lines.append(f"  and {len(tensors) - SHOWN} more that changed less")
+    return lines
+
+
+def _numbers(found: Diff) -> List[str]:
+    if found.numbers is None:
+        return textwrap.wrap(f"Numbers were not compared: {found.reason}", WIDTH)
+    outputs = found.numbers.outputs
+    engines = " and ".join(dict.fromkeys(found.numbers.engines))
+    lead = f"Run at {found.numbers.at} with {engines}"
+    if outputs and all(item.same for item in outputs):
+        kinds = list(dict.fromkeys(item.picture for item in outputs))
+        return [f"{lead}: every output both have is the same, byte for byte, on {_and(kinds)}."]
+    if not outputs:
+        return [f"{lead}: no output is in both."]
+    rows: List[Row] = [("output", "picture", "largest difference", "rms", "what")]
+    return [f"{lead}:", "", *columns([*rows, *map(_output_row, outputs)])]
+
+
+def _output_row(item: Output) -> Row:
+    name = item.name[1] if item.name[0] == item.name[1] else " -> ".join(item.name)
+    if item.apart is None:
+        return (name, item.picture, "-", "-", item.what)
+    gap = item.apart
+    where = f"{item.what}, most at {list(gap.place)}: {gap.old:.7g} -> {gap.new:.7g}"
+    return (name, item.picture, number(gap.largest), number(gap.rms), where)
+
+
+def record(found: Diff) -> Dict[str, Any]:
+    """The same as data. What is not finite is told as text."""
+    numbers = found.numbers
+    return {
+        "schema": SCHEMA,
+        "detparity": __version__,
+        "same": found.same,
+        "files": [
+            {"path": str(side.path), "sha256": side.sha256, "producer": side.file.producer} for side in found.sides
+        ],
+        "differences": [{"kind": item.kind, "words": item.words} for item in found.differences],
+        "signature": graph_diff.signature(found.differences),
+        "spelled": list(found.spelled),
+        "first_apart": list(found.lead) if found.lead[0] else None,
+        "tensors": [{"tensor": item.title, "what": item.what, **_apart_record(item.apart)} for item in found.tensors],
+        "numbers": None
+        if numbers is None
+        else {
+            "at": numbers.at,
+            "engines": list(numbers.engines),
+            "outputs": [
+                {
+                    "names": list(item.name),
+                    "picture": item.picture,
+                    "what": item.what,
+                    **(_apart_record(item.apart) if item.apart else {}),
+                }
+                for item in numbers.outputs
+            ],
+        },
+        "not_compared": found.reason or None,
+    }
+
+
+def _apart_record(gap: Apart) -> Dict[str, Any]:
+    return {
+        "count": gap.count,
+        "largest": _finite(gap.largest),
+        "rms": _finite(gap.rms),
+        "relative": _finite(gap.relative),
+        "place": list(gap.place),
+        "values": [_finite(gap.old), _finite(gap.new)],
+    }
+
+
+def _finite(value: Optional[float]) -> Any:
+    """JSON has no word for infinity."""
+    return value if value is None or abs(value) < float("inf") else str(value)

@@ -1,0 +1,444 @@
+"""Which submodules keep a model from being scripted, and by what: the compiler asked about each of them on its own.
+
+torch.jit.script stops at its first error. Here every submodule is compiled bottom-up; one that fails is replaced by a stand-in
+(`torchscript_standin`), so that its parent is asked about its own code and not about its child's. A module that scripts is
+looked at for Python calls, which cannot be saved.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import linecache
+import sysconfig
+import types
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import torch
+from torch import nn
+
+from detparity.models.compat import jit
+from detparity.tools.doctor import source, standin
+from detparity.tools.doctor.causes import Failure, Mistake, Place, Said, kind_of, taken_apart
+
+FunctionModifiers = torch._jit_internal.FunctionModifiers
+MARKS = {str(FunctionModifiers.IGNORE): "ignored", str(FunctionModifiers.UNUSED): "unused"}
+MOST_TRIES = 24  # compilations of one module with other guesses of what its stand-ins return
+CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """failures: in the order the compiler meets them, the one it stops at first; unused: calls of methods marked unused;
+    modules: how many submodules there are, the model itself included."""
+
+    failures: Tuple[Failure, ...]
+    unused: Tuple[Mistake, ...]
+    modules: int
+
+
+@dataclass
+class _Work:
+    """One examination. name_of: a source file as a person would name it; done: what each module is replaced by, by id."""
+
+    name_of: Callable[[str], str]
+    failures: List[Failure] = field(default_factory=list)
+    unused: List[Mistake] = field(default_factory=list)
+    done: Dict[int, nn.Module] = field(default_factory=dict)
+    made: Dict[int, Tuple[nn.Module, standin.Interface, type]] = field(default_factory=dict)  # stand-ins, by id
+    kinds: standin.Kinds = field(default_factory=dict)
+    functions: Dict[type, List[Tuple[str, str, Any]]] = field(default_factory=dict)  # what was read of a class
+
+
+def examine(model: nn.Module, name_of: Callable[[str], str]) -> Examination:
+    """Ask the compiler about `model` and everything in it. The model is not changed, but for the empty `__overloads__` that
+    torch.jit.script leaves on every module it looks at."""
+    work = _Work(name_of)
+    paths = {id(module): path for path, module in model.named_modules()}
+    with _own_types():
+        whole = _attempt(model)
+        if isinstance(whole, Said):
+            _visit(model, paths, work)
+            failures = _first_first(work.failures, whole, model, work)
+        else:
+            compiled = dict(whole.named_modules())
+            for path, module in model.named_modules():
+                _python_calls(compiled[path], module, path, work)
+            failures = _unsaveable(whole, model, work)
+    return Examination(tuple(failures), tuple(dict.fromkeys(work.unused)), len(paths))
+
+
+def results_scripted() -> Tuple[Tuple[str, str], ...]:
+    """What this torch does when handed what a detector returns instead of the detector: (what, what comes of it)."""
+    tensor = torch.zeros(1, 2)
+    cases: Tuple[Tuple[str, Any], ...] = (("a tensor", tensor), ("a list", [tensor]), ("a tuple", (tensor, [tensor])))
+    return tuple((what, scripted(value)) for what, value in cases)
+
+
+def scripted(value: Any) -> str:
+    """What torch.jit.script makes of a value that is no module, in words."""
+    try:
+        made = jit.script(value)
+    except Exception as error:  # RuntimeError, AttributeError or TypeError by version
+        return f"raises {type(error).__name__}: {taken_apart(str(error)).reason}"
+    return f"gives a {type(made).__name__}: a container of values, without forward, weights or code"
+
+
+@contextmanager
+def _own_types() -> Iterator[None]:
+    """Let the compiler remember types for the block only: it cannot compile a type again that failed once."""
+    before = torch.jit._recursive.concrete_type_store
+    torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
+    try:
+        yield
+    finally:
+        torch.jit._recursive.concrete_type_store = before
+
+
+def _attempt(module: nn.Module) -> Any:
+    """The scripted module, or what the compiler said. Types that failed are forgotten."""
+    store = torch.jit._recursive.concrete_type_store
+    before = {kind: list(found) for kind, found in store.type_store.items()}
+    try:
+        return jit.script(module)
+    except Exception as error:  # the compiler raises RuntimeError, its own types, and whatever its Python parts meet
+        # What compiled stays: made anew it would get another name, and isinstance goes by names.
+        for kind, found in store.type_store.items():
+            found[:] = [one for one in found if one in store.methods_compiled or one in before.get(kind, ())]
+        return taken_apart(str(error) or type(error).__name__)
+
+
+def _visit(module: nn.Module, paths: Mapping[int, str], work: _Work) -> nn.Module:
+    """Examine a module after its children; return what scripts in its place."""
+    if id(module) in work.done:
+        return work.done[id(module)]
+    work.done[id(module)] = module
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    children = {name: _visit(child, paths, work) for name, child in module._modules.items() if child is not None}
+    replaced = any(children[name] is not module._modules[name] for name in children)
+    copy = standin.shell(module, children) if replaced else module
+    if isinstance(module, CONTAINERS) and type(module).forward is nn.Module.forward:
+        work.done[id(module)] = copy
+        return copy
+    result, guessed = _with_guesses(copy, work)
+    if isinstance(result, Said):
+        work.failures.append(_failure(module, paths[id(module)], result, guessed, work))
+        copy = _stand_in_for(module, copy, work)
+    else:
+        _python_calls(result, module, paths[id(module)], work)
+    work.done[id(module)] = copy
+    return copy
+
+
+def _with_guesses(copy: nn.Module, work: _Work) -> Tuple[Any, bool]:
+    """Attempt a module; where it fails beside stand-ins, attempt it with other guesses of what they return.
+
+    A guess stays where the module scripts, or where the compiler gets further down the same file. Returns the result, and
+    whether a failure changes with the guesses.
+    """
+    result = _attempt(copy)
+    open_kinds: Dict[type, List[nn.Module]] = {}
+    for inner in copy.modules():
+        if id(inner) in work.made and len(work.made[id(inner)][1].returns) > 1:
+            open_kinds.setdefault(work.made[id(inner)][2], []).append(inner)
+    tries, seen = MOST_TRIES, {result} if isinstance(result, Said) else set()
+    for members in open_kinds.values():
+        for returns in dict.fromkeys(guess for member in members for guess in work.made[id(member)][1].returns):
+            if not isinstance(result, Said) or not tries:
+                return result, bool(seen)
+            tries -= 1
+            before = [type(member) for member in members]
+            for member in members:
+                standin.change_returns(member, work.made[id(member)][1], returns, work.kinds)
+            other = _attempt(copy)
+            seen.add(other)
+            if not isinstance(other, Said) or _further(other, result):
+                result = other
+            else:
+                for member, kind in zip(members, before):
+                    member.__class__ = kind
+    return result, isinstance(result, Said) and len(seen) > 1
+
+
+def _further(one: Said, other: Said) -> bool:
+    """Whether the compiler came further down the same file."""
+    if not one.lines or not other.lines:
+        return False
+    return one.lines[0][0] == other.lines[0][0] and one.lines[0][1] > other.lines[0][1]
+
+
+def _stand_in_for(module: nn.Module, copy: nn.Module, work: _Work) -> nn.Module:
+    kind = type(module)
+    forward = next((node for name, _, node in _functions(kind, work) if name == f"{kind.__name__}.forward"), None)
+    lists, hint = (source.list_parameters(forward), source.returns(forward)) if forward else ([], "")
+    meant = standin.interface(kind.forward, lists, hint)
+    made = standin.stand_in(copy, meant, meant.returns[0], work.kinds)
+    if isinstance(_attempt(made), Said):
+        made = standin.bare_stand_in(meant, meant.returns[0], work.kinds)
+    work.made[id(made)] = (made, meant, kind)
+    return made
+
+
+# --- what a failure is ----------------------------------------------------------------------------------------------
+
+
+def _first_first(failures: Sequence[Failure], whole: Said, model: nn.Module, work: _Work) -> List[Failure]:
+    """Failures with the one that torch.jit.script(model) stops at in front; it is added where nothing else explains it."""
+    found = list(failures)
+    place = _place(whole, work)
+    for failure in found:
+        same = failure.place == place if place else failure.reason == whole.reason
+        if same and failure.at == "script":
+            found.remove(failure)
+            return [failure, *found]
+    return found if found else [_failure(model, "", whole, False, work)]
+
+
+def _unsaveable(whole: torch.jit.ScriptModule, model: nn.Module, work: _Work) -> List[Failure]:
+    """Why a model that scripts cannot be saved, or holds no code of its own. The last word is that it is really saved."""
+    mark = MARKS.get(str(_modifier(inspect.getattr_static(type(model), "forward", None))))
+    if mark is not None:
+        said = Said(f"forward is marked {mark}: nothing of it is compiled or saved", (_where(type(model).forward),))
+        return [_failure(model, "", said, False, work, f"{mark}-method", "save")]
+    try:
+        jit.save(whole, io.BytesIO(), {})
+    except Exception as error:  # RuntimeError, whose text differs by version and cause
+        said = taken_apart(str(error) or type(error).__name__)
+        known = [failure for failure in work.failures if failure.at == "save"]
+        return known or [_failure(model, "", said, False, work, at="save")]
+    return []
+
+
+def _failure(
+    module: nn.Module, path: str, said: Said, guessed: bool, work: _Work, kind: str = "", at: str = "script"
+) -> Failure:
+    read = _read(module, work)
+    place = _place(said, work)
+    here = [
+        mistake for mistake in read if place and mistake.place.line == place.line and mistake.place.file == place.file
+    ]
+    kind = (
+        kind or _foreign_kind(said) or _hook_kind(said, module) or kind_of(said.reason, here or ([] if place else read))
+    )
+    if place is None:  # the compiler's Python parts fail without saying where: the source may tell
+        named = [mistake for mistake in read if mistake.kind == kind]
+        place, here = (named[0].place, named[:1]) if named else (None, [])
+    told = {(kind, mistake.detail) for mistake in here} | {("mixed-return", "") if kind == "mixed-return" else ("", "")}
+    also: Dict[Tuple[str, str], Mistake] = {}
+    for mistake in read:
+        if mistake.place != place and (mistake.kind, mistake.detail) not in told:
+            also.setdefault((mistake.kind, mistake.detail), mistake)
+    method = _method_at(module, said, work) or f"{type(module).__name__}.forward"
+    return Failure(path, type(module).__name__, kind, said.reason, place, method, tuple(also.values()), at, guessed)
+
+
+def _foreign_kind(said: Said) -> str:
+    """A failure inside torch's own Sequential is about what stands in it; one inside other code than the user's about the call."""
+    if not said.lines or not _foreign(said.lines[0][0]):
+        return ""
+    if said.lines[0][0].replace("\\", "/").endswith("torch/nn/modules/container.py"):
+        return "sequential"
+    return "foreign-code"
+
+
+def _hook_kind(said: Said, module: nn.Module) -> str:
+    """Hooks are compiled with the module from torch 1.8 on; what has no source is refused without saying where."""
+    hooked = bool(module._forward_hooks or module._forward_pre_hooks)
+    return "hook" if hooked and not said.lines else ""
+
+
+def _foreign(file: str) -> bool:
+    """Whether a file is torch's or Python's own."""
+    return file.startswith((str(torch.__path__[0]), str(sysconfig.get_paths()["stdlib"]))) or file.startswith("<")
+
+
+def _line(said: Said) -> Optional[Tuple[str, int]]:
+    """The innermost line of the user's, else the innermost of all."""
+    own = [line for line in said.lines if not _foreign(line[0])]
+    return next(iter(own or said.lines), None)
+
+
+def _place(said: Said, work: _Work) -> Optional[Place]:
+    at = _line(said)
+    return Place(work.name_of(at[0]), at[1], linecache.getline(*at).strip()) if at else None
+
+
+def _method_at(module: nn.Module, said: Said, work: _Work) -> str:
+    at = _line(said)
+    for name, file, node in _functions(type(module), work):
+        if at and file == at[0] and node.lineno <= at[1] <= (getattr(node, "end_lineno", None) or node.lineno):
+            return name
+    return ""
+
+
+# --- calls that a scripted module leaves to Python, or drops --------------------------------------------------------
+
+
+def _python_calls(made: torch.jit.ScriptModule, module: nn.Module, path: str, work: _Work) -> None:
+    """Note methods marked ignore, which keep the module from being saved, and calls of methods marked unused."""
+    for method in made._c._method_names():
+        for node in made._c._get_method(method).graph.findAllNodes("prim::PythonOp"):
+            said = taken_apart(f"Could not export Python function call '{node.pyname()}'\n{_range(node)}")
+            work.failures.append(_failure(module, path, said, False, work, at="save"))
+    for name, file, function in _functions(type(module), work):
+        for call in ast.walk(function):
+            target = call.func.attr if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) else ""
+            owner = inspect.getattr_static(type(module), target, None) if target else None
+            if getattr(owner, "_torchscript_modifier", None) is FunctionModifiers.UNUSED and isinstance(call, ast.Call):
+                place = Place(work.name_of(file), call.lineno, linecache.getline(file, call.lineno).strip())
+                work.unused.append(Mistake("unused-method", name, place, target))
+
+
+def _range(node: Any) -> str:
+    text = node.sourceRange()
+    return text if "<--- HERE" in text else ""
+
+
+def _where(function: Any) -> Tuple[str, int]:
+    return function.__code__.co_filename, function.__code__.co_firstlineno
+
+
+# --- reading the source of a module ---------------------------------------------------------------------------------
+
+
+def _read(module: nn.Module, work: _Work) -> List[Mistake]:
+    """Known mistakes in forward and what it calls."""
+    facts = _facts(module)
+    found: List[Mistake] = []
+    for name, file, node in _functions(type(module), work):
+        found += source.mistakes(node, facts, name, work.name_of(file), linecache.getlines(file))
+    return found
+
+
+def _functions(kind: type, work: _Work) -> List[Tuple[str, str, Any]]:
+    """forward, exported methods, and what they call on self or by name in the same file: (name, file, syntax tree)."""
+    if kind not in work.functions:
+        work.functions[kind] = _reached(kind)
+    return work.functions[kind]
+
+
+def _reached(kind: type) -> List[Tuple[str, str, Any]]:
+    if issubclass(kind, torch.jit.ScriptModule):  # compiled already, and no Python any more
+        return []
+    export = FunctionModifiers.EXPORT
+    exported = [n for n, f in inspect.getmembers(kind, inspect.isfunction) if _modifier(f) is export]
+    waiting: List[Tuple[str, Any]] = [(f"{kind.__name__}.{n}", getattr(kind, n)) for n in ("forward", *exported)]
+    waiting += [(f"{kind.__name__}.{n}", p.fget) for n, p in inspect.getmembers(kind) if isinstance(p, property)]
+    found: List[Tuple[str, str, Any]] = []
+    seen: set = set()
+    while waiting:
+        name, function = waiting.pop(0)
+        code = getattr(function, "__code__", None)
+        if code is None or code in seen or _modifier(function) not in (None, export):
+            continue
+        seen.add(code)
+        node = _tree(function)
+        if node is None:
+            continue
+        found.append((name, code.co_filename, node))
+        for called in source.called_on_self(node):
+            method = inspect.getattr_static(kind, called, None)
+            waiting.append((f"{kind.__name__}.{called}", getattr(method, "__func__", method)))
+        for called in source.called_by_name(node):
+            other = function.__globals__.get(called)
+            if isinstance(other, types.FunctionType) and other.__code__.co_filename == code.co_filename:
+                waiting.append((called, other))
+    return found
+
+
+def _modifier(function: Any) -> Any:
+    marked = getattr(function, "_torchscript_modifier", None)
+    return None if marked is FunctionModifiers.DEFAULT else marked
+
+
+def _tree(function: Any) -> Any:
+    """The syntax tree of a function of the user's, None where there is no source; torch's own code is not read."""
+    file, line = _where(function)
+    lines = linecache.getlines(file)
+    if not lines or _foreign(file):
+        return None
+    try:
+        return source.function_at("".join(lines), line, function.__name__)
+    except SyntaxError:  # the file has changed since it was imported
+        return None
+
+
+def _facts(module: nn.Module) -> source.Facts:
+    kind = type(module)
+    attributes = {name: _what(value) for name, value in vars(module).items() if not name.startswith("_")}
+    for tensors in (module._parameters, module._buffers):
+        attributes.update({name: source.NONE if value is None else source.VALUE for name, value in tensors.items()})
+    layers: Dict[str, FrozenSet[str]] = {}
+    for name, child in module._modules.items():
+        held = isinstance(child, (nn.ModuleList, nn.Sequential, nn.ModuleDict))
+        attributes[name] = source.NONE if child is None else source.MODULES if held else source.MODULE
+        if held and child is not None:
+            layers[name] = _mixed_among(list(child.children()))
+    on_class: Dict[str, Any] = {}
+    for base in reversed([base for base in kind.__mro__ if base not in (nn.Module, object)]):
+        on_class.update({n: v for n, v in vars(base).items() if not n.startswith("_") and _plain(v)})
+    constants = set(getattr(kind, "__constants__", ())) | set(getattr(kind, "__annotations__", ()))
+    sources = [_source(base) for base in kind.__mro__ if issubclass(base, nn.Module) and _users(base)]
+    made = frozenset().union(*(source.made_outside_init(text) for text in sources if text))
+    outside = getattr(kind.forward, "__globals__", {})
+    numpy = frozenset(n for n, v in outside.items() if isinstance(v, types.ModuleType) and v.__name__ == "numpy")
+    return source.Facts(attributes, layers, frozenset(set(on_class) - set(attributes) - constants), made, numpy)
+
+
+def _plain(value: Any) -> bool:
+    return not callable(value) and not isinstance(value, (property, classmethod, staticmethod))
+
+
+def _users(kind: type) -> bool:
+    return not kind.__module__.startswith("torch.")
+
+
+def _source(kind: type) -> str:
+    """The source of a class as a module of its own, empty where there is none."""
+    try:
+        return inspect.cleandoc("\n" + inspect.getsource(kind))
+    except (OSError, TypeError):
+        return ""
+
+
+def _what(value: Any) -> str:
+    if value is None:
+        return source.NONE
+    if isinstance(value, types.FunctionType):
+        return source.LAMBDA if value.__name__ == "<lambda>" else source.VALUE
+    if not isinstance(value, (list, tuple, dict)):
+        return source.VALUE
+    items = list(value.values() if isinstance(value, dict) else value)
+    if any(isinstance(item, nn.Module) for item in items):
+        return source.PYTHON_MODULES
+    if not items:
+        return source.EMPTY if not isinstance(value, tuple) else source.VALUE
+    if isinstance(value, tuple):
+        return source.VALUE
+    if any(item is None for item in items):
+        return source.HOLDS_NONE
+    if isinstance(value, list) and {type(item) for item in items} == {int, list}:
+        return source.ROUTES
+    return source.MIXED if len({_type(item) for item in items}) > 1 else source.VALUE
+
+
+def _type(value: Any) -> str:
+    """A type that tells a list of ints from a list of floats."""
+    if isinstance(value, torch.Tensor):
+        return "Tensor"
+    inner = sorted({_type(item) for item in value}) if isinstance(value, (list, tuple)) else []
+    return f"{type(value).__name__}{inner if inner else ''}"
+
+
+def _mixed_among(layers: Sequence[nn.Module]) -> FrozenSet[str]:
+    """Attributes that are an int in one layer and a list in another."""
+    kinds: Dict[str, set] = {}
+    for layer in layers:
+        for name, value in vars(layer).items():
+            if not name.startswith("_") and isinstance(value, (int, list)) and not isinstance(value, bool):
+                kinds.setdefault(name, set()).add(type(value))
+    return frozenset(name for name, found in kinds.items() if found == {int, list})

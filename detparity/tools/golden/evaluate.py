@@ -1,0 +1,184 @@
+"""One golden of one artifact: compared with what is there now, and made pending where it is missing or has changed."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from detparity.checks.context import Trial, applicable
+from detparity.core import environment
+from detparity.core.contract import MUST
+from detparity.core.text import columns
+from detparity.core.vocabulary import EngineError
+from detparity.tools.golden import ratio as ratio_pairs
+from detparity.tools.golden.compare import Changed, compare
+from detparity.tools.golden.content import changed, content, detections, of_the_model
+from detparity.tools.golden.index import Entry, content_of, find, read_index
+from detparity.tools.golden.pending import Pending, drop, write
+
+# What decides whether the file still does what the model does: every MUST check of these rooms, and of its own these.
+PARITY_ROOMS = ("parity", "nms")
+PARITY = (
+    *("structure.weights", "structure.attributes", "structure.baked-size"),
+    *("script.weights", "script.attributes", "script.baked-size"),
+)
+RECORDS = ("python", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where goldens lie and where what waits for review goes."""
+
+    golden: Path
+    pending: Path
+
+
+def versions() -> Dict[str, str]:
+    """What a golden records of its environment; builds of one version are alike."""
+    found = environment.environment()
+    return {name: found[name].split("+")[0] for name in RECORDS if name in found}
+
+
+def shaped_alike(entry: Entry, name: str) -> bool:
+    """Whether the packages that shape a graph are those that recorded the golden."""
+    packages = ("torch", "onnx", "onnxscript") if "dynamo" in name else ("torch", "onnx")
+    now = versions()
+    return all(entry.versions.get(package) == now.get(package) for package in packages)
+
+
+def judge(trial: Trial, subject: str, kind: str, place: Place, test: str, repeat: str) -> Optional[Pending]:
+    """Compare one golden of `subject` with its artifact. Returns None where it is the same; otherwise what was made pending.
+
+    Raises InputError for a golden folder that cannot be used, EngineError where the artifact does not run.
+    """
+    name = f"{kind}/{subject}"
+    entry = _entry(place, name)
+    now = content(trial, kind)
+    found = FIRST
+    if entry is not None:
+        found = changed(trial, kind, content_of(place.golden, entry), now, shaped_alike(entry, subject))
+    if not found.words:
+        drop(place.pending, entry.name if entry else name)
+        return None
+    seen = _seen(trial, kind, place, entry, now)
+    return _made_pending(trial, name, entry, now, found, place, test, repeat, seen)
+
+
+def judge_ratio(
+    trial: Trial, subject: str, now: Mapping[str, Any], place: Place, test: str, repeat: str
+) -> Tuple[Optional[Pending], str]:
+    """Compare a measured ratio with its golden. trial: of the file it is about. Returns what was made pending, None where it is the
+    same, and why the two cannot be compared, empty where they can.
+
+    Raises InputError for a golden folder that cannot be used.
+    """
+    name = f"{ratio_pairs.KIND}/{subject}"
+    entry = _entry(place, name)
+    found = FIRST
+    if entry is not None:
+        old = content_of(place.golden, entry)
+        elsewhere = ratio_pairs.comparable(old, now)
+        if elsewhere:
+            return None, elsewhere
+        found = compare(ratio_pairs.KIND, old, now, True)
+    if not found.words:
+        drop(place.pending, entry.name if entry else name)
+        return None, ""
+    return _made_pending(trial, name, entry, now, found, place, test, repeat, ({}, "")), ""
+
+
+FIRST = Changed(("there is no golden yet",), "no golden yet")
+
+
+def _entry(place: Place, name: str) -> Optional[Entry]:
+    return find(read_index(place.golden), name, environment.lane(environment.environment()))
+
+
+def _made_pending(
+    trial: Trial,
+    name: str,
+    entry: Optional[Entry],
+    now: Mapping[str, Any],
+    found: Changed,
+    place: Place,
+    test: str,
+    repeat: str,
+    seen: Tuple[Mapping[str, Any], str],
+) -> Pending:
+    """What changed, as a reviewer needs it, written where it waits. seen: detections to draw, and what the first are."""
+    kind, subject = name.split("/")
+    parity, lost = parity_of(trial)
+    waiting = Pending(
+        name=entry.name if entry else name,
+        kind=kind,
+        subject=subject,
+        test=test,
+        repeat=repeat,
+        lane=environment.lane(environment.environment()),
+        versions=versions(),
+        was=entry.sha256 if entry else None,
+        content=now,
+        words=found.words,
+        same=found.same,
+        parity=parity,
+        lost=lost,
+        seen=seen[0],
+        drawn=seen[1],
+    )
+    write(place.pending, waiting)
+    return waiting
+
+
+def parity_of(trial: Trial) -> Tuple[Dict[str, str], str]:
+    """Outcome by check of those that decide on parity, and what the first says that did not pass: one that was skipped, since the
+    file does not load or for another reason, has not shown that parity holds."""
+    found: Dict[str, str] = {}
+    lost = ""
+    for name in applicable(trial):
+        if trial.checks[name].level == MUST and (name in PARITY or name.split(".")[0] in PARITY_ROOMS):
+            outcome = trial.outcome(name)
+            found[name] = outcome.outcome
+            if outcome.outcome != "passed" and not lost:
+                lost = (
+                    f"{name}: the file {outcome.findings[0].message}"
+                    if outcome.findings
+                    else f"{name}: {outcome.reason}"
+                )
+    return found, lost
+
+
+def _seen(
+    trial: Trial, kind: str, place: Place, entry: Optional[Entry], now: Mapping[str, Any]
+) -> Tuple[Dict[str, Any], str]:
+    """The two sets of detections to draw side by side, and what the first is."""
+    try:
+        after = now if kind == "detections" else detections(trial)
+    except EngineError:
+        return {}, ""
+    if kind == "detections" and entry is not None:
+        return {"before": content_of(place.golden, entry), "now": after}, "golden"
+    return {"before": of_the_model(trial), "now": after}, "model"
+
+
+def record(trial: Trial, subject: str, kind: str, place: Place, test: str, why: str) -> Tuple[Entry, Dict[str, Any]]:
+    """The entry and the content of a golden recorded for the first time."""
+    now = content(trial, kind)
+    date = datetime.date.today().isoformat()
+    lane = environment.lane(environment.environment())
+    return Entry(f"{kind}/{subject}.json", kind, test, lane, why, date, versions()), now
+
+
+def told(waiting: Pending, pending: Path) -> str:
+    """What a person reads where a golden differs: what changed, whether parity holds, and how to go on."""
+    what = "has no golden" if waiting.was is None else "is not what its golden says"
+    most = 8
+    rows = [("changed", word) for word in (() if waiting.was is None else waiting.words[:most])]
+    if len(waiting.words) > most:
+        rows.append(("", f"and {len(waiting.words) - most} more"))
+    rows.append(("parity", "holds" if waiting.holds else f"LOST: {waiting.lost}"))
+    rows.append(("pending", str(pending / f"{waiting.name}.json")))
+    lines = [f"golden: {waiting.subject} {what} ({waiting.name}).", "", *columns(rows), ""]
+    lines.append(f"  Review:  detparity review show {waiting.name}")
+    return "\n".join([*lines, f"  Repeat:  {waiting.repeat}"])

@@ -1,0 +1,130 @@
+"""Goldens of a user's own exports: `detparity golden record`, `check` and `remove`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, List, Optional, Tuple
+
+from detparity.artifacts import open
+from detparity.checks.context import Trial
+from detparity.checks.run import Options, Session
+from detparity.core import resources
+from detparity.core.errors import InputError, clipped
+from detparity.core.vocabulary import EngineError, Size
+from detparity.models.choice import ModelChoice
+from detparity.tools.golden.content import kinds_of
+from detparity.tools.golden.evaluate import Place, judge, parity_of, record, told
+from detparity.tools.golden.index import INDEX, read_index, store
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One file, its model, and the name its goldens go by. variant, img_size, promise: as for `check`."""
+
+    path: Path
+    choice: ModelChoice
+    name: str
+    variant: Optional[str] = None
+    img_size: Optional[Size] = None
+    promise: open.Asked = field(default_factory=open.Asked)
+
+    @property
+    def command(self) -> str:
+        """The command that compares this file with its goldens."""
+        model = " ".join(map(shlex.quote, self.choice.arguments))
+        return f"detparity golden check {shlex.quote(str(self.path))} {model} --name {self.name}".replace("  ", " ")
+
+
+def _trial(asked: Asked) -> Trial:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", asked.name):
+        raise InputError(
+            f"--name {clipped(asked.name, 60)}: letters, digits, dots, hyphens and underscores make a name"
+        )
+    session = Session(Options(asked.choice, (asked.path,), asked.variant, asked.img_size, asked.promise))
+    return session.trial(asked.path)
+
+
+def record_all(asked: Asked, place: Place, why: str, parity_lost: bool, say: Say) -> int:
+    """Record every kind of golden of a file for the first time. Returns the exit code.
+
+    Raises InputError, before anything is written, where one is there already, or the file does not do what the model does and that was
+    not said.
+    """
+    trial = _trial(asked)
+    kinds = kinds_of(trial.contract.variant)
+    there = {entry.asked for entry in read_index(place.golden)} & {f"{kind}/{asked.name}" for kind in kinds}
+    if there:
+        raise InputError(f"{place.golden} holds {sorted(there)[0]} already: `{asked.command}` compares with it")
+    _, lost = parity_of(trial)
+    if lost and not parity_lost:
+        raise InputError(
+            f"{asked.path} does not do what the model does ({clipped(lost)}); if that is to be recorded, say --parity-lost"
+        )
+    try:
+        made = [record(trial, asked.name, kind, place, asked.command, why) for kind in kinds]
+    except EngineError as error:
+        raise InputError(f"{asked.path} does not run: {clipped(error)}") from None
+    try:
+        place.golden.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {place.golden}: {error.strerror}") from None
+    for entry, content in made:
+        store(place.golden, entry, content)
+        say(f"recorded {place.golden / entry.file}")
+    say(f"compare the next release:  {asked.command}")
+    return 0
+
+
+def check_all(asked: Asked, place: Place, say: Say) -> int:
+    """Compare a file with its goldens. Returns 0 where it is the same, 1 where something waits for review.
+
+    Raises InputError where no golden goes by this name.
+    """
+    names = {entry.asked for entry in read_index(place.golden)}
+    known = sorted(name for name in names if name.split("/")[1] == asked.name)
+    if not known:
+        raise InputError(f"{place.golden} holds no golden of {asked.name}: `detparity golden record` makes them")
+    trial = _trial(asked)
+    has = kinds_of(trial.contract.variant)
+    kinds = dict.fromkeys(
+        (*has, *(name.split("/")[0] for name in known))
+    )  # the graph first: it is read where nothing runs
+    same: List[str] = []
+    red: List[str] = []
+    for kind in kinds:
+        if kind not in has:
+            red.append(
+                f"golden: {asked.path} has no {kind} as {trial.contract.variant.name}, and {kind}/{asked.name} says it had"
+            )
+            continue
+        try:
+            waiting = judge(trial, asked.name, kind, place, asked.command, asked.command)
+        except EngineError as error:
+            red.append(f"golden: {asked.path} does not run: {clipped(error)}")
+            break
+        if waiting is None:
+            same.append(f"{kind}/{asked.name}")
+        else:
+            red.append(told(waiting, place.pending))
+    if same:
+        say(f"{asked.path}: as {', '.join(same)} says.")
+    if red:
+        say("\n\n".join(red))
+    return 1 if red else 0
+
+
+def default_places(golden: Optional[Path], pending: Optional[Path]) -> Tuple[Path, List[str]]:
+    """The golden folder that is meant, and the options that name both folders again: as asked, else `golden/` of the current folder
+    where it has an index, else the one of the clone. Raises InputError where there is none: nothing writes into an installed kit."""
+    options = ["--golden", str(golden)] if golden else []
+    options += ["--from", str(pending)] if pending else []
+    if golden is None:
+        golden = Path("golden") if (Path("golden") / INDEX).is_file() else resources.root() / "golden"
+        if resources.installed() and golden.parent == resources.root():
+            raise InputError("there is no golden folder here: name it with --golden DIR")
+    return golden, options

@@ -1,0 +1,110 @@
+"""Exporters keep their hands clean: the model is untouched, the same export is the same graph, options do what they say."""
+
+from __future__ import annotations
+
+import detparity.kit.exporters as exporters
+import onnx
+import pytest
+import torch
+
+from detparity.checks.context import applicable
+from detparity.checks.run import make_trial, open_file
+from detparity.core.clock import Clock
+from detparity.core.vocabulary import parse_variant
+from detparity.engines.reference_runs import make_oracle
+from detparity.inputs.case_strategies import explore
+from detparity.models.yolov7.seeded import seeded
+from detparity.tools.export_cache import export_bytes
+
+SIZE = (64, 96)
+VARIANTS = ("raw", "grid", "grid-dynamic-batch", "grid-dynamic", "traced", "traced-dynamic", "scripted", "lite")
+
+
+def _state(detector):
+    return {key: value.clone() for key, value in detector.network.state_dict().items()}
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", VARIANTS)
+def test_exporting_leaves_the_model_as_it_was(name, session):
+    detector = session.detector
+    before, mode = _state(detector), [module.training for module in detector.network.modules()]
+    buffers = {path for path, _ in detector.network.named_buffers()}
+
+    export_bytes(detector, parse_variant(name), SIZE)
+
+    after = _state(detector)
+    assert all(torch.equal(before[key], after[key]) for key in before) and before.keys() == after.keys()
+    assert [module.training for module in detector.network.modules()] == mode
+    assert {path for path, _ in detector.network.named_buffers()} == buffers
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", ["raw-dynamic", "grid", "grid-dynamic"])
+def test_the_same_export_twice_is_the_same_file(name, session):
+    variant = parse_variant(name)
+
+    assert export_bytes(session.detector, variant, SIZE) == export_bytes(session.detector, variant, SIZE)
+
+
+def test_every_onnx_variant_of_raw_and_grid_has_an_exporter():
+    made = set(exporters.registry())
+
+    assert {f"{head}{axes}" for head in ("raw", "grid") for axes in ("", "-dynamic-batch", "-dynamic")} <= made
+
+
+def _outcomes(detector, name, path, heads=("grid",), skip=("parity.evaluator",)):
+    clock = Clock()
+    found = open_file(path, detector.facts, name)
+    trial = make_trial(detector, found, make_oracle(detector, clock, (found.contract.variant.head,)), clock, explore)
+    return {check: trial.outcome(check) for check in applicable(trial) if check not in skip}
+
+
+def _green(outcomes):
+    return {
+        check: outcome.findings or outcome.reason for check, outcome in outcomes.items() if outcome.outcome != "passed"
+    }
+
+
+@pytest.mark.parametrize("tool", ["onnxsim", "onnxslim"])
+@pytest.mark.parametrize("name", ["raw", "grid-dynamic"])
+def test_simplified_files_conform_strictly(name, tool, session, tmp_path):
+    pytest.importorskip(tool, reason=f"{tool} is an extra, a subject of --simplify")
+    path = tmp_path / "simplified.onnx"
+    path.write_bytes(export_bytes(session.detector, parse_variant(name), SIZE, simplify=tool))
+
+    assert _green(_outcomes(session.detector, name, path)) == {}
+    assert not [entry.key for entry in onnx.load(path).metadata_props if "onnxsim" in entry.key]
+
+
+@pytest.mark.parametrize("name", ["grid", "traced"])
+def test_a_fixed_batch_is_kept(name, session, tmp_path):
+    path = tmp_path / "batch"
+    path.write_bytes(export_bytes(session.detector, parse_variant(name), SIZE, batch=3))
+
+    outcomes = _outcomes(session.detector, name, path)
+
+    assert _green(outcomes) == {}
+    assert "parity.isolation" in outcomes
+
+
+@pytest.mark.parametrize(
+    "name, width, seed, classes", [("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1)]
+)
+@pytest.mark.parametrize("variant", ["grid-dynamic", "raw-dynamic-batch", "traced-dynamic"])
+def test_other_models_conform_strictly(variant, name, width, seed, classes, tmp_path):
+    detector = seeded(name, width, seed, classes)
+    path = tmp_path / "other"
+    path.write_bytes(export_bytes(detector, parse_variant(variant), SIZE))
+
+    assert _green(_outcomes(detector, variant, path)) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["grid", "grid-dynamic", "raw", "traced"])
+def test_full_width_conforms_strictly(variant, tmp_path):
+    detector = seeded("yolov7-tiny", 1.0, 3)
+    path = tmp_path / "full"
+    path.write_bytes(export_bytes(detector, parse_variant(variant), (640, 640)))
+
+    assert _green(_outcomes(detector, variant, path)) == {}

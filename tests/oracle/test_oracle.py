@@ -1,0 +1,196 @@
+"""The oracle's own laws: decode, statistics, floors and limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detparity.inputs import images
+from detparity.models.yolov7.network import Predictions
+from detparity.oracle import noise_floor
+from detparity.oracle.decode import decode, sigmoid
+
+pytestmark = pytest.mark.smoke
+quick = settings(max_examples=40, derandomize=True, database=None, deadline=None)
+
+
+def test_numpy_decode_equals_the_torch_head(session):
+    """Two implementations of the published formula, written apart, agree in float64 to rounding, on a size that is not square."""
+    network = session.detector.exact
+    x = torch.from_numpy(images.make("natural", (64, 160), 3)[None].copy()).double()
+    with torch.no_grad():
+        raw = [level[0].numpy() for level in network(x)]
+        theirs = Predictions(network)(x)[0].numpy()
+
+    levels, _, _ = decode(session.detector.facts, raw)
+
+    assert np.abs(np.concatenate(levels) - theirs).max() < 1e-10
+
+
+def test_sensitivity_is_the_derivative_of_decode(session):
+    facts = session.detector.facts
+    rng = np.random.default_rng(0)
+    raw = [rng.normal(0, 2, (3, ny, nx, facts.fields)) for ny, nx in facts.cells((64, 96))]
+    step = 1e-6
+
+    values, slopes, gains = decode(facts, raw)
+    moved, _, _ = decode(facts, [logits + step for logits in raw])
+
+    for before, after, slope, gain, logits in zip(values, moved, slopes, gains, raw):
+        assert np.allclose((after - before) / step, slope, rtol=1e-3, atol=1e-5)
+        s = sigmoid(logits).reshape(gain.shape)
+        assert np.allclose(gain * s * (1 - s), slope, rtol=1e-9, atol=0)
+
+
+def test_the_error_of_a_float32_sigmoid_alone_is_within_the_floor(session):
+    """Where the logits of all ways agree, as on a black image, a runtime's own sigmoid is all that is left."""
+    facts = session.detector.facts
+    raw = [np.full((3, ny, nx, facts.fields), -4.5) for ny, nx in facts.cells((64, 96))]
+    levels, slopes, gains = decode(facts, raw)
+    exact = [level.astype(np.float32).astype(np.float64) for level in levels]
+    rng = np.random.default_rng(0)
+
+    floor = noise_floor.floor_of(levels, slopes, gains, [exact])
+    truth = noise_floor.Truth(tuple(levels), floor, "grid", (64, 96))
+
+    def over(size):
+        found = [level + gain * rng.normal(0, size, level.shape) for level, gain in zip(exact, gains)]
+        return noise_floor.excesses(truth, noise_floor.measure(levels, found))
+
+    assert over(4e-8) == []  # ONNX Runtime's, as measured
+    assert over(1e-6) != []
+
+
+@quick
+@given(scale=st.floats(1e-9, 1e3), seed=st.integers(0, 99))
+def test_statistics_scale_with_the_error(scale, seed):
+    rng = np.random.default_rng(seed)
+    truth, error = rng.normal(0, 5, (40, 8)), rng.normal(0, 1, (40, 8))
+
+    one = noise_floor.measure([truth], [truth + error])
+    many = noise_floor.measure([truth], [truth + scale * error])
+
+    for key in one:
+        for name in noise_floor.STATISTICS:
+            assert getattr(many[key], name) == pytest.approx(scale * getattr(one[key], name), rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_infinitely_wrong(poison):
+    truth = np.ones((10, 8))
+    values = truth.copy()
+    values[3, 6] = poison
+
+    found = noise_floor.measure([truth], [values])
+
+    assert found[0, "class"].rms == found[0, "class"].max == float("inf")
+    assert found[0, "xy"].rms == 0
+
+
+def test_an_offset_and_a_gain_are_told_apart(session):
+    """A shift shows as bias, a factor as gain, both below the size at which the root mean square would show them."""
+    truth = session.oracle.truth(("natural", 0), (128, 160), "grid")
+    floor = truth.floor[0, "xy"].rms
+    shift = [level.copy() for level in truth.levels]
+    shift[0][:, 0:2] += 3 * floor
+    gain = [level.copy() for level in truth.levels]
+    spread = truth.levels[0][:, 0:2].std(0)
+    gain[0][:, 0:2] += 3 * floor * (truth.levels[0][:, 0:2] - truth.levels[0][:, 0:2].mean(0)) / spread
+
+    by_shift = noise_floor.excesses(truth, noise_floor.measure(truth.levels, shift))
+    by_gain = noise_floor.excesses(truth, noise_floor.measure(truth.levels, gain))
+
+    assert {(excess.group, excess.statistic) for excess in by_shift} == {("xy", "bias")}
+    assert {(excess.group, excess.statistic) for excess in by_gain} == {("xy", "gain")}
+
+
+def test_constant_images_have_a_floor_that_is_not_nothing(session):
+    truth = session.oracle.truth(("black", 0), (32, 32), "grid")
+
+    for (level, group), stats in truth.floor.items():
+        values = truth.levels[level][:, noise_floor.GROUPS[group]]
+        assert stats.rms >= noise_floor.EPS32 * np.sqrt((values**2).mean())
+        assert stats.max >= stats.rms
+
+
+def test_limits_widen_only_for_small_samples():
+    counts = [3, 48, 300, 10_000, 2_000_000]
+    limits = [noise_floor.limit("rms", count) for count in counts]
+
+    assert limits == sorted(limits, reverse=True)
+    assert limits[-1] < 1.01 * noise_floor.LIMITS["rms"]
+
+
+def test_the_oracle_keeps_within_its_budget(session, monkeypatch):
+    from detparity.engines import reference_runs as reference
+
+    monkeypatch.setattr(reference, "BUDGET_BYTES", 4_000_000)
+    oracle = reference.Oracle(session.detector.facts, session.oracle._ways)
+    first = oracle.truth(("noise", 0), (96, 96), "grid")
+    for seed in range(1, 8):
+        oracle.truth(("noise", seed), (96, 96), "grid")
+
+    assert sum(kept.nbytes for kept in oracle._kept.values()) <= 4_000_000
+    assert len(oracle._kept) >= 2
+    again = oracle.truth(("noise", 0), (96, 96), "grid")
+    assert all(np.array_equal(a, b) for a, b in zip(first.levels, again.levels))
+
+
+@pytest.mark.parametrize("head", ["grid", "raw"])
+@pytest.mark.parametrize("kind", ["noise", "scene", "black"])
+def test_a_floor_that_grows_ends_as_the_floor_of_all_ways_at_once(session, kind, head):
+    from detparity.engines import reference_runs as reference
+
+    picture, size = (kind, 3), (64, 96)
+    oracle = reference.Oracle(session.detector.facts, session.oracle._ways, ("raw", "grid"))
+    first, whole = oracle.growing(picture, size, head)
+    feed = {"images": images.make(kind, size, 3)[None]}
+    exact = [value[0] for name, value in session.oracle._ways.exact(feed).items() if name.startswith("logits")]
+    runs = [reference._of_head(head, way(feed)) for way in session.oracle._ways.ways.values()]
+    at_once = noise_floor.make_truth(head, session.detector.facts, size, exact, runs)
+
+    assert whole.floor == at_once.floor
+    assert len(list(oracle.growing(picture, size, head))) == 1  # nothing is left to run
+    grown = [
+        getattr(whole.floor[key], name) - getattr(stats, name)
+        for key, stats in first.floor.items()
+        for name in noise_floor.STATISTICS
+    ]
+    assert min(grown) >= 0 and max(grown) > 0
+
+
+def test_another_process_finds_what_was_left_to_the_bit(session, tmp_path):
+    from detparity.engines.reference_runs import Oracle, Shelf
+
+    def oracle():
+        facts = session.detector.facts
+        return Oracle(facts, session.oracle._ways, ("raw", "grid"), Shelf(tmp_path / "truths", facts.digest))
+
+    first, second, third = oracle(), oracle(), oracle()
+    picture, size = ("scene", 2), (64, 96)
+    begun = next(first.growing(picture, size, "raw"))
+    whole = second.truth(picture, size, "raw")
+    found = third.truth(picture, size, "raw")
+
+    assert (first.worked_out, second.worked_out, third.worked_out) == (1, 0, 0)
+    assert all(np.array_equal(a, b) for a, b in zip(begun.levels, found.levels))
+    assert found.floor == whole.floor == first.truth(picture, size, "raw").floor
+    assert found.floor == session.oracle.truth(picture, size, "raw").floor
+    assert third.truth(picture, size, "grid").floor == session.oracle.truth(picture, size, "grid").floor
+    assert len(list((tmp_path / "truths").iterdir())) == 1
+    assert (first.asked, second.asked, third.asked) == (2, 1, 2)  # whether or not a floor grew on the way
+
+
+@pytest.mark.parametrize("kind", sorted(images.KINDS))
+def test_pictures_are_what_they_promise(kind):
+    image = images.make(kind, (64, 96), 3)
+
+    assert image.shape == (3, 64, 96)
+    assert image.dtype == np.float32
+    assert 0.0 <= image.min() <= image.max() <= 1.0
+    assert np.array_equal(image, images.make(kind, (64, 96), 3))
+    if kind not in ("black", "white", "gradient"):
+        assert not np.array_equal(image, images.make(kind, (64, 96), 4))

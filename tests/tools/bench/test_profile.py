@@ -1,0 +1,437 @@
+"""Where the time goes: every kernel lands in the layer and the stage it computes for, whatever the file calls its nodes.
+
+What is asserted is the attribution; times are whatever the machine gives.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from detparity.checks.run import make_trial, open_file
+from detparity.core import environment
+from detparity.core.clock import Clock
+from detparity.core.errors import InputError
+from detparity.core.vocabulary import EngineError, parse_variant
+from detparity.engines import onnxruntime
+from detparity.engines.reference_runs import make_oracle
+from detparity.inputs.case_strategies import explore
+from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
+from detparity.models.yolov7.architectures import ARCHITECTURES, build
+from detparity.models.yolov7.seeded import seeded
+from detparity.models.yolov7.stages import layers_of
+from detparity.tools.bench import profile as profiles
+from detparity.tools.bench.attribution import Suppressed, module_of, modules_of, owners, place_executed, place_file
+from detparity.tools.export_cache import export_bytes
+
+MODEL_STAGES = ["backbone", "neck", "head"]
+# By variant: the stages a profile of it must show, of those after the head.
+VARIANTS = {
+    "raw": ["decode"],  # a reshape
+    "grid": ["decode"],
+    "end2end-ort": ["decode", "NMS"],
+    "end2end-trt": ["decode", "NMS"],
+    "grid-dynamic": ["decode"],
+}
+
+
+def _trial(detector, path):
+    clock = Clock()
+    found = open_file(path, detector.facts)
+    return make_trial(detector, found, make_oracle(detector, clock, ("grid",)), clock, explore)
+
+
+def _profile(detector, path, rounds=2):
+    trial = _trial(detector, path)
+    size, batch = trial.contract.size, trial.contract.batch
+    found = profiles.profile(trial, [np.full((batch, 3, *size), 0.5, np.float32)], rounds, 1)
+    _holds_together(trial, found)
+    return found
+
+
+def _holds_together(trial, found):
+    """What is true of every profile: nothing is lost, nothing counted twice, and modules come in the model's order."""
+    stages = sum(part.seconds for part in found.stages) + found.overhead
+    modules = sum(part.seconds for part in found.modules) + found.overhead
+    assert stages == pytest.approx(found.total, abs=1e-9)
+    assert modules == pytest.approx(found.total, abs=1e-9)
+    assert (
+        sum(part.kernels for part in found.stages) == sum(part.kernels for part in found.modules) == len(found.kernels)
+    )
+    order = list(modules_of(trial.facts.layers))
+    shown = [part.title.split(" ")[0] for part in found.modules]
+    assert shown == sorted(shown, key=order.index)
+    convs = Counter(kernel.module for kernel in found.kernels if "Conv" in kernel.op)
+    assert convs == Counter(module_of(conv.key) for conv in trial.weights)
+
+
+def _stages(found):
+    return [part.title for part in found.stages]
+
+
+def _attribution(found):
+    return Counter((kernel.op, kernel.module, kernel.stage) for kernel in found.kernels)
+
+
+def _disagreeing(found):
+    """Kernels whose names say another layer than they were placed in: an independent witness, where names carry the path."""
+    told = [(kernel, re.search(r"(?<![.\w])model\.(\d+)(?!\d)", kernel.name)) for kernel in found.kernels]
+    # Up to torch 1.12 no name carries a path, and there is no witness.
+    assert any(match for _, match in told) or not environment.holds({"torch": ">=1.13"}, environment.environment())
+    return [
+        kernel
+        for kernel, match in told
+        if match and kernel.stage in MODEL_STAGES and kernel.module != f"model.{match[1]}"
+    ]
+
+
+def _rewritten(path, folder, name_of):
+    """The file as an exporter without paths writes it: nodes called by `name_of`, inner tensors and weights by numbers."""
+    model = onnx.load(str(path))
+    kept = {value.name for value in [*model.graph.input, *model.graph.output]}
+    numbers = {}
+    for index, node in enumerate(model.graph.node):
+        node.name = name_of(node, index)
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name and name not in kept:
+                    names[place] = numbers.setdefault(name, str(1000 + len(numbers)))
+    for tensor in model.graph.initializer:
+        tensor.name = numbers.get(tensor.name, tensor.name)
+    del model.graph.value_info[:]
+    made = folder / "rewritten.onnx"
+    onnx.save(model, str(made))
+    return made
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return load_detector(ModelChoice())
+
+
+@pytest.fixture(scope="module")
+def made(detector, tmp_path_factory):
+    """Call with a variant for the path of the bundled detector's export, made once."""
+    folder, found = tmp_path_factory.mktemp("profiled"), {}
+
+    def make(variant, simplify=None):
+        key = f"{variant}-{simplify}"
+        if key not in found:
+            found[key] = folder / f"{key}.onnx"
+            found[key].write_bytes(export_bytes(detector, parse_variant(variant), BUNDLED_SIZE, simplify=simplify))
+        return found[key]
+
+    return make
+
+
+# --- stages of a model
+
+
+@pytest.mark.parametrize(
+    "name, neck",
+    [
+        ("deploy-yolov7-tiny", 29),  # the first of the layers that make up its pyramid
+        ("deploy-yolov7", 51),
+        ("deploy-yolov7x", 59),
+        ("deploy-yolov7-w6", 47),
+        ("training-yolov7-e6e", 112),
+        ("baseline-yolor-p6", 12),
+        ("baseline-r50-csp", 8),
+        ("baseline-yolov3", 11),
+        ("baseline-yolov3-spp", 11),
+    ],
+)
+@pytest.mark.smoke
+def test_the_neck_begins_after_the_coarsest_stage(name, neck):
+    layers = layers_of(build(name, 0.0625))
+
+    stages = [layer.stage for layer in layers]
+    assert stages.index("neck") == neck
+    assert stages == sorted(stages, key=MODEL_STAGES.index)
+    assert stages.count("head") == 1
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if "yolov3" not in name and "tiny" not in name))
+def test_the_pyramid_is_the_first_block_of_the_neck(name):
+    layers = layers_of(build(name, 0.5 if "x50" in name else 0.0625))
+
+    assert next(layer.kind for layer in layers if layer.stage == "neck") == "SPPCSPC"
+
+
+@pytest.mark.smoke
+def test_each_network_of_an_ensemble_has_its_stages():
+    from detparity.models.yolov7.network import joined
+
+    one = build("yolov7-tiny", 0.0625)
+    layers = layers_of(joined([one, one]))
+
+    assert [layer.name for layer in layers[-2:]] == ["0.model.77", "1.model.77"]
+    assert [layer.stage for layer in layers[:77]] == [layer.stage for layer in layers[77:154]]
+    assert layers[77].name == "1.model.0" and layers[78].reads == (78,)
+
+
+# --- our exports
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_exports_are_placed_whole(detector, made, variant):
+    found = _profile(detector, made(variant))
+
+    assert _stages(found) == MODEL_STAGES + VARIANTS[variant]
+    assert _disagreeing(found) == []
+
+
+@pytest.mark.smoke
+def test_a_file_with_the_plugin_is_run_up_to_it(detector, made):
+    found = _profile(detector, made("end2end-trt"))
+
+    assert "plugin" in found.note
+    assert not any("NonMax" in kernel.op or "NMS" in kernel.op for kernel in found.kernels)
+
+
+@pytest.mark.smoke
+def test_suppression_begins_where_rows_are_filtered(detector, made):
+    found = _profile(detector, made("end2end-ort"))
+    stage = {kernel.op: kernel.stage for kernel in found.kernels if kernel.op in ("NonZero", "GatherND", "Sigmoid")}
+
+    assert stage == {"NonZero": "NMS", "GatherND": "NMS", "Sigmoid": "NMS"}  # only what is left is decoded
+    assert {kernel.stage for kernel in found.kernels if kernel.op == "NonMaxSuppression"} == {"NMS"}
+
+
+@pytest.mark.proof  # of placing alone: old onnxsim breaks on what old torch exports
+@pytest.mark.parametrize("simplify", ["onnxsim", "onnxslim"])
+@pytest.mark.parametrize("variant", ["grid", "end2end-ort"])
+def test_simplified_files(detector, made, variant, simplify):
+    pytest.importorskip(simplify)
+    found = _profile(detector, made(variant, simplify))
+
+    assert _stages(found) == MODEL_STAGES + VARIANTS[variant]
+    assert _disagreeing(found) == []
+
+
+def test_an_export_by_way_of_torch_export(detector, made):
+    pytest.importorskip("onnxscript")
+    torch = pytest.importorskip("torch")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5):
+        pytest.skip("this torch writes functions, or has no such exporter")
+    by_path, by_export = _profile(detector, made("raw")), _profile(detector, made("raw-dynamo"))
+
+    assert _attribution(by_export) == _attribution(by_path)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("variant", ["raw", "end2end-ort", "grid-dynamic"])
+@pytest.mark.parametrize(
+    "name_of", [lambda node, index: f"{node.op_type}_{index}", lambda node, index: ""], ids=["numbered", "nameless"]
+)
+def test_names_decide_nothing(detector, made, tmp_path, variant, name_of):
+    file = made(variant)
+
+    rewritten = _profile(detector, _rewritten(file, tmp_path, name_of))
+
+    assert _attribution(rewritten) == _attribution(_profile(detector, file))
+
+
+@pytest.mark.smoke
+def test_two_nodes_of_one_name(detector, made, tmp_path):
+    file = made("raw")
+
+    alike = _profile(detector, _rewritten(file, tmp_path, lambda node, index: "node"))
+
+    assert _attribution(alike) == _attribution(_profile(detector, file))
+
+
+@pytest.mark.parametrize(
+    "name, width", [("yolov7-w6", 0.0625), ("training-yolov7", 0.0625), ("yolor-csp", 0.0625), ("yolov7-e6e", 0.1)]
+)
+def test_architectures(tmp_path, name, width):
+    """Space to depth, SiLU as a fused operator, blocks that pool inside, two chains added."""
+    other = seeded(name, width, 0)
+    path = tmp_path / "raw.onnx"
+    path.write_bytes(export_bytes(other, parse_variant("raw"), (128, 128)))
+
+    found = _profile(other, path, 1)
+
+    assert _stages(found) == [*MODEL_STAGES, "decode"]
+    assert _disagreeing(found) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["raw", "grid", "grid-dynamic", "grid-dynamic-batch", "end2end-ort", "end2end-ort-dynamic-batch", "end2end-trt"],
+)
+def test_files_of_the_official_script(shared_data, name):
+    official = load_detector(ModelChoice(weights=(shared_data / "checkpoints" / "yolov7-tiny-torch1.13.pt",)))
+
+    found = _profile(official, shared_data / "artifacts" / "yolov7-tiny" / f"{name}.onnx")
+
+    assert _stages(found) == MODEL_STAGES + (["decode", "NMS"] if "end2end" in name else ["decode"])
+    assert _disagreeing(found) == []
+
+
+# --- what cannot be placed, or run
+
+
+@pytest.mark.smoke
+def test_a_file_whose_weights_are_not_the_models_is_shown_as_other(detector, made, tmp_path):
+    trial = _trial(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
+    others = [replace(conv, weight=-conv.weight) for conv in trial.weights[:-1]]
+
+    placed = place_file(trial.onnx.graph, trial.facts.layers, others, Suppressed())
+    places = place_executed(trial.onnx.graph.nodes, placed)
+
+    assert {place.stage for place in places.values()} == {"other"}
+    assert len(places) == len(trial.onnx.graph.nodes)
+
+
+@pytest.mark.smoke
+def test_convolutions_are_found_whatever_their_order(detector, made, tmp_path):
+    """Branches may stand in any order, and many have weights of one shape."""
+    trial = _trial(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
+    graph = trial.onnx.graph
+
+    found = owners(trial.weights[::-1], graph)
+
+    assert found == owners(trial.weights, graph)
+    assert Counter(found.values()) == Counter(module_of(conv.key) for conv in trial.weights)
+
+
+@pytest.mark.smoke
+def test_torchscript_has_no_profile(detector, exports):
+    trial = _trial(detector, exports("traced"))
+
+    with pytest.raises(InputError, match="no ONNX file"):
+        profiles.profile(trial, [np.zeros((1, 3, *BUNDLED_SIZE), np.float32)])
+
+
+@pytest.mark.smoke
+def test_a_wrong_feed_is_the_engines_error_and_leaves_nothing(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = set(os.listdir(tempfile.gettempdir()))
+
+    with pytest.raises(EngineError):
+        onnxruntime.profiled(str(made("raw")), [np.zeros((1, 3, 64, 64), np.float32)], 2)
+
+    left = [name for name in set(os.listdir(tempfile.gettempdir())) - before if name.startswith("detparity-profile")]
+    assert left == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.smoke
+def test_a_profile_leaves_nothing(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    found = onnxruntime.profiled(str(made("raw")), [np.zeros((1, 3, *BUNDLED_SIZE), np.float32)], 2, 1)
+
+    assert list(tmp_path.iterdir()) == []
+    assert found.kernels and found.overhead >= 0
+
+
+# --- the runtime's profile
+
+
+def _event(name, op, start, duration):
+    return {"cat": "Node", "name": f"{name}_kernel_time", "ts": start, "dur": duration, "args": {"op_name": op}}
+
+
+def _run(start, duration):
+    return {"cat": "Session", "name": "model_run", "ts": start, "dur": duration, "args": {}}
+
+
+@pytest.mark.smoke
+def test_kernels_of_a_loop_are_summed_and_taken_out_of_it():
+    events = []
+    for start, factor in ((0, 9), (1000, 1), (2000, 2), (3000, 3)):  # the first is the warm-up
+        events += [_run(start, 100 * factor), _event("a", "Conv", start + 1, 10 * factor)]
+        events += [_event("loop", "Loop", start + 20 * factor, 50 * factor)]
+        events += [_event("inner", "Add", start + (21 + 10 * turn) * factor, 4 * factor) for turn in range(3)]
+        events += [{"cat": "Node", "name": "a_fence_before", "ts": start, "dur": 5, "args": {"op_name": "Conv"}}]
+
+    kernels, overhead = onnxruntime._medians(events, 1, 3)
+
+    seconds = {kernel.name: kernel.seconds for kernel in kernels}
+    assert seconds == pytest.approx({"a": 20e-6, "loop": (100 - 24) * 1e-6, "inner": 24e-6})
+    assert overhead == pytest.approx(80e-6)
+
+
+@pytest.mark.smoke
+def test_a_profile_that_lost_runs_is_refused():
+    with pytest.raises(EngineError, match="1 of 3 runs"):
+        onnxruntime._medians([_run(0, 10)], 1, 2)
+
+
+@pytest.mark.smoke
+def test_a_real_loop(tmp_path):
+    """One kernel of a body that runs five times, under its own name."""
+    scalar = {"dtype": TensorProto.INT64, "shape": []}
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["still"], name="keep"),
+            helper.make_node("Exp", ["x_in"], ["x_out"], name="inside"),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", scalar["dtype"], scalar["shape"]),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x_in", TensorProto.FLOAT, [1, 3, 64, 64]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x_out", TensorProto.FLOAT, [1, 3, 64, 64]),
+        ],
+    )
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["times", "", "images"], ["y"], name="outside", body=body)],
+        "looping",
+        [value("images", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [value("y", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor("times", TensorProto.INT64, [], [5])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7)
+
+    found = onnxruntime.profiled(model.SerializeToString(), [np.zeros((1, 3, 64, 64), np.float32)], 2, 1)
+
+    assert {"outside", "inside"} <= {kernel.name for kernel in found.kernels}
+    assert [
+        inner.name for node in found.executed for sub in node.subgraphs for inner in sub.walk() if inner.op == "Exp"
+    ] == ["inside"]
+
+
+# --- the table
+
+
+@pytest.mark.smoke
+def test_rows_show_every_stage_then_the_longest_modules():
+    kernels = (
+        profiles.Kernel("a", "Conv", "model.0", "backbone", 0.003),
+        profiles.Kernel("b", "Conv", "model.1", "backbone", 0.004),
+        profiles.Kernel("c", "Foo", "other", "other", 0.002),
+    )
+    stages = (profiles.Part("backbone", "backbone", 0.007, 2), profiles.Part("other", "other", 0.002, 1))
+    modules = (
+        profiles.Part("model.0 Conv", "backbone", 0.003, 1),
+        profiles.Part("model.1 Conv", "backbone", 0.004, 1),
+        profiles.Part("other", "other", 0.002, 1),
+    )
+    found = profiles.Profile(kernels, stages, modules, 0.001, 5)
+
+    assert profiles.rows(found, 2) == [
+        ("stage", "share", "ms"),
+        ("backbone", "70.0%", "7.000"),
+        ("other", "20.0%", "2.000"),
+        ("overhead", "10.0%", "1.000"),
+        ("total", "100.0%", "10.000"),
+        ("module", "share", "ms"),
+        ("model.1 Conv (backbone)", "40.0%", "4.000"),
+        ("model.0 Conv (backbone)", "30.0%", "3.000"),
+    ]
