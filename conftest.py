@@ -217,9 +217,9 @@ def golden(request: pytest.FixtureRequest, session: Session, made: Any) -> Any:
         if isinstance(file, NotMade):
             pytest.skip(f"blocked by {MADE}: {file}")
         repeat = f"pytest {shlex.quote(request.node.nodeid)}"
-        trial, place = session.trial(file, case.name), place_of(request.config)
+        context, place = session.context(file, case.name), place_of(request.config)
         try:
-            waiting = evaluate.judge(trial, case.name, case.kind, place, request.node.nodeid, repeat)
+            waiting = evaluate.judge(context, case.name, case.kind, place, request.node.nodeid, repeat)
         except (EngineError, InputError) as error:
             message = f"golden: {case.name} cannot be compared with {case.kind}/{case.name}: {clipped(error)}"
             pytest.fail(f"{message}\n\n  Repeat:  {repeat}", pytrace=False)
@@ -233,10 +233,10 @@ def ratio_golden(request: pytest.FixtureRequest) -> Any:
     """Call with a context, a name and a measured ratio: red, and pending, where its golden is missing or it has moved;
     skipped where the golden was recorded on another machine."""
 
-    def run(trial: Any, name: str, now: Mapping[str, Any]) -> None:
+    def run(context: Any, name: str, now: Mapping[str, Any]) -> None:
         repeat = f"pytest {shlex.quote(request.node.nodeid)} --benchmark-enable"
         waiting, elsewhere = evaluate.judge_ratio(
-            trial, name, now, place_of(request.config), request.node.nodeid, repeat
+            context, name, now, place_of(request.config), request.node.nodeid, repeat
         )
         if elsewhere:
             pytest.skip(f"{now['of']} takes {now['ratio']:g} times {now['to']} here; the golden is of {elsewhere}")

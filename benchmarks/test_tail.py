@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from detparity.checks.run import make_trial, open_file
+from detparity.checks.run import make_context, open_file
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
@@ -30,16 +30,16 @@ def test_tail_against_raw(tmp_path):
     detector = seeded("yolov7-tiny", 1.0, 0)
     clock = Clock()
     oracle = make_oracle(detector, clock, ("grid", "raw"))
-    trials = {}
+    contexts = {}
     for name in ("raw", "end2end-ort"):
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(export_bytes(detector, parse_variant(name), SIZE))
         found = open_file(path, detector.facts)
-        trials[name] = make_trial(detector, found, oracle, clock, explore)
+        contexts[name] = make_context(detector, found, oracle, clock, explore)
 
     feeds = [make("natural", SIZE, seed)[None] for seed in range(3)]
     for threads in (1, 2):
-        contenders = {name: of_file(trial, threads)[0] for name, trial in trials.items()}
+        contenders = {name: of_file(context, threads)[0] for name, context in contexts.items()}
         runners = {name: prepare(one.recipe) for name, one in contenders.items()}
         for name, one in contenders.items():
             require_right(one, runners[name], 1, SIZE)

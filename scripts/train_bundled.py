@@ -1,7 +1,7 @@
 """Trains the bundled detector, a yolov7-tiny of a quarter of the width, on drawn scenes, and writes it into the package.
 
     python scripts/train_bundled.py                    # the detector as committed: docs/bundled.md says how long it takes
-    python scripts/train_bundled.py --steps 300 --output /tmp/trial.pt
+    python scripts/train_bundled.py --steps 300 --output /tmp/context.pt
 
 The same seed gives the same scenes in the same order, the same first weights and the same steps. What is left to chance is the order
 in which threads add float32 numbers, which differs between machines and versions of torch: the score is the same to a few thousandths,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from detparity.artifacts.grid_constants import _range_length, grid_constants, script_grids, stuck_size
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.core.contract import MUST, Contract
 from detparity.core.findings import Check, Finding, Row
 from detparity.core.vocabulary import ModelFacts, Size
@@ -18,9 +18,9 @@ def _text(size: Optional[Size]) -> str:
     return f"{size[0]}x{size[1]}" if size else "one size"
 
 
-def onnx_size(trial: Trial) -> Iterator[Finding]:
+def onnx_size(context: Context) -> Iterator[Finding]:
     """Grids among the constants, reshapes whose target names cells or rows, enlargements to a stated size."""
-    graph, facts = trial.onnx.graph, trial.facts
+    graph, facts = context.onnx.graph, context.facts
     readers = graph.consumers()
     grids = grid_constants(graph.constants, facts)
     if grids:
@@ -60,14 +60,14 @@ def _names_cells(target: Sequence[int], facts: ModelFacts) -> bool:
     return len(target) == 3 and target[2] == facts.fields and target[1] > facts.anchors_per_level
 
 
-def script_size(trial: Trial) -> Iterator[Finding]:
+def script_size(context: Context) -> Iterator[Finding]:
     """Grids among the tensors a module froze; then, where it fails at other sizes, the numbers that name one."""
-    facts = trial.facts
-    grids = script_grids(trial.script.constants, facts)
-    pairs = [_cells_named(w.numbers, facts) for w in trial.script.written]
+    facts = context.facts
+    grids = script_grids(context.script.constants, facts)
+    pairs = [_cells_named(w.numbers, facts) for w in context.script.written]
     size = stuck_size([cells for _, cells in grids], facts) or stuck_size([cells for cells in pairs if cells], facts)
     if grids:
-        kind = "trace" if trial.contract.variant.form == "traced" else "module"
+        kind = "trace" if context.contract.variant.form == "traced" else "module"
         rows: List[Row] = [("constant", "shape", "cells", "image size", "recorded at")]
         for constant, (ny, nx) in grids:
             shape = "x".join(map(str, constant.value.shape))
@@ -79,14 +79,14 @@ def script_size(trial: Trial) -> Iterator[Finding]:
             headed=True,
             evidence={"size": list(size) if size else None, "sources": [c.source for c, _ in grids]},
         )
-    named = list(_named(trial, size or trial.contract.size))
-    if named and trial.outcome("parity.sizes").outcome != "passed":  # a number may also be there by chance
+    named = list(_named(context, size or context.contract.size))
+    if named and context.outcome("parity.sizes").outcome != "passed":  # a number may also be there by chance
         count = "1 place" if len(named) == 1 else f"{len(named)} places"
         yield Finding(
-            f"has {_text(size or trial.contract.size)} written into its graph in {count}, so it is right at no other size.",
+            f"has {_text(size or context.contract.size)} written into its graph in {count}, so it is right at no other size.",
             (("operator", "number", "which is", "recorded at"), *named[:MOST_ROWS]),
             headed=True,
-            evidence={"size": list(size or trial.contract.size), "numbers": [list(row) for row in named]},
+            evidence={"size": list(size or context.contract.size), "numbers": [list(row) for row in named]},
         )
 
 
@@ -103,21 +103,21 @@ def _cells_named(numbers: Sequence[Optional[int]], facts: ModelFacts) -> Optiona
     return ny, nx
 
 
-def _named(trial: Trial, size: Size) -> Iterator[Row]:
+def _named(context: Context, size: Size) -> Iterator[Row]:
     """Every number of the graph, and every frozen range, that depends on an image being of `size`, with what it is."""
     seen = set()
-    for written in trial.script.written:
-        what = _what(written.numbers, size, trial.facts)
+    for written in context.script.written:
+        what = _what(written.numbers, size, context.facts)
         if what:
             shown = ", ".join("?" if number is None else str(number) for number in written.numbers)
             row = (written.operator, shown, what, written.source)
             if row not in seen:
                 seen.add(row)
                 yield row
-    for constant in trial.script.constants:
+    for constant in context.script.constants:
         value = constant.value
         if value.ndim == 1 and value.size > 2 and value.dtype.kind in "fiu" and _range_length(value) == value.size:
-            what = _what((value.size,), size, trial.facts)
+            what = _what((value.size,), size, context.facts)
             if what:
                 yield (constant.path or "constant", f"{value[0]:g} to {value[-1]:g}", what, constant.source)
 

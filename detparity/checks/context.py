@@ -1,4 +1,4 @@
-"""One artifact against one model: everything a check may ask, worked out once. Checks receive a Trial and nothing else.
+"""One artifact against one model: everything a check may ask, worked out once. Checks receive a Context and nothing else.
 
 Engines are loaded when first asked for, so that a check of structure alone starts no runtime.
 """
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class Trial:
+class Context:
     """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
     how: how the variant and the size were found; quick: whether less is tried, to know sooner."""
 
@@ -175,6 +175,6 @@ def _only_soft(outcome: Outcome) -> bool:
     return outcome.outcome == "failed" and all(finding.level != "MUST" for finding in outcome.findings)
 
 
-def applicable(trial: Trial) -> Iterable[str]:
+def applicable(context: Context) -> Iterable[str]:
     """The ids of the checks this contract asks for, in the registry's order."""
-    return [check.id for check in trial.checks.values() if check.applies(trial.contract)]
+    return [check.id for check in context.checks.values() if check.applies(context.contract)]

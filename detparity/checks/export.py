@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Iterator, Optional, Tuple
 
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.core.contract import MUST
 from detparity.core.errors import NotMade
 from detparity.core.findings import MADE, Check, Finding, Outcome
 
 
-def made(_: Trial) -> Iterator[Finding]:
-    """A file that is on trial was made."""
+def made(_: Context) -> Iterator[Finding]:
+    """A file that is judged was made."""
     return iter(())
 
 

@@ -6,7 +6,7 @@ from typing import Any, Dict, Sequence, Tuple
 
 import numpy as np
 
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.core.case import Case, Space
 from detparity.core.contract import largest_size
 from detparity.core.vocabulary import EngineError, Picture, Size
@@ -19,9 +19,9 @@ def pictures(batch: int, kind: str = "noise", seed: int = 0) -> Tuple[Picture, .
     return ((kind, seed), *others)
 
 
-def space(trial: Trial, always: Sequence[Case], draws: int = 0, **choices: Any) -> Space:
+def space(context: Context, always: Sequence[Case], draws: int = 0, **choices: Any) -> Space:
     """The cases named, then drawn ones from what the contract lets vary; `choices` narrow it."""
-    contract, stride = trial.contract, trial.facts.max_stride
+    contract, stride = context.contract, context.facts.max_stride
     chosen: Dict[str, Any] = {"stride": stride, "least": stride, "most": largest_size(contract)[0]}
     if not contract.variant.dynamic_size:
         chosen["only"] = contract.size
@@ -31,27 +31,27 @@ def space(trial: Trial, always: Sequence[Case], draws: int = 0, **choices: Any) 
     return Space(tuple(always), draws, **chosen)
 
 
-def first_case(trial: Trial) -> Case:
+def first_case(context: Context) -> Case:
     """Noise at the declared size and batch: what the report's table of floors and errors is measured on."""
-    return Case(trial.contract.size, pictures(trial.contract.batch))
+    return Case(context.contract.size, pictures(context.contract.batch))
 
 
-def kinds(trial: Trial) -> Tuple[str, ...]:
+def kinds(context: Context) -> Tuple[str, ...]:
     """Kinds of pictures that between them show what hangs on a picture: one by one where a small picture will do, in few where the
     size is fixed and each of them costs a run of the model in float64."""
     one_by_one = tuple(kind for kind in images.KINDS if kind != "mosaic")
-    return one_by_one if trial.contract.variant.dynamic_size else images.FEW
+    return one_by_one if context.contract.variant.dynamic_size else images.FEW
 
 
-def cheap_size(trial: Trial) -> Size:
+def cheap_size(context: Context) -> Size:
     """The declared size where it is fixed; else one that is small and not square, if the file runs at it: where it does not,
     the check of sizes says so, and the others judge what is left."""
-    contract, stride = trial.contract, trial.facts.max_stride
+    contract, stride = context.contract, context.facts.max_stride
     small = (min(contract.size[0], 5 * stride), min(contract.size[1], 7 * stride))
     if not contract.variant.dynamic_size:
         return contract.size
     try:
-        trial.run(np.zeros((1, 3, *small), np.float32))
+        context.run(np.zeros((1, 3, *small), np.float32))
     except EngineError:
         return contract.size
     return small

@@ -7,7 +7,7 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.nms import layout_problem, rule_of, tolerance_of
 from detparity.checks.parity import shape_problem
 from detparity.core.case import Case
@@ -50,22 +50,22 @@ class _Model:
     noise: float
 
 
-def average_precision(trial: Trial) -> Iterator[Finding]:
+def average_precision(context: Context) -> Iterator[Finding]:
     """mAP of the file and of the model in float64 on the same held-out scenes."""
-    contract = trial.contract
+    contract = context.contract
     rule = rule_of(contract) if contract.variant.end2end else RULE
     cases = _cases(contract)
     pictures = tuple(picture for case in cases for picture in case.pictures)
     key = ("precision", rule, pictures, contract.size, contract.nms and contract.nms.max_wh)
-    model: _Model = trial.oracle.once(key, lambda: _model(trial, pictures, rule))
+    model: _Model = context.oracle.once(key, lambda: _model(context, pictures, rule))
     found: List[Detected] = []
     for case in cases:
-        outputs = trial.run(trial.batch(case))
-        wrong = outputs_problem(trial, case, outputs)
+        outputs = context.run(context.batch(case))
+        wrong = outputs_problem(context, case, outputs)
         if wrong:
             yield wrong
             return
-        found += [_labelled(one, contract) for one in detections(trial, case, outputs, rule)]
+        found += [_labelled(one, contract) for one in detections(context, case, outputs, rule)]
     file = [found[index] for index in model.settled]
     theirs = precision(file, model.truths, len(CLASSES))
     over = [
@@ -77,9 +77,9 @@ def average_precision(trial: Trial) -> Iterator[Finding]:
         yield _finding(contract, over[0], model, theirs, _first_difference(model, file))
 
 
-def _model(trial: Trial, pictures: Tuple[Picture, ...], rule: NmsRule) -> _Model:
-    contract = trial.contract
-    truths = [trial.oracle.truth(picture, contract.size, "grid") for picture in pictures]
+def _model(context: Context, pictures: Tuple[Picture, ...], rule: NmsRule) -> _Model:
+    contract = context.contract
+    truths = [context.oracle.truth(picture, contract.size, "grid") for picture in pictures]
     predictions = [np.concatenate(truth.levels) for truth in truths]
     tolerance = tolerance_of(truths, contract)
     possible = [
@@ -117,11 +117,11 @@ def _cases(contract: Contract) -> List[Case]:
     ]
 
 
-def outputs_problem(trial: Trial, case: Case, outputs: Arrays) -> Optional[Finding]:
+def outputs_problem(context: Context, case: Case, outputs: Arrays) -> Optional[Finding]:
     """A finding where the outputs cannot be read as detections."""
-    if trial.contract.variant.end2end:
-        return layout_problem(trial, outputs, len(case.pictures), str(case))
-    return shape_problem(trial, case, outputs)
+    if context.contract.variant.end2end:
+        return layout_problem(context, outputs, len(case.pictures), str(case))
+    return shape_problem(context, case, outputs)
 
 
 def suppressed(predictions: np.ndarray, rule: NmsRule) -> Detected:
@@ -131,26 +131,27 @@ def suppressed(predictions: np.ndarray, rule: NmsRule) -> Detected:
     return Detected(kept.boxes, kept.scores, kept.classes)
 
 
-def detections(trial: Trial, case: Case, outputs: Arrays, rule: NmsRule) -> List[Detected]:
+def detections(context: Context, case: Case, outputs: Arrays, rule: NmsRule) -> List[Detected]:
     """What a file detects in each image of a batch: its own detections, or its predictions under the reference suppression."""
-    head, images = trial.contract.variant.head, range(len(case.pictures))
+    head, images = context.contract.variant.head, range(len(case.pictures))
     arrays = list(outputs.values())
     if head == "end2end-ort":
         rows = arrays[0].astype(np.float64)
         return [_finite(rows[rows[:, 0] == image, 1:5], *rows[rows[:, 0] == image][:, [6, 5]].T) for image in images]
-    if trial.contract.variant.end2end:
+    if context.contract.variant.end2end:
         counts, boxes, scores, classes = (array.astype(np.float64) for array in arrays[:4])
         return [
             _finite(*(array[image, : int(counts[image, 0])] for array in (boxes, scores, classes))) for image in images
         ]
     found = []
     for image in images:
-        levels = split_levels(head, trial.facts, case.size, outputs, image)
+        levels = split_levels(head, context.facts, case.size, outputs, image)
         if head == "raw":
             shapes = [
-                (trial.facts.anchors_per_level, *cells, trial.facts.fields) for cells in trial.facts.cells(case.size)
+                (context.facts.anchors_per_level, *cells, context.facts.fields)
+                for cells in context.facts.cells(case.size)
             ]
-            levels = decode(trial.facts, [level.reshape(shape) for level, shape in zip(levels, shapes)])[0]
+            levels = decode(context.facts, [level.reshape(shape) for level, shape in zip(levels, shapes)])[0]
         found.append(suppressed(np.concatenate(levels), rule))
     return found
 

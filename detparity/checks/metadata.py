@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterator, List, Mapping, Tuple
 
 from detparity.artifacts.metadata import parse, script_metadata
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.core.contract import MUST, SHOULD, Contract
 from detparity.core.findings import Check, Finding, Row
 from detparity.core.text import listed
@@ -62,12 +62,12 @@ def _names_rows(found: List[str], names: Tuple[str, ...]) -> List[Row]:
     return list(wrong[:6])
 
 
-def onnx_metadata(trial: Trial) -> Iterator[Finding]:
-    yield from judge(trial.onnx.metadata, trial.contract)
+def onnx_metadata(context: Context) -> Iterator[Finding]:
+    yield from judge(context.onnx.metadata, context.contract)
 
 
-def ts_metadata(trial: Trial) -> Iterator[Finding]:
-    yield from judge(script_metadata(trial.script.metadata), trial.contract)
+def ts_metadata(context: Context) -> Iterator[Finding]:
+    yield from judge(script_metadata(context.script.metadata), context.contract)
 
 
 CHECKS: Tuple[Check, ...] = (

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from detparity.artifacts import onnx_nms
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.inputs import cheap_size, pictures, space
 from detparity.checks.nms_tail import Cut, dense, feed, find_cut
 from detparity.core.case import Case
@@ -34,22 +34,22 @@ PLUGIN_KINDS = {
 }
 
 
-def _promise(trial: Trial) -> NmsPromise:
-    assert trial.contract.nms is not None
-    return trial.contract.nms
+def _promise(context: Context) -> NmsPromise:
+    assert context.contract.nms is not None
+    return context.contract.nms
 
 
-def _found(trial: Trial) -> onnx_nms.Suppression:
-    found = onnx_nms.find(trial.onnx.graph)
+def _found(context: Context) -> onnx_nms.Suppression:
+    found = onnx_nms.find(context.onnx.graph)
     if found is None:
         raise CannotRun("the graph has no suppression operator")
     return found
 
 
-def operator(trial: Trial) -> Iterator[Finding]:
+def operator(context: Context) -> Iterator[Finding]:
     """One operator of the promised kind, all its inputs there and of the right rank; no loop around it."""
-    graph = trial.onnx.graph
-    wanted = "EfficientNMS_TRT" if trial.contract.variant.head == "end2end-trt" else "NonMaxSuppression"
+    graph = context.onnx.graph
+    wanted = "EfficientNMS_TRT" if context.contract.variant.head == "end2end-trt" else "NonMaxSuppression"
     found = onnx_nms.find(graph)
     nodes = [] if found is None else [node for node in found.nodes if node.op == wanted]
     if len(nodes) != 1 or found is None or len(found.nodes) != 1:
@@ -64,10 +64,10 @@ def operator(trial: Trial) -> Iterator[Finding]:
     if controls:
         yield Finding(f"suppresses under control flow: {listed(controls)}.", evidence={"nodes": controls})
     if wanted == "NonMaxSuppression":
-        yield from _inputs(trial, nodes[0])
+        yield from _inputs(context, nodes[0])
 
 
-def _inputs(trial: Trial, node: Any) -> Iterator[Finding]:
+def _inputs(context: Context, node: Any) -> Iterator[Finding]:
     names = ("boxes", "scores", "max_output_boxes_per_class", "iou_threshold", "score_threshold")
     given = list(node.inputs) + [""] * (5 - len(node.inputs))
     rows: List[Row] = []
@@ -76,7 +76,7 @@ def _inputs(trial: Trial, node: Any) -> Iterator[Finding]:
             missing = "missing: the operator then returns nothing" if "max" in name else "missing"
             rows.append((name, missing))
             continue
-        value = onnx_nms.constant(trial.onnx.graph, tensor)
+        value = onnx_nms.constant(context.onnx.graph, tensor)
         if name in names[2:] and value is not None and value.size != 1:
             rows.append((name, f"{value.size} numbers where one is promised"))
     if rows:
@@ -92,9 +92,9 @@ def _inputs(trial: Trial, node: Any) -> Iterator[Finding]:
         )
 
 
-def thresholds(trial: Trial) -> Iterator[Finding]:
+def thresholds(context: Context) -> Iterator[Finding]:
     """IoU and score thresholds, cap and class offset of the operator against the promise."""
-    found, promise = _found(trial), _promise(trial)
+    found, promise = _found(context), _promise(context)
     table: List[Tuple[str, Optional[float], Optional[float], str]] = [
         ("iou threshold", promise.iou_threshold, found.iou_threshold, "iou-thres"),
         ("score threshold", promise.score_threshold, found.score_threshold, "conf-thres"),
@@ -118,9 +118,9 @@ def thresholds(trial: Trial) -> Iterator[Finding]:
         )
 
 
-def attributes(trial: Trial) -> Iterator[Finding]:
+def attributes(context: Context) -> Iterator[Finding]:
     """The plugin's attributes by name, type and value."""
-    node = _found(trial).node
+    node = _found(context).node
     wanted: Dict[str, Tuple[str, Any]] = {
         **PLUGIN_KINDS,
         "iou_threshold": ("FLOAT", None),
@@ -162,21 +162,21 @@ def head_range(contract: Contract) -> offset.HeadRange:
     return offset.HeadRange(facts.anchors, facts.strides, largest_size(contract), facts.classes)
 
 
-def class_offset(trial: Trial) -> Iterator[Finding]:
+def class_offset(context: Context) -> Iterator[Finding]:
     """Whether two boxes of different classes that this head can decode could suppress each other after the offset."""
-    found, promise = _found(trial), _promise(trial)
+    found, promise = _found(context), _promise(context)
     if found.max_wh is None:
         return  # no constant to judge: nms.tail presses on it with neighbouring classes on one box
-    breach = offset.judge(head_range(trial.contract), found.max_wh, promise.iou_threshold)
+    breach = offset.judge(head_range(context.contract), found.max_wh, promise.iou_threshold)
     if breach:
         rows = tuple((key.replace("_", " "), str(value)) for key, value in breach.facts.items())
         yield Finding(f"keeps classes apart by an unsafe offset. {breach.sentence}", rows, evidence=dict(breach.facts))
 
 
-def baked(trial: Trial) -> Iterator[Finding]:
+def baked(context: Context) -> Iterator[Finding]:
     """Counts of one image size or batch fixed in the tail of a file that promises to vary."""
-    graph, contract, facts = trial.onnx.graph, trial.contract, trial.facts
-    found = _found(trial)
+    graph, contract, facts = context.onnx.graph, context.contract, context.facts
+    found = _found(context)
     counts = {facts.rows(contract.size), *facts.level_rows(contract.size)}
     around = {node.index: node for name in found.node.inputs for node in onnx_nms.before(graph, name)[-60:]}
     around.update({node.index: node for node in found.tail})
@@ -242,37 +242,37 @@ def tolerance_of(truths: Sequence[Truth], contract: Contract) -> Tolerance:
     return Tolerance(np.stack(boxes), score + SCORE_ROUNDING, _slack(contract))
 
 
-def compare(trial: Trial, case: Case, **engine: Any) -> List[Finding]:
+def compare(context: Context, case: Case, **engine: Any) -> List[Finding]:
     """Run one case and certify its detections against the truth of every image."""
-    return judge_outputs(trial, case, trial.run(trial.batch(case), **engine))
+    return judge_outputs(context, case, context.run(context.batch(case), **engine))
 
 
-def judge_outputs(trial: Trial, case: Case, outputs: Arrays) -> List[Finding]:
+def judge_outputs(context: Context, case: Case, outputs: Arrays) -> List[Finding]:
     """Certify what one run detected."""
-    wrong = layout_problem(trial, outputs, len(case.pictures), str(case))
+    wrong = layout_problem(context, outputs, len(case.pictures), str(case))
     if wrong:
         return [wrong]
     found: List[Finding] = []
-    for truths in _growing(trial, case):
+    for truths in _growing(context, case):
         predictions = np.stack([np.concatenate(truth.levels) for truth in truths])
         found = _findings(
-            certify(trial.contract, outputs, predictions, tolerance_of(truths, trial.contract)), str(case)
+            certify(context.contract, outputs, predictions, tolerance_of(truths, context.contract)), str(case)
         )
         if not found:
             break  # what could come from candidates moved this little could come from those moved further
     return found
 
 
-def _growing(trial: Trial, case: Case) -> Iterator[List[Truth]]:
+def _growing(context: Context, case: Case) -> Iterator[List[Truth]]:
     """The truths of all pictures of a case, each with its first floor, then with its whole one."""
-    yield [next(trial.growing(picture, case.size)) for picture in case.pictures]
-    yield [trial.truth(picture, case.size) for picture in case.pictures]
+    yield [next(context.growing(picture, case.size)) for picture in case.pictures]
+    yield [context.truth(picture, case.size) for picture in case.pictures]
 
 
-def layout_problem(trial: Trial, outputs: Arrays, batch: int, where: str) -> Optional[Finding]:
+def layout_problem(context: Context, outputs: Arrays, batch: int, where: str) -> Optional[Finding]:
     """Count, shapes and types of the outputs, before anything is read from them."""
-    wanted = trial.shapes(batch, trial.contract.size)
-    kinds = [np.dtype(promise.dtype) for promise in trial.contract.outputs]
+    wanted = context.shapes(batch, context.contract.size)
+    kinds = [np.dtype(promise.dtype) for promise in context.contract.outputs]
     shapes = [array.shape for array in outputs.values()]
     fits = len(shapes) == len(wanted) and all(
         len(shape) == len(other) and all(b in (-1, a) for a, b in zip(shape, other))
@@ -309,17 +309,17 @@ def _findings(certificate: Certificate, where: str) -> List[Finding]:
     ]
 
 
-def detections(trial: Trial) -> Iterator[Finding]:
+def detections(context: Context) -> Iterator[Finding]:
     """Every kind of picture at the declared size and batch."""
-    contract = trial.contract
+    contract = context.contract
     cases = [Case(contract.size, pictures(contract.batch, kind, 1)) for kind in images.FEW]
-    tried = space(trial, cases, 2, only=contract.size, batches=(contract.batch, contract.batch))
-    yield from trial.explore(tried, lambda case: compare(trial, case))
+    tried = space(context, cases, 2, only=contract.size, batches=(contract.batch, contract.batch))
+    yield from context.explore(tried, lambda case: compare(context, case))
 
 
-def sizes(trial: Trial) -> Iterator[Finding]:
+def sizes(context: Context) -> Iterator[Finding]:
     """Other sizes: the smallest, wide, tall, the largest sensible one, and a few drawn."""
-    stride, contract = trial.facts.max_stride, trial.contract
+    stride, contract = context.facts.max_stride, context.contract
     tried = [
         (2 * stride, 3 * stride),
         (stride, stride),
@@ -327,86 +327,86 @@ def sizes(trial: Trial) -> Iterator[Finding]:
         (largest_size(contract)[0], contract.size[1]),
     ]
     cases = [Case(size, pictures(1, seed=k)) for k, size in enumerate(tried)]
-    yield from trial.explore(space(trial, cases, 3), lambda case: compare(trial, case))
+    yield from context.explore(space(context, cases, 3), lambda case: compare(context, case))
 
 
-def batches(trial: Trial) -> Iterator[Finding]:
+def batches(context: Context) -> Iterator[Finding]:
     """Batches of different pictures with different counts of detections, an empty one among them."""
-    size = cheap_size(trial)
+    size = cheap_size(context)
     mixed = (("scene", 3), ("black", 0), ("noise", 2), ("white", 0), ("natural", 5))
     cases = [Case(size, mixed[:count]) for count in (3, 1, 2, 5)]
-    yield from trial.explore(space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
+    yield from context.explore(space(context, cases, 2, only=size, batches=(1, 5)), lambda case: compare(context, case))
 
 
-def repeat(trial: Trial) -> Iterator[Finding]:
+def repeat(context: Context) -> Iterator[Finding]:
     """The same input twice gives the same detections, and its buffer is not written to."""
-    case = Case(trial.contract.size, pictures(trial.contract.batch, "scene", 3))
-    given = trial.batch(case)
+    case = Case(context.contract.size, pictures(context.contract.batch, "scene", 3))
+    given = context.batch(case)
     kept = given.copy()
-    first, again = trial.run(given), trial.run(given)
+    first, again = context.run(given), context.run(given)
     if any(not np.array_equal(first[name], again[name], equal_nan=True) for name in first):
         yield Finding("gives other detections when it is given the same input again.")
     if not np.array_equal(given, kept):
         yield Finding("writes to its input buffer.")
 
 
-def optimisation(trial: Trial) -> Iterator[Finding]:
+def optimisation(context: Context) -> Iterator[Finding]:
     """With graph optimisations disabled the detections are right as well."""
-    case = Case(trial.contract.size, pictures(trial.contract.batch, "scene", 4))
-    yield from compare(trial, case, optimisation="disabled")
+    case = Case(context.contract.size, pictures(context.contract.batch, "scene", 4))
+    yield from compare(context, case, optimisation="disabled")
 
 
-def tail(trial: Trial) -> Iterator[Finding]:
+def tail(context: Context) -> Iterator[Finding]:
     """The part after the predictions, fed predictions made for it: ties, thresholds, caps, neighbouring classes, none at all."""
-    cut = find_cut(trial)
+    cut = find_cut(context)
     if cut is None:
         raise CannotRun("no tensor separates the predictions from the suppression; it was driven through images only")
-    contract, promise = trial.contract, _promise(trial)
+    contract, promise = context.contract, _promise(context)
     batch = 3 if contract.variant.dynamic_batch else contract.batch
-    seeds, draws = (1, DRAWS // 4) if trial.quick else (4, DRAWS)
+    seeds, draws = (1, DRAWS // 4) if context.quick else (4, DRAWS)
     for seed in range(seeds):
         made = dense(
-            trial.facts, contract.size, promise.iou_threshold, promise.score_threshold, promise.cap, batch, seed
+            context.facts, contract.size, promise.iou_threshold, promise.score_threshold, promise.cap, batch, seed
         )
-        found = tail_findings(trial, cut, made, f"{made.shape[1]} dense predictions (seed {seed})")
+        found = tail_findings(context, cut, made, f"{made.shape[1]} dense predictions (seed {seed})")
         if found:
             yield from found
             return
-    yield from trial.explore_boxes(
+    yield from context.explore_boxes(
         (1, 3) if contract.variant.dynamic_batch else (contract.batch, contract.batch),
-        trial.facts.classes,
+        context.facts.classes,
         max(contract.size),
         promise.score_threshold,
         draws,
-        lambda made: tail_findings(trial, cut, made, f"{made.shape[0]} images of {made.shape[1]} drawn predictions"),
+        lambda made: tail_findings(context, cut, made, f"{made.shape[0]} images of {made.shape[1]} drawn predictions"),
     )
 
 
-def tail_findings(trial: Trial, cut: Cut, made: np.ndarray, where: str) -> List[Finding]:
-    given, predictions = feed(trial, cut, made)
-    runner = trial.tail_runner(cut.names)
+def tail_findings(context: Context, cut: Cut, made: np.ndarray, where: str) -> List[Finding]:
+    given, predictions = feed(context, cut, made)
+    runner = context.tail_runner(cut.names)
     for name in runner.input_names:
         if name not in given:  # only its shape is asked for
-            given[name] = np.zeros((len(made), 3, *trial.contract.size), np.float32)
-    with trial.clock.running():
+            given[name] = np.zeros((len(made), 3, *context.contract.size), np.float32)
+    with context.clock.running():
         outputs = runner.call(given)
-    wrong = layout_problem(trial, outputs, len(made), where)
+    wrong = layout_problem(context, outputs, len(made), where)
     if wrong:
         return [wrong]
-    reach = np.abs(predictions[..., :4]).sum(-1) + max(trial.facts.strides)
-    tolerance = Tolerance(16 * EPS32 * reach, SCORE_ROUNDING, _slack(trial.contract))
-    return _findings(certify(trial.contract, outputs, predictions, tolerance), where)
+    reach = np.abs(predictions[..., :4]).sum(-1) + max(context.facts.strides)
+    tolerance = Tolerance(16 * EPS32 * reach, SCORE_ROUNDING, _slack(context.contract))
+    return _findings(certify(context.contract, outputs, predictions, tolerance), where)
 
 
-def tensorrt(trial: Trial) -> Iterator[Finding]:
+def tensorrt(context: Context) -> Iterator[Finding]:
     """The same detections from a TensorRT engine built from the file."""
-    contract = trial.contract
+    contract = context.contract
     case = Case(contract.size, pictures(contract.batch, "scene", 4))
-    yield from compare(trial, case, engine="tensorrt")
+    yield from compare(context, case, engine="tensorrt")
 
 
-def deprecated(trial: Trial) -> Iterator[Finding]:
-    if _found(trial).plugin:
+def deprecated(context: Context) -> Iterator[Finding]:
+    if _found(context).plugin:
         yield Finding(
             "relies on the plugin EfficientNMS_TRT, which TensorRT deprecates from 10.12 on.",
             notes=("The operator NonMaxSuppression does the same on newer versions.",),

@@ -13,7 +13,7 @@ import numpy as np
 
 from detparity.artifacts import onnx_nms
 from detparity.artifacts.onnx_graph import Graph
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.core.vocabulary import ModelFacts, Size
 from detparity.oracle.decode import decode
 
@@ -29,16 +29,16 @@ class Cut:
     logits: bool
 
 
-def find_cut(trial: Trial) -> Optional[Cut]:
+def find_cut(context: Context) -> Optional[Cut]:
     """Return the cut of an ONNX file with suppression inside, or None where no set of tensors separates tail from body."""
-    graph, facts, contract = trial.onnx.graph, trial.facts, trial.contract
+    graph, facts, contract = context.onnx.graph, context.facts, context.contract
     found = onnx_nms.find(graph)
     if found is None:
         return None
     nodes = {node.index: node for name in found.node.inputs for node in onnx_nms.before(graph, name)}
     candidates = [node.outputs[0] for _, node in sorted(nodes.items()) if node.op in ("Concat", "Reshape", "Transpose")]
     images = np.zeros((contract.batch, 3, *contract.size), np.float32)
-    shapes = {name: value.shape for name, value in trial.shapes_of(candidates, images).items()}
+    shapes = {name: value.shape for name, value in context.shapes_of(candidates, images).items()}
     rows = (contract.batch, facts.rows(contract.size), facts.fields)
     for name in reversed(candidates):
         if shapes[name] == rows and _separates(graph, {name}):
@@ -74,12 +74,12 @@ def _separates(graph: Graph, cut: Set[str]) -> bool:
     return True
 
 
-def feed(trial: Trial, cut: Cut, predictions: np.ndarray) -> Tuple[Dict[str, np.ndarray], np.ndarray]:
+def feed(context: Context, cut: Cut, predictions: np.ndarray) -> Tuple[Dict[str, np.ndarray], np.ndarray]:
     """What to feed the tail for these predictions (B, n, fields), and the predictions (B, rows, fields) it then stands for.
 
     Rows not given are background. At a logits cut, boxes the head cannot express there are moved to where it can.
     """
-    facts, size = trial.facts, trial.contract.size
+    facts, size = context.facts, context.contract.size
     count = len(predictions)
     if not cut.logits:
         given = np.zeros((count, facts.rows(size), facts.fields), np.float32)

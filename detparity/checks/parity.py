@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from detparity.checks.context import Trial, truth_head
+from detparity.checks.context import Context, truth_head
 from detparity.checks.inputs import cheap_size, kinds, pictures, space
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
@@ -32,40 +32,40 @@ FIELDS = ("x", "y", "w", "h", "objectness")
 EVALUATOR_PIXELS = 32 * 64  # the reference evaluator resizes number by number: 3 s here, 9 s at twice the size
 
 
-def compare(trial: Trial, case: Case, **engine: Any) -> List[Finding]:
+def compare(context: Context, case: Case, **engine: Any) -> List[Finding]:
     """Run one case and judge every image of the batch against its own truth."""
     try:
-        outputs = trial.run(trial.batch(case), **engine)
+        outputs = context.run(context.batch(case), **engine)
     except EngineError as error:
         return [Finding(f"does not run at {case}.", notes=(str(error)[:600],), evidence={"case": str(case)})]
-    return judge_outputs(trial, case, outputs)
+    return judge_outputs(context, case, outputs)
 
 
-def judge_outputs(trial: Trial, case: Case, outputs: Arrays) -> List[Finding]:
+def judge_outputs(context: Context, case: Case, outputs: Arrays) -> List[Finding]:
     """Judge what one run produced; the finding of the first image that is out of bounds, if any."""
-    wrong = shape_problem(trial, case, outputs)
-    return [wrong] if wrong else judge_predictions(trial, case, outputs, truth_head(trial.contract.variant))
+    wrong = shape_problem(context, case, outputs)
+    return [wrong] if wrong else judge_predictions(context, case, outputs, truth_head(context.contract.variant))
 
 
-def judge_predictions(trial: Trial, case: Case, outputs: Arrays, head: str) -> List[Finding]:
+def judge_predictions(context: Context, case: Case, outputs: Arrays, head: str) -> List[Finding]:
     """Judge outputs that are what `head`, "raw" or "grid", gives; the finding of the first image that is out of bounds, if any."""
     for slot, picture in enumerate(case.pictures):
-        found = _out_of_bounds(trial, picture, case.size, outputs, slot, head)
+        found = _out_of_bounds(context, picture, case.size, outputs, slot, head)
         if found is not None:
-            return [_difference(trial, case, slot, *found)]
+            return [_difference(context, case, slot, *found)]
     return []
 
 
 def _out_of_bounds(
-    trial: Trial, picture: Picture, size: Size, outputs: Arrays, slot: int, head: str
+    context: Context, picture: Picture, size: Size, outputs: Arrays, slot: int, head: str
 ) -> Optional[Tuple[Truth, Sequence[np.ndarray], List[Excess]]]:
     """The truth, the file's levels and what of them lies over its limit under the whole floor; None where they are within a floor."""
     found = None
     levels: Sequence[np.ndarray] = ()
     stats: Dict[Key, Stats] = {}
-    for truth in trial.oracle.growing(picture, size, head):
+    for truth in context.oracle.growing(picture, size, head):
         if not levels:
-            levels = split_levels(truth.head, trial.facts, size, outputs, slot)
+            levels = split_levels(truth.head, context.facts, size, outputs, slot)
             stats = measure(truth.levels, levels)
         over = excesses(truth, stats)
         if not over:
@@ -74,9 +74,9 @@ def _out_of_bounds(
     return found
 
 
-def shape_problem(trial: Trial, case: Case, outputs: Arrays) -> Optional[Finding]:
+def shape_problem(context: Context, case: Case, outputs: Arrays) -> Optional[Finding]:
     """A finding where the outputs cannot be compared number by number; nothing is broadcast."""
-    expected = trial.shapes(len(case.pictures), case.size)
+    expected = context.shapes(len(case.pictures), case.size)
     shapes = [array.shape for array in outputs.values()]
     types = {array.dtype for array in outputs.values()}
     if shapes == expected and types == {np.dtype(np.float32)}:
@@ -88,13 +88,13 @@ def shape_problem(trial: Trial, case: Case, outputs: Arrays) -> Optional[Finding
 
 
 def _difference(
-    trial: Trial, case: Case, slot: int, truth: Truth, levels: Sequence[np.ndarray], over: Sequence[Excess]
+    context: Context, case: Case, slot: int, truth: Truth, levels: Sequence[np.ndarray], over: Sequence[Excess]
 ) -> Finding:
     """Everything a reader needs to know about one image that is out of bounds."""
     worst = over[0]
     values = levels[worst.level]
     unit = UNITS[truth.head][worst.group]
-    row, column, cell = worst_place(trial, truth, values, worst, case.size)
+    row, column, cell = worst_place(context, truth, values, worst, case.size)
     reference = truth.levels[worst.level][row, column]
     rows: List[Row] = [
         ("error", f"{number(worst.error)} {unit} {worst.statistic}, {number(worst.floors)} floors"),
@@ -106,9 +106,9 @@ def _difference(
         ("where", f"image {slot}, {cell}"),
         ("passes", f"at {number(worst.floors)} floors; allowed are {number(worst.limit)}"),
     ]
-    rows.append(("out of bounds", "; ".join(_groups(trial, over))))
-    rows.append(("within", ", ".join(_innocent(trial, over)) or "nothing"))
-    notes = tuple(filter(None, (_anchor_note(trial, truth, levels), _grid_note(trial, truth, levels, case.size))))
+    rows.append(("out of bounds", "; ".join(_groups(context, over))))
+    rows.append(("within", ", ".join(_innocent(context, over)) or "nothing"))
+    notes = tuple(filter(None, (_anchor_note(context, truth, levels), _grid_note(context, truth, levels, case.size))))
     return Finding(
         f"differs from the model at {case}.",
         tuple(rows),
@@ -116,7 +116,7 @@ def _difference(
         evidence={
             "case": str(case),
             "image": slot,
-            "stride": trial.facts.strides[worst.level],
+            "stride": context.facts.strides[worst.level],
             "group": worst.group,
             "statistic": worst.statistic,
             "error": worst.error,
@@ -128,122 +128,122 @@ def _difference(
     )
 
 
-def worst_place(trial: Trial, truth: Truth, values: np.ndarray, worst: Excess, size: Size) -> Tuple[int, int, str]:
+def worst_place(context: Context, truth: Truth, values: np.ndarray, worst: Excess, size: Size) -> Tuple[int, int, str]:
     """Row and column of the largest error of a group on its level, and the same in a detector's words."""
     columns = GROUPS[worst.group]
     error = np.abs(values[:, columns] - truth.levels[worst.level][:, columns])
     error = np.where(np.isfinite(error), error, np.inf)
     row, offset = np.unravel_index(int(np.argmax(error)), error.shape)
     column = int(offset) + (columns.start or 0)
-    ny, nx = trial.facts.cells(size)[worst.level]
+    ny, nx = context.facts.cells(size)[worst.level]
     anchor, rest = divmod(int(row), ny * nx)
     y, x = divmod(rest, nx)
-    field = FIELDS[column] if column < 5 else f"class {column - 5} ({trial.facts.names[column - 5]})"
-    text = f"stride {trial.facts.strides[worst.level]}, anchor {anchor}, cell row {y} column {x}, field {field}"
+    field = FIELDS[column] if column < 5 else f"class {column - 5} ({context.facts.names[column - 5]})"
+    text = f"stride {context.facts.strides[worst.level]}, anchor {anchor}, cell row {y} column {x}, field {field}"
     return int(row), column, text
 
 
-def _groups(trial: Trial, over: Sequence[Excess]) -> List[str]:
+def _groups(context: Context, over: Sequence[Excess]) -> List[str]:
     found: Dict[str, List[int]] = OrderedDict()
     for excess in sorted(over, key=lambda item: (list(GROUPS).index(item.group), item.level)):
         strides = found.setdefault(excess.group, [])
-        if trial.facts.strides[excess.level] not in strides:
-            strides.append(trial.facts.strides[excess.level])
+        if context.facts.strides[excess.level] not in strides:
+            strides.append(context.facts.strides[excess.level])
     return [f"{group} at stride {', '.join(map(str, strides))}" for group, strides in found.items()]
 
 
-def _innocent(trial: Trial, over: Sequence[Excess]) -> List[str]:
+def _innocent(context: Context, over: Sequence[Excess]) -> List[str]:
     guilty = {excess.group for excess in over}
     strides = {excess.level for excess in over}
     fine = [group for group in GROUPS if group not in guilty]
-    levels = [f"stride {stride}" for level, stride in enumerate(trial.facts.strides) if level not in strides]
+    levels = [f"stride {stride}" for level, stride in enumerate(context.facts.strides) if level not in strides]
     return fine + levels
 
 
-def _anchor_note(trial: Trial, truth: Truth, levels: Sequence[np.ndarray]) -> str:
+def _anchor_note(context: Context, truth: Truth, levels: Sequence[np.ndarray]) -> str:
     """Say which anchors the file uses where widths and heights are off by constant factors."""
     if truth.head != "grid":
         return ""
     wrong = []
     for level, (reference, values) in enumerate(zip(truth.levels, levels)):
-        per = len(reference) // trial.facts.anchors_per_level
-        for anchor in range(trial.facts.anchors_per_level):
+        per = len(reference) // context.facts.anchors_per_level
+        for anchor in range(context.facts.anchors_per_level):
             rows = slice(anchor * per, (anchor + 1) * per)
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = values[rows, 2:4] / reference[rows, 2:4]
             middle = np.median(ratio, axis=0)
             steady = np.isfinite(ratio).all() and (np.abs(ratio - middle) < 1e-3 * np.abs(middle)).all()
             if steady and (np.abs(middle - 1) > 1e-3).any():
-                own = trial.facts.anchors[level][anchor]
+                own = context.facts.anchors[level][anchor]
                 file = tuple(float(own[k] * middle[k]) for k in range(2))
                 wrong.append(
-                    f"stride {trial.facts.strides[level]} anchor {anchor} is {own[0]:g}x{own[1]:g} in the model, "
+                    f"stride {context.facts.strides[level]} anchor {anchor} is {own[0]:g}x{own[1]:g} in the model, "
                     f"{file[0]:.4g}x{file[1]:.4g} in the file"
                 )
     return "Anchors differ: " + "; ".join(wrong) + "." if wrong else ""
 
 
-def _grid_note(trial: Trial, truth: Truth, levels: Sequence[np.ndarray], size: Size) -> str:
+def _grid_note(context: Context, truth: Truth, levels: Sequence[np.ndarray], size: Size) -> str:
     """Say so where centres are off by whole cells: a transposed, shifted or stale grid."""
     if truth.head != "grid":
         return ""
     for level, (reference, values) in enumerate(zip(truth.levels, levels)):
-        stride = trial.facts.strides[level]
+        stride = context.facts.strides[level]
         cells = (values[:, 0:2] - reference[:, 0:2]) / stride
         if not np.isfinite(cells).all() or (np.abs(cells - np.round(cells)) > 0.05).any() or np.abs(cells).max() < 0.5:
             continue
-        ny, nx = trial.facts.cells(size)[level]
+        ny, nx = context.facts.cells(size)[level]
         y, x = np.indices((ny, nx))
-        swapped = np.tile(np.stack([y - x, x - y], -1).reshape(-1, 2), (trial.facts.anchors_per_level, 1))
+        swapped = np.tile(np.stack([y - x, x - y], -1).reshape(-1, 2), (context.facts.anchors_per_level, 1))
         kind = "the grid is transposed" if np.abs(cells - swapped).max() < 0.5 else "the grid is not this image's"
         return f"Centres at stride {stride} are off by whole cells: {kind}."
     return ""
 
 
-def declared(trial: Trial) -> Iterator[Finding]:
+def declared(context: Context) -> Iterator[Finding]:
     """Noise, a natural picture and a scene at the declared size and batch."""
-    contract = trial.contract
+    contract = context.contract
     cases = [Case(contract.size, pictures(contract.batch, kind)) for kind in DECLARED]
-    yield from trial.explore(space(trial, cases), lambda case: compare(trial, case))
+    yield from context.explore(space(context, cases), lambda case: compare(context, case))
 
 
-def values(trial: Trial) -> Iterator[Finding]:
+def values(context: Context) -> Iterator[Finding]:
     """Every kind of picture: what hides under noise shows on black, dark or structured images."""
-    contract = trial.contract
-    size = cheap_size(trial)
-    all_kinds, draws = kinds(trial), 2 if contract.variant.dynamic_size else 0
+    contract = context.contract
+    size = cheap_size(context)
+    all_kinds, draws = kinds(context), 2 if contract.variant.dynamic_size else 0
     left = ("noise", "natural") if contract.variant.dynamic_size else DECLARED
     cases = [Case(size, pictures(contract.batch, kind, 1)) for kind in all_kinds if kind not in left]
-    tried = space(trial, cases, draws, only=size, kinds=all_kinds, batches=(contract.batch, contract.batch))
-    yield from trial.explore(tried, lambda case: compare(trial, case))
+    tried = space(context, cases, draws, only=size, kinds=all_kinds, batches=(contract.batch, contract.batch))
+    yield from context.explore(tried, lambda case: compare(context, case))
 
 
-def sizes(trial: Trial) -> Iterator[Finding]:
+def sizes(context: Context) -> Iterator[Finding]:
     """The smallest size, wide, tall, the largest sensible one, and a few drawn."""
-    contract, stride = trial.contract, trial.facts.max_stride
+    contract, stride = context.contract, context.facts.max_stride
     tried = [(2 * stride, 3 * stride), (stride, stride), (5 * stride, 2 * stride), (stride, 6 * stride)]
     tried.append((largest_size(contract)[0], contract.size[1]))
     cases = [Case(size, pictures(1, seed=k)) for k, size in enumerate(tried)]
-    yield from trial.explore(space(trial, cases, 4), lambda case: compare(trial, case))
+    yield from context.explore(space(context, cases, 4), lambda case: compare(context, case))
 
 
-def batches(trial: Trial) -> Iterator[Finding]:
+def batches(context: Context) -> Iterator[Finding]:
     """An odd batch, one, two and a larger one, a different picture in every slot."""
-    size = cheap_size(trial)
+    size = cheap_size(context)
     cases = [Case(size, pictures(batch, seed=2)) for batch in (3, 1, 2, 5)]
-    yield from trial.explore(space(trial, cases, 2, only=size, batches=(1, 5)), lambda case: compare(trial, case))
+    yield from context.explore(space(context, cases, 2, only=size, batches=(1, 5)), lambda case: compare(context, case))
 
 
-def isolation(trial: Trial) -> Iterator[Finding]:
+def isolation(context: Context) -> Iterator[Finding]:
     """An image gives the same numbers whatever stands beside it: its neighbours are replaced, alone and together."""
-    contract, size = trial.contract, cheap_size(trial)
+    contract, size = context.contract, cheap_size(context)
     count = 3 if contract.variant.dynamic_batch else contract.batch
     first = Case(size, pictures(count, seed=2))
     others = (("white", 0), ("checkerboard", 3), ("dark", 1), ("gradient", 0))
     other = Case(size, (first.pictures[0], *(others[k % 4] for k in range(count - 1))))
-    before, after = trial.run(trial.batch(first)), trial.run(trial.batch(other))
-    truth = trial.truth(first.pictures[0], size)
-    left, right = (split_levels(truth.head, trial.facts, size, outputs, 0) for outputs in (before, after))
+    before, after = context.run(context.batch(first)), context.run(context.batch(other))
+    truth = context.truth(first.pictures[0], size)
+    left, right = (split_levels(truth.head, context.facts, size, outputs, 0) for outputs in (before, after))
     for level, (a, b) in enumerate(zip(left, right)):
         for group, columns in GROUPS.items():
             moved = float(np.abs(a[:, columns].astype(np.float64) - b[:, columns]).max())
@@ -254,7 +254,7 @@ def isolation(trial: Trial) -> Iterator[Finding]:
                     (
                         (
                             "moved",
-                            f"{number(moved)} {UNITS[truth.head][group]} in {group} at stride {trial.facts.strides[level]}",
+                            f"{number(moved)} {UNITS[truth.head][group]} in {group} at stride {context.facts.strides[level]}",
                         ),
                         ("floor", f"{number(floor)} {UNITS[truth.head][group]}"),
                     ),
@@ -263,14 +263,14 @@ def isolation(trial: Trial) -> Iterator[Finding]:
                 return
 
 
-def repeat(trial: Trial) -> Iterator[Finding]:
+def repeat(context: Context) -> Iterator[Finding]:
     """The same input four times gives the same bits, and its buffer is not written to."""
-    case = Case(cheap_size(trial), pictures(trial.contract.batch, "natural", 3))
-    given = trial.batch(case)
+    case = Case(cheap_size(context), pictures(context.contract.batch, "natural", 3))
+    given = context.batch(case)
     kept = given.copy()
-    first = trial.run(given)
-    for call in range(2, 3 if trial.quick else 5):
-        again = trial.run(given)
+    first = context.run(given)
+    for call in range(2, 3 if context.quick else 5):
+        again = context.run(given)
         for name in first:
             if not np.array_equal(first[name], again[name], equal_nan=True):
                 moved = float(np.nanmax(np.abs(first[name].astype(np.float64) - again[name])))
@@ -284,52 +284,52 @@ def repeat(trial: Trial) -> Iterator[Finding]:
         yield Finding(f"writes to its input buffer: {int((given != kept).sum())} of {given.size} values changed.")
 
 
-def optimisation(trial: Trial) -> Iterator[Finding]:
+def optimisation(context: Context) -> Iterator[Finding]:
     """With graph optimisations disabled the numbers are right as well."""
-    case = Case(cheap_size(trial), pictures(trial.contract.batch))
-    yield from _only_there(trial, case, "with graph optimisations disabled", optimisation="disabled")
+    case = Case(cheap_size(context), pictures(context.contract.batch))
+    yield from _only_there(context, case, "with graph optimisations disabled", optimisation="disabled")
 
 
-def threads(trial: Trial) -> Iterator[Finding]:
+def threads(context: Context) -> Iterator[Finding]:
     """On one thread the numbers are right as well."""
-    case = Case(cheap_size(trial), pictures(trial.contract.batch))
-    yield from _only_there(trial, case, "on one thread", threads=1)
+    case = Case(cheap_size(context), pictures(context.contract.batch))
+    yield from _only_there(context, case, "on one thread", threads=1)
 
 
-def _only_there(trial: Trial, case: Case, where: str, **engine: Any) -> Iterator[Finding]:
-    for finding in compare(trial, case, **engine):
+def _only_there(context: Context, case: Case, where: str, **engine: Any) -> Iterator[Finding]:
+    for finding in compare(context, case, **engine):
         yield Finding(
             finding.message[:-1] + f", {where}.", finding.rows, finding.headed, finding.notes, finding.evidence
         )
 
 
-def sequence(trial: Trial) -> Iterator[Finding]:
+def sequence(context: Context) -> Iterator[Finding]:
     """Other sizes and back, the same turned among them: nothing of one call is left in the next."""
-    stride = trial.facts.max_stride
-    first = Case(cheap_size(trial), pictures(1, seed=2))
+    stride = context.facts.max_stride
+    first = Case(cheap_size(context), pictures(1, seed=2))
     turned = Case((first.size[1], first.size[0]), pictures(1, seed=6))  # as many cells, in another shape
     second = Case((3 * stride, 2 * stride), pictures(1, seed=5))
     for case in (first, turned, second, first):
-        found = compare(trial, case)
+        found = compare(context, case)
         if found:
             yield from found
             return
 
 
-def evaluator(trial: Trial) -> Iterator[Finding]:
+def evaluator(context: Context) -> Iterator[Finding]:
     """A second implementation of every operator agrees."""
-    contract = trial.contract
+    contract = context.contract
     size = contract.size
     if contract.variant.dynamic_size:
-        size = (trial.facts.max_stride, 2 * trial.facts.max_stride)
+        size = (context.facts.max_stride, 2 * context.facts.max_stride)
     if size[0] * size[1] * contract.batch > EVALUATOR_PIXELS:
         raise CannotRun(f"the reference evaluator is for small models: {size[0]}x{size[1]} is above its limit")
     case = Case(size, pictures(contract.batch, "natural", 4))
     try:
-        outputs = trial.run(trial.batch(case), engine="onnx_reference")
+        outputs = context.run(context.batch(case), engine="onnx_reference")
     except EngineError as error:
         raise CannotRun(f"the reference evaluator cannot run it ({error})") from None
-    for finding in judge_outputs(trial, case, outputs):
+    for finding in judge_outputs(context, case, outputs):
         yield Finding(
             finding.message[:-1] + ", in the reference evaluator.",
             finding.rows,

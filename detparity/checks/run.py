@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Protocol, Seque
 from detparity import checks, engines
 from detparity.artifacts.open import Asked, Intake, open_artifact
 from detparity.checks import export
-from detparity.checks.context import Trial, truth_head
+from detparity.checks.context import Context, truth_head
 from detparity.checks.inputs import first_case
 from detparity.checks.known_failures import Ledger, ledger, read, settle
 from detparity.checks.weights import coverage
@@ -108,16 +108,16 @@ def open_file(
     return open_artifact(path, facts, variant, img_size, name, asked, engine=engines.module)
 
 
-def make_trial(
+def make_context(
     detector: Any,
     found: Intake,
     oracle: Oracle,
     clock: Clock,
     explore: Explorer = case_strategies.explore,
     quick: bool = False,
-) -> Trial:
+) -> Context:
     """The context of an opened artifact. quick: try less of everything (docs/performance.md: what that misses)."""
-    return Trial(
+    return Context(
         found.artifact,
         found.file,
         found.contract,
@@ -146,7 +146,7 @@ class Session:
     heads: Tuple[str, ...] = ("grid", "raw")
     clock: Clock = field(default_factory=Clock)
     _opened: Dict[Path, Intake] = field(default_factory=dict)
-    _trials: Dict[Path, Trial] = field(default_factory=dict)
+    _contexts: Dict[Path, Context] = field(default_factory=dict)
     _made: Dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -220,12 +220,14 @@ class Session:
             self._opened[path] = open_file(path, self.detector.facts, variant, options.img_size, name, options.promised)
         return self._opened[path]
 
-    def trial(self, path: Path, name: Optional[str] = None) -> Trial:
+    def context(self, path: Path, name: Optional[str] = None) -> Context:
         """The context of one artifact, made at the first call."""
-        if path not in self._trials:
+        if path not in self._contexts:
             opened = self.open(path, name)
-            self._trials[path] = make_trial(self.detector, opened, self.oracle, self.clock, quick=self.options.quick)
-        return self._trials[path]
+            self._contexts[path] = make_context(
+                self.detector, opened, self.oracle, self.clock, quick=self.options.quick
+            )
+        return self._contexts[path]
 
     def made(self, name: str) -> Path:
         """What the own exporter `name` makes. Raises NotMade, and the same again without asking the exporter twice."""
@@ -243,7 +245,7 @@ class Session:
         """Let go of a file's graph and engines: its last check has run."""
         path = subject.path or self._made.get(subject.title)
         if isinstance(path, Path):
-            self._trials.pop(path, None)
+            self._contexts.pop(path, None)
             self._opened.pop(path, None)
 
 
@@ -251,28 +253,28 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
     """Run one check on one subject. Every runner passes here."""
     measured: Optional[Dict[str, Any]] = None
     if subject.path is not None:
-        trial: Optional[Trial] = session.trial(subject.path)
+        context: Optional[Context] = session.context(subject.path)
     else:
         assert subject.name is not None
         try:
             path, problem = session.made(subject.name), None
         except NotMade as error:
             path, problem = None, error
-        trial = None if check_id == MADE or path is None else session.trial(path, subject.name)
+        context = None if check_id == MADE or path is None else session.context(path, subject.name)
         if check_id == MADE:
             outcome = export.outcome(problem)
         elif problem is not None:
             outcome = export.blocked(checks.registry()[check_id], problem)
-    if trial is not None:
-        outcome, artifact = trial.outcome(check_id), _artifact(trial)
+    if context is not None:
+        outcome, artifact = context.outcome(check_id), _artifact(context)
     else:
         assert session.own is not None
         artifact = {"path": subject.title, "variant": session.own.promised(subject.title)}
         if outcome.outcome != "passed":
             artifact["how"] = f"{subject.title}, not made"
     outcome = settle(outcome, session.ledger.owed(subject.title, check_id))
-    if trial is not None and check_id == "parity.declared" and outcome.outcome == "passed" and not trial.quick:
-        measured = _measured(session, trial)
+    if context is not None and check_id == "parity.declared" and outcome.outcome == "passed" and not context.quick:
+        measured = _measured(session, context)
     repeat = repeat_command(session.options, artifact["path"], check_id)
     texts = tuple(render(subject.title, check_id, finding, repeat) for finding in outcome.findings)
     record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts)}
@@ -295,28 +297,28 @@ def heads_of(session: Session, paths: Sequence[Path]) -> Tuple[str, ...]:
     return tuple({truth_head(session.open(path).contract.variant) for path in paths})
 
 
-def _artifact(trial: Trial) -> Dict[str, Any]:
+def _artifact(context: Context) -> Dict[str, Any]:
     found: Dict[str, Any] = {
-        "path": str(trial.artifact.path) if trial.artifact.name is None else trial.artifact.name,
-        "sha256": trial.artifact.sha256,
-        "variant": trial.contract.variant.name,
-        "how": trial.how,
+        "path": str(context.artifact.path) if context.artifact.name is None else context.artifact.name,
+        "sha256": context.artifact.sha256,
+        "variant": context.contract.variant.name,
+        "how": context.how,
     }
-    if trial.artifact.kind == "onnx":
-        opset, producer = trial.onnx.opsets.get("", 0), trial.onnx.producer
-        found["file"] = {"opset": opset, "ir_version": trial.onnx.ir_version, "producer": producer}
+    if context.artifact.kind == "onnx":
+        opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
+        found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}
     return found
 
 
-def _measured(session: Session, trial: Trial) -> Dict[str, Any]:
+def _measured(session: Session, context: Context) -> Dict[str, Any]:
     from detparity.engines.power import smallest_seen
 
-    head = trial.contract.variant.head
-    with trial.clock.running():
-        power = smallest_seen(session.detector, session.oracle, head, trial.contract.size)
-    compared, left = coverage(trial)
+    head = context.contract.variant.head
+    with context.clock.running():
+        power = smallest_seen(session.detector, session.oracle, head, context.contract.size)
+    compared, left = coverage(context)
     weights = {"compared": compared, "not_comparable": left}
-    return {"noise": noise_of(trial), "power": power, "weights": weights, "engine": dict(trial.runner().facts)}
+    return {"noise": noise_of(context), "power": power, "weights": weights, "engine": dict(context.runner().facts)}
 
 
 def repeat_command(options: Options, artifact: str, check_id: str) -> str:
@@ -350,16 +352,18 @@ def limits() -> Dict[str, int]:
     return {**onnx_graph.newest(), **engines.module("onnxruntime").newest(onnx_graph.smallest)}
 
 
-def noise_of(trial: Trial) -> Mapping[str, Mapping[str, float]]:
+def noise_of(context: Context) -> Mapping[str, Mapping[str, float]]:
     """Floor and error per unit group on the first case of parity.declared, the worst level of each, in its unit and in floors."""
-    case = first_case(trial)
-    truth = trial.truth(case.pictures[0], case.size)
-    found = measure(truth.levels, split_levels(truth.head, trial.facts, case.size, trial.run(trial.batch(case)), 0))
+    case = first_case(context)
+    truth = context.truth(case.pictures[0], case.size)
+    found = measure(
+        truth.levels, split_levels(truth.head, context.facts, case.size, context.run(context.batch(case)), 0)
+    )
     table: Dict[str, Dict[str, float]] = {}
     for (level, group), stats in found.items():
         floor = truth.floor[level, group]
         row = {
-            "stride": float(trial.facts.strides[level]),
+            "stride": float(context.facts.strides[level]),
             "floor": floor.rms,
             "error": stats.rms,
             "floors": stats.rms / floor.rms,

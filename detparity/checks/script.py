@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterator, List, Tuple
 
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.structure import shape_cases
 from detparity.core.contract import MUST, Contract
 from detparity.core.findings import Check, Finding, Row
@@ -32,15 +32,15 @@ RANDOM = frozenset(
 )
 
 
-def load(trial: Trial) -> Iterator[Finding]:
+def load(context: Context) -> Iterator[Finding]:
     try:
-        trial.runner()
+        context.runner()
     except EngineError as error:
         yield Finding("does not load.", notes=(str(error)[:600],))
 
 
-def operators(trial: Trial) -> Iterator[Finding]:
-    ops = trial.script.ops
+def operators(context: Context) -> Iterator[Finding]:
+    ops = context.script.ops
     python = [kind for kind in ops if "PythonOp" in kind or kind.startswith("^")]
     if python:
         yield Finding(
@@ -49,25 +49,25 @@ def operators(trial: Trial) -> Iterator[Finding]:
     random = [kind for kind in ops if kind.rstrip("_") in RANDOM]
     if random:
         yield Finding(f"uses random operators: {listed(random)}.", evidence={"ops": random})
-    if trial.script.training_ops:
+    if context.script.training_ops:
         yield Finding(
-            f"acts as in training: {listed(trial.script.training_ops)}.",
-            evidence={"ops": list(trial.script.training_ops)},
+            f"acts as in training: {listed(context.script.training_ops)}.",
+            evidence={"ops": list(context.script.training_ops)},
         )
-    if trial.script.training:
+    if context.script.training:
         yield Finding("was saved in training mode.")
 
 
-def batch_norm(trial: Trial) -> Iterator[Finding]:
+def batch_norm(context: Context) -> Iterator[Finding]:
     count = sum(
-        n for kind, n in trial.script.ops.items() if kind in ("aten::batch_norm", "aten::_batch_norm_impl_index")
+        n for kind, n in context.script.ops.items() if kind in ("aten::batch_norm", "aten::_batch_norm_impl_index")
     )
     if count:
         yield Finding(f"keeps {count} batch-norm calls that should be folded.", evidence={"count": count})
 
 
-def devices(trial: Trial) -> Iterator[Finding]:
-    found = trial.script.devices
+def devices(context: Context) -> Iterator[Finding]:
+    found = context.script.devices
     if found:
         rows: List[Row] = [("device", "recorded at"), *found[:8]]
         yield Finding(
@@ -78,16 +78,16 @@ def devices(trial: Trial) -> Iterator[Finding]:
         )
 
 
-def structure(trial: Trial) -> Iterator[Finding]:
+def structure(context: Context) -> Iterator[Finding]:
     """Count, types and shapes of what it returns, at the promised sizes."""
-    for case in shape_cases(trial.contract):
+    for case in shape_cases(context.contract):
         try:
-            produced = trial.run(trial.batch(case))
+            produced = context.run(context.batch(case))
         except EngineError as error:
-            if case.size == trial.contract.size and len(case.pictures) == trial.contract.batch:
+            if case.size == context.contract.size and len(case.pictures) == context.contract.batch:
                 yield Finding(f"does not run at {case}.", notes=(str(error)[:600],))
             continue
-        expected = trial.shapes(len(case.pictures), case.size)
+        expected = context.shapes(len(case.pictures), case.size)
         rows: List[Row] = [("output", "promised", "returned")]
         wrong = len(expected) != len(produced)
         for index in range(max(len(expected), len(produced))):

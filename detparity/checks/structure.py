@@ -8,7 +8,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from detparity.artifacts.onnx_graph import Graph, Node, Value
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.core.case import Case
 from detparity.core.contract import MUST, SHOULD, Axis, Contract, TensorPromise
 from detparity.core.findings import Check, Finding, Row
@@ -25,15 +25,15 @@ CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 DOUBLE = 11  # TensorProto.DOUBLE
 
 
-def checker(trial: Trial) -> Iterator[Finding]:
-    if trial.onnx.problem:
-        yield Finding("is refused by the ONNX checker.", notes=(trial.onnx.problem[:600],))
+def checker(context: Context) -> Iterator[Finding]:
+    if context.onnx.problem:
+        yield Finding("is refused by the ONNX checker.", notes=(context.onnx.problem[:600],))
 
 
-def load(trial: Trial) -> Iterator[Finding]:
+def load(context: Context) -> Iterator[Finding]:
     for optimisation in ("all", "disabled"):
         try:
-            trial.runner(optimisation)
+            context.runner(optimisation=optimisation)
         except EngineError as error:
             yield Finding(
                 f"does not load in ONNX Runtime with graph optimisations {optimisation}.", notes=(str(error)[:600],)
@@ -41,8 +41,8 @@ def load(trial: Trial) -> Iterator[Finding]:
             return
 
 
-def opset(trial: Trial) -> Iterator[Finding]:
-    promised, found = trial.contract.opsets, trial.onnx.opsets
+def opset(context: Context) -> Iterator[Finding]:
+    promised, found = context.contract.opsets, context.onnx.opsets
     rows = [
         (
             f"domain {domain or 'ai.onnx'!r}",
@@ -62,11 +62,11 @@ def opset(trial: Trial) -> Iterator[Finding]:
         )
 
 
-def ir_version(trial: Trial) -> Iterator[Finding]:
-    found, needed = trial.onnx.ir_version, trial.contract.ir_version
+def ir_version(context: Context) -> Iterator[Finding]:
+    found, needed = context.onnx.ir_version, context.contract.ir_version
     if found > needed:
         yield Finding(
-            f"is written in IR version {found} where opset {trial.contract.opsets['']} needs only {needed}.",
+            f"is written in IR version {found} where opset {context.contract.opsets['']} needs only {needed}.",
             notes=("Older runtimes refuse a newer IR version even where they know every operator.",),
             evidence={"ir_version": found},
             level=SHOULD,
@@ -83,13 +83,13 @@ def _shape_text(shape: Optional[Tuple[object, ...]]) -> str:
     )
 
 
-def inputs(trial: Trial) -> Iterator[Finding]:
-    found = [value for value in trial.onnx.graph.inputs if value.name not in trial.onnx.graph.initializers]
-    yield from _names("input", trial.contract.inputs, found)
+def inputs(context: Context) -> Iterator[Finding]:
+    found = [value for value in context.onnx.graph.inputs if value.name not in context.onnx.graph.initializers]
+    yield from _names("input", context.contract.inputs, found)
 
 
-def outputs(trial: Trial) -> Iterator[Finding]:
-    yield from _names("output", trial.contract.outputs, trial.onnx.graph.outputs)
+def outputs(context: Context) -> Iterator[Finding]:
+    yield from _names("output", context.contract.outputs, context.onnx.graph.outputs)
 
 
 def _names(what: str, promised: Tuple[TensorPromise, ...], found: Sequence[Value]) -> Iterator[Finding]:
@@ -129,14 +129,14 @@ def _names(what: str, promised: Tuple[TensorPromise, ...], found: Sequence[Value
         )
 
 
-def axes(trial: Trial) -> Iterator[Finding]:
+def axes(context: Context) -> Iterator[Finding]:
     """Declared axes of inputs and outputs, position by position."""
-    declared = {value.name: value for value in (*trial.onnx.graph.inputs, *trial.onnx.graph.outputs)}
-    positions = list(zip(trial.contract.inputs, trial.onnx.graph.inputs)) + list(
-        zip(trial.contract.outputs, trial.onnx.graph.outputs)
+    declared = {value.name: value for value in (*context.onnx.graph.inputs, *context.onnx.graph.outputs)}
+    positions = list(zip(context.contract.inputs, context.onnx.graph.inputs)) + list(
+        zip(context.contract.outputs, context.onnx.graph.outputs)
     )
     for promise, value in positions:
-        yield from _axes_of(promise, declared.get(promise.name, value), trial.contract)
+        yield from _axes_of(promise, declared.get(promise.name, value), context.contract)
 
 
 def _axes_of(promise: TensorPromise, value: Value, contract: Contract) -> Iterator[Finding]:
@@ -188,9 +188,9 @@ def _axis(axis: Axis, dim: object, taken: Set[str]) -> Tuple[str, str]:
     return ("", "") if symbol == axis.symbol else (MUST, f"another name than {axis.symbol!r}")
 
 
-def inferred(trial: Trial) -> Iterator[Finding]:
+def inferred(context: Context) -> Iterator[Finding]:
     """Shapes that follow from the operators must not contradict what the file declares."""
-    graph = trial.onnx.graph
+    graph = context.onnx.graph
     declared = {**graph.declared, **{value.name: value for value in graph.outputs}}
     rows: List[Row] = [("value", "declared", "inferred")]
     for name, value in declared.items():
@@ -211,13 +211,13 @@ def inferred(trial: Trial) -> Iterator[Finding]:
         )
 
 
-def shapes(trial: Trial) -> Iterator[Finding]:
+def shapes(context: Context) -> Iterator[Finding]:
     """Produced shapes against declared and promised ones, at the declared size and, where axes vary, at another."""
-    contract, graph = trial.contract, trial.onnx.graph
+    contract, graph = context.contract, context.onnx.graph
     for case in shape_cases(contract):
-        images = trial.batch(case)
+        images = context.batch(case)
         try:
-            produced = trial.run(images)
+            produced = context.run(images)
         except EngineError as error:
             if case.size == contract.size:
                 yield Finding(f"does not run on the size it declares, {case}.", notes=(str(error)[:600],))
@@ -228,7 +228,7 @@ def shapes(trial: Trial) -> Iterator[Finding]:
             _bind(bound, value, images.shape)
         wrong = False
         for index, (value, array) in enumerate(zip(graph.outputs, produced.values())):
-            promised = trial.shapes(*_batch_and_size(case))
+            promised = context.shapes(*_batch_and_size(case))
             expected = promised[index] if index < len(promised) else None
             agrees = _fits(array.shape, expected) and _bind(bound, value, array.shape)
             wrong = wrong or not agrees
@@ -283,8 +283,8 @@ def _bind(bound: Dict[str, int], value: Value, shape: Tuple[int, ...]) -> bool:
     return agrees
 
 
-def initializers(trial: Trial) -> Iterator[Finding]:
-    graph = trial.onnx.graph
+def initializers(context: Context) -> Iterator[Finding]:
+    graph = context.onnx.graph
     as_inputs = [value.name for value in graph.inputs if value.name in graph.initializers]
     if as_inputs:
         yield Finding(
@@ -306,8 +306,8 @@ def _used(graph: Graph) -> Set[str]:
     return names | {value.name for value in graph.outputs}
 
 
-def dead_nodes(trial: Trial) -> Iterator[Finding]:
-    graph = trial.onnx.graph
+def dead_nodes(context: Context) -> Iterator[Finding]:
+    graph = context.onnx.graph
     alive = {value.name for value in graph.outputs}
     dead: List[Node] = []
     for node in reversed(graph.nodes):
@@ -322,15 +322,15 @@ def dead_nodes(trial: Trial) -> Iterator[Finding]:
         yield Finding(f"has {len(dead)} nodes that reach no output: {listed(titles)}.", evidence={"nodes": titles})
 
 
-def operators(trial: Trial) -> Iterator[Finding]:
+def operators(context: Context) -> Iterator[Finding]:
     """Domains, random and training-mode operators, control flow."""
-    known = set(trial.contract.opsets)
-    for node in trial.onnx.graph.walk():
+    known = set(context.contract.opsets)
+    for node in context.onnx.graph.walk():
         if node.domain not in known:
             yield Finding(f"uses {node.full_op}, of a domain its variant does not promise.", (("node", node.title),))
         elif node.op in RANDOM_OPS:
             yield Finding(f"uses the random operator {node.op}.", (("node", node.title),))
-        elif _trains(node, trial.onnx.graph):
+        elif _trains(node, context.onnx.graph):
             yield Finding(f"has a {node.op} in training mode.", (("node", node.title),))
         elif node.op in CONTROL_FLOW:
             yield Finding(f"has control flow ({node.op}) in its graph.", (("node", node.title),), level=SHOULD)
@@ -345,8 +345,8 @@ def _trains(node: Node, graph: Graph) -> bool:
     return False
 
 
-def float64(trial: Trial) -> Iterator[Finding]:
-    graph = trial.onnx.graph
+def float64(context: Context) -> Iterator[Finding]:
+    graph = context.onnx.graph
     constants = [name for name, value in graph.constants.items() if value.dtype == np.float64]
     casts = [node.title for node in graph.walk() if node.op == "Cast" and node.get("to") == DOUBLE]
     values = [name for name, value in {**graph.declared, **graph.inferred}.items() if value.dtype == "float64"]
@@ -356,8 +356,8 @@ def float64(trial: Trial) -> Iterator[Finding]:
         yield Finding("computes in float64 in places.", rows, evidence=found)
 
 
-def batch_norm(trial: Trial) -> Iterator[Finding]:
-    nodes = [node.title for node in trial.onnx.graph.walk() if node.op == "BatchNormalization"]
+def batch_norm(context: Context) -> Iterator[Finding]:
+    nodes = [node.title for node in context.onnx.graph.walk() if node.op == "BatchNormalization"]
     if nodes:
         yield Finding(
             f"keeps {len(nodes)} batch-norm nodes that should be folded: {listed(nodes)}.", evidence={"nodes": nodes}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Iterator, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from detparity.artifacts.conv_weights import Stored, _distance, by_content, by_name, match, onnx_convs
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.core.contract import MUST, Contract
 from detparity.core.findings import Check, Finding, Row
 from detparity.core.text import number
@@ -28,7 +28,7 @@ def _script_convs(file: ScriptFile) -> List[Stored]:
     return found
 
 
-def _only_reordered(trial: Trial, expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> bool:
+def _only_reordered(context: Context, expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> bool:
     """Whether a file without names holds exactly the model's tensors in another order, and computes the model with them.
 
     Independent nodes may stand in any order, so order alone proves nothing; swapped tensors give other numbers.
@@ -39,8 +39,8 @@ def _only_reordered(trial: Trial, expected: Sequence[ConvWeights], stored: Seque
     exact = all(_distance(found.weight, expected[index].weight) <= TOLERANCE for index, found in pairs.items())
     if len(pairs) != len(expected) or not exact:
         return False
-    deciding = "nms.detections" if trial.contract.variant.end2end else "parity.declared"
-    return trial.outcome(deciding).outcome == "passed"
+    deciding = "nms.detections" if context.contract.variant.end2end else "parity.declared"
+    return context.outcome(deciding).outcome == "passed"
 
 
 def _how(found: np.ndarray, wanted: np.ndarray, others: Mapping[str, np.ndarray]) -> str:
@@ -91,22 +91,22 @@ def _share(distance: float) -> str:
     return f"{number(distance)} of its largest value" if np.isfinite(distance) else "another shape or not finite"
 
 
-def onnx_weights(trial: Trial) -> Iterator[Finding]:
-    stored = onnx_convs(trial.onnx.graph)
-    found = list(compare(trial.weights, stored))
-    if found and not _only_reordered(trial, trial.weights, stored):
+def onnx_weights(context: Context) -> Iterator[Finding]:
+    stored = onnx_convs(context.onnx.graph)
+    found = list(compare(context.weights, stored))
+    if found and not _only_reordered(context, context.weights, stored):
         yield from found
 
 
-def script_weights(trial: Trial) -> Iterator[Finding]:
-    yield from compare(trial.weights, _script_convs(trial.script))
+def script_weights(context: Context) -> Iterator[Finding]:
+    yield from compare(context.weights, _script_convs(context.script))
 
 
-def onnx_attributes(trial: Trial) -> Iterator[Finding]:
+def onnx_attributes(context: Context) -> Iterator[Finding]:
     """Strides, padding and groups of matched convolutions; slopes of leaky activations in order."""
     rows: List[Row] = [("node", "attribute", "model", "file")]
-    for index, found in sorted(match(trial.weights, onnx_convs(trial.onnx.graph)).items()):
-        conv, node = trial.weights[index], found.node
+    for index, found in sorted(match(context.weights, onnx_convs(context.onnx.graph)).items()):
+        conv, node = context.weights[index], found.node
         assert node is not None
         wanted = {"strides": list(conv.stride), "dilations": [1, 1], "group": conv.groups}
         default = {"strides": [1, 1], "dilations": [1, 1], "group": 1}
@@ -115,14 +115,16 @@ def onnx_attributes(trial: Trial) -> Iterator[Finding]:
         for key, value in wanted.items():
             if node.get(key, default[key]) != value:
                 rows.append((node.title, key, str(value), str(node.get(key, default[key]))))
-    alphas = [(node.title, float(node.get("alpha", 0.01))) for node in trial.onnx.graph.nodes if node.op == "LeakyRelu"]
-    rows += _slopes(trial.slopes, alphas)
+    alphas = [
+        (node.title, float(node.get("alpha", 0.01))) for node in context.onnx.graph.nodes if node.op == "LeakyRelu"
+    ]
+    rows += _slopes(context.slopes, alphas)
     yield from _attributes_finding(rows)
 
 
-def script_attributes(trial: Trial) -> Iterator[Finding]:
-    found = [(f"leaky_relu {index}", slope) for index, slope in enumerate(trial.script.slopes)]
-    yield from _attributes_finding([("node", "attribute", "model", "file"), *_slopes(trial.slopes, found)])
+def script_attributes(context: Context) -> Iterator[Finding]:
+    found = [(f"leaky_relu {index}", slope) for index, slope in enumerate(context.script.slopes)]
+    yield from _attributes_finding([("node", "attribute", "model", "file"), *_slopes(context.slopes, found)])
 
 
 def _slopes(expected: Sequence[float], found: Sequence[Tuple[str, float]]) -> List[Row]:
@@ -146,11 +148,11 @@ def _attributes_finding(rows: Sequence[Row]) -> Iterator[Finding]:
         )
 
 
-def coverage(trial: Trial) -> Tuple[int, List[str]]:
+def coverage(context: Context) -> Tuple[int, List[str]]:
     """How many of the model's convolutions were compared, and the keys of those that were not comparable."""
-    found = onnx_convs(trial.onnx.graph) if trial.artifact.kind == "onnx" else _script_convs(trial.script)
-    pairs = match(trial.weights, found)
-    return len(pairs), [conv.key for index, conv in enumerate(trial.weights) if index not in pairs]
+    found = onnx_convs(context.onnx.graph) if context.artifact.kind == "onnx" else _script_convs(context.script)
+    pairs = match(context.weights, found)
+    return len(pairs), [conv.key for index, conv in enumerate(context.weights) if index not in pairs]
 
 
 def _on_onnx(contract: Contract) -> bool:

@@ -26,7 +26,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A named check. run: takes a Trial, returns findings; applies: whether the contract asks for it; needs: checks without
+    """A named check. run: takes a Context, returns findings; applies: whether the contract asks for it; needs: checks without
     which it cannot run; level: the worst level its findings have; about: one line for the reference page."""
 
     id: str

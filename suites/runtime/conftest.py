@@ -47,6 +47,6 @@ def contender(session: Any, made: Any) -> Any:
         file = made(name)
         if isinstance(file, NotMade):
             pytest.skip(f"blocked by {MADE}: {file}")
-        return next(one for one in of_file(session.trial(file, name), threads) if one.title == title)
+        return next(one for one in of_file(session.context(file, name), threads) if one.title == title)
 
     return find

@@ -64,4 +64,4 @@ def test_ratio(name, benchmark, contender, ratio_golden):
     told = {key: value for key, value in {**here, **versions()}.items() if key not in ("memory", "python", "numpy")}
     now = ratio.content(pair, measured, (1, BUNDLED_SIZE), told)
     benchmark.extra_info.update({**now, "about": pair.about})
-    ratio_golden(one.trial, name, now)
+    ratio_golden(one.context, name, now)

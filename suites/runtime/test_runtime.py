@@ -70,7 +70,7 @@ def test_latency(title, nms, batch, size, benchmark, contender):
             load_seconds=cold.load,
             first_call_seconds=cold.first,
             peak_bytes=cold.peak,
-            file_bytes=one.trial.artifact.path.stat().st_size if one.trial else None,
+            file_bytes=one.context.artifact.path.stat().st_size if one.context else None,
             pictures=FEEDS,
             **environment.machine(),
         )
@@ -93,5 +93,5 @@ def test_export(name, benchmark, session, contender):
     )
 
     # Archives of torch hold names that count up in a process, so only their size is the same each time.
-    assert abs(len(content) - one.trial.artifact.path.stat().st_size) <= 0.01 * len(content)
+    assert abs(len(content) - one.context.artifact.path.stat().st_size) <= 0.01 * len(content)
     benchmark.extra_info.update(file_bytes=len(content))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detparity.checks.run import make_trial, open_file
+from detparity.checks.run import make_context, open_file
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
@@ -35,13 +35,13 @@ def _reaches(run, folder):
     clock = Clock()
     found = open_file(path, detector.facts, variant.name)
     oracle = make_oracle(detector, clock, (found.contract.variant.head,))
-    trial = make_trial(detector, found, oracle, clock, explore)
+    context = make_context(detector, found, oracle, clock, explore)
     reaches = []
     for kind in rng.permutation(list(images.KINDS))[:4]:
         picture = (str(kind), int(rng.integers(1000)))
         for optimisation in ("all", "disabled") if variant.onnx else ("all",):
-            outputs = trial.run(batch_of([picture], size), optimisation=optimisation)
-            truth = trial.truth(picture, size)
+            outputs = context.run(batch_of([picture], size), optimisation=optimisation)
+            truth = context.truth(picture, size)
             stats = measure(truth.levels, split_levels(truth.head, detector.facts, size, outputs, 0))
             for key, values in stats.items():
                 for statistic in STATISTICS:

@@ -9,7 +9,7 @@ from typing import Any, FrozenSet, List, Tuple
 import pytest
 
 from detparity.checks.context import applicable
-from detparity.checks.run import make_trial, open_file
+from detparity.checks.run import make_context, open_file
 from detparity.cli.export import rounded
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import Size, parse_variant
@@ -76,10 +76,10 @@ def _red(name: str, width: float, variant: str, folder: Any, classes: int = CLAS
     path = folder / f"{name}{SUFFIX[promise.form]}"
     path.write_bytes(export_bytes(detector, promise, _size(detector.facts.max_stride)))
     found = open_file(path, detector.facts, variant)
-    trial = make_trial(detector, found, oracle, clock, explore)
-    asked = [check for check in applicable(trial) if check.split(".")[0] in CHECKS or check in CHECKS]
+    context = make_context(detector, found, oracle, clock, explore)
+    asked = [check for check in applicable(context) if check.split(".")[0] in CHECKS or check in CHECKS]
     assert len(asked) >= 8
-    outcomes = [trial.outcome(check) for check in asked]
+    outcomes = [context.outcome(check) for check in asked]
     return [
         f"{one.check}: {one.outcome} {one.reason or [finding.message for finding in one.findings]}"
         for one in outcomes

@@ -11,7 +11,7 @@ import torch
 
 from detparity.checks import registry
 from detparity.checks.mean_ap import RULE, SLACK, _labelled, suppressed
-from detparity.checks.run import make_trial, open_file
+from detparity.checks.run import make_context, open_file
 from detparity.core.contract import contract_for
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
@@ -45,7 +45,7 @@ def outcome_of(session, detector, tmp_path):
         path.write_bytes(export_bytes(other, parse_variant(name), size, batch=batch))
         oracle = session.oracle if model is detector else make_oracle(model, session.clock, ())
         found = open_file(path, model.facts, name)
-        return make_trial(model, found, oracle, session.clock, explore).outcome(CHECK)
+        return make_context(model, found, oracle, session.clock, explore).outcome(CHECK)
 
     return judge
 

@@ -183,7 +183,7 @@ def test_another_models_file_is_a_clear_violation_not_a_crash(command, session, 
 def test_other_anchors_are_named(command, session, tmp_path):
     import copy
 
-    import detparity.detectors.network as network
+    import detparity.models.yolov7.network as network
 
     module = network.FixedPredictions(copy.deepcopy(session.detector.network), SIZE)
     module.network.levels[1].anchors[0, 1] *= 1.25
@@ -419,8 +419,10 @@ def test_checks_are_listed(command):
 def test_verify_judges_inside_someone_elses_test(files, session, tmp_path):
     import detparity
 
-    entry = detparity.verify(files / "raw.onnx", session.detector)
-    assert entry["verdict"] == "conforms"
+    found = detparity.verify(files / "raw.onnx", session.detector)
+    assert isinstance(found, detparity.Result)
+    assert (found.verdict, found.conforms, found.text) == ("conforms", True, "")
+    assert set(found.floors) == {"xy", "wh", "objectness", "class"} and found.entry["variant"] == "raw"
 
     model = onnx.load(files / "raw.onnx")
     model.graph.output[0].type.tensor_type.shape.dim[4].dim_param = "85"

@@ -8,7 +8,7 @@ from detparity.kit.tests.defects.registry import registry as planted_files
 
 from detparity.checks import NOT_QUICK, registry
 from detparity.checks.context import applicable
-from detparity.checks.run import make_trial, open_file
+from detparity.checks.run import make_context, open_file
 from detparity.core.contract import INFO, LEVELS
 from detparity.core.environment import environment, holds
 from detparity.core.findings import fails
@@ -41,7 +41,7 @@ QUICK_MISSES = {
 
 @pytest.fixture(scope="module")
 def bench(session, shared_folder, tmp_path_factory):
-    """Call with a planted file for three trials: of the good export of the same variant, of the planted file, and of the same in a
+    """Call with a planted file for three contexts: of the good export of the same variant, of the planted file, and of the same in a
     quick run."""
     if session.choice != ModelChoice():
         pytest.skip("the suite proves itself on the bundled detector alone")
@@ -55,13 +55,13 @@ def bench(session, shared_folder, tmp_path_factory):
         target.write_bytes(planted.make(detector, exporters.ExportOptions(size), path.read_bytes()))
         found = open_file(target, detector.facts, name)
         shared = (detector, found, session.oracle, session.clock)
-        return session.trial(path, name), make_trial(*shared), make_trial(*shared, quick=True)
+        return session.context(path, name), make_context(*shared), make_context(*shared, quick=True)
 
     return prepare
 
 
-def _text(trial, outcome):
-    return "\n\n".join(render(trial.artifact.title, outcome.check, finding) for finding in outcome.findings)
+def _text(context, outcome):
+    return "\n\n".join(render(context.artifact.title, outcome.check, finding) for finding in outcome.findings)
 
 
 def _must_be_readable(outcome):
@@ -76,32 +76,32 @@ def test_the_named_checks_turn_red(name, bench):
     planted = PLANTED[name]
     if not holds(planted.where, environment()):
         pytest.skip(f"planted into exports of {planted.where} alone: others have another form")
-    good, trial, quick = bench(planted)
+    good, context, quick = bench(planted)
     texts = []
 
-    assert {*planted.caught_by, *planted.unseen_by} <= set(applicable(trial))
+    assert {*planted.caught_by, *planted.unseen_by} <= set(applicable(context))
     for check in planted.caught_by:
         assert good.outcome(check).outcome == "passed", f"the good {planted.variant.name} fails {check} itself"
-        outcome = trial.outcome(check)
+        outcome = context.outcome(check)
         assert outcome.outcome == "failed", f"{check} {outcome.outcome}: {outcome.reason}\n{planted.about}"
         worst = min((finding.level for finding in outcome.findings), key=LEVELS.index)
         assert worst == planted.level, f"{check} is {worst}"
         _must_be_readable(outcome)
-        texts.append(_text(trial, outcome))
+        texts.append(_text(context, outcome))
 
     assert planted.says in " ".join(" ".join(texts).split()), "\n\n".join(texts)
-    unseen = {check: trial.outcome(check) for check in planted.unseen_by}
-    assert {check: _text(trial, o) or o.reason for check, o in unseen.items() if o.outcome != "passed"} == {}
+    unseen = {check: context.outcome(check) for check in planted.unseen_by}
+    assert {check: _text(context, o) or o.reason for check, o in unseen.items() if o.outcome != "passed"} == {}
     assert _killed(quick, planted) == (name not in QUICK_MISSES)
 
 
-def _killed(trial, planted):
+def _killed(context, planted):
     """Whether a check that a quick run makes finds something as bad as what was planted; those that should, first."""
-    asked = [check for check in applicable(trial) if check not in NOT_QUICK]
+    asked = [check for check in applicable(context) if check not in NOT_QUICK]
     return any(
         LEVELS.index(finding.level) <= LEVELS.index(planted.level)
         for check in sorted(asked, key=lambda check: check not in planted.caught_by)
-        for finding in trial.outcome(check).findings
+        for finding in context.outcome(check).findings
     )
 
 
@@ -109,10 +109,10 @@ def _killed(trial, planted):
 def test_controls_stay_green(name, bench):
     if not holds(PLANTED[name].where, environment()):
         pytest.skip(f"a good file in {PLANTED[name].where} alone")
-    _, trial, _ = bench(PLANTED[name])
-    judged = [trial.outcome(check) for check in applicable(trial) if trial.checks[check].level != INFO]
+    _, context, _ = bench(PLANTED[name])
+    judged = [context.outcome(check) for check in applicable(context) if context.checks[check].level != INFO]
 
-    wrong = {outcome.check: _text(trial, outcome) or outcome.reason for outcome in judged if fails(outcome, False)}
+    wrong = {outcome.check: _text(context, outcome) or outcome.reason for outcome in judged if fails(outcome, False)}
 
     assert wrong == {}
     assert {outcome.check: outcome.reason for outcome in judged if outcome.outcome == "skipped"} == {}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from detparity.checks.context import applicable
-from detparity.checks.run import make_trial, open_file
+from detparity.checks.run import make_context, open_file
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
@@ -56,8 +56,10 @@ def test_every_onnx_variant_of_raw_and_grid_has_an_exporter():
 def _outcomes(detector, name, path, heads=("grid",), skip=("parity.evaluator",)):
     clock = Clock()
     found = open_file(path, detector.facts, name)
-    trial = make_trial(detector, found, make_oracle(detector, clock, (found.contract.variant.head,)), clock, explore)
-    return {check: trial.outcome(check) for check in applicable(trial) if check not in skip}
+    context = make_context(
+        detector, found, make_oracle(detector, clock, (found.contract.variant.head,)), clock, explore
+    )
+    return {check: context.outcome(check) for check in applicable(context) if check not in skip}
 
 
 def _green(outcomes):

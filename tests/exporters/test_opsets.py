@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detparity.artifacts.open import Asked
 from detparity.checks.context import applicable
-from detparity.checks.run import make_trial, open_file
+from detparity.checks.run import make_context, open_file
 from detparity.cli import main
 from detparity.core import resources
 from detparity.core.contract import DYNAMO_OPSET, IR_FOR_OPSET, OPSET, OPSETS, contract_for
@@ -49,9 +49,11 @@ def _opened(session, path, name=None, opset=None):
 def _wrong(session, path, name=None, opset=None, only=""):
     """What is not as promised, SHOULD included, by check. name: the variant, else read from the file; only: checks of this room."""
     found = _opened(session, path, name, opset)
-    trial = make_trial(session.detector, found, session.oracle, session.clock)
+    context = make_context(session.detector, found, session.oracle, session.clock)
     outcomes = [
-        trial.outcome(check) for check in applicable(trial) if check.startswith(only) and check != "parity.evaluator"
+        context.outcome(check)
+        for check in applicable(context)
+        if check.startswith(only) and check != "parity.evaluator"
     ]
     return {
         outcome.check: [finding.message for finding in outcome.findings] or outcome.reason

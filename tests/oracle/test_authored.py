@@ -17,10 +17,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from detparity.artifacts import onnx_nms
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.nms import tail_findings
 from detparity.checks.nms_tail import feed, find_cut
-from detparity.checks.run import Options, Session, make_trial, open_file
+from detparity.checks.run import Options, Session, make_context, open_file
 from detparity.core import resources
 from detparity.core.clock import Clock
 from detparity.core.contract import NmsPromise
@@ -647,7 +647,7 @@ class Workshop:
     """Exports of the bundled detector, and of one with a single class, with the numbers a case asks for, each made once."""
 
     folder: Path
-    trials: Dict[Tuple[Any, ...], Trial]
+    contexts: Dict[Tuple[Any, ...], Context]
     detectors: Dict[int, Any]
 
     def detector(self, classes: int) -> Any:
@@ -655,15 +655,15 @@ class Workshop:
             self.detectors[classes] = seeded(classes=classes)
         return self.detectors[classes]
 
-    def trial(self, exporter: str, classes: int, promise: NmsPromise) -> Trial:
+    def context(self, exporter: str, classes: int, promise: NmsPromise) -> Context:
         numbers = (promise.iou_threshold, promise.score_threshold, promise.cap, promise.max_wh)
         key = (exporter, classes, *numbers)
-        if key not in self.trials:
+        if key not in self.contexts:
             detector, clock = self.detector(classes), Clock()
             path = attempt(detector, exporter, BUNDLED_SIZE, self.folder, nms=promise)
             oracle = make_oracle(detector, clock, ("grid",))
-            self.trials[key] = make_trial(detector, open_file(path, detector.facts), oracle, clock, explore)
-        return self.trials[key]
+            self.contexts[key] = make_context(detector, open_file(path, detector.facts), oracle, clock, explore)
+        return self.contexts[key]
 
 
 @pytest.fixture(scope="module")
@@ -676,27 +676,27 @@ def tail_rows(case: Case, workshop: Workshop, exporter: str, max_wh: Optional[fl
     numbers = case.parameters
     promise = NmsPromise(numbers.iou_threshold, numbers.score_threshold, numbers.cap, max_wh)
     name = exporter if case.batch == 1 else f"{exporter}-dynamic-batch"
-    trial = workshop.trial(name, 1 if case.classes == 1 else 80, promise)
-    return rows_of_tail(case, trial)
+    context = workshop.context(name, 1 if case.classes == 1 else 80, promise)
+    return rows_of_tail(case, context)
 
 
-def rows_of_tail(case: Case, trial: Trial) -> np.ndarray:
+def rows_of_tail(case: Case, context: Context) -> np.ndarray:
     """What a tail answers; the check nms.tail judges it as the case does."""
     made = predictions_of(case)
-    made = np.concatenate([made, np.zeros((*made.shape[:2], trial.facts.classes - case.classes))], axis=2)
-    cut = find_cut(trial)
+    made = np.concatenate([made, np.zeros((*made.shape[:2], context.facts.classes - case.classes))], axis=2)
+    cut = find_cut(context)
     assert cut is not None
-    given, stands_for = feed(trial, cut, made)
+    given, stands_for = feed(context, cut, made)
     hot = stands_for[stands_for[..., 4] > 0.01]
     wanted = made[made[..., 4] > 0.01]
     assert hot.shape == wanted.shape
-    runner = trial.tail_runner(cut.names)
+    runner = context.tail_runner(cut.names)
     for missing in set(runner.input_names) - set(given):
-        given[missing] = np.zeros((case.batch, 3, *trial.contract.size), np.float32)
+        given[missing] = np.zeros((case.batch, 3, *context.contract.size), np.float32)
     outputs = runner.call(given)
-    kinds = [finding.evidence["kinds"] for finding in tail_findings(trial, cut, made, case.name)]
+    kinds = [finding.evidence["kinds"] for finding in tail_findings(context, cut, made, case.name)]
     assert kinds == ([{case.breach: 1}] if case.breach else [])
-    if trial.contract.variant.head != "end2end-ort":
+    if context.contract.variant.head != "end2end-ort":
         return rows_of_padded(outputs)
     (rows,) = outputs.values()
     return rows.astype(np.float64)
@@ -763,14 +763,14 @@ def test_the_official_export_falls_into_the_trap(shared_data: Path) -> None:
     """The real file, made with --max-wh 320 at 320x320, loses the box, and nms.tail misses it."""
     case = read_case(FOLDER / "offset_trap.json")
     official = Session(Options(ModelChoice((shared_data / "checkpoints" / "yolov7-tiny-torch1.13.pt",))))
-    trial = official.trial(shared_data / "artifacts" / "yolov7-tiny" / "end2end-ort.onnx")
-    found = onnx_nms.find(trial.onnx.graph)
+    context = official.context(shared_data / "artifacts" / "yolov7-tiny" / "end2end-ort.onnx")
+    found = onnx_nms.find(context.onnx.graph)
     assert found is not None
     assert (found.cap, found.max_wh) == (case.parameters.cap, case.parameters.max_wh)
     wanted = (case.parameters.iou_threshold, case.parameters.score_threshold)
     assert (found.iou_threshold, found.score_threshold) == tuple(float(np.float32(number)) for number in wanted)
 
-    must_be_right(case, rows_of_tail(case, trial), "the official export")
+    must_be_right(case, rows_of_tail(case, context), "the official export")
 
 
 # The page

@@ -22,53 +22,53 @@ VARIANTS = (
 
 
 @pytest.fixture(params=VARIANTS)
-def trial(request, session, exports):
-    return session.trial(exports(request.param), request.param)
+def context(request, session, exports):
+    return session.context(exports(request.param), request.param)
 
 
 @pytest.mark.slow
-def test_three_hundred_drawn_tails_pass(trial):
-    cut = find_cut(trial)
-    batches = (1, 3) if trial.contract.variant.dynamic_batch else (1, 1)
+def test_three_hundred_drawn_tails_pass(context):
+    cut = find_cut(context)
+    batches = (1, 3) if context.contract.variant.dynamic_batch else (1, 1)
     judged = []
 
     def judge(made):
         judged.append(made.shape)
-        return nms.tail_findings(trial, cut, made, "drawn predictions")
+        return nms.tail_findings(context, cut, made, "drawn predictions")
 
-    found = trial.explore_boxes(batches, trial.facts.classes, max(trial.contract.size), 0.25, 300, judge)
+    found = context.explore_boxes(batches, context.facts.classes, max(context.contract.size), 0.25, 300, judge)
 
     assert [finding.notes for finding in found] == []
     assert len(judged) >= 300
 
 
 @pytest.mark.slow
-def test_two_hundred_crowded_images_pass(trial):
+def test_two_hundred_crowded_images_pass(context):
     for seed in range(200):
-        case = Case(trial.contract.size, (("noise", seed),))
-        truth = trial.truth(case.pictures[0], case.size)
+        case = Case(context.contract.size, (("noise", seed),))
+        truth = context.truth(case.pictures[0], case.size)
         candidates = sum(int((level[:, 4] * level[:, 5:].max(1) > 0.25).sum()) for level in truth.levels)
         assert candidates > 100
-        found = nms.compare(trial, case)
+        found = nms.compare(context, case)
         assert [finding.notes for finding in found] == [], case
 
 
 @pytest.mark.parametrize("name", ["end2end-ort", "end2end-trt", "end2end-trt-nms"])
 def test_the_cut_is_found_and_crowded(name, session, exports):
     """The tail check does press on the numbers: more candidates than the cap, and fewer."""
-    trial = session.trial(exports(name), name)
-    cut = find_cut(trial)
+    context = session.context(exports(name), name)
+    cut = find_cut(context)
 
     assert cut is not None
     assert cut.logits == (name == "end2end-ort")
-    many = dense(trial.facts, trial.contract.size, 0.45, 0.25, 100, 1, 0)
-    few = dense(trial.facts, trial.contract.size, 0.45, 0.25, 100, 1, 1)
+    many = dense(context.facts, context.contract.size, 0.45, 0.25, 100, 1, 0)
+    few = dense(context.facts, context.contract.size, 0.45, 0.25, 100, 1, 1)
     assert int((many[..., 4] > 0).sum()) > 200 and 10 < int((few[..., 4] > 0).sum()) < 100
 
 
 def test_suppression_is_read_from_the_file(session, exports):
-    trial = session.trial(exports("end2end-ort"), "end2end-ort")
-    found = onnx_nms.find(trial.onnx.graph)
+    context = session.context(exports("end2end-ort"), "end2end-ort")
+    found = onnx_nms.find(context.onnx.graph)
 
     assert (round(found.iou_threshold, 6), found.score_threshold, found.cap) == (0.45, 0.25, 100)
-    assert found.max_wh == trial.contract.nms.max_wh > 320
+    assert found.max_wh == context.contract.nms.max_wh > 320

@@ -735,9 +735,7 @@ def test_the_committed_table_is_made_by_the_command(lanes, command, tmp_path):
 
 
 def test_no_framework_is_needed():
-    modules = ", ".join(
-        f"detparity.report.{name}" for name in ("matrix_read", "matrix_view", "matrix_markdown", "matrix_html")
-    )
+    modules = ", ".join(f"detparity.reports.matrix.{name}" for name in ("read", "view", "markdown", "html"))
     code = f"import {modules}, sys; print(sorted({{'torch', 'onnx', 'onnxruntime', 'pytest'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

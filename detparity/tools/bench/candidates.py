@@ -10,7 +10,7 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts import onnx_nms
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.nms_tail import Cut, find_cut
 from detparity.core.vocabulary import Load, Picture, Runner, Size
 from detparity.inputs.images import batch_of
@@ -42,14 +42,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Contender:
-    """title: as the tables call it; nms: whether suppression is in what is timed; note: what a reader must know of it; trial: the
+    """title: as the tables call it; nms: whether suppression is in what is timed; note: what a reader must know of it; context: the
     file it comes from, None for the model itself; cut: where the file is cut off, if it is."""
 
     title: str
     recipe: Recipe
     nms: str
     note: str = ""
-    trial: Optional[Trial] = None
+    context: Optional[Context] = None
     cut: Optional[Cut] = None
 
 
@@ -87,36 +87,38 @@ def of_model(choice: ModelChoice, head: str, threads: int) -> Contender:
     return Contender(EAGER, Recipe(EAGER, threads, choice=choice, head=head), WITHOUT)
 
 
-def of_file(trial: Trial, threads: int) -> List[Contender]:
+def of_file(context: Context, threads: int) -> List[Contender]:
     """The contenders one file gives."""
-    title, path, variant = trial.artifact.title, str(trial.artifact.path), trial.contract.variant
-    if trial.artifact.kind != "onnx":
-        engines = ("torchscript", FROZEN) if trial.artifact.kind == "torchscript" else ("lite",)
+    title, path, variant = context.artifact.title, str(context.artifact.path), context.contract.variant
+    if context.artifact.kind != "onnx":
+        engines = ("torchscript", FROZEN) if context.artifact.kind == "torchscript" else ("lite",)
         return [
             Contender(
                 f"{title}, {FROZEN}" if engine == FROZEN else title,
                 Recipe(engine, threads, path),
                 WITHOUT,
-                trial=trial,
+                context=context,
             )
             for engine in engines
         ]
-    if plugin_inputs(trial):
-        upto = plugin_inputs(trial)
+    if plugin_inputs(context):
+        upto = plugin_inputs(context)
         note = "up to the plugin: TensorRT alone runs it"
-        return [Contender(title, Recipe("onnxruntime", threads, path, upto), WITHOUT, note, trial)]
-    whole = Contender(title, Recipe("onnxruntime", threads, path), WITH if variant.end2end else WITHOUT, trial=trial)
-    cut = find_cut(trial) if variant.end2end else None
+        return [Contender(title, Recipe("onnxruntime", threads, path, upto), WITHOUT, note, context)]
+    whole = Contender(
+        title, Recipe("onnxruntime", threads, path), WITH if variant.end2end else WITHOUT, context=context
+    )
+    cut = find_cut(context) if variant.end2end else None
     if cut is None:
         return [whole]
     note = f"the same file up to its {'logits' if cut.logits else 'predictions'}"
     before = Recipe("onnxruntime", threads, path, tuple(cut.names))
-    return [whole, Contender(f"{title}, cut", before, WITHOUT, note, trial, cut)]
+    return [whole, Contender(f"{title}, cut", before, WITHOUT, note, context, cut)]
 
 
-def plugin_inputs(trial: Trial) -> Tuple[str, ...]:
+def plugin_inputs(context: Context) -> Tuple[str, ...]:
     """The boxes and scores that the TensorRT plugin reads, where a file has it."""
-    found = onnx_nms.find(trial.onnx.graph) if trial.artifact.kind == "onnx" else None
+    found = onnx_nms.find(context.onnx.graph) if context.artifact.kind == "onnx" else None
     return tuple(found.node.inputs[:2]) if found and found.plugin else ()
 
 

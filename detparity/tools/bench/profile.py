@@ -12,7 +12,7 @@ from typing import Dict, List, Sequence, Tuple, Union
 import numpy as np
 
 from detparity.artifacts import onnx_nms
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.nms_tail import find_cut
 from detparity.core.errors import InputError
 from detparity.core.findings import Row
@@ -64,19 +64,19 @@ class Profile:
         return math.fsum([part.seconds for part in self.stages] + [self.overhead])
 
 
-def profile(trial: Trial, feeds: Sequence[np.ndarray], rounds: int = 30, threads: int = 0) -> Profile:
+def profile(context: Context, feeds: Sequence[np.ndarray], rounds: int = 30, threads: int = 0) -> Profile:
     """Profile an ONNX file on (B, 3, H, W) images used in rotation. threads: 0 leaves the choice to the runtime.
 
     A file with the TensorRT plugin is run up to the plugin. Raises InputError for a file of another kind, EngineError where it
     does not load or run.
     """
-    if trial.artifact.kind != "onnx":
-        raise InputError(f"{trial.artifact.title} is no ONNX file; a profile is ONNX Runtime's")
-    layers = trial.facts.layers
+    if context.artifact.kind != "onnx":
+        raise InputError(f"{context.artifact.title} is no ONNX file; a profile is ONNX Runtime's")
+    layers = context.facts.layers
     from detparity.engines import onnxruntime
 
-    measured = onnxruntime.profiled(_source(trial), feeds, rounds, threads)
-    placed = place_file(trial.onnx.graph, layers, trial.weights, _suppressed(trial))
+    measured = onnxruntime.profiled(_source(context), feeds, rounds, threads)
+    placed = place_file(context.onnx.graph, layers, context.weights, _suppressed(context))
     places = place_executed(measured.executed, placed)
     kernels = []
     for one in measured.kernels:
@@ -90,7 +90,7 @@ def profile(trial: Trial, feeds: Sequence[np.ndarray], rounds: int = 30, threads
         _sums([(kernel.module, kernel) for kernel in kernels], titles),
         measured.overhead,
         rounds,
-        "up to the plugin, which TensorRT alone runs" if plugin_inputs(trial) else "",
+        "up to the plugin, which TensorRT alone runs" if plugin_inputs(context) else "",
     )
 
 
@@ -123,26 +123,26 @@ def _sums(keyed: Sequence[Tuple[str, Kernel]], titles: Dict[str, str]) -> Tuple[
     )
 
 
-def _source(trial: Trial) -> Union[str, bytes]:
+def _source(context: Context) -> Union[str, bytes]:
     """What the runtime is given: the file, or the part of it up to the plugin. Its profile tells nodes by name, so each gets one."""
     from detparity.artifacts import onnx_graph as graph
 
-    names = [node.name for node in trial.onnx.graph.walk()]
-    boxes_and_scores = plugin_inputs(trial)
-    source: Union[str, bytes] = str(trial.artifact.path)
+    names = [node.name for node in context.onnx.graph.walk()]
+    boxes_and_scores = plugin_inputs(context)
+    source: Union[str, bytes] = str(context.artifact.path)
     if boxes_and_scores:
-        source = graph.expose(trial.artifact.path, boxes_and_scores)
+        source = graph.expose(context.artifact.path, boxes_and_scores)
     if not all(names) or len(set(names)) < len(names):
-        source = graph.named_by_outputs(source if isinstance(source, bytes) else trial.artifact.path)
+        source = graph.named_by_outputs(source if isinstance(source, bytes) else context.artifact.path)
     return source
 
 
-def _suppressed(trial: Trial) -> Suppressed:
+def _suppressed(context: Context) -> Suppressed:
     """Suppression is everything after the last tensors that hold all predictions; where none do, its operator and what follows."""
-    found = onnx_nms.find(trial.onnx.graph)
+    found = onnx_nms.find(context.onnx.graph)
     if found is None:
         return Suppressed()
-    cut = find_cut(trial)
+    cut = find_cut(context)
     if cut is not None:
         return Suppressed(after=tuple(cut.names))
     return Suppressed(nodes=tuple(node.index for node in (*found.nodes, *found.tail)))

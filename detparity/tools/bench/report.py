@@ -151,24 +151,24 @@ def _profile_record(title: str, found: Profile) -> Dict[str, Any]:
 
 
 def _verified(one: Contender) -> str:
-    if one.trial is None:
+    if one.context is None:
         return "is the model"
-    if plugin_inputs(one.trial):
+    if plugin_inputs(one.context):
         return "the whole file, its plugin by its semantics, on one picture against the float64 model"
     return "on one picture against the float64 model"
 
 
 def _row_record(row: Row, batch: int) -> Dict[str, Any]:
     one, found = row.contender, row.summary
-    trial = one.trial
+    context = one.context
     ratio: Optional[Mapping[str, Any]] = None
     if row.ratio is not None:
         ratio = {"median": row.ratio.middle, "low": row.ratio.low, "high": row.ratio.high, "differs": row.ratio.differs}
     return {
         "title": one.title,
-        "path": str(trial.artifact.path) if trial else None,
-        "sha256": trial.artifact.sha256 if trial else None,
-        "variant": trial.contract.variant.name if trial else None,
+        "path": str(context.artifact.path) if context else None,
+        "sha256": context.artifact.sha256 if context else None,
+        "variant": context.contract.variant.name if context else None,
         "engine": engine(row),
         "engine_facts": dict(row.engine),
         "nms": one.nms,

@@ -12,7 +12,7 @@ import numpy as np
 
 from detparity.artifacts import open
 from detparity.checks import nms, parity
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.run import Options, Session
 from detparity.core import environment as facts
 from detparity.core.case import Case
@@ -119,12 +119,12 @@ def run(asked: Asked, scratch: Path, say: Say) -> Measured:
     session = Session(
         Options(asked.choice, asked.artifacts, asked.variant, asked.img_size, asked.promise), KitExports(scratch)
     )
-    trials = _trials(session, say)
-    batch, size = _input(trials, asked)
-    head = "raw" if {trial.contract.variant.head for trial in trials} == {"raw"} else "grid"
+    contexts = _contexts(session, say)
+    batch, size = _input(contexts, asked)
+    head = "raw" if {context.contract.variant.head for context in contexts} == {"raw"} else "grid"
     contenders = [of_model(asked.choice, head, threads)]
-    for trial in trials:
-        contenders += of_file(trial, threads)
+    for context in contexts:
+        contenders += of_file(context, threads)
     titled = _titled(contenders)
     base = _baseline(titled, asked.baseline)
     runners = _ready(titled, session, batch, size, say)
@@ -132,14 +132,14 @@ def run(asked: Asked, scratch: Path, say: Say) -> Measured:
     return _measure(titled, runners, base, session, asked, (batch, size), threads, before, say)
 
 
-def _trials(session: Session, say: Say) -> List[Trial]:
+def _contexts(session: Session, say: Say) -> List[Context]:
     files = session.options.artifacts
     if files:
-        return [session.trial(path) for path in {path.resolve(): path for path in files}.values()]
+        return [session.context(path) for path in {path.resolve(): path for path in files}.values()]
     found = []
     for name in SHOWN:
         try:
-            found.append(session.trial(session.made(name), name))
+            found.append(session.context(session.made(name), name))
         except NotMade as problem:
             say(f"{name} is not made here: {problem}")
     if not found:
@@ -147,12 +147,12 @@ def _trials(session: Session, say: Say) -> List[Trial]:
     return found
 
 
-def _input(trials: List[Trial], asked: Asked) -> Tuple[int, Size]:
+def _input(contexts: List[Context], asked: Asked) -> Tuple[int, Size]:
     """The batch and size all files run at. Raises InputError where they have none in common, or one does not take what was asked."""
     found: Dict[Tuple[int, Size], str] = {}
-    for trial in trials:
-        contract, title = trial.contract, trial.artifact.title
-        free = contract.variant.dynamic_batch or trial.artifact.kind != "onnx"
+    for context in contexts:
+        contract, title = context.contract, context.artifact.title
+        free = contract.variant.dynamic_batch or context.artifact.kind != "onnx"
         if asked.batch is not None and not free and asked.batch != contract.batch:
             raise InputError(f"--batch-size {asked.batch}: {title} takes batches of {contract.batch} alone")
         if asked.img_size is not None and asked.img_size != contract.size:
@@ -171,7 +171,7 @@ def _ready(
     """Every contender prepared, and held against the model on the first of the pictures. Raises WrongFile."""
     runners: Dict[str, Runner] = {}
     for title, one in contenders.items():
-        say(f"verifying {title}" if one.trial else f"loading {title}")
+        say(f"verifying {title}" if one.context else f"loading {title}")
         try:
             runner = prepare(one.recipe, session.detector)
         except EngineError as error:
@@ -187,20 +187,20 @@ def _ready(
 def require_right(one: Contender, runner: Runner, batch: int, size: Size) -> None:
     """Raise WrongFile unless what is to be timed gives, for the first feed, what the model gives: the same runner that is timed, and
     for a file with the TensorRT plugin, which does not run here, the whole file by the plugin's semantics."""
-    if one.trial is None:
+    if one.context is None:
         return
-    trial, case = one.trial, Case(size, pictures_of(0, batch))
-    suppresses = trial.contract.variant.end2end and one.cut is None
+    context, case = one.context, Case(size, pictures_of(0, batch))
+    suppresses = context.contract.variant.end2end and one.cut is None
     check = "nms.detections" if suppresses else "parity.declared"
-    images = trial.batch(case)
+    images = context.batch(case)
     try:
-        outputs = trial.run(images) if plugin_inputs(trial) else runner.call({runner.input_names[0]: images})
+        outputs = context.run(images) if plugin_inputs(context) else runner.call({runner.input_names[0]: images})
     except EngineError as error:
         raise WrongFile(f"{one.title} is not timed: it does not run. {clipped(error)}") from None
     if one.cut is not None:
-        found = parity.judge_predictions(trial, case, outputs, "raw" if one.cut.logits else "grid")
+        found = parity.judge_predictions(context, case, outputs, "raw" if one.cut.logits else "grid")
     else:
-        found = (nms if suppresses else parity).judge_outputs(trial, case, outputs)
+        found = (nms if suppresses else parity).judge_outputs(context, case, outputs)
     if found:
         told = render(one.title, check, found[0])
         raise WrongFile(f"{one.title} is not timed, since it does not do what the model does.\n\n{told}")
@@ -208,13 +208,13 @@ def require_right(one: Contender, runner: Runner, batch: int, size: Size) -> Non
 
 def _titled(contenders: List[Contender]) -> Dict[str, Contender]:
     """Contenders by title; files of one name are told apart by their paths."""
-    files = {(one.trial.artifact.title, one.trial.artifact.path) for one in contenders if one.trial}
+    files = {(one.context.artifact.title, one.context.artifact.path) for one in contenders if one.context}
     names = [title for title, _ in files]
     twice = {title for title in names if names.count(title) > 1}
     found: Dict[str, Contender] = {}
     for one in contenders:
-        if one.trial is not None and one.trial.artifact.title in twice:
-            title = one.title.replace(one.trial.artifact.title, str(one.trial.artifact.path), 1)
+        if one.context is not None and one.context.artifact.title in twice:
+            title = one.title.replace(one.context.artifact.title, str(one.context.artifact.path), 1)
             one = replace(one, title=title)
         found[one.title] = one
     return found
@@ -253,7 +253,7 @@ def _measure(
             summary=summary(series[title]),
             fresh=cold[title],
             ratio=None if title == base else ratio(series[title], series[base]),
-            size=one.trial.artifact.path.stat().st_size if one.trial else None,
+            size=one.context.artifact.path.stat().st_size if one.context else None,
             engine=runners[title].facts,
         )
         for title, one in contenders.items()
@@ -292,7 +292,7 @@ def _baseline(contenders: Mapping[str, Contender], asked: Optional[Path]) -> str
     if asked is None:
         return next(iter(contenders))
     for title, one in contenders.items():
-        if one.trial is not None and one.trial.artifact.path.resolve() == asked.resolve():
+        if one.context is not None and one.context.artifact.path.resolve() == asked.resolve():
             return title
     raise InputError(f"--baseline {asked} is not among the files that are timed")
 
@@ -309,10 +309,10 @@ def _profiles(
     little."""
     found: Dict[str, Profile] = {}
     for title, one in contenders.items():
-        if one.trial is not None and one.trial.artifact.kind == "onnx" and one.cut is None:
+        if one.context is not None and one.context.artifact.kind == "onnx" and one.cut is None:
             say(f"profiling {title}")
             try:
-                found[title] = profile(one.trial, feeds, PROFILED, threads)
+                found[title] = profile(one.context, feeds, PROFILED, threads)
             except EngineError as error:  # what was measured is not lost over it
                 say(f"no profile of {title}: {clipped(error)}")
     return found

@@ -12,9 +12,9 @@ from typing import Callable, Dict, Iterator, Mapping, Tuple
 
 import numpy as np
 
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.nms_tail import feed, find_cut
-from detparity.checks.run import Options, Session, make_trial, open_file
+from detparity.checks.run import Options, Session, make_context, open_file
 from detparity.core import environment as facts
 from detparity.core.errors import InputError, NotMade, clipped
 from detparity.core.statistics import median_interval
@@ -118,18 +118,18 @@ def _curves(calls: Mapping[str, Mapping[float, Call]], feeds: int, expected: Map
     )
 
 
-def _trial(session: Session, name: str, scratch: Path, size: Size = SIZE) -> Trial:
+def _context(session: Session, name: str, scratch: Path, size: Size = SIZE) -> Context:
     path = attempt(session.detector, name, size, scratch)
     found = open_file(path, session.detector.facts, promised(name), None, name)
-    return make_trial(session.detector, found, session.oracle, session.clock)
+    return make_context(session.detector, found, session.oracle, session.clock)
 
 
 def _runners(session: Session, scratch: Path, threads: int) -> Dict[str, Runner]:
     """What takes any size and batch: the model, and a file of each sort."""
     found = {EAGER: prepare(of_model(session.choice, "grid", threads).recipe, session.detector)}
     for name in ("raw-dynamic", "grid-dynamic", "end2end-ort-dynamic", "scripted"):
-        trial = _trial(session, name, scratch)
-        one = of_file(trial, threads)[0]
+        context = _context(session, name, scratch)
+        one = of_file(context, threads)[0]
         found[f"{name} ({one.nms})"] = prepare(one.recipe)
     return found
 
@@ -187,30 +187,30 @@ def _classes(session: Session, scratch: Path) -> Figure:
 def _candidates(session: Session, scratch: Path) -> Figure:
     """The tail alone, fed predictions over the score threshold, all over the image: small ones of all classes, which suppress few of
     each other, and large ones of one class, of which each that is kept suppresses many."""
-    trial = _trial(session, "end2end-ort", scratch, TAIL_SIZE)
-    cut = find_cut(trial)
+    context = _context(session, "end2end-ort", scratch, TAIL_SIZE)
+    cut = find_cut(context)
     if cut is None:
         raise InputError(
             "candidates cannot be measured: no tensor separates the tail of this model's file from its body"
         )
-    runner = trial.tail_runner(cut.names)
-    counts = [count for count in CANDIDATES if 3 * count <= trial.facts.rows(TAIL_SIZE)]
+    runner = context.tail_runner(cut.names)
+    counts = [count for count in CANDIDATES if 3 * count <= context.facts.rows(TAIL_SIZE)]
     calls: Dict[str, Dict[float, Call]] = {}
     for title, sides, classes in (
-        ("small, all classes", (8, 16), trial.facts.classes),
+        ("small, all classes", (8, 16), context.facts.classes),
         ("large, one class", (90, 120), 1),
     ):
         for count in counts:
-            given, meant = feed(trial, cut, _predictions(trial, count, sides, classes))
+            given, meant = feed(context, cut, _predictions(context, count, sides, classes))
             there = int((meant[0, :, 4] > 0.5).sum())  # some boxes find no free anchor near them
             calls.setdefault(title, {})[float(there)] = _given(runner, given)
-    nothing, _ = feed(trial, cut, _predictions(trial, 0, (8, 16), 1))
+    nothing, _ = feed(context, cut, _predictions(context, 0, (8, 16), 1))
     expected = {title: "1 at most: a candidate meets the kept ones alone, which the cap bounds" for title in calls}
     curves = _curves(calls, 1, expected)
     seconds = take_turns({"none": _given(runner, nothing)}, ROUNDS, WARM_UP, 1)["none"]
-    cap = trial.contract.nms.cap if trial.contract.nms else 0
+    cap = context.contract.nms.cap if context.contract.nms else 0
     about = (
-        f"The tail of end2end-ort at {TAIL_SIZE[0]}x{TAIL_SIZE[1]}, {trial.facts.rows(TAIL_SIZE)} rows, cap {cap}, "
+        f"The tail of end2end-ort at {TAIL_SIZE[0]}x{TAIL_SIZE[1]}, {context.facts.rows(TAIL_SIZE)} rows, cap {cap}, "
         f"from the logits on. Without a candidate it takes {1e3 * float(np.median(seconds)):.3f} ms."
     )
     return Figure("candidates", "Candidates before suppression", "candidates", about, curves)
@@ -223,10 +223,10 @@ def _given(runner: Runner, arrays: Mapping[str, np.ndarray]) -> Call:
     return call
 
 
-def _predictions(trial: Trial, count: int, sides: Tuple[int, int], classes: int) -> np.ndarray:
+def _predictions(context: Context, count: int, sides: Tuple[int, int], classes: int) -> np.ndarray:
     """(1, count, fields) predictions over the score threshold, all over the image. sides: pixels, from and to."""
     rng = np.random.default_rng([count, 3])
-    made = np.zeros((1, count, trial.facts.fields))
+    made = np.zeros((1, count, context.facts.fields))
     made[0, :, 0:2] = rng.random((count, 2)) * (TAIL_SIZE[1], TAIL_SIZE[0])
     made[0, :, 2:4] = rng.uniform(*sides, (count, 2))
     made[0, :, 4] = rng.uniform(0.9, 0.99, count)

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.inputs import pictures
 from detparity.checks.mean_ap import detections as detected
 from detparity.checks.mean_ap import outputs_problem, suppressed
@@ -41,31 +41,31 @@ def asked_goldens(exporters: Sequence[str]) -> List[Tuple[str, str]]:
     return [(name, kind) for name in exporters for kind in kinds_of(parse_variant(promised(name)))]
 
 
-def content(trial: Trial, kind: str) -> Dict[str, Any]:
+def content(context: Context, kind: str) -> Dict[str, Any]:
     """Record one kind of golden. Raises EngineError where the artifact does not run."""
-    return {"graph": _graph, "values": _values, "detections": detections}[kind](trial)
+    return {"graph": _graph, "values": _values, "detections": detections}[kind](context)
 
 
-def changed(trial: Trial, kind: str, old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> Changed:
+def changed(context: Context, kind: str, old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> Changed:
     """What changed since the golden. Detections that both could be this model's answer, up to near-ties, are the same."""
     found = compare(kind, old, new, exact)
     settled = not found.words or kind != "detections" or not _same_settings(old, new)
-    return found if settled or not all(_certified(trial, told) for told in (old, new)) else UNCHANGED
+    return found if settled or not all(_certified(context, told) for told in (old, new)) else UNCHANGED
 
 
-def _graph(trial: Trial) -> Dict[str, Any]:
-    return graph_facts(trial.onnx)
+def _graph(context: Context) -> Dict[str, Any]:
+    return graph_facts(context.onnx)
 
 
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
-def _values(trial: Trial) -> Dict[str, Any]:
-    contract = trial.contract
+def _values(context: Context) -> Dict[str, Any]:
+    contract = context.contract
     case = Case(contract.size, pictures(contract.batch, *PICTURE))
-    outputs = trial.run(trial.batch(case))
-    truth = trial.truth(PICTURE, case.size)
-    promised = shape_problem(trial, case, outputs) is None
+    outputs = context.run(context.batch(case))
+    truth = context.truth(PICTURE, case.size)
+    promised = shape_problem(context, case, outputs) is None
     return {
         "picture": list(PICTURE),
         "size": list(case.size),
@@ -76,21 +76,21 @@ def _values(trial: Trial) -> Dict[str, Any]:
                 "dtype": str(array.dtype),
                 "shape": list(array.shape),
                 "range": [_number(array.min()), _number(array.max())] if array.size else [],
-                "probes": _probes(trial, truth, outputs, index) if promised else [],
+                "probes": _probes(context, truth, outputs, index) if promised else [],
             }
             for index, (name, array) in enumerate(outputs.items())
         ],
-        "tolerance": {_title(trial, *key): _allowed(truth, key) for key in truth.floor},
+        "tolerance": {_title(context, *key): _allowed(truth, key) for key in truth.floor},
     }
 
 
-def _title(trial: Trial, level: int, group: str) -> str:
-    return f"{group} stride {trial.facts.strides[level]}" + (f" level {level}" if _doubled(trial) else "")
+def _title(context: Context, level: int, group: str) -> str:
+    return f"{group} stride {context.facts.strides[level]}" + (f" level {level}" if _doubled(context) else "")
 
 
-def _doubled(trial: Trial) -> bool:
+def _doubled(context: Context) -> bool:
     """Members of an ensemble have levels of one stride."""
-    return len(set(trial.facts.strides)) < len(trial.facts.strides)
+    return len(set(context.facts.strides)) < len(context.facts.strides)
 
 
 def _allowed(truth: Truth, key: Tuple[int, str]) -> float:
@@ -103,11 +103,11 @@ def _number(value: Any) -> Any:
     return float(f"{float(value):.9g}") if np.isfinite(value) else str(float(value))
 
 
-def _probes(trial: Trial, truth: Truth, outputs: Arrays, index: int) -> List[List[Any]]:
+def _probes(context: Context, truth: Truth, outputs: Arrays, index: int) -> List[List[Any]]:
     """[indices, unit group, value] in the first image: the same places in every file of this shape, all groups on all levels."""
     array = list(outputs.values())[index]
     levels = range(len(truth.levels)) if truth.head == "grid" else (index,)
-    offsets = np.cumsum([0, *trial.facts.level_rows(truth.size)])
+    offsets = np.cumsum([0, *context.facts.level_rows(truth.size)])
     found: List[List[Any]] = []
     for level in levels:
         rows, fields = truth.levels[level].shape
@@ -118,42 +118,42 @@ def _probes(trial: Trial, truth: Truth, outputs: Arrays, index: int) -> List[Lis
                 row, column = int(rng.integers(rows)), range(fields)[columns][int(rng.integers(width))]
                 inner = (offsets[level] + row,) if truth.head == "grid" else np.unravel_index(row, array.shape[1:-1])
                 place = (0, *(int(k) for k in inner), int(column))
-                found.append([", ".join(map(str, place)), _title(trial, level, group), _number(array[place])])
+                found.append([", ".join(map(str, place)), _title(context, level, group), _number(array[place])])
     return found
 
 
 # --- detections -----------------------------------------------------------------------------------------------------
 
 
-def _rule(trial: Trial) -> NmsRule:
+def _rule(context: Context) -> NmsRule:
     """The suppression of the file or, where it has none, the one its predictions are read by."""
-    if trial.contract.variant.end2end:
-        return rule_of(trial.contract)
+    if context.contract.variant.end2end:
+        return rule_of(context.contract)
     usual = NmsPromise()
     return end2end_ort_rule(usual.iou_threshold, usual.score_threshold, usual.cap, class_agnostic=False)
 
 
-def detections(trial: Trial) -> Dict[str, Any]:
+def detections(context: Context) -> Dict[str, Any]:
     """Detections of the file on the fixed scenes: [picture, class, score, x1, y1, x2, y2], in the order given."""
-    rule, rows = _rule(trial), []
+    rule, rows = _rule(context), []
     for number, picture in enumerate(SCENES):
-        rows += _rows(trial, number, _seen(trial, picture, rule))
-    return _told(trial, rule, rows)
+        rows += _rows(context, number, _seen(context, picture, rule))
+    return _told(context, rule, rows)
 
 
-def of_the_model(trial: Trial) -> Dict[str, Any]:
+def of_the_model(context: Context) -> Dict[str, Any]:
     """What the model itself detects there, from its float64 predictions."""
-    rule, rows = _rule(trial), []
+    rule, rows = _rule(context), []
     for number, picture in enumerate(SCENES):
-        rows += _rows(trial, number, suppressed(_truth(trial, picture), rule))
-    return _told(trial, rule, rows)
+        rows += _rows(context, number, suppressed(_truth(context, picture), rule))
+    return _told(context, rule, rows)
 
 
-def _told(trial: Trial, rule: NmsRule, rows: List[List[Any]]) -> Dict[str, Any]:
-    bound = _tolerance(trial, SCENES)
+def _told(context: Context, rule: NmsRule, rows: List[List[Any]]) -> Dict[str, Any]:
+    bound = _tolerance(context, SCENES)
     return {
         "pictures": [list(picture) for picture in SCENES],
-        "size": list(trial.contract.size),
+        "size": list(context.contract.size),
         "rule": {"iou": rule.iou_threshold, "score": rule.score_threshold, "cap": rule.cap},
         "detections": rows,
         "tolerance": {
@@ -163,11 +163,11 @@ def _told(trial: Trial, rule: NmsRule, rows: List[List[Any]]) -> Dict[str, Any]:
     }
 
 
-def _rows(trial: Trial, picture: int, found: Detected) -> List[List[Any]]:
+def _rows(context: Context, picture: int, found: Detected) -> List[List[Any]]:
     return [
         [
             picture,
-            _class_name(trial, int(label)),
+            _class_name(context, int(label)),
             round(float(score), DECIMALS["score"]),
             *(round(float(value), DECIMALS["box"]) for value in box),
         ]
@@ -175,45 +175,45 @@ def _rows(trial: Trial, picture: int, found: Detected) -> List[List[Any]]:
     ]
 
 
-def _class_name(trial: Trial, index: int) -> str:
-    names = trial.facts.names
+def _class_name(context: Context, index: int) -> str:
+    names = context.facts.names
     return names[index] if 0 <= index < len(names) else f"class {index}"
 
 
-def _seen(trial: Trial, picture: Picture, rule: NmsRule) -> Detected:
+def _seen(context: Context, picture: Picture, rule: NmsRule) -> Detected:
     """What the file detects in the first image of a batch of this picture."""
-    case = Case(trial.contract.size, (picture,) * trial.contract.batch)
-    outputs = trial.run(trial.batch(case))
-    wrong = outputs_problem(trial, case, outputs)
+    case = Case(context.contract.size, (picture,) * context.contract.batch)
+    outputs = context.run(context.batch(case))
+    wrong = outputs_problem(context, case, outputs)
     if wrong:
         raise EngineError(f"{wrong.message} No detections can be read from it")
-    return detected(trial, case, outputs, rule)[0]
+    return detected(context, case, outputs, rule)[0]
 
 
-def _truth(trial: Trial, picture: Picture) -> np.ndarray:
-    return np.concatenate(trial.oracle.truth(picture, trial.contract.size, "grid").levels)
+def _truth(context: Context, picture: Picture) -> np.ndarray:
+    return np.concatenate(context.oracle.truth(picture, context.contract.size, "grid").levels)
 
 
-def _tolerance(trial: Trial, seen: Sequence[Picture]) -> Tolerance:
-    truths = [trial.oracle.truth(picture, trial.contract.size, "grid") for picture in seen]
-    return tolerance_of(truths, trial.contract)
+def _tolerance(context: Context, seen: Sequence[Picture]) -> Tolerance:
+    truths = [context.oracle.truth(picture, context.contract.size, "grid") for picture in seen]
+    return tolerance_of(truths, context.contract)
 
 
 def _same_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return all(old[key] == new[key] for key in ("pictures", "size", "rule"))
 
 
-def _certified(trial: Trial, told: Mapping[str, Any]) -> bool:
+def _certified(context: Context, told: Mapping[str, Any]) -> bool:
     """Whether these detections could be the greedy answer to this model's candidates, each moved within the noise."""
-    rule, names = _rule(trial), {name: index for index, name in enumerate(trial.facts.names)}
+    rule, names = _rule(context), {name: index for index, name in enumerate(context.facts.names)}
     for number, picture in enumerate(SCENES):
         seen = [one for one in told["detections"] if one[0] == number]
         if any(one[1] not in names for one in seen):
             return False
         rows = np.array([[0, *one[3:], names[one[1]], one[2]] for one in seen], np.float64).reshape(-1, 7)
-        noise = _tolerance(trial, (picture,))
+        noise = _tolerance(context, (picture,))
         rounding = [0.5 * 10.0 ** -DECIMALS[key] for key in ("box", "score")]
         bound = Tolerance(noise.box + rounding[0], noise.score + rounding[1], noise.iou_slack)
-        if not certify_rows(rows, _truth(trial, picture)[None], rule, bound).accepted:
+        if not certify_rows(rows, _truth(context, picture)[None], rule, bound).accepted:
             return False
     return True

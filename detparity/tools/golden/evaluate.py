@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from detparity.checks.context import Trial, applicable
+from detparity.checks.context import Context, applicable
 from detparity.core import environment
 from detparity.core.contract import MUST
 from detparity.core.text import columns
@@ -48,28 +48,28 @@ def shaped_alike(entry: Entry, name: str) -> bool:
     return all(entry.versions.get(package) == now.get(package) for package in packages)
 
 
-def judge(trial: Trial, subject: str, kind: str, place: Place, test: str, repeat: str) -> Optional[Pending]:
+def judge(context: Context, subject: str, kind: str, place: Place, test: str, repeat: str) -> Optional[Pending]:
     """Compare one golden of `subject` with its artifact. Returns None where it is the same; otherwise what was made pending.
 
     Raises InputError for a golden folder that cannot be used, EngineError where the artifact does not run.
     """
     name = f"{kind}/{subject}"
     entry = _entry(place, name)
-    now = content(trial, kind)
+    now = content(context, kind)
     found = FIRST
     if entry is not None:
-        found = changed(trial, kind, content_of(place.golden, entry), now, shaped_alike(entry, subject))
+        found = changed(context, kind, content_of(place.golden, entry), now, shaped_alike(entry, subject))
     if not found.words:
         drop(place.pending, entry.name if entry else name)
         return None
-    seen = _seen(trial, kind, place, entry, now)
-    return _made_pending(trial, name, entry, now, found, place, test, repeat, seen)
+    seen = _seen(context, kind, place, entry, now)
+    return _made_pending(context, name, entry, now, found, place, test, repeat, seen)
 
 
 def judge_ratio(
-    trial: Trial, subject: str, now: Mapping[str, Any], place: Place, test: str, repeat: str
+    context: Context, subject: str, now: Mapping[str, Any], place: Place, test: str, repeat: str
 ) -> Tuple[Optional[Pending], str]:
-    """Compare a measured ratio with its golden. trial: of the file it is about. Returns what was made pending, None where it is the
+    """Compare a measured ratio with its golden. context: of the file it is about. Returns what was made pending, None where it is the
     same, and why the two cannot be compared, empty where they can.
 
     Raises InputError for a golden folder that cannot be used.
@@ -86,7 +86,7 @@ def judge_ratio(
     if not found.words:
         drop(place.pending, entry.name if entry else name)
         return None, ""
-    return _made_pending(trial, name, entry, now, found, place, test, repeat, ({}, "")), ""
+    return _made_pending(context, name, entry, now, found, place, test, repeat, ({}, "")), ""
 
 
 FIRST = Changed(("there is no golden yet",), "no golden yet")
@@ -97,7 +97,7 @@ def _entry(place: Place, name: str) -> Optional[Entry]:
 
 
 def _made_pending(
-    trial: Trial,
+    context: Context,
     name: str,
     entry: Optional[Entry],
     now: Mapping[str, Any],
@@ -109,7 +109,7 @@ def _made_pending(
 ) -> Pending:
     """What changed, as a reviewer needs it, written where it waits. seen: detections to draw, and what the first are."""
     kind, subject = name.split("/")
-    parity, lost = parity_of(trial)
+    parity, lost = parity_of(context)
     waiting = Pending(
         name=entry.name if entry else name,
         kind=kind,
@@ -131,14 +131,14 @@ def _made_pending(
     return waiting
 
 
-def parity_of(trial: Trial) -> Tuple[Dict[str, str], str]:
+def parity_of(context: Context) -> Tuple[Dict[str, str], str]:
     """Outcome by check of those that decide on parity, and what the first says that did not pass: one that was skipped, since the
     file does not load or for another reason, has not shown that parity holds."""
     found: Dict[str, str] = {}
     lost = ""
-    for name in applicable(trial):
-        if trial.checks[name].level == MUST and (name in PARITY or name.split(".")[0] in PARITY_ROOMS):
-            outcome = trial.outcome(name)
+    for name in applicable(context):
+        if context.checks[name].level == MUST and (name in PARITY or name.split(".")[0] in PARITY_ROOMS):
+            outcome = context.outcome(name)
             found[name] = outcome.outcome
             if outcome.outcome != "passed" and not lost:
                 lost = (
@@ -150,21 +150,23 @@ def parity_of(trial: Trial) -> Tuple[Dict[str, str], str]:
 
 
 def _seen(
-    trial: Trial, kind: str, place: Place, entry: Optional[Entry], now: Mapping[str, Any]
+    context: Context, kind: str, place: Place, entry: Optional[Entry], now: Mapping[str, Any]
 ) -> Tuple[Dict[str, Any], str]:
     """The two sets of detections to draw side by side, and what the first is."""
     try:
-        after = now if kind == "detections" else detections(trial)
+        after = now if kind == "detections" else detections(context)
     except EngineError:
         return {}, ""
     if kind == "detections" and entry is not None:
         return {"before": content_of(place.golden, entry), "now": after}, "golden"
-    return {"before": of_the_model(trial), "now": after}, "model"
+    return {"before": of_the_model(context), "now": after}, "model"
 
 
-def record(trial: Trial, subject: str, kind: str, place: Place, test: str, why: str) -> Tuple[Entry, Dict[str, Any]]:
+def record(
+    context: Context, subject: str, kind: str, place: Place, test: str, why: str
+) -> Tuple[Entry, Dict[str, Any]]:
     """The entry and the content of a golden recorded for the first time."""
-    now = content(trial, kind)
+    now = content(context, kind)
     date = datetime.date.today().isoformat()
     lane = environment.lane(environment.environment())
     return Entry(f"{kind}/{subject}.json", kind, test, lane, why, date, versions()), now

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
 from detparity.artifacts import open
-from detparity.checks.context import Trial
+from detparity.checks.context import Context
 from detparity.checks.run import Options, Session
 from detparity.core import resources
 from detparity.core.errors import InputError, clipped
@@ -40,13 +40,13 @@ class Asked:
         return f"detparity golden check {shlex.quote(str(self.path))} {model} --name {self.name}".replace("  ", " ")
 
 
-def _trial(asked: Asked) -> Trial:
+def _context(asked: Asked) -> Context:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", asked.name):
         raise InputError(
             f"--name {clipped(asked.name, 60)}: letters, digits, dots, hyphens and underscores make a name"
         )
     session = Session(Options(asked.choice, (asked.path,), asked.variant, asked.img_size, asked.promise))
-    return session.trial(asked.path)
+    return session.context(asked.path)
 
 
 def record_all(asked: Asked, place: Place, why: str, parity_lost: bool, say: Say) -> int:
@@ -55,18 +55,18 @@ def record_all(asked: Asked, place: Place, why: str, parity_lost: bool, say: Say
     Raises InputError, before anything is written, where one is there already, or the file does not do what the model does and that was
     not said.
     """
-    trial = _trial(asked)
-    kinds = kinds_of(trial.contract.variant)
+    context = _context(asked)
+    kinds = kinds_of(context.contract.variant)
     there = {entry.asked for entry in read_index(place.golden)} & {f"{kind}/{asked.name}" for kind in kinds}
     if there:
         raise InputError(f"{place.golden} holds {sorted(there)[0]} already: `{asked.command}` compares with it")
-    _, lost = parity_of(trial)
+    _, lost = parity_of(context)
     if lost and not parity_lost:
         raise InputError(
             f"{asked.path} does not do what the model does ({clipped(lost)}); if that is to be recorded, say --parity-lost"
         )
     try:
-        made = [record(trial, asked.name, kind, place, asked.command, why) for kind in kinds]
+        made = [record(context, asked.name, kind, place, asked.command, why) for kind in kinds]
     except EngineError as error:
         raise InputError(f"{asked.path} does not run: {clipped(error)}") from None
     try:
@@ -89,8 +89,8 @@ def check_all(asked: Asked, place: Place, say: Say) -> int:
     known = sorted(name for name in names if name.split("/")[1] == asked.name)
     if not known:
         raise InputError(f"{place.golden} holds no golden of {asked.name}: `detparity golden record` makes them")
-    trial = _trial(asked)
-    has = kinds_of(trial.contract.variant)
+    context = _context(asked)
+    has = kinds_of(context.contract.variant)
     kinds = dict.fromkeys(
         (*has, *(name.split("/")[0] for name in known))
     )  # the graph first: it is read where nothing runs
@@ -99,11 +99,11 @@ def check_all(asked: Asked, place: Place, say: Say) -> int:
     for kind in kinds:
         if kind not in has:
             red.append(
-                f"golden: {asked.path} has no {kind} as {trial.contract.variant.name}, and {kind}/{asked.name} says it had"
+                f"golden: {asked.path} has no {kind} as {context.contract.variant.name}, and {kind}/{asked.name} says it had"
             )
             continue
         try:
-            waiting = judge(trial, asked.name, kind, place, asked.command, asked.command)
+            waiting = judge(context, asked.name, kind, place, asked.command, asked.command)
         except EngineError as error:
             red.append(f"golden: {asked.path} does not run: {clipped(error)}")
             break

@@ -20,7 +20,7 @@ from detparity.artifacts import lite_bytecode
 from detparity.checks import baked_size, export, parity
 from detparity.checks.context import applicable
 from detparity.checks.known_failures import settle
-from detparity.checks.run import Options, Session, make_trial, open_file
+from detparity.checks.run import Options, Session, make_context, open_file
 from detparity.cli import main
 from detparity.core.case import Case
 from detparity.core.clock import Clock
@@ -92,25 +92,25 @@ def oracle(session):
 
 @pytest.fixture(scope="module")
 def on_trial(session, made, oracle):
-    """Call as `made` for the file on trial, opened once."""
+    """Call as `made` for the context of the file, opened once."""
     found = {}
 
-    def trial(name, head="grid"):
+    def context(name, head="grid"):
         if (name, head) not in found:
-            found[name, head] = _trial(session.detector, made(name, head), oracle=oracle)
+            found[name, head] = _context(session.detector, made(name, head), oracle=oracle)
         return found[name, head]
 
-    return trial
+    return context
 
 
-def _trial(detector, path, variant=None, size=None, oracle=None):
+def _context(detector, path, variant=None, size=None, oracle=None):
     found, clock = open_file(path, detector.facts, variant, size), Clock()
     oracle = oracle or make_oracle(detector, clock, (found.contract.variant.head,))
-    return make_trial(detector, found, oracle, clock, explore)
+    return make_context(detector, found, oracle, clock, explore)
 
 
-def _wrong(trial):
-    outcomes = [trial.outcome(check) for check in applicable(trial)]
+def _wrong(context):
+    outcomes = [context.outcome(check) for check in applicable(context)]
     return {outcome.check: outcome.findings or outcome.reason for outcome in outcomes if outcome.outcome != "passed"}
 
 
@@ -126,12 +126,12 @@ def test_files_run_in_a_process_that_has_none_of_our_code(made, on_trial, tmp_pa
 
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]"
-    for path, trial in files.items():
+    for path, context in files.items():
         found = np.load(tmp_path / f"{path.name}.npz")
-        levels = 1 if trial.contract.variant.head == "grid" else len(trial.facts.strides)
+        levels = 1 if context.contract.variant.head == "grid" else len(context.facts.strides)
         for k, case in enumerate(cases):
             outputs = {str(level): found[f"{k}.{level}"] for level in range(levels)}
-            assert parity.judge_outputs(trial, case, outputs) == [], (path.name, str(case))
+            assert parity.judge_outputs(context, case, outputs) == [], (path.name, str(case))
 
 
 @pytest.mark.parametrize("head", ["grid", "raw"])
@@ -186,10 +186,10 @@ def test_a_call_back_into_python_cannot_be_saved(session):
 )
 def test_other_models_are_right_at_other_sizes(variant, head, name, classes, tmp_path):
     detector = seeded(name, 0.125, 1, classes)
-    trial = _trial(detector, _write(detector, variant, tmp_path / "other", head=head))
+    context = _context(detector, _write(detector, variant, tmp_path / "other", head=head))
 
     for check in ("script.structure", "script.weights", "script.operators", "script.metadata", "parity.sizes"):
-        assert trial.outcome(check).outcome == "passed", check
+        assert context.outcome(check).outcome == "passed", check
 
 
 def test_the_mobile_file_conforms_or_is_a_known_debt(session, tmp_path):
@@ -201,12 +201,12 @@ def test_the_mobile_file_conforms_or_is_a_known_debt(session, tmp_path):
         outcome = settle(export.outcome(NotMade(f"RuntimeError: {error}", missing=False)), debt)
         assert outcome.outcome == "debt", str(error)
         return
-    trial = _trial(session.detector, path)
+    context = _context(session.detector, path)
 
     assert debt is None
-    assert trial.contract.variant.name == "lite"
-    assert trial.script.ops["prepacked::conv2d_clamp_run"] == len(session.detector.weights)
-    assert _wrong(trial) == {}
+    assert context.contract.variant.name == "lite"
+    assert context.script.ops["prepacked::conv2d_clamp_run"] == len(session.detector.weights)
+    assert _wrong(context) == {}
 
 
 def test_a_mobile_file_on_a_build_without_xnnpack_is_unusable_in_one_line(session, made, monkeypatch):
@@ -357,10 +357,10 @@ def test_numbers_are_told_for_what_they_are(numbers, what):
 @pytest.mark.parametrize("head", ["grid", "raw"])
 def test_our_own_files_name_no_size_at_all(head, name, on_trial):
     """Not even one that parity.sizes would have to excuse."""
-    trial = on_trial(name, head)
+    context = on_trial(name, head)
 
-    assert list(baked_size._named(trial, SIZE)) == []
-    assert baked_size.script_grids(trial.script.constants, trial.facts) == []
+    assert list(baked_size._named(context, SIZE)) == []
+    assert baked_size.script_grids(context.script.constants, context.facts) == []
 
 
 @pytest.mark.parametrize("sizes", ["passed", "failed"])
@@ -374,10 +374,10 @@ def test_a_number_is_reported_only_where_other_sizes_fail(sizes, session, oracle
     path = tmp_path / "chance.pt"
     module = jit.trace(Chance(session.detector.network).eval(), torch.zeros(1, 3, *SIZE))
     jit.save(module, str(path), {})
-    trial = _trial(session.detector, path, "traced-dynamic", SIZE, oracle)
-    trial.outcomes["parity.sizes"] = Outcome("parity.sizes", "MUST", sizes)
+    context = _context(session.detector, path, "traced-dynamic", SIZE, oracle)
+    context.outcomes["parity.sizes"] = Outcome("parity.sizes", "MUST", sizes)
 
-    found = trial.outcome("script.baked-size")
+    found = context.outcome("script.baked-size")
 
     assert found.outcome == sizes
     for finding in found.findings:

@@ -200,7 +200,7 @@ def test_what_freezing_makes_wrong_is_not_timed(exports, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["raw", "grid", "end2end-ort", "traced", "scripted", "lite"])
 def test_what_is_timed_is_what_is_verified(name, session, exports):
     """Every contender of a file, the cut one and the frozen one too, is right, and refused where its own numbers move."""
-    for one in of_file(session.trial(exports(name), name), 1):
+    for one in of_file(session.context(exports(name), name), 1):
         runner = prepare(one.recipe)
         require_right(one, runner, 1, BUNDLED_SIZE)
         moved = replace(
@@ -211,11 +211,11 @@ def test_what_is_timed_is_what_is_verified(name, session, exports):
 
 
 def test_a_file_with_the_plugin_is_verified_whole(session, exports, monkeypatch):
-    trial = session.trial(exports("end2end-trt"), "end2end-trt")
-    (one,) = of_file(trial, 1)
+    context = session.context(exports("end2end-trt"), "end2end-trt")
+    (one,) = of_file(context, 1)
     require_right(one, prepare(one.recipe), 1, BUNDLED_SIZE)
-    run = trial.run
-    monkeypatch.setattr(trial, "run", lambda images: {key: value[..., ::-1] for key, value in run(images).items()})
+    run = context.run
+    monkeypatch.setattr(context, "run", lambda images: {key: value[..., ::-1] for key, value in run(images).items()})
 
     with pytest.raises(WrongFile, match="is not timed"):
         require_right(one, prepare(one.recipe), 1, BUNDLED_SIZE)
@@ -424,8 +424,8 @@ def place(tmp_path):
 
 
 def test_a_ratio_waits_for_review_and_is_judged_where_it_was_recorded_alone(session, exported_grid, place, capsys):
-    trial = session.trial(exported_grid, "grid")
-    first, _ = judge_ratio(trial, "decode", _measured(1.2, 0.01), place, "a test", "again")
+    context = session.context(exported_grid, "grid")
+    first, _ = judge_ratio(context, "decode", _measured(1.2, 0.01), place, "a test", "again")
     assert first is not None and first.was is None and first.holds
 
     where = ["--golden", str(place.golden), "--from", str(place.pending)]
@@ -433,15 +433,15 @@ def test_a_ratio_waits_for_review_and_is_judged_where_it_was_recorded_alone(sess
     (entry,) = read_index(place.golden)
     assert content_of(place.golden, entry)["ratio"] == first.content["ratio"]
 
-    assert judge_ratio(trial, "decode", _measured(1.2, 0.01, 1), place, "a test", "again") == (None, "")
+    assert judge_ratio(context, "decode", _measured(1.2, 0.01, 1), place, "a test", "again") == (None, "")
     slower = _measured(1.6, 0.01)
-    waiting, _ = judge_ratio(trial, "decode", slower, place, "a test", "again")
+    waiting, _ = judge_ratio(context, "decode", slower, place, "a test", "again")
     assert waiting is not None and "more, where noise explains" in waiting.words[0]
     assert main.main(["review", "show", "runtime/decode", *where]) == 1
     assert "parity         holds" in capsys.readouterr().out
 
     elsewhere = _measured(1.6, 0.01, where={**HERE, "processor": "b"})
-    assert judge_ratio(trial, "decode", elsewhere, place, "a test", "again") == (None, "processor a, and here b")
+    assert judge_ratio(context, "decode", elsewhere, place, "a test", "again") == (None, "processor a, and here b")
 
 
 def test_what_cannot_be_made_faster_is_left_out_and_the_rest_is_timed(exports, monkeypatch, capsys):

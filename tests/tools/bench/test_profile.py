@@ -16,7 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from detparity.checks.run import make_trial, open_file
+from detparity.checks.run import make_context, open_file
 from detparity.core import environment
 from detparity.core.clock import Clock
 from detparity.core.errors import InputError
@@ -43,21 +43,21 @@ VARIANTS = {
 }
 
 
-def _trial(detector, path):
+def _context(detector, path):
     clock = Clock()
     found = open_file(path, detector.facts)
-    return make_trial(detector, found, make_oracle(detector, clock, ("grid",)), clock, explore)
+    return make_context(detector, found, make_oracle(detector, clock, ("grid",)), clock, explore)
 
 
 def _profile(detector, path, rounds=2):
-    trial = _trial(detector, path)
-    size, batch = trial.contract.size, trial.contract.batch
-    found = profiles.profile(trial, [np.full((batch, 3, *size), 0.5, np.float32)], rounds, 1)
-    _holds_together(trial, found)
+    context = _context(detector, path)
+    size, batch = context.contract.size, context.contract.batch
+    found = profiles.profile(context, [np.full((batch, 3, *size), 0.5, np.float32)], rounds, 1)
+    _holds_together(context, found)
     return found
 
 
-def _holds_together(trial, found):
+def _holds_together(context, found):
     """What is true of every profile: nothing is lost, nothing counted twice, and modules come in the model's order."""
     stages = sum(part.seconds for part in found.stages) + found.overhead
     modules = sum(part.seconds for part in found.modules) + found.overhead
@@ -66,11 +66,11 @@ def _holds_together(trial, found):
     assert (
         sum(part.kernels for part in found.stages) == sum(part.kernels for part in found.modules) == len(found.kernels)
     )
-    order = list(modules_of(trial.facts.layers))
+    order = list(modules_of(context.facts.layers))
     shown = [part.title.split(" ")[0] for part in found.modules]
     assert shown == sorted(shown, key=order.index)
     convs = Counter(kernel.module for kernel in found.kernels if "Conv" in kernel.op)
-    assert convs == Counter(module_of(conv.key) for conv in trial.weights)
+    assert convs == Counter(module_of(conv.key) for conv in context.weights)
 
 
 def _stages(found):
@@ -283,34 +283,34 @@ def test_files_of_the_official_script(shared_data, name):
 
 @pytest.mark.smoke
 def test_a_file_whose_weights_are_not_the_models_is_shown_as_other(detector, made, tmp_path):
-    trial = _trial(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
-    others = [replace(conv, weight=-conv.weight) for conv in trial.weights[:-1]]
+    context = _context(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
+    others = [replace(conv, weight=-conv.weight) for conv in context.weights[:-1]]
 
-    placed = place_file(trial.onnx.graph, trial.facts.layers, others, Suppressed())
-    places = place_executed(trial.onnx.graph.nodes, placed)
+    placed = place_file(context.onnx.graph, context.facts.layers, others, Suppressed())
+    places = place_executed(context.onnx.graph.nodes, placed)
 
     assert {place.stage for place in places.values()} == {"other"}
-    assert len(places) == len(trial.onnx.graph.nodes)
+    assert len(places) == len(context.onnx.graph.nodes)
 
 
 @pytest.mark.smoke
 def test_convolutions_are_found_whatever_their_order(detector, made, tmp_path):
     """Branches may stand in any order, and many have weights of one shape."""
-    trial = _trial(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
-    graph = trial.onnx.graph
+    context = _context(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
+    graph = context.onnx.graph
 
-    found = owners(trial.weights[::-1], graph)
+    found = owners(context.weights[::-1], graph)
 
-    assert found == owners(trial.weights, graph)
-    assert Counter(found.values()) == Counter(module_of(conv.key) for conv in trial.weights)
+    assert found == owners(context.weights, graph)
+    assert Counter(found.values()) == Counter(module_of(conv.key) for conv in context.weights)
 
 
 @pytest.mark.smoke
 def test_torchscript_has_no_profile(detector, exports):
-    trial = _trial(detector, exports("traced"))
+    context = _context(detector, exports("traced"))
 
     with pytest.raises(InputError, match="no ONNX file"):
-        profiles.profile(trial, [np.zeros((1, 3, *BUNDLED_SIZE), np.float32)])
+        profiles.profile(context, [np.zeros((1, 3, *BUNDLED_SIZE), np.float32)])
 
 
 @pytest.mark.smoke
