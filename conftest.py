@@ -195,17 +195,17 @@ def judge_promise(request: pytest.FixtureRequest, session: Session) -> Any:
     return lambda promise: plugin.conclude(request.node, judge(session, promise.subject, promise.check))
 
 
-def place_of(config: pytest.Config) -> evaluate.Place:
+def golden_folders(config: pytest.Config) -> evaluate.Folders:
     """Where goldens are, and where those that changed wait."""
     folder = config.getoption("golden") or resources.root() / "golden"
-    return evaluate.Place(folder, folder_for(folder, config.getoption("pending")))
+    return evaluate.Folders(folder, folder_for(folder, config.getoption("pending")))
 
 
 def must_not_wait(request: pytest.FixtureRequest, waiting: Optional[Pending]) -> None:
     """Red where a golden waits for review."""
     if waiting is not None:
         request.node.user_properties.append((GOLDEN, waiting.name))
-        pytest.fail(evaluate.told(waiting, place_of(request.config).pending), pytrace=False)
+        pytest.fail(evaluate.pending_text(waiting, golden_folders(request.config).pending), pytrace=False)
 
 
 @pytest.fixture
@@ -217,9 +217,9 @@ def golden(request: pytest.FixtureRequest, session: Session, made: Any) -> Any:
         if isinstance(file, NotMade):
             pytest.skip(f"blocked by {MADE}: {file}")
         repeat = f"pytest {shlex.quote(request.node.nodeid)}"
-        context, place = session.context(file, case.name), place_of(request.config)
+        context, folders = session.context(file, case.name), golden_folders(request.config)
         try:
-            waiting = evaluate.judge(context, case.name, case.kind, place, request.node.nodeid, repeat)
+            waiting = evaluate.judge(context, case.name, case.kind, folders, request.node.nodeid, repeat)
         except (EngineError, InputError) as error:
             message = f"golden: {case.name} cannot be compared with {case.kind}/{case.name}: {clipped(error)}"
             pytest.fail(f"{message}\n\n  Repeat:  {repeat}", pytrace=False)
@@ -236,7 +236,7 @@ def ratio_golden(request: pytest.FixtureRequest) -> Any:
     def run(context: Any, name: str, now: Mapping[str, Any]) -> None:
         repeat = f"pytest {shlex.quote(request.node.nodeid)} --benchmark-enable"
         waiting, elsewhere = evaluate.judge_ratio(
-            context, name, now, place_of(request.config), request.node.nodeid, repeat
+            context, name, now, golden_folders(request.config), request.node.nodeid, repeat
         )
         if elsewhere:
             pytest.skip(f"{now['of']} takes {now['ratio']:g} times {now['to']} here; the golden is of {elsewhere}")

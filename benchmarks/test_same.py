@@ -1,9 +1,9 @@
-"""How different two copies of one file look: what says how far a ratio must be from 1 before a file is called faster.
+"""How much the times of two copies of one file differ: it decides how far a ratio must be from 1 before a file is called faster.
 
     pytest benchmarks/test_same.py -m slow -s
 
-Each repetition loads both copies anew, since where their memory happens to lie moves all rounds of a run alike, and no interval over
-rounds knows of it. It is a benchmark: it prints what docs/performance.md quotes.
+Each repetition loads both copies again, since the position of their memory shifts all rounds of a run equally, which no interval over
+rounds shows. It is a benchmark: it prints what docs/performance.md quotes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from detparity.core.environment import usable_cores
 from detparity.core.statistics import RESOLUTION
 from detparity.models.choice import BUNDLED_SIZE
-from detparity.tools.bench.candidates import Recipe, in_turn, make_feeds, prepare
+from detparity.tools.bench.candidates import Recipe, make_feeds, numbered_call, prepare
 from detparity.tools.bench.interleave import take_turns
 from detparity.tools.bench.statistics import ratio
 
@@ -34,7 +34,7 @@ def test_two_copies_of_one_file(name, engine, exports, tmp_path):
     for _ in range(REPETITIONS):
         runners = {one: prepare(Recipe(engine, usable_cores(), str(one))) for one in (path, copy)}
         seconds = take_turns(
-            {str(one): in_turn(each, feeds) for one, each in runners.items()}, ROUNDS, WARM_UP, len(feeds)
+            {str(one): numbered_call(each, feeds) for one, each in runners.items()}, ROUNDS, WARM_UP, len(feeds)
         )
         found.append(ratio(seconds[str(copy)], seconds[str(path)]))
     away = np.array([abs(np.log(one.middle)) for one in found])

@@ -1,8 +1,8 @@
-"""What the tail costs: `end2end-ort` beside `raw` on ONNX Runtime, in turns, as a ratio.
+"""What the tail costs: `end2end-ort` against `raw` on ONNX Runtime, interleaved, as a ratio.
 
     pytest benchmarks/test_tail.py -m slow -s
 
-A benchmark, not a verdict: it prints ratios, and asserts only that both files gave what they should before a number is taken.
+A benchmark, not a verdict: it prints ratios, and asserts only that both files are right before they are timed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from detparity.engines.reference_runs import make_oracle
 from detparity.inputs.case_strategies import explore
 from detparity.inputs.images import make
 from detparity.models.yolov7.seeded import seeded
-from detparity.tools.bench.candidates import in_turn, of_file, prepare
+from detparity.tools.bench.candidates import numbered_call, of_file, prepare
 from detparity.tools.bench.interleave import take_turns
 from detparity.tools.bench.run import require_right
 from detparity.tools.bench.statistics import ratio
@@ -43,7 +43,7 @@ def test_tail_against_raw(tmp_path):
         runners = {name: prepare(one.recipe) for name, one in contenders.items()}
         for name, one in contenders.items():
             require_right(one, runners[name], 1, SIZE)
-        calls = {name: in_turn(runner, feeds) for name, runner in runners.items()}
+        calls = {name: numbered_call(runner, feeds) for name, runner in runners.items()}
         seconds = take_turns(calls, ROUNDS, WARM_UP, len(feeds))
         tail = ratio(seconds["end2end-ort"], seconds["raw"])
         boxes = [len(runners["end2end-ort"].call({"images": feed})["output"]) for feed in feeds]

@@ -20,17 +20,17 @@ MODULES = (
 
 
 class Exporter(Protocol):
-    """A module that makes files. VARIANTS: names of the variants it can make; where it is another way to a variant that has its
-    exporter already, a name for that way, and the variant in `PROMISE`."""
+    """A module that makes files. VARIANTS: names of the variants it can make; where a variant has its exporter already, a name
+    for the second one, and the variant in `PROMISE`."""
 
     VARIANTS: Tuple[str, ...]
 
     def export(self, detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
-        """Return the whole file. Any failure raises; the detector is left as it was."""
+        """Return the complete file. Any failure raises; the detector is left unchanged."""
 
 
 def registry() -> Dict[str, Exporter]:
-    """Every exporter by the name of the variant it makes, or of its way to one."""
+    """Every exporter by the name of the variant it makes, or its own name for one."""
     found: Dict[str, Exporter] = {}
     for name in MODULES:
         module = importlib.import_module(f"{__name__}.{name}")

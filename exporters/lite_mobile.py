@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from detparity.artifacts.torchscript_file import METADATA_FILE
+from detparity.artifacts.torchscript_facts import METADATA_FILE
 from detparity.core.vocabulary import Variant
 from detparity.models.compat import jit
 from detparity.models.yolov7.detector import YoloDetector

@@ -70,10 +70,10 @@ def _level(t: _Tail, name: str, logits: str, stride: int, anchors: Any, threshol
     """Filter one level on its objectness logit, then decode what is left: boxes (K, 4), image (K,), scores (K, 1), (K, nc)."""
     objectness = t.column(f"{name}/objectness_logit", logits, 4, axis=4)
     over = t.add("Greater", f"{name}/over", objectness, t.const("threshold_logit", threshold))
-    places = t.add("Transpose", f"{name}/places", t.add("NonZero", f"{name}/nonzero", over), perm=[1, 0])
-    s = t.add("Sigmoid", f"{name}/sigmoid", t.add("GatherND", f"{name}/rows", logits, places))
+    positions = t.add("Transpose", f"{name}/places", t.add("NonZero", f"{name}/nonzero", over), perm=[1, 0])
+    s = t.add("Sigmoid", f"{name}/sigmoid", t.add("GatherND", f"{name}/rows", logits, positions))
     two, half = t.const("two", 2.0), t.const("half", 0.5)
-    cells = t.add("Gather", f"{name}/cells", places, t.const("xy_of_place", [3, 2], np.int64), axis=1)
+    cells = t.add("Gather", f"{name}/cells", positions, t.const("xy_of_place", [3, 2], np.int64), axis=1)
     cells = t.add("Cast", f"{name}/grid", cells, to=onnx.TensorProto.FLOAT)
     xy = t.add(
         "Sub", f"{name}/xy_centred", t.add("Mul", f"{name}/xy_twice", t.columns(f"{name}/xy_s", s, 0, 2), two), half
@@ -82,25 +82,25 @@ def _level(t: _Tail, name: str, logits: str, stride: int, anchors: Any, threshol
         "Mul", f"{name}/xy", t.add("Add", f"{name}/xy_cells", xy, cells), t.const(f"stride{stride}", float(stride))
     )
     anchor = t.add(
-        "Gather", f"{name}/anchor", t.const(f"{name}/anchors", anchors), t.column(f"{name}/which", places, 1), axis=0
+        "Gather", f"{name}/anchor", t.const(f"{name}/anchors", anchors), t.column(f"{name}/which", positions, 1), axis=0
     )
     twice = t.add("Mul", f"{name}/wh_twice", t.columns(f"{name}/wh_s", s, 2, 4), two)
     wh = t.add("Mul", f"{name}/wh", t.add("Mul", f"{name}/wh_square", twice, twice), anchor)
     reach = t.add("Mul", f"{name}/reach", wh, half)
     low, high = t.add("Sub", f"{name}/low", xy, reach), t.add("Add", f"{name}/high", xy, reach)
     boxes = t.add("Concat", f"{name}/boxes", low, high, axis=1)
-    image = t.column(f"{name}/image", places, 0)
+    image = t.column(f"{name}/image", positions, 0)
     return [boxes, image, t.columns(f"{name}/objectness", s, 4, 5), t.columns(f"{name}/classes", s, 5, 2**31 - 1)]
 
 
 def into_inner(model: onnx.ModelProto, names: Sequence[str]) -> List[str]:
-    """Turn graph outputs into inner tensors under names of their own, so that the tail may use the promised ones."""
+    """Make graph outputs inner tensors under names of their own, so that the tail may use the promised ones."""
     made = {name: f"head/{name}" for name in names}
     for node in model.graph.node:
-        for places in (node.input, node.output):
-            for index, name in enumerate(places):
+        for tensors in (node.input, node.output):
+            for index, name in enumerate(tensors):
                 if name in made:
-                    places[index] = made[name]
+                    tensors[index] = made[name]
     del model.graph.output[:]
     return [made[name] for name in names]
 
@@ -143,10 +143,10 @@ def append_ort(
         t.const("iou_thres", [nms.iou_threshold]),
         t.const("conf_thres", [nms.score_threshold]),
     )
-    kept = t.column("kept", selected, 2)
+    rows = t.column("kept", selected, 2)
     column = t.along("Unsqueeze", "image_column", image, 1)
     number = t.add("Cast", "image_number", column, to=onnx.TensorProto.FLOAT)
-    fields = [t.add("Gather", f"kept_{k}", x, kept, axis=0) for k, x in enumerate((number, boxes, best, score))]
+    fields = [t.add("Gather", f"kept_{k}", x, rows, axis=0) for k, x in enumerate((number, boxes, best, score))]
     t.add("Concat", "output", *fields, output="output", axis=1)
     graph.output.append(helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["detections", 7]))
 
@@ -228,20 +228,20 @@ def append_trt_nms(
         t.const("conf_thres", [nms.score_threshold]),
     ]
     selected = t.add("NonMaxSuppression", "selected", boxes, by_class, *limits)
-    kept_scores = t.add("GatherND", "kept_scores", by_class, selected)
+    selected_scores = t.add("GatherND", "kept_scores", by_class, selected)
     where = t.add("Gather", "image_and_row", selected, t.const("columns02", [0, 2], np.int64), axis=1)
     own = _own_image(t, graph, t.column("image", selected, 0), batch)
     row = t.add(
         "Where",
         "scores_by_image",
         own,
-        t.along("Unsqueeze", "kept_row", kept_scores, 0),
+        t.along("Unsqueeze", "kept_row", selected_scores, 0),
         t.const("no_score", -1.0),
     )
     filled = t.add("Concat", "filled", row, _padding(t, graph, nms.cap, batch), axis=1)
-    best, place = "nms/best", "nms/place"
+    best, order = "nms/best", "nms/place"
     cap = t.const("topk_all", [nms.cap], np.int64)
-    graph.node.append(helper.make_node("TopK", [filled, cap], [best, place], name="nms/TopK", axis=1))
+    graph.node.append(helper.make_node("TopK", [filled, cap], [best, order], name="nms/TopK", axis=1))
     valid = t.add("Greater", "valid", best, t.const("zero", 0.0))
     counted = t.add("Cast", "counted", valid, to=onnx.TensorProto.INT32)
     t.along("ReduceSum", "num_dets", counted, 1, output="num_dets", keepdims=1)
@@ -252,11 +252,11 @@ def append_trt_nms(
         t.const("no_boxes", np.zeros((nms.cap, 4))),
         axis=0,
     )
-    t.add("Gather", "det_boxes", all_boxes, place, output="det_boxes", axis=0)
+    t.add("Gather", "det_boxes", all_boxes, order, output="det_boxes", axis=0)
     t.add("Where", "det_scores", valid, best, t.const("zero", 0.0), output="det_scores")
     labels = t.add("Cast", "labels", t.column("label", selected, 1), to=onnx.TensorProto.INT32)
     all_labels = t.add("Concat", "all_labels", labels, t.const("no_labels", np.zeros(nms.cap), np.int32), axis=0)
-    t.add("Gather", "det_classes", all_labels, place, output="det_classes", axis=0)
+    t.add("Gather", "det_classes", all_labels, order, output="det_classes", axis=0)
     _four_outputs(graph, nms, "batch" if batch is None else batch)
 
 

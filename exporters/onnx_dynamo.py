@@ -1,4 +1,4 @@
-"""ONNX by way of torch.export, the default of torch.onnx.export from torch 2.9 on: opset 18 and up, or converted down from it."""
+"""ONNX through torch.export, the default of torch.onnx.export from torch 2.9 on: opset 18 and up, or converted down from it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def export_graph(detector: YoloDetector, contract: Contract, opset: int) -> onnx
     model = onnx.load_from_string(exported)
     if opset_of(model) != opset:
         raise InputError(
-            f"torch {torch.__version__} writes opset {opset_of(model)} by way of torch.export where {opset} is asked for"
+            f"torch {torch.__version__} writes opset {opset_of(model)} through torch.export where {opset} is requested"
         )
     _tidy(model)
     return model

@@ -58,9 +58,9 @@ def converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         result = version_converter.convert_version(ready, opset)
         for node in result.graph.node:
             node.domain = "" if node.domain == HELD else node.domain
-        kept = [entry for entry in result.opset_import if entry.domain != HELD]
+        retained = [entry for entry in result.opset_import if entry.domain != HELD]
         del result.opset_import[:]
-        result.opset_import.extend(kept)
+        result.opset_import.extend(retained)
         onnx.checker.check_model(result, full_check=True)
     except Exception as error:  # RuntimeError, ConvertError, ValidationError and InferenceError share no base
         raise InputError(f"cannot be converted down to opset {opset}: {_reason(error)}") from None
@@ -68,7 +68,7 @@ def converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def _spell_out(tensor: onnx.TensorProto) -> None:
-    """Store whole numbers one by one: the converter reads axes only so, and takes raw bytes for no axes at all."""
+    """Store integers one by one: the converter reads axes only so, and takes raw bytes for no axes at all."""
     if tensor.data_type == onnx.TensorProto.INT64 and tensor.HasField("raw_data"):
         values = numpy_helper.to_array(tensor)
         tensor.CopyFrom(helper.make_tensor(tensor.name, tensor.data_type, tensor.dims, values.ravel().tolist()))
@@ -116,7 +116,7 @@ def _allows_zero(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
 
 
 def _cut(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.NodeProto:
-    """Make `node` a Shape of all axes and return the Slice that leaves those it asked for."""
+    """Make `node` a Shape of all axes and return the Slice that leaves those it takes."""
     span = {attribute.name: attribute.i for attribute in node.attribute}
     del node.attribute[:]
     name, node.output[0] = node.output[0], f"{node.output[0]}/all"

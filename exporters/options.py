@@ -1,4 +1,4 @@
-"""What an export can be asked for, and the steps all ONNX exporters share."""
+"""The options of an export, and the steps all ONNX exporters share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def contract_of(detector: YoloDetector, variant: Variant, options: ExportOptions
 
 
 def metadata(detector: YoloDetector, variant: Variant, options: ExportOptions) -> Dict[str, str]:
-    """What travels with every file. The opset is the one asked for, not the one found: the file is judged by it."""
+    """What travels with every file. The opset is the one requested, not the one found: the file is judged by it."""
     facts = detector.facts
     found = {
         "detparity.variant": variant.name,
@@ -101,7 +101,7 @@ def _symbols(promise: TensorPromise) -> Dict[int, str]:
 
 
 def must_be_at(model: onnx.ModelProto, opset: int) -> None:
-    """Raise RuntimeError where an exporter wrote another opset than it was asked for, as some do without an error."""
+    """Raise RuntimeError where an exporter wrote another opset than requested, as some do without an error."""
     found = opset_of(model)
     if found != opset:
         raise RuntimeError(f"the exporter wrote opset {found} where {opset} was asked for")
@@ -126,7 +126,7 @@ def _writes(opset: int) -> bool:
 
 
 def finish(detector: YoloDetector, variant: Variant, options: ExportOptions, model: onnx.ModelProto) -> bytes:
-    """Simplify if asked, name the axes, write metadata and IR version, check, and return the file's bytes."""
+    """Simplify if requested, name the axes, write metadata and IR version, check, and return the file's bytes."""
     if options.simplify:
         model = simplified(model, options.simplify)
     contract = contract_of(detector, variant, options)

@@ -1,4 +1,4 @@
-"""TorchScript by scripting: the program itself is kept, so any size and any batch is right, and it runs without any code of ours."""
+"""TorchScript by scripting: the program itself is stored, so any size and any batch is right, and it runs without any code of ours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 
 import torch
 
-from detparity.artifacts.torchscript_file import METADATA_FILE
+from detparity.artifacts.torchscript_facts import METADATA_FILE
 from detparity.core.vocabulary import Variant
 from detparity.models.compat import jit
 from detparity.models.yolov7.detector import YoloDetector

@@ -1,4 +1,4 @@
-"""TorchScript by tracing, with the head the variant asks for. The grid is computed in the trace, so no size is baked in."""
+"""TorchScript by tracing, with the head of the variant. The grid is computed in the trace, so no size is baked in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 import torch
 
-from detparity.artifacts.torchscript_file import METADATA_FILE
+from detparity.artifacts.torchscript_facts import METADATA_FILE
 from detparity.core.vocabulary import Variant
 from detparity.models.compat import jit
 from detparity.models.yolov7.detector import YoloDetector

@@ -18,7 +18,7 @@ from detparity.models.yolov7.network import Predictions
 from detparity.oracle.nms import NmsRule
 
 RULE = NmsRule(iou_threshold=0.6, score_threshold=0.35, cap=300, best_class=True)
-SCALE, COLOURS = 2, 64  # enlarged for the eye; few colours, so that the file is small
+SCALE, COLOURS = 2, 64  # enlarged; few colours, so that the file is small
 
 
 def main() -> None:
@@ -29,13 +29,13 @@ def main() -> None:
     drawn = scene(BUNDLED_SIZE, options.seed)
     with torch.no_grad():
         values = Predictions(bundled().network)(torch.from_numpy(drawn.image[None]))[0].numpy()
-    kept = suppressed(values, RULE)
+    found = suppressed(values, RULE)
     pixels = (drawn.image.transpose(1, 2, 0) * 255).round().astype(np.uint8)
     picture = Image.fromarray(pixels).resize(
         (BUNDLED_SIZE[1] * SCALE, BUNDLED_SIZE[0] * SCALE), Image.Resampling.NEAREST
     )
     pen = ImageDraw.Draw(picture)
-    for box, score, label in zip(kept.boxes * SCALE, kept.scores, kept.classes):
+    for box, score, label in zip(found.boxes * SCALE, found.scores, found.classes):
         pen.rectangle(box.tolist(), outline=(255, 255, 255))
         text, corner = f"{CLASSES[label]} {score:.2f}", (box[0] + 2, max(box[1] - 11, 0))
         pen.rectangle(pen.textbbox(corner, text), fill=(0, 0, 0))

@@ -1,4 +1,4 @@
-"""Judges the same files with two revisions of this project and says where what they report differs.
+"""Judges the same files with two revisions of this project and prints where their reports differ.
 
     python scripts/compare_revisions.py 76dff3b                      # that revision against the working tree
     python scripts/compare_revisions.py 76dff3b --parts commands     # one part alone: exports, shared, defects, commands
@@ -49,8 +49,10 @@ class Tree:
         return self._start([sys.executable, "-W", "ignore", "-c", code, *arguments], cwd)
 
     def _start(self, words: List[str], cwd: Path) -> Output:
-        places = {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONHASHSEED": "0"}
-        done = subprocess.run(words, cwd=cwd, env={**os.environ, **places}, capture_output=True, text=True, check=False)
+        variables = {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONHASHSEED": "0"}
+        done = subprocess.run(
+            words, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+        )
         return done.returncode, done.stdout, done.stderr
 
 

@@ -42,8 +42,8 @@ from detparity.oracle.nms import NmsRule
 
 ARCHITECTURE, WIDTH, SEED = "yolov7-tiny", 0.25, 0
 STEPS, BATCH, SIDES = 10000, 16, (160, 192, 224, 256, 288)
-USES, KEPT = 3, 32  # steps a drawn batch serves on average, turned and recoloured; batches kept for it
-RATE, LAST_RATE = 3e-3, 0.01  # of AdamW: the highest, and what is left of it at the end
+USES, STORED = 3, 32  # steps a drawn batch serves on average, transformed and recoloured; batches stored for it
+RATE, LAST_RATE = 3e-3, 0.01  # of AdamW: the highest, and the share of it at the end
 DECAY, WARM_UP = 0.02, 300  # weight decay; steps to the highest rate
 AVERAGE = 0.9995  # of the moving average of the weights, from one step to the next
 FIRST_SCENE = 1_000_000  # seeds of training scenes start here; those below are held out
@@ -60,14 +60,14 @@ RULE = NmsRule(iou_threshold=0.6, score_threshold=0.01, cap=300, best_class=True
 class Targets(NamedTuple):
     """Positives of one level: image, anchor, row, column (n,) and class (n,) int64; centre and sides in pixels (n, 4) float32."""
 
-    places: Tuple[Tensor, Tensor, Tensor, Tensor]
+    positions: Tuple[Tensor, Tensor, Tensor, Tensor]
     classes: Tensor
     boxes: Tensor
 
 
 def assign(boxes: np.ndarray, images: np.ndarray, classes: np.ndarray, anchors: Anchors, size: Size) -> List[Targets]:
-    """Which anchors answer for which objects, level by level: those of a similar shape, in the cell that holds the centre and in
-    the two cells nearest to it, one to the side and one above or below. Where two objects want one place the smaller has it.
+    """Which anchors are responsible for which objects, level by level: those of a similar shape, in the cell that holds the centre and
+    in the two cells nearest to it, one to the side and one above or below. Of two objects at one position the smaller has it.
 
     boxes: (n, 4) centre and sides in pixels; images, classes: (n,).
     """
@@ -81,16 +81,16 @@ def assign(boxes: np.ndarray, images: np.ndarray, classes: np.ndarray, anchors: 
         centre = boxes[which, :2] / stride
         cell = np.floor(centre).astype(np.int64)
         beside = np.where(centre - cell < 0.5, -1, 1)
-        places: List[np.ndarray] = []
+        parts: List[np.ndarray] = []
         for dx, dy in ((0, 0), (1, 0), (0, 1)):
             x, y = cell[:, 0] + dx * beside[:, 0], cell[:, 1] + dy * beside[:, 1]
             inside = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
-            places.append(np.stack([which, images[which], anchor, y, x], 1)[inside])
-        wanted = np.concatenate(places)
-        wanted = wanted[np.argsort(wanted[:, 0], kind="stable")]  # the smaller objects last
-        key = np.ravel_multi_index(wanted[:, 1:].T, (int(images.max(initial=0)) + 1, len(level), rows, columns))
+            parts.append(np.stack([which, images[which], anchor, y, x], 1)[inside])
+        positives = np.concatenate(parts)
+        positives = positives[np.argsort(positives[:, 0], kind="stable")]  # the smaller objects last
+        key = np.ravel_multi_index(positives[:, 1:].T, (int(images.max(initial=0)) + 1, len(level), rows, columns))
         _, last = np.unique(key[::-1], return_index=True)
-        chosen = wanted[len(wanted) - 1 - last]
+        chosen = positives[len(positives) - 1 - last]
         b, a, y, x = (torch.from_numpy(chosen[:, k].copy()) for k in range(1, 5))
         who = chosen[:, 0]
         found.append(Targets((b, a, y, x), torch.from_numpy(classes[who]), torch.from_numpy(boxes[who])))
@@ -106,8 +106,8 @@ class Batch:
     classes: np.ndarray
     boxes: np.ndarray
 
-    def turned(self, flip_x: bool, flip_y: bool, transpose: bool, channels: Sequence[int]) -> Batch:
-        """The same scenes mirrored, turned by a right angle and with their colours exchanged."""
+    def transformed(self, flip_x: bool, flip_y: bool, transpose: bool, channels: Sequence[int]) -> Batch:
+        """The same scenes mirrored, transposed and with their colours exchanged."""
         images, boxes = self.images[:, list(channels)], self.boxes.copy()
         height, width = images.shape[2:]
         if flip_x:
@@ -133,24 +133,24 @@ def draw(size: Size, first: int, count: int = BATCH) -> Batch:
 
 class Batches(torch.utils.data.IterableDataset):
     """The batch of each step: images (BATCH, 3, H, W) and the targets of each level. One step in `USES` draws new scenes, which
-    costs as much as half a step of training; the others take a batch of the last `KEPT` and turn it."""
+    costs as much as half a step of training; the others take a batch of the last `STORED` and transform it."""
 
     def __init__(self, steps: int, anchors: Anchors, seed: int) -> None:
         self.steps, self.anchors, self.seed = steps, anchors, seed
 
     def __iter__(self) -> Iterator[Tuple[Tensor, List[Targets]]]:
         rng = np.random.default_rng([self.seed, 13])
-        kept: Deque[Batch] = collections.deque(maxlen=KEPT)
+        stored: Deque[Batch] = collections.deque(maxlen=STORED)
         for step in range(self.steps):
             if step % USES == 0:
                 size = (SIDES[int(rng.random() * len(SIDES))], SIDES[int(rng.random() * len(SIDES))])
                 batch = draw(size, FIRST_SCENE + (self.seed * self.steps + step) * BATCH)
-                kept.append(batch)
+                stored.append(batch)
             else:
-                batch = kept[int(rng.random() * len(kept))]
+                batch = stored[int(rng.random() * len(stored))]
             flip_x, flip_y, transpose = rng.random(3) < 0.5
-            turned = batch.turned(flip_x, flip_y, transpose, np.argsort(rng.random(3)).tolist())
-            yield torch.from_numpy(np.ascontiguousarray(turned.images)), self.targets(turned)
+            transformed = batch.transformed(flip_x, flip_y, transpose, np.argsort(rng.random(3)).tolist())
+            yield torch.from_numpy(np.ascontiguousarray(transformed.images)), self.targets(transformed)
 
     def targets(self, batch: Batch) -> List[Targets]:
         height, width = batch.images.shape[2:]
@@ -180,9 +180,9 @@ def loss_of(raw: Sequence[Tensor], targets: Sequence[Targets], network: Network)
     box, objectness, kind = (raw[0].new_zeros(()) for _ in range(3))
     count = max(1, sum(len(target.classes) for target in targets))
     for logits, target, level in zip(raw, targets, _levels(network)):
-        wanted = torch.zeros_like(logits[..., 4])
+        expected = torch.zeros_like(logits[..., 4])
         if len(target.classes):
-            b, a, y, x = target.places
+            b, a, y, x = target.positions
             chosen = logits[b, a, y, x]
             s = torch.sigmoid(chosen[:, :4])
             cell = torch.stack([x, y], 1).to(s.dtype)
@@ -190,10 +190,10 @@ def loss_of(raw: Sequence[Tensor], targets: Sequence[Targets], network: Network)
             found = torch.cat([(2 * s[:, :2] - 0.5 + cell) * level.stride, (2 * s[:, 2:]) ** 2 * anchor], 1)
             overlap, complete = overlaps(found, target.boxes)
             box = box + (1 - complete).sum()
-            wanted[b, a, y, x] = overlap.detach().clamp(0, 1)
+            expected[b, a, y, x] = overlap.detach().clamp(0, 1)
             labels = F.one_hot(target.classes, len(CLASSES)).to(s.dtype)
             kind = kind + F.binary_cross_entropy_with_logits(chosen[:, 5:], labels, reduction="sum")
-        objectness = objectness + F.binary_cross_entropy_with_logits(logits[..., 4], wanted, reduction="sum")
+        objectness = objectness + F.binary_cross_entropy_with_logits(logits[..., 4], expected, reduction="sum")
     parts = (BOX * box / count, OBJECTNESS * objectness / count, CLASS * kind / count)
     return sum(parts[1:], parts[0]), tuple(float(part.detach()) for part in parts)
 

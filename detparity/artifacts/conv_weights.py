@@ -61,8 +61,8 @@ def by_name(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[i
     found: Dict[int, Stored] = {}
     plain = {plain_name(s.name): s for s in stored}
     for index, conv in enumerate(expected):
-        wanted = f"{conv.key}.weight"
-        hits = [s for name, s in plain.items() if name == wanted or name.endswith("." + wanted)]
+        official = f"{conv.key}.weight"
+        hits = [s for name, s in plain.items() if name == official or name.endswith("." + official)]
         if len(hits) == 1:
             found[index] = hits[0]
     return found
@@ -83,10 +83,10 @@ def by_content(expected: Sequence[ConvWeights], indices: Sequence[int], stored: 
     return found
 
 
-def _distance(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference as a share of the largest wanted value; infinite where shapes differ or a value is NaN."""
-    if found.shape != wanted.shape:
+def _distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference as a share of the largest expected value; infinite where shapes differ or a value is NaN."""
+    if found.shape != expected.shape:
         return float("inf")
-    scale = max(float(np.abs(wanted).max()), 1e-30)
-    worst = float(np.abs(found.astype(np.float64) - wanted).max()) / scale
+    scale = max(float(np.abs(expected).max()), 1e-30)
+    worst = float(np.abs(found.astype(np.float64) - expected).max()) / scale
     return worst if np.isfinite(worst) else float("inf")

@@ -9,7 +9,7 @@ import numpy as np
 from detparity.core.vocabulary import ModelFacts, Size
 
 if TYPE_CHECKING:
-    from detparity.artifacts.torchscript_graph import Constant
+    from detparity.artifacts.torchscript_facts import Constant
 
 
 def grid_cells(value: np.ndarray) -> Optional[Size]:
@@ -60,8 +60,8 @@ def grid_constants(constants: Mapping[str, np.ndarray], facts: ModelFacts) -> Li
 def _anchors(value: np.ndarray, facts: ModelFacts) -> bool:
     """Whether these numbers are the anchors of a level, in whatever unit: pixels, cells, or multiplied by what decodes them."""
     levels = [np.asarray(level, np.float64).ravel() for level in facts.anchors]
-    alike = [level for level in levels if level.size == value.size and value.dtype.kind in "fiu" and value.flat[0]]
-    return any(np.allclose(value.ravel() / value.flat[0], level / level[0], rtol=1e-3) for level in alike)
+    same_size = [level for level in levels if level.size == value.size and value.dtype.kind in "fiu" and value.flat[0]]
+    return any(np.allclose(value.ravel() / value.flat[0], level / level[0], rtol=1e-3) for level in same_size)
 
 
 def script_grids(constants: Sequence[Constant], facts: ModelFacts) -> List[Tuple[Constant, Size]]:

@@ -1,7 +1,7 @@
 """A lite archive as plain facts: the operators its bytecode calls, its numbers, its tensors. Nothing in it runs, no torch is needed.
 
 The lite interpreter runs `bytecode.pkl`, one program per method, on the objects of `data.pkl`. There is no graph: no types, no names
-of values, no source lines. Both pickles are read by an unpickler for which every name stands for an inert record.
+of values, no source lines. Both pickles are read by an unpickler for which every name is an inert record.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BROKEN = (
 class Lite:
     """version: of the bytecode; ops: how often the program of `forward` calls each operator; slopes: of its leaky activations, in
     order; state: tensors by path, those of packed convolutions as `weight` and `bias` of their path; training: whether it was saved
-    in training mode; metadata: the text of the extra file asked for, or empty."""
+    in training mode; metadata: the text of the requested extra file, or empty."""
 
     version: int
     ops: Mapping[str, int]
@@ -54,7 +54,7 @@ class Lite:
 
 
 class _Thing:
-    """An object as the pickle describes it: what it is called with and what it is told; nothing of its class is there."""
+    """An object as the pickle describes it: its arguments and its state; its class is not loaded."""
 
     qualified = ""
 
@@ -77,7 +77,7 @@ class _Reader(pickle.Unpickler):
 
 
 class _Archive:
-    """The members of a torch archive, without the folder they all lie in."""
+    """The members of a torch archive, without the folder they share."""
 
     def __init__(self, path: Union[str, Path]) -> None:
         self.zip = zipfile.ZipFile(path)
@@ -102,12 +102,12 @@ class _Archive:
         kind = STORAGES.get(pid[1].__name__)
         if kind is None:
             return None
-        places = [f"{folder}/{pid[2]}" for folder in folders]
-        flat = np.frombuffer(self.read(next(filter(self.members.__contains__, places), places[0])), kind)
-        dims, steps = _whole(size), _whole(stride)
+        paths = [f"{folder}/{pid[2]}" for folder in folders]
+        flat = np.frombuffer(self.read(next(filter(self.members.__contains__, paths), paths[0])), kind)
+        dims, steps = _integers(size), _integers(stride)
         if not all(dims):
             return np.zeros(dims, kind)
-        first = _whole((offset,))[0]
+        first = _integers((offset,))[0]
         last = first + sum((dim - 1) * step for dim, step in zip(dims, steps))
         if len(dims) != len(steps) or last >= flat.size:
             raise ValueError("a tensor reaches beyond its storage")
@@ -115,15 +115,15 @@ class _Archive:
         return np.lib.stride_tricks.as_strided(flat[first:], dims, strides, writeable=False)
 
 
-def _whole(values: object) -> Tuple[int, ...]:
-    """Sizes, strides, offsets: whole numbers, none below zero."""
+def _integers(values: object) -> Tuple[int, ...]:
+    """Sizes, strides, offsets: integers, none below zero."""
     if not isinstance(values, tuple) or not all(isinstance(value, int) and value >= 0 for value in values):
-        raise ValueError("a tensor's shape is no tuple of whole numbers")
+        raise ValueError("a tensor's shape is no tuple of non-negative integers")
     return values
 
 
 def read(path: Union[str, Path], extra: str) -> Lite:
-    """Read a lite archive. extra: the name of the extra file wanted. Raises EngineError where it cannot be read."""
+    """Read a lite archive. extra: the name of the extra file to return. Raises EngineError where it cannot be read."""
     try:
         archive = _Archive(path)
         with archive.zip:
@@ -143,19 +143,19 @@ def read(path: Union[str, Path], extra: str) -> Lite:
 
 
 def _forward(root: _Thing, methods: Sequence[Any]) -> Dict[str, Any]:
-    """The program that runs: what it calls is inlined into it. Other methods may stand beside it."""
+    """The program that runs: what it calls is inlined into it. There may be programs of other methods."""
     programs = {name: parts for name, parts, *_ in methods}
-    wanted = root.qualified + ".forward"
-    if wanted not in programs:
-        raise ValueError(f"there is no program of {wanted}")
-    return dict(programs[wanted])
+    entry = root.qualified + ".forward"
+    if entry not in programs:
+        raise ValueError(f"there is no program of {entry}")
+    return dict(programs[entry])
 
 
 def _called(program: Mapping[str, Any]) -> Iterator[Tuple[int, str]]:
-    """Place and name of every call of an operator."""
-    for place, instruction in enumerate(program["instructions"]):
+    """Position and name of every call of an operator."""
+    for position, instruction in enumerate(program["instructions"]):
         if instruction[0] in ("OP", "OPN"):
-            yield place, program["operators"][instruction[1]][0]
+            yield position, program["operators"][instruction[1]][0]
 
 
 def _ops(program: Mapping[str, Any]) -> Dict[str, int]:
@@ -165,9 +165,9 @@ def _ops(program: Mapping[str, Any]) -> Dict[str, int]:
 def _slopes(program: Mapping[str, Any]) -> Tuple[float, ...]:
     """The number loaded last before a leaky activation is called is its slope."""
     found: List[float] = []
-    for place, name in _called(program):
+    for position, name in _called(program):
         if name in LEAKY:
-            before = program["instructions"][place - 1]
+            before = program["instructions"][position - 1]
             value = program["constants"][before[1]] if before[0] == "LOADC" else None
             if isinstance(value, (int, float)):
                 found.append(float(value))
@@ -197,7 +197,7 @@ def _tensors(archive: _Archive, value: object, path: str, folders: Sequence[str]
 def _packed(
     archive: _Archive, state: Tuple[Any, ...], path: str, folders: Sequence[str]
 ) -> Iterator[Tuple[str, np.ndarray]]:
-    """Weight and bias of a packed operator; one that has no bias adds zeros, whatever the model wants."""
+    """Weight and bias of a packed operator; one that has no bias adds zeros, whatever the model has."""
     for part, item in zip(("weight", "bias"), state):
         found = dict(_tensors(archive, item, f"{path}.{part}", folders))
         yield from found.items()

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple, Union
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
-from onnx import numpy_helper, shape_inference
+from onnx import numpy_helper
 
 from detparity.core.errors import InputError, clipped
+from detparity.core.vocabulary import EngineDied
 
 LARGEST_FILE = 2**31 - 1  # protobuf's limit, in bytes
 DEEPEST = 40  # functions in one another; torch's own exporter has used three
 
-Dim = Optional[object]  # int, str (a symbol) or None (nothing said)
+Dim = Optional[object]  # int, str (a symbol) or None (not stated)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Value:
 @dataclass(frozen=True)
 class Attribute:
     """kind: INT, FLOAT, STRING, TENSOR, INTS, ...; value: plain Python or numpy. GRAPH and GRAPHS: how many there are, which
-    stand in the node's `subgraphs`; REFERENCE, inside a function: the name of the function's own attribute."""
+    are in the node's `subgraphs`; REFERENCE, inside a function: the name of the function's own attribute."""
 
     kind: str
     value: Any
@@ -67,7 +67,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph. constants: initializers and the values of Constant nodes alike; initializers: the names of the former."""
+    """One graph. constants: initializers and the values of Constant nodes; initializers: the names of the former."""
 
     inputs: Tuple[Value, ...]
     outputs: Tuple[Value, ...]
@@ -107,8 +107,8 @@ class Function:
 
 @dataclass(frozen=True)
 class Operator:
-    """What the standard says of an operator: the defaults of its attributes and the names of its inputs, the last of which may
-    stand for several. Both are empty where the installed onnx does not know it."""
+    """What the standard states of an operator: the defaults of its attributes and the names of its inputs, the last of which may
+    be variadic. Both are empty where the installed onnx does not know it."""
 
     defaults: Mapping[str, Attribute]
     inputs: Tuple[str, ...]
@@ -117,7 +117,8 @@ class Operator:
 @dataclass(frozen=True)
 class OnnxFile:
     """A file: its versions, metadata and main graph. problem: the checker's complaint, if any; torch_export: whether it bears the
-    marks of torch's torch.export-based exporter; functions: operators of its own, by `Node.full_op`."""
+    marks of torch's torch.export-based exporter; functions: operators of its own, by `Node.full_op`; died: how
+    onnx's process ended over it, if it did."""
 
     ir_version: int
     opsets: Mapping[str, int]
@@ -127,6 +128,7 @@ class OnnxFile:
     problem: Optional[str]
     torch_export: bool = False
     functions: Mapping[str, Function] = field(default_factory=dict)
+    died: Optional[str] = None
 
 
 def _dtype(elem_type: int) -> str:
@@ -170,7 +172,7 @@ def _attribute(proto: onnx.AttributeProto) -> Attribute:
 
 
 def _text(value: bytes) -> str:
-    """Bytes that are no UTF-8 are kept apart from each other."""
+    """Different bytes that are no UTF-8 remain different."""
     return value.decode(errors="backslashreplace")
 
 
@@ -236,29 +238,21 @@ def _graph(proto: onnx.GraphProto, inferred: Optional[onnx.GraphProto] = None) -
     )
 
 
-def _infer(model: onnx.ModelProto) -> Optional[onnx.GraphProto]:
-    """Shapes from the operators alone: what the file declares of its inner values and outputs is set aside first."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    del bare.graph.value_info[:]
-    for output in bare.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    try:
-        return shape_inference.infer_shapes(bare, data_prop=True).graph
-    except Exception:  # inference is an aid: the checker and the runtime report what is wrong with the graph
-        return None
+class Native(Protocol):
+    """What onnx does in C++, in another process. Both raise EngineDied where the file ends that process."""
+
+    def problem(self, path: Path) -> Optional[str]:
+        """What the checker says of the file."""
+
+    def inferred(self, path: Path) -> Optional[bytes]:
+        """A serialised graph with the shapes that onnx infers."""
 
 
-def _problem(path: Path) -> Optional[str]:
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except Exception as error:  # ValidationError, InferenceError and others share no base
-        return " ".join(str(error).split())
-    return None
+def read(path: Path, native: Optional[Native] = None) -> OnnxFile:
+    """Read an ONNX file. native: None leaves out the checker's verdict and inferred shapes.
 
-
-def read(path: Path) -> OnnxFile:
-    """Read an ONNX file. Raises InputError where it is no ONNX model, is truncated, or its external data is missing."""
+    Raises InputError where it is no ONNX model, is truncated, or its external data is missing.
+    """
     _require_readable_size(path)
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -273,8 +267,9 @@ def read(path: Path) -> OnnxFile:
     if not all(isinstance(text, str) for text in _texts(model)):
         raise InputError(f"{path} holds a name that is not UTF-8")
     _require_shallow(model, path)
+    inferred, problem, died = _by_native(path, native)
     try:
-        graph, functions = _graph(model.graph, _infer(model)), _functions(model)
+        graph, functions = _graph(model.graph, inferred), _functions(model)
     except (ValueError, TypeError, IndexError, KeyError) as error:  # a tensor or attribute that contradicts itself
         raise InputError(f"{path} holds a tensor or an attribute that cannot be read ({clipped(error)})") from None
     return OnnxFile(
@@ -283,10 +278,23 @@ def read(path: Path) -> OnnxFile:
         " ".join(filter(None, (model.producer_name, model.producer_version))),
         {item.key: item.value for item in model.metadata_props},
         graph,
-        _problem(path),
+        problem,
         _bears_marks(model),
         functions,
+        died,
     )
+
+
+def _by_native(path: Path, native: Optional[Native]) -> Tuple[Optional[onnx.GraphProto], Optional[str], Optional[str]]:
+    """Inferred shapes, the checker's complaint, and how onnx's process ended where it did: the checker then is not asked as well."""
+    if native is None:
+        return None, None, None
+    try:
+        found = native.inferred(path)
+        graph = None if found is None else onnx.GraphProto.FromString(found)
+        return graph, native.problem(path), None
+    except EngineDied as error:
+        return None, None, str(error)
 
 
 def _require_readable_size(path: Path) -> None:
@@ -309,9 +317,9 @@ def _texts(message: Any) -> Iterator[Any]:
 
 
 def _require_shallow(model: onnx.ModelProto, path: Path) -> None:
-    """Raise InputError for functions that call themselves, or one another too deep: onnx follows them until its stack is gone."""
+    """Raise InputError for functions that call themselves, or one another too deep: onnx follows them until its stack overflows."""
     own = {_function_key(proto, proto.name): proto for proto in model.functions}
-    calls = {key: {_function_key(node, node.op_type) for node in _all_nodes(proto.node)} for key, proto in own.items()}
+    calls = {key: {_function_key(node, node.op_type) for node in all_nodes(proto.node)} for key, proto in own.items()}
     left = set(own)
     for _ in range(DEEPEST):
         if not left:
@@ -329,17 +337,17 @@ def _function_key(proto: Union[onnx.NodeProto, onnx.FunctionProto], name: str) -
     return f"{proto.domain}:{op}" if proto.domain not in ("", "ai.onnx") else op
 
 
-def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """These and those of the graphs in them."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                yield from _all_nodes(inner.node)
+                yield from all_nodes(inner.node)
 
 
 def operator(op: str, domain: str, version: int) -> Operator:
-    """What the standard says of an operator at this version of its domain's opset."""
+    """What the standard states of an operator at this version of its domain's opset."""
     try:
         schema = onnx.defs.get_schema(op, version, domain)
     except onnx.defs.SchemaError:
@@ -363,91 +371,7 @@ def plain_name(name: str) -> str:
     return name.replace(".block.", ".").replace("network.", "")
 
 
-def _model(source: Union[Path, bytes]) -> onnx.ModelProto:
-    return onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
-
-
-def expose(source: Union[Path, bytes], names: Sequence[str]) -> bytes:
-    """The model with these inner tensors as outputs instead of its own; nodes that reach none of them are left out."""
-    model = _model(source)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    _prune(model, set())
-    return bytes(model.SerializeToString())
-
-
 def nodes_of(path: Path) -> Tuple[Node, ...]:
     """The nodes of a file that a runtime wrote, in its order. Nothing is checked or inferred: it may hold the runtime's operators."""
     model = onnx.load(str(path), load_external_data=False)
     return tuple(_node(index, node) for index, node in enumerate(model.graph.node))
-
-
-def named_by_outputs(source: Union[Path, bytes]) -> bytes:
-    """The model with a name for every node: those that have none of their own get that of the first tensor they make."""
-    model = _model(source)
-    nodes = list(_all_nodes(model.graph.node))
-    count = Counter(node.name for node in nodes)
-    for node in nodes:
-        if not node.name or count[node.name] > 1:
-            node.name = next(filter(None, node.output), "")
-    return bytes(model.SerializeToString())
-
-
-def tail_of(source: Union[Path, bytes], cut: Mapping[str, int], integers: Sequence[str] = ()) -> bytes:
-    """The part of the model after the tensors of `cut` (name to rank), which become its inputs: float32, those of `integers` int32.
-
-    The image stays an input where the tail still asks for its shape.
-    """
-    model = _model(source)
-    _prune(model, set(cut))
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [value for value in model.graph.input if value.name in used]
-    del model.graph.input[:]
-    for value in kept:
-        value.type.tensor_type.ClearField("shape")
-    model.graph.input.extend(kept)
-    for name, rank in cut.items():
-        shape = [f"{name}_{axis}" for axis in range(rank)]
-        kind = onnx.TensorProto.INT32 if name in integers else onnx.TensorProto.FLOAT
-        model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
-    return bytes(model.SerializeToString())
-
-
-def _prune(model: onnx.ModelProto, stop: Set[str]) -> None:
-    """Keep the nodes that lead to the outputs, looking back no further than `stop`; inferred shapes go with the rest."""
-    wanted = {value.name for value in model.graph.output}
-    kept = []
-    for node in reversed(model.graph.node):
-        makes = set(node.output) - stop
-        if wanted & makes:
-            kept.append(node)
-            wanted.update(node.input)
-            for attribute in node.attribute:
-                wanted.update(name for inner in attribute.g.node for name in inner.input)
-    del model.graph.node[:]
-    model.graph.node.extend(reversed(kept))
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(tensors)
-    del model.graph.value_info[:]
-    domains = {node.domain for node in kept} | {""}
-    imports = [item for item in model.opset_import if item.domain in domains]
-    del model.opset_import[:]
-    model.opset_import.extend(imports)
-
-
-def newest() -> Dict[str, int]:
-    """The IR version and opset that onnx.helper stamps when it is not told."""
-    return {"onnx_ir": int(onnx.IR_VERSION), "onnx_opset": int(onnx.defs.onnx_opset_version())}
-
-
-def smallest(ir_version: int, opset: int) -> bytes:
-    """A model of one Identity with these versions, to ask a runtime which it takes."""
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", ["x"], ["y"])], "smallest", values[:1], values[1:]
-    )
-    imports = [onnx.helper.make_opsetid("", opset)]
-    model = onnx.helper.make_model(graph, opset_imports=imports)
-    model.ir_version = ir_version
-    return bytes(model.SerializeToString())

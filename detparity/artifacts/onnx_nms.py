@@ -15,7 +15,7 @@ PASSING = ("Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape")
 
 @dataclass(frozen=True)
 class Suppression:
-    """What the graph says. nodes: every suppression operator, the first is judged; numbers None where they are no constants;
+    """The suppression of a graph. nodes: every suppression operator, the first is judged; numbers None where they are no constants;
     max_wh: the class offset in pixels, 0 where boxes are not moved apart, None where it is no constant;
     tail: the nodes from it to the outputs."""
 
@@ -47,7 +47,7 @@ def find(graph: Graph) -> Optional[Suppression]:
             nodes,
             _scalar(node.get("iou_threshold")),
             _scalar(node.get("score_threshold")),
-            _whole(node.get("max_output_boxes")),
+            _integer(node.get("max_output_boxes")),
             None,
             tail,
         )
@@ -56,7 +56,7 @@ def find(graph: Graph) -> Optional[Suppression]:
         nodes,
         _scalar(constant(graph, inputs[3])),
         _scalar(constant(graph, inputs[4])),
-        _whole(constant(graph, inputs[2])),
+        _integer(constant(graph, inputs[2])),
         _class_offset(graph, inputs[0]),
         tail,
     )
@@ -78,7 +78,7 @@ def _scalar(value: object) -> Optional[float]:
     return float(array.ravel()[0]) if array is not None and array.size == 1 and array.dtype.kind in "fiu" else None
 
 
-def _whole(value: object) -> Optional[int]:
+def _integer(value: object) -> Optional[int]:
     number = _scalar(value)
     return int(number) if number is not None and np.isfinite(number) else None
 
@@ -107,7 +107,7 @@ def _after(graph: Graph, start: Node) -> Tuple[Node, ...]:
 
 
 def _class_offset(graph: Graph, boxes: str) -> Optional[float]:
-    """The constant that multiplies a class index on its way into the boxes; 0 where no class index reaches them, None where
+    """The constant that multiplies a class index before it is added to the boxes; 0 where no class index reaches them, None where
     what multiplies it is computed."""
     tainted: Set[str] = set()
     offset: Optional[float] = None

@@ -1,11 +1,11 @@
-"""From a path to something that can be judged: what kind of file it is, which variant it claims, at which size."""
+"""From a path to an artifact with its contract: what kind of file it is, which variant it claims, at which size."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from detparity.core.vocabulary import (
 
 if TYPE_CHECKING:
     from detparity.artifacts.onnx_graph import OnnxFile
-    from detparity.artifacts.torchscript_file import ScriptFile
+    from detparity.artifacts.torchscript_facts import ScriptFile
 
 DEFAULT_STRIDES = 10  # a file that fixes no size is tried at ten of its largest strides
 NMS_OPS = {"NonMaxSuppression": "end2end-ort", "EfficientNMS_TRT": "end2end-trt"}
@@ -37,7 +37,7 @@ NMS_OPS = {"NonMaxSuppression": "end2end-ort", "EfficientNMS_TRT": "end2end-trt"
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user promised of the file beside its variant: numbers of the suppression, the opset; None: read from the file."""
+    """What the user promised of the file besides its variant: numbers of the suppression, the opset; None: read from the file."""
 
     iou_thres: Optional[float] = None
     conf_thres: Optional[float] = None
@@ -48,8 +48,8 @@ class Asked:
     @property
     def arguments(self) -> List[str]:
         """The options that promise the same again, for a `Repeat:` line."""
-        told = [(f"--{name.replace('_', '-')}", value) for name, value in vars(self).items() if value is not None]
-        return [word for option, value in told for word in (option, f"{value:g}")]
+        given = [(f"--{name.replace('_', '-')}", value) for name, value in vars(self).items() if value is not None]
+        return [word for option, value in given for word in (option, f"{value:g}")]
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ def open_artifact(
     name: Optional[str] = None,
     asked: Asked = Asked(),
     *,
-    engine: Callable[[str], Any],
+    engines: Any,
 ) -> Intake:
     """Read `path` and work out its contract for this model.
 
     variant: the promise, else it is read from the file; img_size: (height, width), where the file declares none;
     name: what to call it in reports, else the file's name; asked: promises the file's metadata or operators give otherwise;
-    engine: gives the engine module by the kind of a TorchScript file, since what it is shows only once torch has loaded it.
+    engines: `engines.remote.Engines`, in whose process onnx and torch read the file.
     Raises InputError, in one line, for a file or an option that cannot be used.
     """
     if variant is not None and variant not in variant_names():
@@ -87,14 +87,14 @@ def open_artifact(
     require_file(path, "an exported model")
     kind = _kind(path)
     if kind != "onnx":
-        file, contract, how = _open_script(path, kind, engine(kind), facts, variant, img_size)
+        file, contract, how = _open_script(path, kind, engines, facts, variant, img_size)
     else:
-        file, contract, how = _open_onnx(path, facts, variant, img_size, asked)
+        file, contract, how = _open_onnx(path, engines, facts, variant, img_size, asked)
     return Intake(Artifact(path, kind, sha256(path), name), file, contract, how)
 
 
 def _kind(path: Path) -> str:
-    """What reads the file, told by its content: "torchscript", "lite" or, whatever else it is, "onnx"."""
+    """What reads the file, by its content: "torchscript", "lite" or, whatever else it is, "onnx"."""
     from detparity.core import pickle_reader
 
     kind = pickle_reader.kind(path)
@@ -103,10 +103,12 @@ def _kind(path: Path) -> str:
     return kind if kind in ("torchscript", "lite") else "onnx"
 
 
-def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size], asked: Asked) -> Opened:
+def _open_onnx(
+    path: Path, engines: Any, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size], asked: Asked
+) -> Opened:
     from detparity.artifacts import onnx_graph
 
-    file = onnx_graph.read(path)
+    file = onnx_graph.read(path, engines)
     if not file.graph.inputs:
         raise InputError(f"{path} has no input, so it is no exported detector")
     shape = file.graph.inputs[0].shape or ()
@@ -120,19 +122,19 @@ def _open_onnx(path: Path, facts: ModelFacts, variant: Optional[str], img_size: 
         )
     batch = shape[0] if len(shape) == 4 and isinstance(shape[0], int) else 1
     size = _usable(path, size, facts)
-    source = "as told" if variant else "read from the file"
-    promised, told = opset_promise(file, found, asked.opset)
+    source = "as given" if variant else "read from the file"
+    promised, origin = opset_promise(file, found, asked.opset)
     nms = nms_promise(file, found, asked) if found.end2end else None
     contract = contract_for(found, facts, size, max(1, int(batch)), promised, nms)
-    return file, contract, f"{found.name}, {source}, at {size[0]}x{size[1]}, opset {promised} {told}"
+    return file, contract, f"{found.name}, {source}, at {size[0]}x{size[1]}, opset {promised} {origin}"
 
 
 def opset_promise(file: OnnxFile, variant: Variant, asked: Optional[int]) -> Tuple[int, str]:
-    """The promised opset and where it comes from: the command line, else the file's metadata, else the variant's default; by way
-    of torch.export whatever the file has from the default on."""
+    """The promised opset and where it comes from: the command line, else the file's metadata, else the variant's default;
+    through torch.export whatever the file has from the default on."""
     stored = file.metadata.get("detparity.opset", "")
     if asked is not None:
-        return asked, "as told"
+        return asked, "as given"
     if re.fullmatch(r"[1-9]\d?", stored):
         return int(stored), "from the metadata"
     least, own = default_opset(variant), file.opsets.get("", 0)
@@ -157,18 +159,18 @@ def nms_promise(file: OnnxFile, variant: Variant, asked: Asked) -> NmsPromise:
         ("topk-all", asked.topk_all, read[2], default.cap),
         ("max-wh", asked.max_wh, read[3], 0.0),
     ):
-        told = stored.get(key)
+        recorded = stored.get(key)
         if field is not None:
-            numbers[key] = (float(field), "as told")
-        elif isinstance(told, (int, float)) and not isinstance(told, bool):
-            numbers[key] = (float(told), "from the metadata")
+            numbers[key] = (float(field), "as given")
+        elif isinstance(recorded, (int, float)) and not isinstance(recorded, bool):
+            numbers[key] = (float(recorded), "from the metadata")
         elif own is not None:
             numbers[key] = (float(own), "read from the file")
         else:
             numbers[key] = (float(fallback), "the official default")
     offset = numbers["max-wh"][0] if variant.head == "end2end-ort" else None
     if found and found.max_wh is None and asked.max_wh is None and "max-wh" not in stored:
-        offset = None  # classes are kept apart by something that is no constant: nothing is promised of its size
+        offset = None  # classes are separated by something that is no constant: nothing is promised of its size
     sources = {key: source for key, (_, source) in numbers.items() if key != "max-wh" or offset is not None}
     return NmsPromise(numbers["iou-thres"][0], numbers["conf-thres"][0], int(numbers["topk-all"][0]), offset, sources)
 
@@ -187,7 +189,7 @@ def _read_variant(file: OnnxFile, shape: Tuple[object, ...]) -> Variant:
 
 
 def _by_dynamo(file: OnnxFile) -> bool:
-    """By the exporter's marks; ours are taken off with the IR version that carries them, but our metadata tells."""
+    """By the exporter's marks; ours are taken off with the IR version that carries them, but our metadata remains."""
     stored = file.metadata.get("detparity.variant", "")
     return file.torch_export or (stored in variant_names() and parse_variant(stored).dynamo)
 
@@ -218,7 +220,7 @@ def _usable(path: Path, size: Size, facts: ModelFacts) -> Size:
 
 
 def _open_script(
-    path: Path, kind: str, engine: Any, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]
+    path: Path, kind: str, engines: Any, facts: ModelFacts, variant: Optional[str], img_size: Optional[Size]
 ) -> Opened:
     what = "a lite archive" if kind == "lite" else "a TorchScript archive"
     if variant is not None and (
@@ -226,18 +228,18 @@ def _open_script(
     ):
         raise InputError(f"{path} is {what}, which cannot be {variant!r}")
     try:
-        file: ScriptFile = engine.read(str(path))
+        file: ScriptFile = engines.read_script(kind, path)
     except EngineError as error:
         raise InputError(f"{path} is not {what} torch can load: {error}") from None
     metadata = script_metadata(file.metadata)
     grids = stuck_size([cells for _, cells in script_grids(file.constants, facts)], facts)
     size = img_size or image_size(metadata) or grids
-    size, head = _try_sizes(path, engine, [_usable(path, size, facts)] if size else _trial_sizes(facts))
+    size, head = _try_sizes(path, kind, engines, [_usable(path, size, facts)] if size else _trial_sizes(facts))
     stored = metadata.get("detparity.variant", "")
     own = ("lite",) if kind == "lite" else ("traced", "traced-dynamic", "scripted")
     found = parse_variant(variant or (stored if stored in own else own[0]), head)
     batch = int(metadata["batch"]) if re.fullmatch(r"[1-9]\d{0,3}", metadata.get("batch", "")) else 1
-    source = "as told" if variant else "read from the file" if stored or kind == "lite" else "taken as static"
+    source = "as given" if variant else "read from the file" if stored or kind == "lite" else "taken as static"
     contract = contract_for(found, facts, size, batch if found.axes == "static" else 1)
     return file, contract, f"{found.name} ({head}), {source}, at {size[0]}x{size[1]}"
 
@@ -248,11 +250,11 @@ def _trial_sizes(facts: ModelFacts) -> List[Size]:
     ]
 
 
-def _try_sizes(path: Path, engine: Any, sizes: List[Size]) -> Tuple[Size, str]:
+def _try_sizes(path: Path, kind: str, engines: Any, sizes: List[Size]) -> Tuple[Size, str]:
     """The first size the module runs at, and the head its output shows. Where it runs at none, the first size and `grid`:
-    the checks then say that it does not run."""
+    the checks then report that it does not run."""
     try:
-        runner = engine.prepare(str(path))
+        runner = engines.prepare(kind, path)
     except EngineError as error:
         raise InputError(f"{path} does not load: {error}") from None
     for size in sizes:

@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, List, Mapping, Tuple
+from typing import Any, List, Tuple
 
-import numpy as np
 import torch
 
-from detparity.artifacts.torchscript_graph import Constant, Known, Written, source, tensors, walk, written
-
-METADATA_FILE = "detparity.json"
-
+from detparity.artifacts.torchscript_facts import ScriptFile
+from detparity.artifacts.torchscript_graph import Known, source, tensors, walk, written
 
 # Operators that act otherwise in training, and which of their inputs says so.
 TRAINING_FLAG = {"aten::dropout": 2, "aten::feature_dropout": 2, "aten::alpha_dropout": 2, "aten::batch_norm": 5}
-
-
-@dataclass(frozen=True)
-class ScriptFile:
-    """ops: operator counts of the inlined graph; devices: (device, source line) of every device constant; constants: tensors that
-    are no parameters; state: parameters and buffers by path; training: whether it was saved in training mode; training_ops: operators
-    recorded as they act in training; metadata: the text of our extra file, or empty; written: sizes that stand in the graph as
-    numbers."""
-
-    ops: Mapping[str, int]
-    devices: Tuple[Tuple[str, str], ...]
-    constants: Tuple[Constant, ...]
-    slopes: Tuple[float, ...]
-    training_ops: Tuple[str, ...]
-    state: Mapping[str, np.ndarray]
-    training: bool
-    metadata: str
-    written: Tuple[Written, ...] = ()
 
 
 def describe(module: torch.jit.ScriptModule, metadata: str) -> ScriptFile:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-import numpy as np
 import torch
+
+from detparity.artifacts.torchscript_facts import Constant, Written
 
 # Operators that take a size, and which of their inputs is it: a list of numbers.
 SHAPES: Dict[str, int] = {
@@ -29,27 +29,6 @@ UNKNOWN = "unknown"
 FRAME = re.compile(r"\.py(\(\d+\): |\", line \d+)")  # as a trace and as a script record it
 TORCH = re.compile(r"[/\\]torch[/\\](nn|jit|functional|_\w+)\b")
 _UNKNOWN = object()
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A tensor frozen into the module: its value, the source line the graph records, what reads it, and its path where it is an
-    attribute of the module and no literal of the graph."""
-
-    value: np.ndarray
-    source: str
-    readers: Tuple[str, ...]
-    path: str = ""
-
-
-@dataclass(frozen=True)
-class Written:
-    """A size written into the graph as numbers: the operator that takes it, the numbers (None where one is computed), and the source
-    line the graph records."""
-
-    operator: str
-    numbers: Tuple[Optional[int], ...]
-    source: str
 
 
 def walk(block: Any) -> Iterator[Any]:
@@ -103,7 +82,7 @@ class Known:
         return _part(inputs[0], inputs[1] if len(inputs) > 1 else names.index(of.debugName()))
 
     def number(self, of: Any) -> Optional[int]:
-        """The whole number a graph value is known to be."""
+        """The integer a graph value is known to be."""
         found = self._find(of)
         if isinstance(found, torch.Tensor):
             found = found.item() if found.numel() == 1 and not found.is_floating_point() else None
@@ -115,8 +94,8 @@ class Known:
         if node.kind() == "prim::ListConstruct":
             return tuple(self.number(value) for value in node.inputs())
         found = self._find(of)
-        whole = isinstance(found, (list, tuple)) and all(type(item) is int for item in found)
-        return tuple(found) if whole else ()
+        complete = isinstance(found, (list, tuple)) and all(type(item) is int for item in found)
+        return tuple(found) if complete else ()
 
     def path(self, node: Any) -> str:
         """The dotted path of an attribute that a GetAttr reads."""
@@ -130,8 +109,8 @@ def _settled(of: Any) -> Any:
     while of.node().kind() in ("prim::If", "prim::unchecked_cast"):
         node = of.node()
         if node.kind() == "prim::If":
-            place = [output.debugName() for output in node.outputs()].index(of.debugName())
-            sides = [_settled(list(block.outputs())[place]) for block in node.blocks()]
+            position = [output.debugName() for output in node.outputs()].index(of.debugName())
+            sides = [_settled(list(block.outputs())[position]) for block in node.blocks()]
             given = [side for side in sides if not _nothing(side)]
             if len(given) != 1:
                 return of
@@ -146,13 +125,13 @@ def _nothing(of: Any) -> bool:
     return kind == "prim::Uninitialized" or (kind == "prim::Constant" and of.toIValue() is None)
 
 
-def _part(whole: Any, index: Any) -> Any:
-    known = isinstance(whole, (list, tuple)) and type(index) is int and -len(whole) <= index < len(whole)
-    return whole[index] if known else _UNKNOWN
+def _part(sequence: Any, index: Any) -> Any:
+    known = isinstance(sequence, (list, tuple)) and type(index) is int and -len(sequence) <= index < len(sequence)
+    return sequence[index] if known else _UNKNOWN
 
 
 def written(known: Known) -> List[Written]:
-    """Every size the graph has as numbers, in part or whole."""
+    """Every size the graph has as numbers, in part or in full."""
     found = []
     for node in walk(known.graph):
         numbers = _size_of(known, node)
@@ -187,9 +166,9 @@ def tensors(known: Known, own: Dict[str, torch.Tensor]) -> List[Constant]:
         path = known.path(node) if node.kind() == "prim::GetAttr" else ""
         value = known.value(output)
         users = [use.user for use in output.uses()]
-        place = next((line for line in map(source, [node, *users]) if line != UNKNOWN), UNKNOWN)
+        origin = next((line for line in map(source, [node, *users]) if line != UNKNOWN), UNKNOWN)
         for index, part in enumerate(value if isinstance(value, (list, tuple)) else [value]):
             if isinstance(part, torch.Tensor) and path not in own:
                 name = path if part is value else f"{path}[{index}]"
-                found.append(Constant(part.detach().cpu().numpy(), place, tuple(user.kind() for user in users), name))
+                found.append(Constant(part.detach().cpu().numpy(), origin, tuple(user.kind() for user in users), name))
     return found

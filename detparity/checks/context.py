@@ -6,6 +6,7 @@ Engines are loaded when first asked for, so that a check of structure alone star
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import (
     TYPE_CHECKING,
@@ -15,6 +16,7 @@ from typing import (
     Iterator,
     List,
     Mapping,
+    Optional,
     Sequence,
     Tuple,
     Union,
@@ -26,11 +28,13 @@ from detparity import engines
 from detparity.core.case import BoxExplorer, Case, Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, expected_shapes
+from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Finding, Outcome
 from detparity.core.vocabulary import (
     Arrays,
     Artifact,
     ConvWeights,
+    EngineDied,
     EngineError,
     Load,
     ModelFacts,
@@ -40,12 +44,15 @@ from detparity.core.vocabulary import (
     Variant,
 )
 from detparity.engines.reference_runs import Oracle
+from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of
 
 if TYPE_CHECKING:
     from detparity.artifacts.onnx_graph import OnnxFile
-    from detparity.artifacts.torchscript_file import ScriptFile
+    from detparity.artifacts.torchscript_facts import ScriptFile
     from detparity.core.findings import Check
+
+SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engine may take
 
 
 @dataclass(eq=False)
@@ -67,6 +74,8 @@ class Context:
     explore_boxes: BoxExplorer
     quick: bool = False
     outcomes: Dict[str, Outcome] = field(default_factory=dict)
+    died: Optional[EngineDied] = None
+    _reported_by: Optional[str] = None
     _runners: Dict[Tuple[str, str, int, Tuple[str, ...]], Union[Runner, EngineError]] = field(default_factory=dict)
 
     @property
@@ -97,19 +106,35 @@ class Context:
 
     def _prepare(self, name: str, how: Load) -> Union[Runner, EngineError]:
         try:
-            module = engines.module(name)
+            with self._engine_runs(name):
+                return client().prepare(name, self.artifact.path, how, self._seconds)
         except ImportError as error:
-            raise CannotRun(f"the engine {name} is not installed ({error.name})") from None
-        try:
-            with self.clock.running():
-                return module.prepare(self.artifact.path, how)
+            raise CannotRun(f"the engine {name} is not installed ({error})") from None
         except EngineError as error:
             return error
+
+    @contextmanager
+    def _engine_runs(self, name: str) -> Iterator[None]:
+        """Time an engine, and remember where the one that judges this file ended over it: it is not asked again."""
+        judging = name == self._engine()
+        if judging and self.died is not None:
+            raise self.died
+        try:
+            with self.clock.running():
+                yield
+        except EngineDied as error:
+            if judging:
+                self.died = error
+            raise
+
+    def _seconds(self, images: int) -> float:
+        """What an engine may take: a multiple of what the slowest run of the reference took, for each image."""
+        return max(LEAST_SECONDS, SECONDS_PER_REFERENCE * self.oracle.slowest * images)
 
     def run(self, images: np.ndarray, **engine: Any) -> Arrays:
         """Run the artifact on (B, 3, H, W) images; outputs in the file's order. Raises EngineError."""
         runner = self.runner(**engine)
-        with self.clock.running():
+        with self._engine_runs(str(engine.get("engine", "")) or self._engine()):
             return runner.call({runner.input_names[0]: images})
 
     def tail_runner(self, cut: Mapping[str, int]) -> Runner:
@@ -118,10 +143,10 @@ class Context:
 
     def shapes_of(self, names: Sequence[str], images: np.ndarray) -> Dict[str, np.ndarray]:
         """Run an ONNX file up to inner tensors and return them by name. Raises EngineError."""
-        from detparity.artifacts.onnx_graph import expose
+        from detparity.artifacts.onnx_edit import expose
 
-        with self.clock.running():
-            runner = engines.module("onnxruntime").prepare(expose(self.artifact.path, names), Load("disabled"))
+        with self._engine_runs(self._engine()):
+            runner = client().prepare("onnxruntime", expose(self.artifact.path, names), Load("disabled"), self._seconds)
             return dict(runner.call({runner.input_names[0]: images}))
 
     def truth(self, picture: Picture, size: Size) -> Any:
@@ -158,12 +183,35 @@ class Context:
             result = "failed" if findings else "passed"
         except CannotRun as error:
             reason, result, incomplete = str(error), "skipped", check.level == "MUST"
+        except EngineDied as error:
+            if self._reported_by is not None:
+                return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
+            self._reported_by = check.id
+            if self._to_blame(error):
+                findings, result = (Finding(f"{error}."),), "failed"
+            else:
+                reason, result, incomplete = (
+                    f"{error}; the reference needs more than a quarter of that",
+                    "skipped",
+                    True,
+                )
         except EngineError as error:
             findings, result = (Finding("does not run.", notes=(str(error)[:600],)),), "failed"
         except Exception as error:  # a check that breaks is reported as broken, never as passed
             reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
         seconds = time.perf_counter() - start
         return Outcome(check.id, check.level, result, findings, reason, incomplete, seconds, self.clock.engine - before)
+
+    def _to_blame(self, error: EngineDied) -> bool:
+        """Whether a file that reached a limit is at fault: the reference needs under a quarter of it on the same input."""
+        if error.how == "time":
+            self.truth(("noise", 0), self.contract.size)
+            return 4 * self.oracle.slowest < self._seconds(1)
+        if error.how == "memory":
+            self.truth(("noise", 0), self.contract.size)
+            limit = client().child.limits.memory
+            return limit is None or 4 * peak_bytes() < limit
+        return True
 
 
 def truth_head(variant: Variant) -> str:

@@ -13,26 +13,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
 
-from detparity import checks, engines
+from detparity import checks
 from detparity.artifacts.open import Asked, Intake, open_artifact
 from detparity.checks import export
 from detparity.checks.context import Context, truth_head
 from detparity.checks.inputs import first_case
-from detparity.checks.known_failures import Ledger, ledger, read, settle
+from detparity.checks.known_failures import KnownFailures, applying, read, settle
 from detparity.checks.weights import coverage
 from detparity.core import environment
 from detparity.core.case import Explorer
 from detparity.core.clock import Clock
-from detparity.core.contract import contract_for
+from detparity.core.contract import MUST, contract_for
 from detparity.core.errors import InputError, NotMade
-from detparity.core.findings import MADE, Outcome
+from detparity.core.files import sha256
+from detparity.core.findings import MADE, Finding, Outcome
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
-from detparity.core.vocabulary import Size, parse_variant
+from detparity.core.vocabulary import EngineDied, Size, parse_variant
 from detparity.engines.reference_runs import Oracle, make_oracle
+from detparity.engines.remote import client
 from detparity.inputs import box_strategies, case_strategies
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
 from detparity.oracle.noise_floor import measure, split_levels
+
+LOADS = "script.load"  # the check that a TorchScript file loads; where that ends its process, no other can be made
 
 
 class OwnExports(Protocol):
@@ -79,12 +83,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is judged: `path` of a user's file, or None and the name of one of the own exporters; the ids of its checks."""
+    """What is judged: `path` of a user's file, or None and the name of one of the own exporters; the ids of its checks; died: how the
+    process that read the file ended, where it did, which is then all that can be said of it."""
 
     title: str
     path: Optional[Path]
     name: Optional[str]
     checks: Tuple[str, ...]
+    died: Optional[EngineDied] = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ def open_file(
     name: Optional[str] = None,
     asked: Asked = Asked(),
 ) -> Intake:
-    """`artifacts.open.open_artifact`, with the engines that read TorchScript."""
-    return open_artifact(path, facts, variant, img_size, name, asked, engine=engines.module)
+    """`artifacts.open.open_artifact`, with the engines of this process."""
+    return open_artifact(path, facts, variant, img_size, name, asked, engines=client())
 
 
 def make_context(
@@ -158,12 +164,12 @@ class Session:
         return load_detector(self.options.choice)
 
     @functools.cached_property
-    def ledger(self) -> Ledger:
+    def known_failures(self) -> KnownFailures:
         """The known failures of this run. Raises InputError for a file of them that cannot be used."""
         path = self.options.known_failures
         if path is None and not self.options.artifacts and self.own is not None:
             path = self.own.known_failures
-        return ledger(read(path) if path else (), environment.environment())
+        return applying(read(path) if path else (), environment.environment())
 
     @functools.cached_property
     def oracle(self) -> Oracle:
@@ -183,11 +189,7 @@ class Session:
         registry = checks.registry().values()
         files = self.options.artifacts if artifacts is None else artifacts
         if self.options.artifacts:
-            found = [(path, self.open(path).contract) for path in files]
-            return [
-                Subject(path.name, path, None, tuple(check.id for check in registry if check.applies(contract)))
-                for path, contract in found
-            ]
+            return [self._subject(path) for path in files]
         assert self.own is not None
         subjects = []
         for name in self.exporters():
@@ -195,6 +197,14 @@ class Session:
             asked = tuple(check.id for check in registry if check.id == MADE or check.applies(contract))
             subjects.append(Subject(name, None, name, asked))
         return subjects
+
+    def _subject(self, path: Path) -> Subject:
+        try:
+            contract = self.open(path).contract
+        except EngineDied as died:
+            return Subject(path.name, path, None, (LOADS,), died)
+        applying = tuple(check.id for check in checks.registry().values() if check.applies(contract))
+        return Subject(path.name, path, None, applying)
 
     def chosen(self, check_ids: Sequence[str]) -> List[str]:
         """The checks that `--checks` and a quick run leave. Raises InputError for a name that is neither a check nor a group."""
@@ -210,7 +220,7 @@ class Session:
         if not self.options.exporters:
             there = [one for one in subjects if one.path or (self.own and not self.own.missing(one.title))]
             pairs = [(subject.title, check) for subject in there for check in subject.checks]
-            self.ledger.require_met(pairs, list(checks.registry()))
+            self.known_failures.require_met(pairs, list(checks.registry()))
 
     def open(self, path: Path, name: Optional[str] = None) -> Intake:
         """Read one artifact; name: of the own exporter that made it. Raises InputError where it cannot be used."""
@@ -252,6 +262,8 @@ class Session:
 def judge(session: Session, subject: Subject, check_id: str) -> Judged:
     """Run one check on one subject. Every runner passes here."""
     measured: Optional[Dict[str, Any]] = None
+    if subject.died is not None:
+        return _died(session, subject, subject.died)
     if subject.path is not None:
         context: Optional[Context] = session.context(subject.path)
     else:
@@ -272,7 +284,7 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         artifact = {"path": subject.title, "variant": session.own.promised(subject.title)}
         if outcome.outcome != "passed":
             artifact["how"] = f"{subject.title}, not made"
-    outcome = settle(outcome, session.ledger.owed(subject.title, check_id))
+    outcome = settle(outcome, session.known_failures.of(subject.title, check_id))
     if context is not None and check_id == "parity.declared" and outcome.outcome == "passed" and not context.quick:
         measured = _measured(session, context)
     repeat = repeat_command(session.options, artifact["path"], check_id)
@@ -284,6 +296,22 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
     return Judged(outcome, texts, json.loads(json.dumps(record)))
 
 
+def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
+    """What can be said of a file whose reading ended its process."""
+    path = subject.path
+    assert path is not None
+    if died.how == "crash":
+        outcome = Outcome(LOADS, MUST, "failed", (Finding(f"{died}."),))
+    else:
+        outcome = Outcome(LOADS, MUST, "skipped", reason=str(died), incomplete=True)
+    texts = tuple(
+        render(subject.title, LOADS, finding, repeat_command(session.options, str(path), LOADS))
+        for finding in outcome.findings
+    )
+    artifact = {"path": str(path), "sha256": sha256(path), "how": f"not read: it {died}"}
+    return Judged(outcome, texts, {"artifact": artifact, "check": outcome_record(outcome, texts)})
+
+
 def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]:
     """Every chosen check on every subject, subject by subject; each is let go of after its last."""
     for subject in subjects:
@@ -292,9 +320,10 @@ def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]
         session.release(subject)
 
 
-def heads_of(session: Session, paths: Sequence[Path]) -> Tuple[str, ...]:
-    """What the oracle will be asked for by these files."""
-    return tuple({truth_head(session.open(path).contract.variant) for path in paths})
+def heads_of(session: Session, subjects: Sequence[Subject]) -> Tuple[str, ...]:
+    """The heads that these files need of the reference."""
+    found = [session.open(subject.path) for subject in subjects if subject.path is not None and subject.died is None]
+    return tuple({truth_head(one.contract.variant) for one in found}) or session.heads
 
 
 def _artifact(context: Context) -> Dict[str, Any]:
@@ -344,12 +373,24 @@ def model_record(session: Session) -> Dict[str, Any]:
     }
 
 
+def about(session: Session) -> Dict[str, Any]:
+    """What a report says of its run: options, environment, model, and how the files were kept apart from this process."""
+    return {
+        "strict": session.options.strict,
+        "quick": session.options.quick,
+        "environment": environment.environment(),
+        "isolation": client().confinement,
+        "limits": limits(),
+        "subject": model_record(session),
+    }
+
+
 def limits() -> Dict[str, int]:
     """The newest IR version and default-domain opset: `onnx_*` what the onnx package stamps by default, `ort_*` what its
     ONNX Runtime loads."""
-    from detparity.artifacts import onnx_graph
+    from detparity.artifacts import onnx_edit
 
-    return {**onnx_graph.newest(), **engines.module("onnxruntime").newest(onnx_graph.smallest)}
+    return {**onnx_edit.newest(), **client().newest()}
 
 
 def noise_of(context: Context) -> Mapping[str, Mapping[str, float]]:

@@ -11,7 +11,7 @@ from detparity.artifacts.onnx_graph import Graph, Node, Value
 from detparity.checks.context import Context
 from detparity.core.case import Case
 from detparity.core.contract import MUST, SHOULD, Axis, Contract, TensorPromise
-from detparity.core.findings import Check, Finding, Row
+from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.text import listed
 from detparity.core.vocabulary import EngineError
 
@@ -26,11 +26,16 @@ DOUBLE = 11  # TensorProto.DOUBLE
 
 
 def checker(context: Context) -> Iterator[Finding]:
+    if context.onnx.died:
+        raise CannotRun("onnx is not asked again: structure.load says what it does to the process")
     if context.onnx.problem:
         yield Finding("is refused by the ONNX checker.", notes=(context.onnx.problem[:600],))
 
 
 def load(context: Context) -> Iterator[Finding]:
+    if context.onnx.died:
+        yield Finding(f"{context.onnx.died}.")
+        return
     for optimisation in ("all", "disabled"):
         try:
             context.runner(optimisation=optimisation)

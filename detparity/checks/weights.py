@@ -14,7 +14,7 @@ from detparity.core.text import number
 from detparity.core.vocabulary import ConvWeights
 
 if TYPE_CHECKING:
-    from detparity.artifacts.torchscript_file import ScriptFile
+    from detparity.artifacts.torchscript_facts import ScriptFile
 
 TOLERANCE = 1e-5  # of the tensor's largest value: fusing in float32 moves a weight by about 1e-7
 

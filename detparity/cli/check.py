@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import tempfile
 import time
@@ -42,7 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="promised opset (default: from the metadata, else 12, or 18 by torch.export)",
     )
-    parser.add_argument("--expectations", type=Path, metavar="FILE", help="known debts of your exporters")
+    parser.add_argument("--expectations", type=Path, metavar="FILE", help="known failures of your exporters")
     parser.add_argument(
         "--exporter",
         action="append",
@@ -95,7 +96,7 @@ def check(asked: Any, scratch: Path, say: Say) -> Dict[str, Any]:
     """
     from detparity import checks
     from detparity.checks.run import Session, heads_of
-    from detparity.core.vocabulary import variant_names
+    from detparity.core.vocabulary import EngineDied, variant_names
     from detparity.tools.export_cache import KitExports
 
     if asked.checks:
@@ -111,21 +112,20 @@ def check(asked: Any, scratch: Path, say: Say) -> Dict[str, Any]:
     usable: List[Path] = []
     for path in dict.fromkeys(asked.artifacts):
         try:
-            session.open(path)
+            with contextlib.suppress(EngineDied):  # a finding, which `subjects` knows of
+                session.open(path)
             usable.append(path)
         except InputError as error:
             unusable.append({"path": str(path), "verdict": "unusable", "reason": str(error), "checks": []})
     subjects = session.subjects(usable)
     if subjects:
         session.require_known_failures_met(subjects)
-    if usable:
-        session.heads = heads_of(session, usable)
+    session.heads = heads_of(session, subjects)
     return _reported(session, subjects, unusable, start, say)
 
 
 def _reported(session: Any, subjects: Any, unusable: List[Dict[str, Any]], start: float, say: Say) -> Dict[str, Any]:
-    from detparity.checks.run import judge_all, limits, model_record
-    from detparity.core.environment import environment
+    from detparity.checks.run import about, judge_all
     from detparity.reports.recorder import Recorder
     from detparity.reports.report import report
     from detparity.reports.terminal import artifact_text, verdict_line
@@ -144,8 +144,7 @@ def _reported(session: Any, subjects: Any, unusable: List[Dict[str, Any]], start
         "truths_asked": session.oracle.asked,
         "truths_worked_out": session.oracle.worked_out,
     }
-    entries = [*recorder.entries.values(), *unusable]
-    found = report(environment(), model_record(session), entries, timings, strict, limits(), session.options.quick)
+    found = report(about(session), [*recorder.entries.values(), *unusable], timings)
     for entry in unusable:
         say(artifact_text(entry))
     say(verdict_line(found))

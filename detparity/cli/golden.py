@@ -49,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from detparity.artifacts.open import Asked
     from detparity.tools.golden import user_goldens
-    from detparity.tools.golden.evaluate import Place
+    from detparity.tools.golden.evaluate import Folders
     from detparity.tools.golden.pending import folder_for
 
     require_nms(options)
@@ -57,16 +57,16 @@ def run(options: argparse.Namespace) -> int:
     size = size_of(options.img_size)
     asked = user_goldens.Asked(options.artifact, choice_of(options), options.name, options.variant, size, promise)
     if options.verb == "record":
-        place = Place(options.golden, folder_for(options.golden))
-        return user_goldens.record_all(asked, place, options.why, options.parity_lost, say)
-    return user_goldens.check_all(asked, Place(options.golden, folder_for(options.golden, options.pending)), say)
+        folders = Folders(options.golden, folder_for(options.golden))
+        return user_goldens.record_all(asked, folders, options.why, options.parity_lost, say)
+    return user_goldens.check_all(asked, Folders(options.golden, folder_for(options.golden, options.pending)), say)
 
 
 def _remove(options: argparse.Namespace) -> int:
     from detparity.tools.golden.index import discard
-    from detparity.tools.golden.user_goldens import default_places
+    from detparity.tools.golden.user_goldens import default_folders
 
-    folder, _ = default_places(options.golden, None)
+    folder, _ = default_folders(options.golden, None)
     discard(folder, options.name)
     print(f"removed {options.name}")
     return 0

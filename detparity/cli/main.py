@@ -9,7 +9,9 @@ from typing import List, Mapping, Optional, Sequence, Tuple
 
 from detparity.cli.options import Parser
 from detparity.core.errors import InputError
+from detparity.core.text import printable
 from detparity.core.version import __version__
+from detparity.core.vocabulary import EngineDied
 
 # Subcommand: its module of this package, and its line of help. A module is imported when its subcommand is the one that was given.
 SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
@@ -36,6 +38,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return int(options.run(options))
     except InputError as error:
         print(f"detparity: {error}", file=sys.stderr)
+        return 2
+    except EngineDied as error:
+        print(f"detparity: the file {printable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of our output has gone: nothing is left to say, and the interpreter must not try again at exit.

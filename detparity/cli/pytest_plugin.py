@@ -168,7 +168,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         run.require_known_failures_met(subjects)
         for subject in subjects:
             assert subject.path is not None
-            file = ArtifactFile.from_parent(session, path=subject.path.resolve())
+            file = ArtifactFile.from_parent(session, path=subject.path.resolve(), nodeid=subject.path.as_posix())
             file.subject = subject
             items.extend(file.collect())
     except InputError as error:
@@ -186,7 +186,7 @@ def conclude(item: pytest.Item, judged: Judged) -> None:
         pytest.fail(texts or f"{outcome.check}: could not be judged: {outcome.reason}", pytrace=False)
     if outcome.outcome == "skipped":
         pytest.skip(outcome.reason or "")
-    if outcome.outcome == "debt":
+    if outcome.outcome == "known failure":
         pytest.xfail(f"known failure: {outcome.reason}")
 
 
@@ -215,8 +215,7 @@ class Recorder:
         self.records.broken.append(f"the test run broke: {str(excrepr).strip().splitlines()[-1]}")
 
     def pytest_sessionfinish(self) -> None:
-        from detparity.checks.run import limits, model_record
-        from detparity.core.environment import environment
+        from detparity.checks.run import about
         from detparity.core.files import write_text
         from detparity.reports.report import report
 
@@ -226,9 +225,7 @@ class Recorder:
             "engine_seconds": sum(entry["timings"]["engine_seconds"] for entry in entries),
             "total_seconds": time.perf_counter() - self._config.stash[STARTED],
         }
-        found = report(
-            environment(), model_record(run), entries, timings, self.records.strict, limits(), run.options.quick
-        )
+        found = report(about(run), entries, timings)
         if self.records.broken:
             found["broken"] = self.records.broken
         target = option(self._config, "json")
@@ -242,8 +239,10 @@ def share_cores() -> None:
     if workers > 1:
         # Two workers with two busy-waiting threads each on two cores were 20 times slower than with one each.
         from detparity.engines.eager import limit_threads
+        from detparity.engines.remote import client
 
-        limit_threads(max(1, (os.cpu_count() or 1) // workers))
+        client().threads = max(1, (os.cpu_count() or 1) // workers)
+        limit_threads(client().threads)
 
 
 def usage(error: InputError) -> pytest.UsageError:

@@ -52,18 +52,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 done or nothing waits, 1 something still waits, 2 unusable input."""
     from detparity.tools.golden import review
-    from detparity.tools.golden.evaluate import Place
+    from detparity.tools.golden.evaluate import Folders
     from detparity.tools.golden.pending import folder_for
     from detparity.tools.golden.picture import draw
-    from detparity.tools.golden.user_goldens import default_places
+    from detparity.tools.golden.user_goldens import default_folders
 
-    golden, arguments = default_places(options.golden, options.pending)
+    golden, arguments = default_folders(options.golden, options.pending)
     if options.pending is not None and not options.pending.is_dir():
         raise InputError(f"--from {options.pending}: no such folder")
-    found = review.open_review(Place(golden, folder_for(golden, options.pending)), arguments)
+    found = review.open_review(Folders(golden, folder_for(golden, options.pending)), arguments)
     if options.verb in ("accept", "reject"):
         one = review.named(found, options.name)
-        chosen = review.alike(found, one) if options.same else [one]
+        chosen = review.group_of(found, one) if options.same else [one]
         if options.verb == "accept":
             lines = review.accept(found, chosen, options.why, options.parity_lost)
         else:

@@ -1,4 +1,4 @@
-"""Cases: the runs a check asks for, the space they are drawn from, and who draws them."""
+"""Cases: the runs of a check, the space they are drawn from, and the types of what draws and judges them."""
 
 from __future__ import annotations
 

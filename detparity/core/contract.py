@@ -1,4 +1,4 @@
-"""What each variant promises, as plain data with the source of every clause. Checks compare a file to this, never to a guess."""
+"""What each variant promises, as plain data with the source of every clause. Checks compare a file with this contract alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MUST, SHOULD, INFO = "MUST", "SHOULD", "INFO"
 LEVELS = (MUST, SHOULD, INFO)
 
 OPSET, DYNAMO_OPSET = 12, 18
-OPSETS = tuple(range(11, 18))  # what the TorchScript-based exporter can be asked for; suppression needs 11
+OPSETS = tuple(range(11, 18))  # what the TorchScript-based exporter can write; suppression needs 11
 IR_FOR_OPSET = {
     **{11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9},
     **{21: 10, 22: 10, 23: 11, 24: 12, 25: 13, 26: 13},
@@ -20,7 +20,7 @@ IR_FOR_OPSET = {
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: a promised number, a symbol promised by name, or free (a count only the run decides, any symbol)."""
+    """One axis: a promised number, a symbol promised by name, or free (a count that depends on the run, any symbol)."""
 
     number: Optional[int] = None
     symbol: str = ""
@@ -82,7 +82,7 @@ SOURCES: Mapping[str, str] = {
 
 
 def default_opset(variant: Variant) -> int:
-    """The opset promised where nobody says another."""
+    """The opset promised where none is given."""
     return DYNAMO_OPSET if variant.dynamo else OPSET
 
 
@@ -157,7 +157,7 @@ def largest_size(contract: Contract) -> Size:
 
 
 def expected_shapes(contract: Contract, batch: int, size: Size) -> Dict[str, Tuple[int, ...]]:
-    """Shapes the outputs must have when the input is (batch, 3, *size); -1 stands for a count only the run decides."""
+    """Shapes the outputs must have when the input is (batch, 3, *size); -1 for a count that depends on the run."""
     facts = contract.facts
     if contract.variant.end2end:
         return {

@@ -1,4 +1,4 @@
-"""Versions, platform and providers: the facts every report, shim and known debt is keyed by."""
+"""Versions, platform and providers: the facts every report, shim and known failure is keyed by."""
 
 from __future__ import annotations
 
@@ -29,17 +29,30 @@ def environment() -> Dict[str, str]:
     return found
 
 
+def memory_bytes() -> int:
+    """The memory of this machine, 0 where the system does not report it."""
+    found = line_of(Path("/proc/meminfo"), "MemTotal")
+    return int(found.split()[0]) * 1024 if found else 0
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held."""
+    import resource
+
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
+
+
 def machine() -> Dict[str, str]:
-    """What times hang on beside versions: the processor, the cores this process may use, and the memory. What a system does not tell
-    is left out."""
+    """What times depend on besides versions: the processor, the cores this process may use, and the memory. What a system does not
+    report is left out."""
     found = {"cores": str(usable_cores())}
     table = Path("/proc/cpuinfo")
-    # A guest may hear a name that several generations share: family and model tell them apart.
-    told = [
+    # A virtual machine may report a name that several generations share: family and model distinguish them.
+    parts = [
         (word, line_of(table, key))
         for word, key in (("", "model name"), ("family ", "cpu family"), ("model ", "model"))
     ]
-    processor = ", ".join(word + value for word, value in told if value) or platform.processor()
+    processor = ", ".join(word + value for word, value in parts if value) or platform.processor()
     memory = line_of(Path("/proc/meminfo"), "MemTotal")
     if processor:
         found["processor"] = processor
@@ -87,20 +100,21 @@ def condition(text: Mapping[str, str]) -> Mapping[str, str]:
     return text
 
 
-def holds(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
-    """Whether every fact that `wanted` names has a version in its range (PEP 440); a package that is not there has none."""
+def holds(required: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Whether every fact that `required` names has a version in its range (PEP 440); a package that is not there has none."""
     from packaging.specifiers import SpecifierSet
 
     return all(
         name in found and SpecifierSet(versions).contains(found[name], prereleases=True)
-        for name, versions in condition(wanted).items()
+        for name, versions in condition(required).items()
     )
 
 
 def settled(cases: Sequence[Tuple[Mapping[str, str], T]], found: Mapping[str, str]) -> T:
-    """Return what stands beside the one condition that holds. Raises ValueError where none or several do: a table leaves no version
-    out."""
-    met = [value for wanted, value in cases if holds(wanted, found)]
+    """Return the value of the one condition that holds. Raises ValueError where none or several do: a table leaves no version out."""
+    met = [value for required, value in cases if holds(required, found)]
     if len(met) != 1:
-        raise ValueError(f"{len(met)} conditions of {[dict(wanted) for wanted, _ in cases]} hold here, and one must")
+        raise ValueError(
+            f"{len(met)} conditions of {[dict(required) for required, _ in cases]} hold here, and one must"
+        )
     return met[0]

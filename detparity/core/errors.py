@@ -1,4 +1,4 @@
-"""Errors that cross rooms: input a user can mend, and a file that an exporter did not make."""
+"""Errors used across the package: input that a user can correct, and a file that an exporter did not make."""
 
 from __future__ import annotations
 

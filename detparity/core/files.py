@@ -1,4 +1,4 @@
-"""Reading and writing files: whole or not at all."""
+"""Reading and writing files: completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Callable
 from detparity.core.errors import InputError
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a temporary name beside `path`, then rename it into place; on any error nothing is left behind.
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary name beside `path`, then rename it to `path`; on any error nothing is left behind.
 
     Raises InputError where the folder is missing or cannot be written to.
     """
@@ -36,12 +36,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all."""
+    """Write `content` to `path`, completely or not at all."""
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(content)
 
-    write_whole(path, write)
+    write_atomic(path, write)
 
 
 def sha256(path: Path) -> str:

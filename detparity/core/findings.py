@@ -1,4 +1,4 @@
-"""What a check says: findings, and the record of a check that ran, was skipped, or broke."""
+"""What a check returns: findings, and the outcome of a check that ran, was skipped, or broke."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A named check. run: takes a Context, returns findings; applies: whether the contract asks for it; needs: checks without
+    """A named check. run: takes a Context, returns findings; applies: whether the contract requires it; needs: checks without
     which it cannot run; level: the worst level its findings have; about: one line for the reference page."""
 
     id: str
@@ -39,8 +39,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A check's result. outcome: passed, failed, debt, skipped or error; reason: why it was skipped, broke or is a known debt;
-    incomplete: whether a skip hides a promise; debt: the known debt that explains it, as the report keeps it."""
+    """A check's result. outcome: passed, failed, known failure, skipped or error; reason: why it was skipped, broke or is a known
+    failure; incomplete: whether a skip hides a promise; known_failure: the entry that explains it, as in the report."""
 
     check: str
     level: str
@@ -50,7 +50,7 @@ class Outcome:
     incomplete: bool = False
     seconds: float = 0.0
     engine_seconds: float = 0.0
-    debt: Optional[Mapping[str, str]] = None
+    known_failure: Optional[Mapping[str, str]] = None
 
 
 class CannotRun(Exception):
@@ -58,7 +58,7 @@ class CannotRun(Exception):
 
 
 def fails(outcome: Outcome, strict: bool) -> bool:
-    """Whether this outcome turns a test red."""
+    """Whether a test with this outcome fails."""
     decisive = {MUST, "SHOULD"} if strict else {MUST}
     found = any(finding.level in decisive for finding in outcome.findings)
-    return outcome.outcome == "error" or (outcome.outcome != "debt" and found)
+    return outcome.outcome == "error" or (outcome.outcome != "known failure" and found)

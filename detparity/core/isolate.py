@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-import mmap
 import os
 import select
 import signal
@@ -24,19 +23,13 @@ import time
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Deque, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
-from detparity.core import landlock
+from detparity.core.isolate_messages import WORD, Arrays, Shared, exactly
 from detparity.core.resources import PACKAGE
 
-Arrays = Mapping[str, np.ndarray]
-Handler = Callable[[Mapping[str, Any], Arrays], Tuple[Any, Arrays]]
-
-_WORD = struct.Struct("<QQ")  # which worker is meant, and the length of the JSON at the start of the shared file
-_ALIGN = 64
-LEAST_BYTES = 1 << 20
 OUTPUT = 64 * 1024  # bytes of what a child prints that are remembered
 
 
@@ -69,56 +62,6 @@ class Refused(Exception):
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
         self.kind = kind
-
-
-class _Shared:
-    """The unnamed file both sides map. It grows, and is mapped again where the other side made it larger."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._map: Optional[mmap.mmap] = None
-
-    def _mapped(self, size: int) -> mmap.mmap:
-        if self._map is None or len(self._map) < size:
-            there = os.fstat(self.descriptor).st_size
-            if there < size:
-                there = max(size, 2 * there, LEAST_BYTES)
-                os.ftruncate(self.descriptor, there)
-            self._map = mmap.mmap(self.descriptor, there)
-        return self._map
-
-    def write(self, content: Any, arrays: Arrays) -> int:
-        """Put one message in; the length of its JSON."""
-        described, offset = [], 0
-        for name, array in arrays.items():
-            described.append([name, array.dtype.str, list(array.shape), offset])
-            offset += -(-array.nbytes // _ALIGN) * _ALIGN
-        text = json.dumps([content, described]).encode()
-        start = -(-len(text) // _ALIGN) * _ALIGN
-        target = self._mapped(max(start + offset, 1))
-        target[: len(text)] = text
-        for (_, _, _, place), array in zip(described, arrays.values()):
-            if array.nbytes:
-                view = np.frombuffer(target, array.dtype, array.size, start + place).reshape(array.shape)
-                view[...] = array
-        return len(text)
-
-    def read(self, length: int) -> Tuple[Any, Dict[str, np.ndarray]]:
-        """Take one message out; the arrays are copies. Raises ValueError for what is no message."""
-        size = os.fstat(self.descriptor).st_size
-        if length > size:
-            raise ValueError("a message is longer than the shared file")
-        source = self._mapped(size)
-        content, described = json.loads(source[:length])
-        start = -(-length // _ALIGN) * _ALIGN
-        arrays = {}
-        for name, dtype, shape, place in described:
-            kind = np.dtype(dtype)
-            count = int(np.prod(shape, dtype=np.int64)) if shape else 1
-            if kind.hasobject or count < 0 or start + place + count * kind.itemsize > size:
-                raise ValueError(f"the array {name!r} does not fit the shared file")
-            arrays[str(name)] = np.frombuffer(source, kind, count, start + place).reshape(shape).copy()
-        return content, arrays
 
 
 class Child:
@@ -191,14 +134,15 @@ class _Server:
         self._ready = False
         self._folder = tempfile.mkdtemp(prefix="detparity-child-")
         descriptor = os.memfd_create("detparity") if hasattr(os, "memfd_create") else _unnamed()
-        self._shared = _Shared(descriptor)
+        self._shared = Shared(descriptor)
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
         self._status, status = os.pipe()
         lifeline, self._lifeline = os.pipe()
         printed, printing = os.pipe()
         passed = (descriptor, requests, replies, status, lifeline)
-        code = f"import sys; sys.path[0] = {str(PACKAGE.parent)!r}; from detparity.core.isolate import serve; serve(sys.argv[1:])"
+        code = f"import sys; sys.path[0] = {str(PACKAGE.parent)!r}; "
+        code += "from detparity.core.isolate_child import serve; serve(sys.argv[1:])"
         words = [
             sys.executable,
             "-W",
@@ -229,12 +173,12 @@ class _Server:
     def request(self, name: str, content: Any, arrays: Arrays, seconds: float) -> Tuple[Any, Dict[str, np.ndarray]]:
         self._need_worker()
         length = self._shared.write([name, content], arrays)
-        os.write(self._requests, _WORD.pack(self.generation, length))
+        os.write(self._requests, WORD.pack(self.generation, length))
         until = time.monotonic() + seconds
         while True:
             there, _, _ = select.select([self._replies, self._status], [], [], max(until - time.monotonic(), 0.0))
             if self._replies in there:
-                generation, length = _WORD.unpack(_exactly(self._replies, _WORD.size))
+                generation, length = WORD.unpack(exactly(self._replies, WORD.size))
                 if generation == self.generation:
                     break
             elif self._status in there:
@@ -242,7 +186,7 @@ class _Server:
             else:
                 self._kill()
                 ended = self._next_status()
-                raise Died("time", f"was still running after {seconds:g} s", self.printed(), int(ended.get("peak", 0)))
+                raise Died("time", f"is not done after {seconds:.0f} s", self.printed(), int(ended.get("peak", 0)))
         (kind, answer), found = self._shared.read(length)
         if kind != "done":
             raise Refused(str(kind), str(answer))
@@ -254,15 +198,15 @@ class _Server:
             self._ready, self.confinement = True, str(ready["confinement"])
         if not self._worker:
             self.generation += 1
-            os.write(self._requests, _WORD.pack(self.generation, 0))
+            os.write(self._requests, WORD.pack(self.generation, 0))
             self._worker = int(self._next_status()["worker"])
             self._output.clear()
 
     def _next_status(self) -> Dict[str, Any]:
         """The next word of the server. Raises _ServerDied where it has none left."""
         try:
-            (length,) = struct.unpack("<I", _exactly(self._status, 4))
-            found: Dict[str, Any] = json.loads(_exactly(self._status, length))
+            (length,) = struct.unpack("<I", exactly(self._status, 4))
+            found: Dict[str, Any] = json.loads(exactly(self._status, length))
         except EOFError:
             code = self._process.wait()
             self._worker = 0
@@ -275,7 +219,7 @@ class _Server:
         peak, output = int(ended.get("peak", 0)), self.printed()
         full = self.limits.memory is not None and peak > 0.9 * self.limits.memory
         if full or "bad_alloc" in output or "MemoryError" in output:
-            return Died("memory", f"took more than {(self.limits.memory or 0) / 1e9:.1f} GB of memory", output, peak)
+            return Died("memory", f"takes more than {(self.limits.memory or 0) / 1e9:.1f} GB of memory", output, peak)
         return Died("crash", _ending(int(ended["ended"])), output, peak)
 
     def printed(self) -> str:
@@ -330,17 +274,6 @@ def _drain(source: int, kept: Deque[bytes]) -> None:
             total -= len(kept.popleft())
 
 
-def _exactly(descriptor: int, count: int) -> bytes:
-    """Read so many bytes. Raises EOFError where the other side has closed."""
-    found = b""
-    while len(found) < count:
-        part = os.read(descriptor, count - len(found))
-        if not part:
-            raise EOFError
-        found += part
-    return found
-
-
 def _ending(code: int) -> str:
     """How a process ended, in words: the name of a signal, or its exit code."""
     if code < 0:
@@ -349,120 +282,3 @@ def _ending(code: int) -> str:
         except ValueError:
             return f"signal {-code}"
     return f"exit code {code}"
-
-
-# --- in the child ---------------------------------------------------------------------------------------------------
-
-
-def serve(arguments: List[str]) -> None:
-    """The server: import, confine, then fork one worker after the other. Returns when the parent is gone."""
-    main, folder, memory = arguments[:3]
-    descriptor, requests, replies, status, lifeline = map(int, arguments[3:])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent decides
-    os.chdir(folder)
-    os.environ["TMPDIR"] = tempfile.tempdir = folder
-    import importlib
-
-    handlers: Mapping[str, Handler] = importlib.import_module(main).HANDLERS
-    confinement = _confined(Path(folder))
-    tell = _teller(status)
-    tell({"confinement": confinement})
-    woken, waking = os.pipe()
-    os.set_blocking(waking, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
-    while True:
-        there, _, _ = select.select([requests, lifeline], [], [])
-        if lifeline in there:
-            return
-        generation, length = _WORD.unpack(_exactly(requests, _WORD.size))
-        if length:  # for a worker that ended before it read this
-            continue
-        worker = os.fork()
-        if not worker:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _limit(int(memory))
-            _work(handlers, generation, _Shared(descriptor), requests, replies)
-        tell({"worker": worker})
-        _attend(worker, woken, lifeline, tell)
-
-
-def _teller(status: int) -> Callable[[Mapping[str, Any]], None]:
-    def tell(content: Mapping[str, Any]) -> None:
-        text = json.dumps(content).encode()
-        os.write(status, struct.pack("<I", len(text)) + text)
-
-    return tell
-
-
-def _attend(worker: int, woken: int, lifeline: int, tell: Callable[[Mapping[str, Any]], None]) -> None:
-    """Wait for a worker's end and report it; where the parent is gone, end it and this process."""
-    while True:
-        found, code, used = os.wait4(worker, os.WNOHANG)
-        if found:
-            ending = -os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
-            tell({"ended": ending, "peak": used.ru_maxrss * 1024})
-            return
-        there, _, _ = select.select([woken, lifeline], [], [])
-        if woken in there:
-            os.read(woken, 4096)
-        if lifeline in there:
-            os.kill(worker, signal.SIGKILL)
-            os.waitpid(worker, 0)
-            os._exit(0)
-
-
-def _confined(folder: Path) -> str:
-    try:
-        return landlock.confine(folder)
-    except (OSError, AttributeError) as error:  # no such kernel, or another system
-        return f"unconfined: {error}"
-
-
-def _limit(memory: int) -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory:
-        # Of what is there already, the imports' share, and the limit beyond it. RLIMIT_AS would count what CUDA builds only map.
-        lines = Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else []
-        held = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), 0)
-        resource.setrlimit(resource.RLIMIT_DATA, (held + memory, held + memory))
-
-
-def _work(handlers: Mapping[str, Handler], generation: int, shared: _Shared, requests: int, replies: int) -> None:
-    """The worker: answer requests until there are none, then end without a return."""
-    code = 1
-    try:
-        for length in _meant(generation, requests):
-            (name, content), arrays = shared.read(length)
-            answer, found = _answered(handlers[name], content, arrays)
-            try:
-                length = shared.write(answer, found)
-            except (TypeError, ValueError) as error:
-                length = shared.write([type(error).__name__, str(error)], {})
-            sys.stdout.flush()
-            os.write(replies, _WORD.pack(generation, length))
-        code = 0
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def _meant(generation: int, requests: int) -> Iterator[int]:
-    while True:
-        try:
-            meant, length = _WORD.unpack(_exactly(requests, _WORD.size))
-        except EOFError:
-            return
-        if meant == generation and length:
-            yield length
-
-
-def _answered(handler: Handler, content: Any, arrays: Arrays) -> Tuple[List[Any], Arrays]:
-    try:
-        answer, found = handler(content, arrays)
-        return ["done", answer], found
-    except Exception as error:  # whatever a parser or a runtime raises is its answer
-        return [type(error).__name__, " ".join(str(error).split())[:4000] or type(error).__name__], {}

@@ -2,7 +2,7 @@
 
 `torch.save` (since 1.6) writes a zip: a pickle `data.pkl` and, under `data/`, the raw bytes of each storage.
 A pickle is a program, so it is run here by an interpreter that cannot do harm: operations and names come from
-two lists, every name stands for inert code of this module, and objects of known classes are recorded
+two lists, every name means inert code of this module, and objects of known classes are recorded
 instead of built. What is not known to be safe is refused by name.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 from detparity.core.errors import InputError
 
 # Recording runs nothing, so every layer of torch and every class of the public repositories' `models` package may be recorded;
-# who builds from records chooses among them, and can name the place of what it does not know.
+# the code that builds from records chooses among them, and can name the position of what it does not know.
 _KNOWN_CLASS = re.compile(
     r"torch\.nn\.(modules(\.\w+)+|parameter\.Parameter)|models(\.\w+)+\.[A-Z]\w*|argparse\.Namespace", re.ASCII
 )
@@ -34,7 +34,7 @@ _KNOWN_CLASS = re.compile(
 # The largest official architecture with its EMA needs about 0.7 million operations in 2 MB.
 _MAX_PICKLE_BYTES = 16 << 20
 _MAX_OPCODES = 2_000_000
-# Official checkpoints nest less than 30 deep; whoever walks the result may recurse.
+# Official checkpoints nest less than 30 deep; callers may walk the result by recursion.
 _MAX_DEPTH = 100
 # Sharing can make a small file describe an endless walk; official ones unfold to less than their own size.
 _MAX_UNFOLDING = 64
@@ -42,7 +42,7 @@ _MAX_UNFOLDING = 64
 _MAX_DIMENSIONS = 32
 _MAX_INTEGER_BITS = 64
 
-# What pickle protocols 2 to 4 write for plain data and objects; torch.save writes 2 unless told otherwise.
+# What pickle protocols 2 to 4 write for plain data and objects; torch.save writes 2 by default.
 _OPCODE_NAMES = frozenset(
     name
     for names in (
@@ -96,7 +96,7 @@ class Record:
 
 
 def kind(path: Union[str, Path]) -> str:
-    """Tell from its content what a file is: `checkpoint`, `torchscript`, `lite`, `legacy` or `other`.
+    """Identify a file by its content: `checkpoint`, `torchscript`, `lite`, `legacy` or `other`.
 
     `lite` is TorchScript with a program for the lite interpreter; `legacy` is the bare pickle that torch.save wrote before 1.6.
     Raises InputError where nothing can be read.
@@ -195,7 +195,7 @@ class _Archive:
                 raise _Refused(f"holds the member {_quoted(info.filename)} twice")
             self._members[inner] = info
         if len(tops) > 1:
-            raise _Refused("is not a checkpoint: its members lie in several top folders")
+            raise _Refused("is not a checkpoint: its members are in several top folders")
         if "constants.pkl" in self:
             raise _Refused("is a TorchScript archive, not a checkpoint")
         if "data.pkl" not in self:
@@ -323,7 +323,7 @@ class _NumpyType:
 
 
 def _resolve(module: str, name: str) -> object:
-    """What stands in for the global `module.name`."""
+    """What replaces the global `module.name`."""
     qualified = f"{module}.{name}"
     if name.isidentifier():
         if qualified in _STAND_INS:
@@ -507,13 +507,13 @@ def _tensor(
         raise _Refused(f"its data.pkl holds a tensor with {len(shape)} sizes and {len(steps)} strides")
     values, count = storage.values, math.prod(shape)
     if count == 0:
-        # torch lets an empty view lie anywhere, even outside.
+        # torch allows an empty view at any offset, even outside.
         return np.ndarray(shape, values.dtype, values)
     last = offset + sum((n - 1) * step for n, step in zip(shape, steps))
     if offset < 0 or last >= values.size:
         raise _Refused(f"its data.pkl holds a tensor that reaches outside its storage of {values.size}")
     if count > values.size:
-        # Overlapping elements: the way to make gigabytes out of one number.
+        # Overlapping elements could make gigabytes out of one number.
         raise _Refused(f"its data.pkl holds a tensor of {count} elements over a storage of {values.size}")
     # The stride of an axis without a second element is arbitrary and may overflow.
     strides = [step * values.itemsize if n > 1 else 0 for n, step in zip(shape, steps)]

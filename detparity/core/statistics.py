@@ -10,14 +10,14 @@ import numpy as np
 CONFIDENCE = 0.95
 
 
-# What the whole interval must be away from 1 before one of two is said to be faster; benchmarks/test_same.py calibrates it.
+# How far all of the interval must be from 1 before one of two is reported as faster; benchmarks/test_same.py calibrates it.
 RESOLUTION = 0.04
 
 
 def median_interval(values: np.ndarray) -> Tuple[float, float]:
     """The interval of the median of (n,) values that holds it with `CONFIDENCE` at least, whatever their distribution.
 
-    The k-th smallest of n exceeds the median when fewer than k values lie below it, and that count is binomial with one half: the
+    The k-th smallest of n exceeds the median when fewer than k values are below it, and that count is binomial with one half: the
     interval of the sign test. Raises ValueError below six values, of which even the extremes do not hold it surely enough.
     """
     count, outside = len(values), 0.0

@@ -1,4 +1,4 @@
-"""How a failure reads: one sentence, facts in columns, where, what would have passed, and how to repeat it."""
+"""The text of a failure: one sentence, facts in columns, where, what would have passed, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def listed(items: Sequence[object], most: int = 6) -> str:
 
 
 def printable(line: str, most: Optional[int] = None) -> str:
-    """A line in which what a file says cannot move a terminal's cursor; most: its length, where that is to be bounded."""
+    """A line in which text of a file cannot move a terminal's cursor; most: its length, where that is to be bounded."""
     shown = line if most is None or len(line) <= most else line[: most - 3] + "..."
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)

@@ -31,7 +31,7 @@ def outcome_record(outcome: Outcome, texts: Sequence[str]) -> Dict[str, Any]:
             for finding, text in zip(outcome.findings, texts)
         ],
     }
-    return {**record, "debt": dict(outcome.debt)} if outcome.debt else record
+    return {**record, "known_failure": dict(outcome.known_failure)} if outcome.known_failure else record
 
 
 def _plain(value: Any) -> Any:
@@ -50,7 +50,7 @@ def artifact_verdict(checks: Sequence[Mapping[str, Any]], strict: bool) -> str:
     if any(check["id"] == MADE and check["outcome"] == "skipped" for check in checks):
         return NOT_MADE
     decisive = {MUST, "SHOULD"} if strict else {MUST}
-    judged = [check for check in checks if check["outcome"] != "debt"]
+    judged = [check for check in checks if check["outcome"] != "known failure"]
     if any(finding["level"] in decisive for check in judged for finding in check["findings"]):
         return "violates"
     unfinished = any(c["outcome"] == "error" or (c["outcome"] == "skipped" and c["incomplete"]) for c in checks)

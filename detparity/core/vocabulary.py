@@ -1,4 +1,4 @@
-"""The nouns every room speaks: variants, facts about a model, and the protocol of a runnable artifact.
+"""The types that all of the package uses: variants, facts about a model, and the protocol of a runnable artifact.
 
 Only the standard library and numpy are used here, so that contracts and oracles can be read without any framework.
 """
@@ -19,7 +19,7 @@ Picture = Tuple[str, int]  # kind, seed: detparity/inputs/images.py makes it
 
 HEADS = ("raw", "grid", "end2end-ort", "end2end-trt", "end2end-trt-nms")
 SCRIPTED = ("traced", "scripted", "lite")
-FREE = ("scripted", "lite")  # what scripting keeps is the program itself, so nothing about sizes is fixed
+FREE = ("scripted", "lite")  # a scripted file holds the program itself, so no size is fixed
 ONNX, DYNAMO = "onnx", "onnx-dynamo"
 AXES = ("", "-dynamic-batch", "-dynamic")
 
@@ -28,7 +28,7 @@ AXES = ("", "-dynamic-batch", "-dynamic")
 class Variant:
     """What kind of file is promised: a head, how its axes vary, and which runtime reads it.
 
-    head: one of `HEADS`; axes: "static", "dynamic-batch" or "dynamic"; form: "onnx", "onnx-dynamo" (ONNX by way of torch.export)
+    head: one of `HEADS`; axes: "static", "dynamic-batch" or "dynamic"; form: "onnx", "onnx-dynamo" (ONNX through torch.export)
     or one of `SCRIPTED`.
     """
 
@@ -172,7 +172,7 @@ class ConvWeights:
 
 @dataclass(frozen=True)
 class Runner:
-    """A prepared artifact: `call` takes arrays by input name and returns fresh arrays by output name.
+    """A prepared artifact: `call` takes arrays by input name and returns new arrays by output name.
 
     facts: what really ran (provider, threads, optimisation level), for the report.
     """
@@ -185,7 +185,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class Load:
-    """How an engine is asked to load a file. optimisation: of the graph, "all" or "disabled"; threads: 0 leaves the choice to the
+    """How an engine loads a file. optimisation: of the graph, "all" or "disabled"; threads: 0 leaves the choice to the
     engine; cut: inner tensors, name to rank, to start from in place of the inputs; seconds: after which a call is ended."""
 
     optimisation: str = "all"
@@ -196,6 +196,16 @@ class Load:
 
 class EngineError(Exception):
     """An engine refused to load or to run an artifact; the text is the engine's own reason, in one line."""
+
+
+class EngineDied(Exception):
+    """The process of an engine, or of onnx, ended or was ended over an artifact: no refusal, but a defect of the file or a limit of
+    this machine. how: "crash", "time" or "memory"; the text is a clause about the file, such as `crashes the process (SIGSEGV) while
+    it runs`."""
+
+    def __init__(self, how: str, text: str) -> None:
+        super().__init__(text)
+        self.how = how
 
 
 @dataclass(frozen=True)

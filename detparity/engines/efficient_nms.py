@@ -11,7 +11,7 @@ from typing import Any, Dict, Union
 
 import numpy as np
 
-from detparity.artifacts import onnx_graph
+from detparity.artifacts import onnx_edit, onnx_graph
 from detparity.core.errors import InputError, clipped
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
 from detparity.engines import onnxruntime
@@ -43,13 +43,13 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
     if len(nodes) != 1 or len(nodes[0].inputs) < 2:
         raise EngineError(f"the file has {len(nodes)} EfficientNMS_TRT nodes with boxes and scores where one is wanted")
     boxes, scores = nodes[0].inputs[:2]
-    model = onnx_graph.expose(path, [boxes, scores])
+    model = onnx_edit.expose(path, [boxes, scores])
     inner = onnxruntime.prepare(model, how)
     attributes = _attributes(nodes[0])
     names = nodes[0].outputs
     after = None
     if [value.name for value in file.graph.outputs] != list(names):
-        rest = onnx_graph.tail_of(path, dict(zip(names, (2, 3, 2, 2))), integers=(names[0], names[3]))
+        rest = onnx_edit.tail_of(path, dict(zip(names, (2, 3, 2, 2))), integers=(names[0], names[3]))
         after = onnxruntime.prepare(rest, replace(how, cut={}))
 
     def call(feed: Arrays) -> Arrays:

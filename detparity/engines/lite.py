@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Union
 
 from detparity.artifacts import lite_bytecode
-from detparity.artifacts.torchscript_file import METADATA_FILE, ScriptFile
+from detparity.artifacts.torchscript_facts import METADATA_FILE, ScriptFile
 from detparity.core.vocabulary import EngineError, Load, Runner
 from detparity.engines import torchscript
 from detparity.models.compat import jit

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
 import numpy as np
 import onnxruntime as ort
 
-from detparity.artifacts import onnx_graph
+from detparity.artifacts import onnx_edit, onnx_graph
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
 
 _LEVELS = {
@@ -35,7 +35,7 @@ def one_line(error: Exception) -> str:
 def prepare(source: Union[str, Path, bytes], how: Load = Load()) -> Runner:
     """Load a path or the bytes of a model. Raises EngineError with the runtime's own reason if it does not load."""
     if how.cut:
-        source = onnx_graph.tail_of(source if isinstance(source, bytes) else Path(source), how.cut)
+        source = onnx_edit.tail_of(source if isinstance(source, bytes) else Path(source), how.cut)
     session = _session(source if isinstance(source, bytes) else str(source), _options(how.optimisation, how.threads))
     seconds = how.seconds
     names = [output.name for output in session.get_outputs()]

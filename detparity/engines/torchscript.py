@@ -8,7 +8,8 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 import numpy as np
 import torch
 
-from detparity.artifacts.torchscript_file import METADATA_FILE, ScriptFile, describe
+from detparity.artifacts.torchscript_facts import METADATA_FILE, ScriptFile
+from detparity.artifacts.torchscript_file import describe
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
 from detparity.models.compat import jit
 

@@ -26,7 +26,7 @@ _SCORES = ("new", "threshold", "none", "same")
 
 _Quad = Tuple[int, int, int, int]
 # What is drawn for one box: how many boxes back is the earlier one it may look at; how its box, class and
-# score come about, each with numbers to use; the other classes' share of its class score; NaN: how many, and
+# score are made, each with numbers to use; the other classes' share of its class score; NaN: how many, and
 # where.
 _Plan = Tuple[int, Tuple[str, _Quad], Tuple[str, int], Tuple[str, int, int], float, Tuple[str, int]]
 
@@ -81,7 +81,7 @@ def _batch(plans: List[List[_Plan]], classes: int, side: int, score_threshold: f
 
 
 def _image(plans: List[_Plan], classes: int, side: int, score_threshold: float) -> Floats:
-    # A smallest box of class 0 and the highest score stands before the first.
+    # A smallest box of class 0 and the highest score precedes the first.
     quads, labels, scores = [(0, 0, 1, 1)], [0], [(1.0, 1.0)]
     rows = []
     for back, box, label, score, others, nan in plans:

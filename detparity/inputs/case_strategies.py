@@ -32,7 +32,7 @@ def sizes(*, stride: int, least: int = 0, most: int) -> st.SearchStrategy[Size]:
 
 
 def pictures(*, kinds: Sequence[str]) -> st.SearchStrategy[Tuple[str, int]]:
-    """Return a strategy for one picture (kind, seed) of `detparity.images`; shrinks towards the first kind and seed 0.
+    """Return a strategy for one picture (kind, seed) of `detparity.inputs.images`; shrinks towards the first kind and seed 0.
 
     Drawn for noise, natural and scene: ("noise", 0), ("scene", 3), ("natural", 17).
     """
@@ -40,7 +40,7 @@ def pictures(*, kinds: Sequence[str]) -> st.SearchStrategy[Tuple[str, int]]:
 
 
 def scenes(*, stride: int = 32, least: int = 0, most: int) -> st.SearchStrategy[Scene]:
-    """Return a strategy for pictures with a truth (`detparity.scenes`), of sizes as `sizes` draws them; shrinks towards the
+    """Return a strategy for pictures with a truth (`detparity.inputs.scenes`), of sizes as `sizes` draws them; shrinks towards the
     smallest square and seed 0, which has one object.
 
     Drawn for most 320: a circle in 32x32, six objects in 192x160.

@@ -84,7 +84,7 @@ def natural(size: Size, seed: int) -> np.ndarray:
 
 
 def scene(size: Size, seed: int) -> np.ndarray:
-    """Objects the bundled detector knows: detections that are real, and near-ties that are."""
+    """Objects of the bundled detector's classes, which give real detections and real near ties."""
     return scenes.scene(size, seed).image
 
 
@@ -118,7 +118,7 @@ KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
 }
 # All that the other kinds show, in fewer pictures.
 FEW = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
-MADE = 8  # pictures kept: a check asks for the one it has just judged again
+MADE = 8  # pictures cached: a check uses the one it has just judged again
 
 
 @functools.lru_cache(maxsize=MADE)

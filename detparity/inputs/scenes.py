@@ -1,7 +1,7 @@
-"""Scenes with a truth: shapes on textured backgrounds, crowded, overlapping, cut by the border. What the bundled detector knows.
+"""Scenes with a truth: shapes on textured backgrounds, crowded, overlapping, cut by the border. The bundled detector knows them.
 
 A scene is a function of (size, seed) alone. It draws from PCG64 by uniform numbers only and computes with the four operations and
-square roots, so it is the same picture with every numpy; a machine may round the last bit of a pixel in its own way.
+square roots, so it is the same picture with every numpy; machines may round the last bit of a pixel differently.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 from detparity.core.vocabulary import Size
 
 CLASSES = ("circle", "square", "triangle", "star", "cross")
-STREAM = 3  # tells these draws from those of `detparity.images` with the same seed
+STREAM = 3  # separates these draws from those of `detparity.inputs.images` with the same seed
 
 SIDES = (16.0, 120.0)  # pixels across an object, log-uniform
 LARGEST = 0.7  # of the image's shorter side
 CELL = 64 * 64  # pixels of image for one object, at a density of 1
 DENSITIES = (0.5, 1.7)
-TRIES = 2  # places tried for each object, as some would hide too much
+TRIES = 2  # positions tried for each object, as some would hide too much
 VISIBLE = 0.5  # share of each object's pixels that is seen
 LEAST_SIDE = 6  # pixels of what is seen, or it is no object of the truth
 CONTRAST = 0.3  # least difference between an object and the background, in one channel
@@ -49,7 +49,7 @@ class _Draw:
         return low + (high - low) * float(self._rng.random())
 
     def ratio(self, low: float, high: float) -> float:
-        """Between `low` and `high`, small ones as often as large ones: the square of a uniform number, in place of a logarithm."""
+        """Between `low` and `high`, small ones as often as large ones: the square of a uniform number, instead of a logarithm."""
         share = self.one()
         return low + (high - low) * share * share
 
@@ -92,7 +92,7 @@ _ARM, _LENGTH = 0.3, 0.95  # half the width and half the length of a cross's arm
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where an object lies: centre, half axes and rotation (cosine, sine)."""
+    """The frame of an object: centre, half axes and rotation (cosine, sine)."""
 
     x: float
     y: float
@@ -190,7 +190,7 @@ def scene(size: Size, seed: int) -> Scene:
     image, base = _background(draw, size)
     owners = np.zeros(size, np.int16)  # 0 is the background, k + 1 the k-th object
     objects: List[_Object] = []
-    seen, whole = (
+    seen, full = (
         np.array([owners.size]),
         np.zeros(1, np.int64),
     )  # pixels of the background, which may vanish, and of each object
@@ -198,12 +198,12 @@ def scene(size: Size, seed: int) -> Scene:
     for _ in range(TRIES * count):
         if len(objects) == count:
             break
-        frame = _place(draw, size, [one.frame for one in objects])
+        frame = _new_frame(draw, size, [one.frame for one in objects])
         found = _outline(frame, draw.index(len(CLASSES)), size)
         patch, inside = owners[found.rows, found.columns], found.distance <= 0
         left = np.append(seen - np.bincount(patch[inside], minlength=len(seen)), np.count_nonzero(inside))
-        if (left >= VISIBLE * np.append(whole, found.pixels)).all():
-            seen, whole = left, np.append(whole, found.pixels)
+        if (left >= VISIBLE * np.append(full, found.pixels)).all():
+            seen, full = left, np.append(full, found.pixels)
             objects.append(found)
             patch[inside] = len(objects)
             _paint(draw, image, found, base)
@@ -216,8 +216,8 @@ def _count(draw: _Draw, size: Size) -> int:
     return max(1, int(size[0] * size[1] / CELL * draw.one(*DENSITIES) + 0.5))
 
 
-def _place(draw: _Draw, size: Size, others: Sequence[_Frame]) -> _Frame:
-    """Anywhere, or leaning on one that is there; the centre lies in the image."""
+def _new_frame(draw: _Draw, size: Size, others: Sequence[_Frame]) -> _Frame:
+    """A frame anywhere, or touching an earlier one; the centre lies in the image."""
     half = draw.ratio(SIDES[0], min(SIDES[1], LARGEST * min(size))) / 2
     stretch = draw.one(0.75, 1.0)
     a, b = (half, half * stretch) if draw.chance(0.5) else (half * stretch, half)
@@ -256,9 +256,9 @@ def _clouds(draw: _Draw, size: Size, cell: int) -> np.ndarray:
 
 
 def _lattice(side: int, cell: int) -> Tuple[np.ndarray, np.ndarray]:
-    place = (np.arange(side, dtype=np.float32) + 0.5) / cell
-    whole = place.astype(np.int64)
-    return whole, place - whole.astype(np.float32)
+    position = (np.arange(side, dtype=np.float32) + 0.5) / cell
+    index = position.astype(np.int64)
+    return index, position - index.astype(np.float32)
 
 
 def _pattern(draw: _Draw, size: Size, both: bool) -> np.ndarray:
@@ -304,7 +304,7 @@ def _paint(draw: _Draw, image: np.ndarray, found: _Object, base: Sequence[float]
 
 
 def _fill(draw: _Draw, base: Sequence[float]) -> Tuple[float, float, float]:
-    """A colour that stands out from the background's."""
+    """A colour that differs clearly from the background's."""
     for _ in range(8):
         colour = draw.colour()
         if max(abs(a - b) for a, b in zip(colour, base)) > CONTRAST:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class _Failing(Exception):
-    """Tells hypothesis that a draw failed, so that it shrinks it."""
+    """Signals to hypothesis that a draw failed, so that it shrinks it."""
 
 
 def smallest_failure(

@@ -1,4 +1,4 @@
-"""Which model is meant, and how it is loaded or built. Nothing here imports torch before a model is asked for."""
+"""Which model is chosen, and how it is loaded or built. Nothing here imports torch before a model is needed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from detparity.core.errors import InputError
 from detparity.core.files import require_file
 
 BUNDLED_SIZE = (256, 320)  # height, width of the bundled detector's exports: not square, so that swapped axes show
-ARCH_WIDTH, FIRST_SEED = 0.25, 0  # of a model that --arch builds, unless told
+ARCH_WIDTH, FIRST_SEED = 0.25, 0  # of a model that --arch builds, unless given
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which model is meant: checkpoints (several make an ensemble), or an architecture with width and seed; neither means the
-    bundled detector (docs/bundled.md). cfg: a layer table or an architecture's name, for a state dict that does not say what it
-    belongs to, or to build from. width: None stands for 0.25 of `arch` and for `cfg`'s own."""
+    """Which model is chosen: checkpoints (several make an ensemble), or an architecture with width and seed; neither means the
+    bundled detector (docs/bundled.md). cfg: a layer table or an architecture's name, for a state dict that does not state its
+    architecture, or to build from. width: None means 0.25 of `arch` and for `cfg`'s own."""
 
     weights: Tuple[Path, ...] = ()
     arch: Optional[str] = None
@@ -74,7 +74,7 @@ def bundled_weights() -> Path:
 
 
 def bundled() -> Any:
-    """The detector meant where none is chosen: trained on drawn scenes, and read like any other checkpoint."""
+    """The detector used where none is chosen: trained on drawn scenes, and read like any other checkpoint."""
     path = bundled_weights()
     require_file(path, "the checkpoint of the bundled detector")
     from detparity.models.yolov7 import checkpoint_loader

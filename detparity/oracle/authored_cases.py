@@ -51,9 +51,9 @@ class Parameters:
 @dataclass(frozen=True, eq=False)
 class Case:
     """One authored case. boxes (rows, 4) as written, by `box_coding`; scores (rows, classes) of the classes and objectness (rows,);
-    images (rows,), ascending. kept: the answer; alternatives: what is equally right, since scores tie; rounding: what only the
-    rounding of a float32 engine makes right; breach: the kind by which the certificate must refuse `kept`, None where it must
-    accept it."""
+    images (rows,), ascending. expected: the answer, `kept` in the file; alternatives: what is equally right, since scores tie;
+    rounding: what only the rounding of a float32 engine makes right; breach: the kind by which the certificate must refuse
+    `expected`, None where it must accept it."""
 
     name: str
     title: str
@@ -63,7 +63,7 @@ class Case:
     scores: Floats
     images: Ints
     parameters: Parameters
-    kept: Answer
+    expected: Answer
     alternatives: Tuple[Answer, ...]
     rounding: Tuple[Answer, ...]
     breach: Optional[str]
@@ -73,7 +73,7 @@ class Case:
     @property
     def answers(self) -> Tuple[Answer, ...]:
         """Every right answer."""
-        return (self.kept, *self.alternatives)
+        return (self.expected, *self.alternatives)
 
     @property
     def batch(self) -> int:
@@ -95,7 +95,7 @@ def read_case(path: Path) -> Case:
 
 
 def rule_of(case: Case) -> NmsRule:
-    """What the case's parameters promise. A class offset promises what it is there for: classes that do not meet."""
+    """The rule that the case's parameters promise. A class offset promises that classes do not suppress each other."""
     numbers = case.parameters
     return NmsRule(
         numbers.iou_threshold,
@@ -118,20 +118,20 @@ def score_of(case: Case) -> Floats:
     return column if case.classes == 1 else column * case.scores
 
 
-def places_of(case: Case) -> Ints:
-    """The place of each row (rows,) among those of its image."""
+def positions_of(case: Case) -> Ints:
+    """The position of each row (rows,) among those of its image."""
     return np.array([int((case.images[:row] == image).sum()) for row, image in enumerate(case.images)], dtype=np.int64)
 
 
 def predictions_of(case: Case) -> Floats:
     """The case as decoded predictions (batch, rows of the fullest image, 5 + classes); what is left is background."""
-    places = places_of(case)
-    found = np.zeros((case.batch, int(places.max()) + 1, 5 + case.classes))
+    positions = positions_of(case)
+    found = np.zeros((case.batch, int(positions.max()) + 1, 5 + case.classes))
     found[..., 2:4] = 1.0
     x1, y1, x2, y2 = corners_of(case).T
-    found[case.images, places, :4] = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=1)
-    found[case.images, places, 4] = case.objectness
-    found[case.images, places, 5:] = case.scores
+    found[case.images, positions, :4] = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=1)
+    found[case.images, positions, 4] = case.objectness
+    found[case.images, positions, 5:] = case.scores
     return found
 
 
@@ -160,7 +160,7 @@ def _load(path: Path) -> Dict[str, Any]:
         names = [name for name, _ in pairs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"the field {twice[0]!r} stands there twice")
+            raise ValueError(f"the field {twice[0]!r} is given twice")
         return dict(pairs)
 
     def constant(name: str) -> NoReturn:
@@ -194,14 +194,14 @@ def _case(name: str, values: Mapping[str, Any]) -> Case:
     def answer(found: Any, where: str) -> Answer:
         return _answer(found, where, images, scores.shape[1], parameters)
 
-    kept = answer(values["kept"], "kept")
+    expected = answer(values["kept"], "kept")
     others = {
         field: tuple(answer(found, f"{field}[{k}]") for k, found in enumerate(_list(values.get(field, []), field)))
         for field in ("alternatives", "rounding")
     }
-    listed = [kept, *others["alternatives"], *others["rounding"]]
+    listed = [expected, *others["alternatives"], *others["rounding"]]
     if len(set(listed)) < len(listed):
-        _refuse("an answer stands twice among kept, alternatives and rounding")
+        _refuse("an answer is listed twice among kept, alternatives and rounding")
     return Case(
         name,
         _title(values["title"]),
@@ -211,7 +211,7 @@ def _case(name: str, values: Mapping[str, Any]) -> Case:
         scores,
         images,
         parameters,
-        kept,
+        expected,
         others["alternatives"],
         others["rounding"],
         breach,
@@ -233,7 +233,7 @@ def _parameters(values: Any) -> Parameters:
         shift = _exact(values["max_wh"], "parameters.max_wh")
         if shift <= 0:
             _refuse(f"parameters.max_wh must be over 0, not {shift:g}")
-    cap = _whole(values["cap"], "parameters.cap")
+    cap = _integer(values["cap"], "parameters.cap")
     if not 1 <= cap <= LARGEST_CAP:
         _refuse(f"parameters.cap must be 1 to {LARGEST_CAP}, not {cap}")
     limits = {key: _share(_number(values[key], f"parameters.{key}"), f"parameters.{key}") for key in needed[:2]}
@@ -262,10 +262,10 @@ def _scores(values: Mapping[str, Any], count: int) -> Tuple[Floats, Floats]:
         _refuse("class_count belongs to scores by class name, and those need it")
     if kind == "number":
         if "objectness" in values:
-            _refuse("objectness stands twice: with one number a row, scores is the objectness")
+            _refuse("objectness is given twice: with one number a row, scores is the objectness")
         found = np.array([_score(row, f"scores[{k}]") for k, row in enumerate(rows)])
         return found, np.ones((count, 1))
-    table = _by_name(rows, values["class_count"]) if kind == "object" else _by_place(rows)
+    table = _by_name(rows, values["class_count"]) if kind == "object" else _by_position(rows)
     if "objectness" not in values:
         return np.ones(count), table
     given = _list(values["objectness"], "objectness")
@@ -273,7 +273,7 @@ def _scores(values: Mapping[str, Any], count: int) -> Tuple[Floats, Floats]:
     return np.array([_score(number, f"objectness[{k}]") for k, number in enumerate(given)]), table
 
 
-def _by_place(rows: Sequence[List[Any]]) -> Floats:
+def _by_position(rows: Sequence[List[Any]]) -> Floats:
     for k, row in enumerate(rows):
         if not row or len(row) != len(rows[0]):
             _refuse(f"scores[{k}] has {len(row)} numbers and scores[0] {len(rows[0])}; one per class is needed")
@@ -281,7 +281,7 @@ def _by_place(rows: Sequence[List[Any]]) -> Floats:
 
 
 def _by_name(rows: Sequence[Dict[str, Any]], class_count: Any) -> Floats:
-    classes = _whole(class_count, "class_count")
+    classes = _integer(class_count, "class_count")
     if not 1 <= classes <= 1000:
         _refuse(f"class_count must be 1 to 1000, not {classes}")
     table = np.zeros((len(rows), classes))
@@ -294,7 +294,7 @@ def _by_name(rows: Sequence[Dict[str, Any]], class_count: Any) -> Floats:
 
 
 def _images(values: Any, count: int) -> Ints:
-    numbers = [_whole(value, "images") for value in _list(values, "images")]
+    numbers = [_integer(value, "images") for value in _list(values, "images")]
     _length(numbers, count, "images")
     if numbers != sorted(numbers) or not 0 <= numbers[0] <= numbers[-1] < 100:
         _refuse("images must ascend from 0 or more and stay under 100")
@@ -306,14 +306,14 @@ def _answer(values: Any, where: str, images: Ints, classes: int, parameters: Par
     for pair in _list(values, where):
         if len(_list(pair, where)) != 2:
             _refuse(f"{where} holds {pair}, which is no pair of row and class")
-        row, label = (_whole(number, where) for number in pair)
+        row, label = (_integer(number, where) for number in pair)
         if not (0 <= row < len(images) and 0 <= label < classes):
             _refuse(
                 f"{where} names row {row} of class {label}; there are rows 0 to {len(images) - 1}, classes 0 to {classes - 1}"
             )
         pairs.append((row, label))
-    kept = [row for row, _ in pairs] if parameters.labels == "best" else pairs
-    if len(set(kept)) < len(kept):
+    reported = [row for row, _ in pairs] if parameters.labels == "best" else pairs
+    if len(set(reported)) < len(reported):
         _refuse(f"{where} names a detection twice")
     if any(images[a] > images[b] for (a, _), (b, _) in zip(pairs, pairs[1:])):
         _refuse(f"{where} does not keep the images in ascending order")
@@ -365,9 +365,9 @@ def _lines(value: Any, where: str) -> Tuple[str, ...]:
     return tuple(_sentence(line, f"{where}[{k}]") for k, line in enumerate(_list(value, where)))
 
 
-def _whole(value: Any, where: str) -> int:
+def _integer(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        _refuse(f"{where} holds {clipped(ValueError(value), 60)}, which is no whole number")
+        _refuse(f"{where} holds {clipped(ValueError(value), 60)}, which is no integer")
     return value
 
 

@@ -3,7 +3,7 @@
 Per class and IoU threshold, over all images together. Detections are taken by falling score; each is a true positive where a true
 object of its image and class, not yet taken, overlaps it by at least the threshold (the one that overlaps most), else a false
 positive. Precision at a recall is the best at that recall or beyond, and AP its mean over the true objects (all-point
-interpolation). Of exactly equal scores the false positives count first, so that the order of rows has no say.
+interpolation). Of exactly equal scores the false positives count first, so that the order of rows does not matter.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Precision:
 
     @property
     def map50(self) -> float:
-        """Mean over the classes at the first threshold, 0.5 unless others were asked for."""
+        """Mean over the classes at the first threshold, 0.5 unless others were given."""
         return float(np.nanmean(self.table[:, 0]))
 
     @property
@@ -116,7 +116,7 @@ def outcomes(
 def matched(scores: Floats, overlaps: Floats, threshold: float) -> Mask:
     """Which detections of one image and class are true positives: scores (n,), overlaps (n, objects).
 
-    Equal scores: the detection with the larger best overlap first, so that the order of rows has no say.
+    Equal scores: the detection with the larger best overlap first, so that the order of rows does not matter.
     """
     hit = np.zeros(len(scores), np.bool_)
     if not overlaps.size:
@@ -199,15 +199,15 @@ _Scores = Tuple[Floats, Floats]  # of true positives and of false ones, each by 
 
 
 def _ends(sets: Sequence[_Links], threshold: float, noise: float) -> Tuple[_Scores, _Scores]:
-    """The worst and the best of what the sets may come to: true positives as low and as few as in any, false ones as high and as
-    many; and the other way round."""
+    """The worst and the best outcome of the sets: true positives as low and as few as in any, false ones as high and as many; and
+    the reverse."""
     outcomes_of = [outcome for links in sets for outcome in _outcomes_of(links, threshold, noise)]
     hits, misses = ([outcome[k] for outcome in outcomes_of] for k in range(2))
     return (_each(hits, np.min), _each(misses, np.max)), (_each(hits, np.max), _each(misses, np.min))
 
 
 def _each(lists: Sequence[Floats], choose: Callable[..., Floats]) -> Floats:
-    """Place by place the least or the largest of lists by falling score; what is missing from one lies below everything."""
+    """Element by element the least or the largest of lists by falling score; a missing element is below every score."""
     longest = max(map(len, lists))
     padded = [np.concatenate([one, np.full(longest - len(one), -np.inf)]) for one in lists]
     chosen = choose(np.stack(padded), axis=0)
@@ -215,8 +215,8 @@ def _each(lists: Sequence[Floats], choose: Callable[..., Floats]) -> Floats:
 
 
 def _outcomes_of(links: _Links, threshold: float, noise: float) -> List[_Scores]:
-    """What one set may come to: scores of true and of false positives, in every way noise leaves open. Where these are too many:
-    as if all that can be true were, and as if nothing were."""
+    """The outcomes of one set that noise permits: scores of true and of false positives. Where these are too many: the outcome in
+    which all that can be true positives are, and the one in which none is."""
     possible = links.high >= threshold
     found = _hits(links, possible, threshold, noise)
     if found is None:
@@ -230,28 +230,28 @@ def _outcomes_of(links: _Links, threshold: float, noise: float) -> List[_Scores]
 
 
 def _hits(links: _Links, possible: Mask, threshold: float, noise: float) -> Optional[Set[FrozenSet[int]]]:
-    """Every set of detections that may be the true positives, or None where there are too many ways to walk.
+    """Every set of detections that may be the true positives, or None where there are too many to walk through.
 
-    `matched` as a tree: it branches where another detection that wants the same object may score more, and where an overlap may lie
+    `matched` as a tree: it branches where another detection that may take the same object may score more, and where an overlap may lie
     on either side of the threshold or of another overlap.
     """
-    wanted = [frozenset(np.nonzero(row)[0].tolist()) for row in possible]
-    start = (frozenset(k for k, objects in enumerate(wanted) if objects), frozenset(range(possible.shape[1])))
+    options = [frozenset(np.nonzero(row)[0].tolist()) for row in possible]
+    start = (frozenset(k for k, objects in enumerate(options) if objects), frozenset(range(possible.shape[1])))
     found: Set[FrozenSet[int]] = set()
     states: List[Tuple[FrozenSet[int], FrozenSet[int], FrozenSet[int]]] = [(*start, frozenset())]
     seen = set(states)
     while states:
         left, free, hits = states.pop()
-        left = frozenset(k for k in left if wanted[k] & free)
+        left = frozenset(k for k in left if options[k] & free)
         if not left:
             found.add(hits)
             continue
         first = min(left)
         reach = links.scores[first] - 2 * noise
-        for index in [k for k in left if links.scores[k] >= reach and wanted[k] & wanted[first] & free]:
-            for taken in _takes(links, index, wanted[index] & free, threshold):
-                gone = frozenset() if taken is None else frozenset([taken])
-                state = (left - {index}, free - gone, hits | {index} if gone else hits)
+        for index in [k for k in left if links.scores[k] >= reach and options[k] & options[first] & free]:
+            for taken in _takes(links, index, options[index] & free, threshold):
+                used = frozenset() if taken is None else frozenset([taken])
+                state = (left - {index}, free - used, hits | {index} if used else hits)
                 if state not in seen:
                     seen.add(state)
                     states.append(state)

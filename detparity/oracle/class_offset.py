@@ -1,7 +1,7 @@
 """Whether a class offset keeps the classes of `end2end-ort` apart, decided from what the head can decode.
 
 That variant runs one class-blind suppression over boxes shifted by class * max_wh pixels in x and y. Boxes of
-two classes must then never overlap beyond the IoU threshold, unless max_wh is 0, which asks for
+two classes must then never overlap beyond the IoU threshold, unless max_wh is 0, which means
 class-agnostic suppression. Sample images cannot decide this; the head's range can.
 
 The range: a centre lies within half a stride of the image, [-stride / 2, side + stride / 2] per axis (2 *
@@ -17,7 +17,7 @@ overlap for side lengths a <= A and b <= B and constants r and s. While neither 
 |a - b| <= 2 e, the overlap is (a + b) / 2 - e; beyond that, shortening the longer side only helps. A ratio of
 linear functions over a polygon is extreme at a vertex, and the vertices with an overlap are: both sides at
 their limits (if those differ by no more than 2 e), or one side at its limit or the other's as long as the
-limits allow with a - b = 2 e, or with b - a = 2 e. So nine combinations of two axes settle each pair of
+limits allow with a - b = 2 e, or with b - a = 2 e. So nine combinations of two axes decide each pair of
 anchors.
 """
 
@@ -148,13 +148,13 @@ def spacing_ok(head: HeadRange, max_wh: float) -> bool:
 
 def iou_slack(head: HeadRange, max_wh: float) -> float:
     """Pixels by which a shift in float32 moves a coordinate at most: half a spacing of the sum, which
-    bounds the rounding of a whole-numbered class * max_wh (exact below 2**24) added to a coordinate. What
+    bounds the rounding of an integer class * max_wh (exact below 2**24) added to a coordinate. What
     the certificate of a legal offset takes as `Tolerance.iou_slack`."""
     return float32_spacing(head, max_wh) / 2
 
 
 def smallest_safe(head: HeadRange, iou_threshold: float) -> Optional[int]:
-    """The smallest whole offset, at least 1, at which no decodable pair of neighbouring classes has an IoU
+    """The smallest integer offset, at least 1, at which no decodable pair of neighbouring classes has an IoU
     over the threshold; None if float32 is too coarse there (`spacing_ok`), since a larger offset is
     coarser still."""
     if head.classes == 1:

@@ -1,4 +1,4 @@
-"""The detection head in numpy, float64: what logits mean. Written from the published formula, apart from the torch code.
+"""Decoding of the detection head in numpy, float64. Written from the published formula, independent of the torch code.
 
 xy = (2 s - 0.5 + grid) stride, wh = (2 s)^2 anchor, scores = s, with s the sigmoid of the logit.
 """

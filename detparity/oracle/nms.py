@@ -1,8 +1,8 @@
-"""Reference non-maximum suppression in float64, slow and obvious.
+"""Reference non-maximum suppression in float64, written for clarity, not for speed.
 
 Three operators share one greedy rule (`greedy`) and differ in which candidates enter and what happens exactly
-on a threshold, where a float32 engine may fall either way; verdicts therefore never rest on those cases
-(`certificate`).
+on a threshold, where a float32 engine may decide either; verdicts therefore never depend on those cases
+(`nms_certificate`).
 
 Predictions are decoded: (rows, 5 + nc) with cx, cy, w, h in pixels, objectness and class scores in 0..1. With
 one class the score is the objectness alone: a single-class model's class score is not trained. A row with a
@@ -33,8 +33,8 @@ class NmsRule:
     `cap` is the largest number of detections. `best_class` gives each row its best class only; otherwise
     every (row, class) pair is a candidate. `class_agnostic` lets classes suppress each other. `prefilter` is
     the number of best scores that enter the suppression at all (None: all). On the thresholds themselves: by
-    default a score must exceed its threshold and an IoU must exceed its own to suppress; `inclusive` turns
-    both into "at least".
+    default a score must exceed its threshold and an IoU must exceed its own to suppress; with `inclusive`
+    both are "at least".
     """
 
     iou_threshold: float
@@ -50,7 +50,7 @@ class NmsRule:
         return scores >= self.score_threshold if self.inclusive else scores > self.score_threshold
 
     def suppresses(self, overlaps: Floats) -> npt.NDArray[np.bool_]:
-        """Which IoUs with a kept box suppress."""
+        """Which IoUs with a retained box suppress."""
         return overlaps >= self.iou_threshold if self.inclusive else overlaps > self.iou_threshold
 
 
@@ -125,27 +125,27 @@ def candidates(predictions: npt.ArrayLike, rule: NmsRule) -> Candidates:
 
 
 def greedy(found: Candidates, rule: NmsRule) -> Ints:
-    """Indices of the candidates kept, best score first; equal scores in the order given.
+    """Indices of the candidates retained, best score first; equal scores in the order given.
 
-    The best candidate left is kept and removes those it suppresses (of its class, unless class-agnostic),
+    The best candidate left is retained and removes those it suppresses (of its class, unless class-agnostic),
     until none is left or the cap is reached.
     """
     order = np.argsort(-found.scores, kind="stable")[: rule.prefilter]
     alive = np.ones(len(found), dtype=bool)
-    kept: List[int] = []
+    retained: List[int] = []
     for index in order:
-        if len(kept) == rule.cap:
+        if len(retained) == rule.cap:
             break
         if not alive[index]:
             continue
-        kept.append(int(index))
+        retained.append(int(index))
         rivals = rule.class_agnostic | (found.classes == found.classes[index])
         alive &= ~(rivals & rule.suppresses(iou(found.boxes[index], found.boxes)))
-    return np.array(kept, dtype=np.int64)
+    return np.array(retained, dtype=np.int64)
 
 
 def end2end_ort(predictions: npt.ArrayLike, rule: NmsRule) -> Floats:
-    """What an `end2end-ort` export answers: (n, 7) rows image, x1, y1, x2, y2, class, score.
+    """The output of an `end2end-ort` export: (n, 7) rows image, x1, y1, x2, y2, class, score.
 
     Predictions (batch, rows, 5 + nc); images ascend, scores descend within an image. Raises InputError for
     another shape.
@@ -153,9 +153,11 @@ def end2end_ort(predictions: npt.ArrayLike, rule: NmsRule) -> Floats:
     images = []
     for image, values in enumerate(decoded(predictions, ndim=3)):
         found = candidates(values, rule)
-        kept = found.take(greedy(found, rule))
+        retained = found.take(greedy(found, rule))
         images.append(
-            np.column_stack([np.full(len(kept), image), kept.boxes, kept.classes, kept.scores]).reshape(-1, 7)
+            np.column_stack([np.full(len(retained), image), retained.boxes, retained.classes, retained.scores]).reshape(
+                -1, 7
+            )
         )
     return np.concatenate(images) if images else np.zeros((0, 7))
 
@@ -172,14 +174,14 @@ def efficient_nms(
     box_coding: int,
     class_agnostic: int = 0,
 ) -> Tuple[npt.NDArray[np.int32], Floats, Floats, npt.NDArray[np.int32]]:
-    """What the TensorRT plugin `EfficientNMS_TRT` answers; the keywords are its attributes.
+    """The outputs of the TensorRT plugin `EfficientNMS_TRT`; the keywords are its attributes.
 
     boxes (batch, N, 4), box_coding 0 corners or 1 centre and size; scores (batch, N, C), logits where
     score_activation is set. Returns num_dets (batch, 1), boxes (batch, cap, 4) as corners, scores (batch,
     cap) and classes (batch, cap), zero past num_dets. Raises InputError for other shapes or codings.
 
     Source: the plugin's README (every (box, class) pair but those of background_class is a candidate, the
-    4096 best enter, suppression within a class, the cap is per image) and, where the README is silent, its
+    4096 best enter, suppression within a class, the cap is per image) and, where the README states nothing, its
     published kernels, read and not run: a score equal to the threshold stays; an IoU equal to the threshold
     suppresses, though the README says "above"; the order of equal scores is left to atomics (here: box, then
     class). Not modelled: for a score threshold under 0.007 the kernels rank entries below the threshold last
@@ -205,12 +207,12 @@ def efficient_nms(
         usable = np.isfinite(box_values[image]).all(axis=1)[:, None] & (np.arange(classes) != background_class)
         rows, labels = np.nonzero(rule.passes(score_values[image]) & usable)
         found = Candidates(rows, box_values[image][rows], score_values[image][rows, labels], labels)
-        kept = found.take(greedy(found, rule))
-        count = len(kept)
+        retained = found.take(greedy(found, rule))
+        count = len(retained)
         num_dets[image] = count
-        det_boxes[image, :count] = kept.boxes
-        det_scores[image, :count] = kept.scores
-        det_classes[image, :count] = kept.classes
+        det_boxes[image, :count] = retained.boxes
+        det_scores[image, :count] = retained.scores
+        det_classes[image, :count] = retained.classes
     return num_dets, det_boxes, det_scores, det_classes
 
 
@@ -259,8 +261,8 @@ def decoded(predictions: npt.ArrayLike, ndim: int) -> Floats:
     least 1."""
     values = np.asarray(predictions, dtype=np.float64)
     if values.ndim != ndim or values.shape[-1] < 6:
-        wanted = "(rows, 5 + nc)" if ndim == 2 else "(batch, rows, 5 + nc)"
-        raise InputError(f"predictions must have shape {wanted} with at least one class, not {values.shape}")
+        expected = "(rows, 5 + nc)" if ndim == 2 else "(batch, rows, 5 + nc)"
+        raise InputError(f"predictions must have shape {expected} with at least one class, not {values.shape}")
     return values
 
 

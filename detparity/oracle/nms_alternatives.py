@@ -17,7 +17,7 @@ from detparity.oracle.boxes import Floats, corners, iou_bounds
 from detparity.oracle.nms import Candidates, NmsRule, class_scores, decoded
 from detparity.oracle.nms_certificate import FLOAT32_SCORE, FLOAT32_SPACING, Tolerance
 
-LIMIT = 64  # answers of one image; more than a handful means that nothing is certain about it
+LIMIT = 64  # answers of one image; more than a few mean that nothing is certain about it
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,8 @@ def answers(
     pool = _pool(decoded(predictions, ndim=2), rule, tolerance)
     if rule.prefilter is not None and len(pool.entries) > rule.prefilter:
         return None
-    kept = _walk(pool, rule, tolerance.score, limit)
-    return None if kept is None else tuple(_detected(pool, chosen) for chosen in kept)
+    found = _walk(pool, rule, tolerance.score, limit)
+    return None if found is None else tuple(_detected(pool, chosen) for chosen in found)
 
 
 def _pool(values: Floats, rule: NmsRule, tolerance: Tolerance) -> _Pool:
@@ -73,11 +73,11 @@ def _detected(pool: _Pool, chosen: Tuple[int, ...]) -> Detected:
 
 @dataclass(eq=False)
 class _State:
-    """A point of the walk: candidates left, those surely among them, and those kept, in order."""
+    """A point of the walk: candidates left, those surely among them, and those retained, in order."""
 
     left: Mask
     sure: Mask
-    kept: Tuple[int, ...] = ()
+    retained: Tuple[int, ...] = ()
 
 
 def _walk(pool: _Pool, rule: NmsRule, noise: float, limit: int) -> Optional[List[Tuple[int, ...]]]:
@@ -85,7 +85,7 @@ def _walk(pool: _Pool, rule: NmsRule, noise: float, limit: int) -> Optional[List
     overlaps: Dict[int, Tuple[Mask, Mask]] = {}
 
     def effect(index: int) -> Tuple[Mask, Mask]:
-        """What `index` surely removes when it is kept, and what it may remove."""
+        """What `index` surely removes when it is retained, and what it may remove."""
         if index not in overlaps:
             low, high = iou_bounds(entries.boxes[index], entries.boxes, pool.compared[index], pool.compared)
             rivals = np.asarray(rule.class_agnostic | (entries.classes == entries.classes[index]))
@@ -100,8 +100,8 @@ def _walk(pool: _Pool, rule: NmsRule, noise: float, limit: int) -> Optional[List
     while states:
         state = states.pop()
         ahead = np.nonzero(state.left)[0]
-        if not len(ahead) or len(state.kept) == rule.cap:
-            found.setdefault(tuple(sorted(state.kept)), state.kept)
+        if not len(ahead) or len(state.retained) == rule.cap:
+            found.setdefault(tuple(sorted(state.retained)), state.retained)
             if len(found) > limit:
                 return None
             continue
@@ -111,18 +111,18 @@ def _walk(pool: _Pool, rule: NmsRule, noise: float, limit: int) -> Optional[List
         first = int(ahead[0])
         surely, perhaps = effect(first)
         tied = ahead[(entries.scores[ahead] >= entries.scores[first] - 2 * noise) & (ahead != first)]
-        if len(state.kept) + len(tied) < rule.cap:  # else so many may come first that the cap leaves this one out
+        if len(state.retained) + len(tied) < rule.cap:  # else so many may come first that the cap leaves this one out
             tied = tied[perhaps[tied]]
-        branches = [_kept(state, int(other), *effect(int(other))) for other in tied]
+        branches = [_retain(state, int(other), *effect(int(other))) for other in tied]
         if not state.sure[first]:
             left = state.left.copy()
             left[first] = False
-            branches.append(_State(left, state.sure, state.kept))
-        states += [*branches, _kept(state, first, surely, perhaps)]
+            branches.append(_State(left, state.sure, state.retained))
+        states += [*branches, _retain(state, first, surely, perhaps)]
     return list(found.values())
 
 
-def _kept(state: _State, index: int, surely: Mask, perhaps: Mask) -> _State:
+def _retain(state: _State, index: int, surely: Mask, perhaps: Mask) -> _State:
     left = state.left & ~surely
     left[index] = False
-    return _State(left, state.sure & ~perhaps, (*state.kept, index))
+    return _State(left, state.sure & ~perhaps, (*state.retained, index))

@@ -1,15 +1,15 @@
-"""The acceptance certificate: could these detections be the right answer?
+"""The acceptance certificate: whether these detections can be a correct answer.
 
-A set of detections is the greedy result exactly when no two kept boxes of one class overlap beyond the
-threshold and every candidate left out is suppressed by a kept one of its class that scores no less, or does
+A set of detections is the greedy result exactly when no two retained boxes of one class overlap beyond the
+threshold and every candidate left out is suppressed by a retained one of its class that scores no less, or does
 not exceed the score threshold, or lies past the cap. So detections need not be compared with a list: each of
 these facts is checked with the margin that noise allows.
 
 What may move. The engine's candidates are the reference's, each corner coordinate moved by at most
-`Tolerance.box` and each score by at most `Tolerance.score`; both must cover float32 itself. A kept
+`Tolerance.box` and each score by at most `Tolerance.score`; both must cover float32 itself. A retained
 candidate's numbers are known: the engine reports them. A left-out one's are known up to that noise. While
 boxes are compared, every coordinate may move by another `iou_slack` (the rounding of a legal class offset)
-and a kept one by one float32 spacing, since an engine may compare another rounding of a box than it reports.
+and a retained one by one float32 spacing, since an engine may compare another rounding of a box than it reports.
 With one class per row, any class that noise could make the row's best is legal. A fact is a breach only if no
 movement within these bounds makes it good; facts that only a margin makes good are counted as near ties.
 
@@ -17,8 +17,8 @@ What follows, and does not. Every correct answer from candidates moved within th
 accepted answer has each fact made good by some movement, though not necessarily all by the same one.
 
 Kinds of breach: 'unmatched' (a detection that is no candidate), 'duplicate' (its candidate is already
-reported), 'overlap' (two kept boxes suppress each other), 'missing' (a candidate left out, suppressed by
-nobody), 'below-threshold', 'over-cap' (more than the cap; also a detection past the `prefilter` best
+reported), 'overlap' (two retained boxes suppress each other), 'missing' (a candidate left out, suppressed by
+none), 'below-threshold', 'over-cap' (more than the cap; also a detection past the `prefilter` best
 candidates), 'order', 'not-finite', and for columns that cannot be read: 'image-index', 'class-index',
 'num-dets'.
 """
@@ -69,19 +69,19 @@ class Tolerance:
 @dataclass(frozen=True, eq=False)
 class Detections:
     """Detections of one image in the order given: boxes (n, 4) corners in pixels, scores (n,), classes
-    (n,) and places (n,), the index in the output by which messages name each. Raises InputError for other
+    (n,) and positions (n,), the index in the output by which messages name each. Raises InputError for other
     shapes."""
 
     boxes: Floats
     scores: Floats
     classes: Floats
-    places: Ints
+    positions: Ints
 
     def __post_init__(self) -> None:
-        n = len(self.places)
-        shapes = (self.boxes.shape, self.scores.shape, self.classes.shape, self.places.shape)
+        n = len(self.positions)
+        shapes = (self.boxes.shape, self.scores.shape, self.classes.shape, self.positions.shape)
         if shapes != ((n, 4), (n,), (n,), (n,)):
-            raise InputError(f"boxes, scores, classes and places do not belong together: shapes {shapes}")
+            raise InputError(f"boxes, scores, classes and positions do not belong together: shapes {shapes}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Breach:
 
 @dataclass(frozen=True)
 class NearTies:
-    """How many facts of one image only a margin made good. Kinds: 'overlap' (kept pairs), 'suppression',
+    """How many facts of one image only a margin made good. Kinds: 'overlap' (retained pairs), 'suppression',
     'cap', 'threshold' and 'prefilter' (candidates left out), 'class' (rows reported with another class
     than the best), 'order' (detections after one that scores less)."""
 
@@ -133,21 +133,21 @@ def certify_rows(
     if rows.ndim != 2 or rows.shape[1] != 7:
         raise InputError(f"detections must have shape (n, 7), not {rows.shape}")
     images = rows[:, 0]
-    readable = _whole(images, len(reference))
+    readable = _integral(images, len(reference))
     breaches = [
         Breach(
             "image-index",
-            f"Output row {place} belongs to image {images[place]:g}, not to 0 to {len(reference) - 1}.",
-            {"place": int(place), "image": float(images[place]), "batch": len(reference)},
+            f"Output row {position} belongs to image {images[position]:g}, not to 0 to {len(reference) - 1}.",
+            {"place": int(position), "image": float(images[position]), "batch": len(reference)},
         )
-        for place in np.nonzero(~readable)[0]
+        for position in np.nonzero(~readable)[0]
     ]
     if ordered:
         breaches += _images_not_ascending(images, np.nonzero(readable)[0])
     per_image = []
     for image in range(len(reference)):
-        places = np.nonzero(images == image)[0]
-        per_image.append(Detections(rows[places, 1:5], rows[places, 6], rows[places, 5], places))
+        positions = np.nonzero(images == image)[0]
+        per_image.append(Detections(rows[positions, 1:5], rows[positions, 6], rows[positions, 5], positions))
     return _certify(breaches, per_image, reference, rule, tolerance, ordered)
 
 
@@ -178,7 +178,7 @@ def certify_padded(
             f"num_dets, boxes, scores and classes must have shapes ({batch}, 1), ({batch}, slots, 4), "
             f"({batch}, slots) and ({batch}, slots), not " + ", ".join(str(shape) for shape in shapes)
         )
-    readable = _whole(counts[:, 0], slots + 1)
+    readable = _integral(counts[:, 0], slots + 1)
     breaches = [
         Breach(
             "num-dets",
@@ -281,7 +281,7 @@ class _Case:
 
     def name(self, index: int) -> str:
         given = self.given
-        return f"detection {given.places[index]} " + _describe(
+        return f"detection {given.positions[index]} " + _describe(
             given.boxes[index], given.classes[index], given.scores[index]
         )
 
@@ -290,7 +290,7 @@ class _Case:
         given = self.given
         own: Dict[str, object] = {
             "image": self.image,
-            "place": int(given.places[index]),
+            "place": int(given.positions[index]),
             "box": _numbers(given.boxes[index]),
             "class": float(given.classes[index]),
             "score": float(given.scores[index]),
@@ -317,7 +317,7 @@ def _score_rounding(rule: NmsRule) -> float:
     return FLOAT32_SCORE * abs(rule.score_threshold)
 
 
-def _kept_move(case: _Case) -> Floats:
+def _reported_move(case: _Case) -> Floats:
     """Pixels (n,) by which a reported box may differ from the one that the engine compared."""
     largest = np.abs(case.given.boxes).max(axis=1, initial=0.0)
     return np.asarray(case.tolerance.iou_slack + FLOAT32_SPACING * largest)
@@ -345,11 +345,11 @@ def _judge(case: _Case, pools: Sequence[_Pool], classes: int, ordered: bool) -> 
     return breaches, {"overlap": close_pairs, "class": second_best, "order": swapped, **excused}
 
 
-def _images_not_ascending(images: Floats, places: Ints) -> List[Breach]:
-    falls = np.nonzero(np.diff(images[places]) < 0)[0]
+def _images_not_ascending(images: Floats, positions: Ints) -> List[Breach]:
+    falls = np.nonzero(np.diff(images[positions]) < 0)[0]
     if not len(falls):
         return []
-    before, after = (int(place) for place in places[falls[0] : falls[0] + 2])
+    before, after = (int(position) for position in positions[falls[0] : falls[0] + 2])
     return [
         Breach(
             "order",
@@ -365,7 +365,7 @@ def _unreadable(case: _Case, classes: int) -> Tuple[List[Breach], Mask]:
     others."""
     given = case.given
     finite = np.isfinite(given.boxes).all(axis=1) & np.isfinite(given.scores) & np.isfinite(given.classes)
-    known = _whole(given.classes, classes)
+    known = _integral(given.classes, classes)
     breaches = [
         case.breach("not-finite", i, "has a number that is not finite") for i in np.nonzero(~finite)[0].tolist()
     ]
@@ -431,20 +431,20 @@ def _augment(detection: int, options: Dict[int, List[int]], held: Dict[int, int]
 
     `held` is the slot of each detection, `holder` the detection of each slot.
     """
-    wanted_by: Dict[int, int] = {}
+    requested_by: Dict[int, int] = {}
     waiting: Deque[int] = deque([detection])
     while waiting:
         current = waiting.popleft()
         for slot in options[current]:
-            if slot in wanted_by:
+            if slot in requested_by:
                 continue
-            wanted_by[slot] = current
+            requested_by[slot] = current
             if slot in holder:
                 waiting.append(holder[slot])
                 continue
             free: Optional[int] = slot
             while free is not None:
-                taker = wanted_by[free]
+                taker = requested_by[free]
                 passed_on = held.get(taker)
                 held[taker], holder[free] = free, taker
                 free = passed_on
@@ -454,7 +454,7 @@ def _augment(detection: int, options: Dict[int, List[int]], held: Dict[int, int]
 def _unaccounted(
     case: _Case, owners: Dict[int, int], rejected: Dict[int, Ints], pools: Sequence[_Pool]
 ) -> Tuple[List[Breach], Set[int]]:
-    """Breaches of detections without a slot, and the slots of the candidates they were meant for.
+    """Breaches of detections without a slot, and the slots of the candidates they were intended for.
 
     Such a candidate is not reported as missing besides.
     """
@@ -470,7 +470,7 @@ def _unaccounted(
                     index,
                     f"repeats candidate row {row}, already reported by {case.name(first)}",
                     row=row,
-                    first_place=int(case.given.places[first]),
+                    first_place=int(case.given.positions[first]),
                 )
             )
             continue
@@ -482,10 +482,10 @@ def _unaccounted(
 
 
 def _unmatched(case: _Case, index: int, pools: Sequence[_Pool]) -> Tuple[Breach, Optional[int]]:
-    """The breach of a detection that agrees with no candidate, and the slot of the one it was meant for.
+    """The breach of a detection that agrees with no candidate, and the slot of the one it was intended for.
 
-    Told in this order: it is another image's candidate; it agrees with one of this image in all but the
-    class, the score or the box; or in none of these, and then the nearest box is named (and is what was meant
+    Reported in this order: it is another image's candidate; it agrees with one of this image in all but the
+    class, the score or the box; or in none of these, and then the nearest box is named (and was intended
     only if the box agrees).
     """
     fault = "is no candidate"
@@ -505,14 +505,14 @@ def _unmatched(case: _Case, index: int, pools: Sequence[_Pool]) -> Tuple[Breach,
     same_box, same_score = away <= case.pool.move, off <= allowed
     same_class = entries.classes == given.classes[index]
     differs, nearest = next(
-        (differs, int(np.argmin(np.where(alike, distance, np.inf))))
-        for differs, alike, distance in (
+        (differs, int(np.argmin(np.where(agrees, distance, np.inf))))
+        for differs, agrees, distance in (
             ("class", same_box & same_score, away),
             ("score", same_box & same_class, off),
             ("box", same_score & same_class, away),
             ("several", np.ones_like(same_box), away),
         )
-        if alike.any()
+        if agrees.any()
     )
     row, label, move = int(entries.rows[nearest]), int(entries.classes[nearest]), case.pool.move[nearest]
     differences = []
@@ -537,18 +537,18 @@ def _unmatched(case: _Case, index: int, pools: Sequence[_Pool]) -> Tuple[Breach,
         score_off=float(off[nearest]),
         score_allowed=allowed,
     )
-    meant = differs != "several" or same_box[nearest]
-    return breach, int(case.pool.slots[nearest]) if meant else None
+    intended = differs != "several" or same_box[nearest]
+    return breach, int(case.pool.slots[nearest]) if intended else None
 
 
-# No two kept suppress each other
+# No two retained detections suppress each other
 
 
 def _overlaps(case: _Case, judged: Ints) -> Tuple[List[Breach], int]:
     """A breach for each detection that a better one should have suppressed, and the number of near ties."""
     given, rule = case.given, case.rule
     ranked = judged[np.argsort(-given.scores[judged], kind="stable")]
-    move = _kept_move(case)
+    move = _reported_move(case)
     breaches: List[Breach] = []
     near = 0
     for rank, index in enumerate(ranked):
@@ -570,7 +570,7 @@ def _overlaps(case: _Case, judged: Ints) -> Tuple[List[Breach], int]:
                     int(index),
                     f"overlaps {case.name(better[worst])} with IoU {overlaps[worst]:.6g} (at least "
                     f"{lowest[worst]:.6g} within noise), over the threshold {rule.iou_threshold:g}",
-                    suppressor_place=int(given.places[better[worst]]),
+                    suppressor_place=int(given.positions[better[worst]]),
                     suppressor_box=_numbers(given.boxes[better[worst]]),
                     suppressor_score=float(given.scores[better[worst]]),
                     iou=float(overlaps[worst]),
@@ -581,7 +581,7 @@ def _overlaps(case: _Case, judged: Ints) -> Tuple[List[Breach], int]:
     return breaches, near
 
 
-# Nobody is left out without a reason
+# No candidate is left out without a reason
 
 
 def _missing(case: _Case, judged: Ints, taken: Set[int], explained: Set[int]) -> Tuple[List[Breach], Dict[str, int]]:
@@ -589,7 +589,7 @@ def _missing(case: _Case, judged: Ints, taken: Set[int], explained: Set[int]) ->
     them.
 
     Of these candidates only those that the greedy rule keeps are reported, so one dropped detection is one
-    breach and not one for each box that it suppressed; those that an unmatched detection was meant for
+    breach and not one for each box that it suppressed; those that an unmatched detection was intended for
     (`explained`) suppress likewise, but are not reported twice.
     """
     rule, given, noise = case.rule, case.given, case.tolerance.score
@@ -602,9 +602,9 @@ def _missing(case: _Case, judged: Ints, taken: Set[int], explained: Set[int]) ->
         outranked = len(ranking) - np.searchsorted(ranking, left.best, side="right")
         at_most = len(ranking) - np.searchsorted(ranking, left.best - 2 * noise, side="left") - 1
         reasons["prefilter"] = (outranked >= rule.prefilter, at_most >= rule.prefilter)
-    if len(given.places) >= rule.cap:
-        lowest_kept = given.scores[judged].min(initial=np.inf)
-        reasons["cap"] = (left.best <= lowest_kept, least <= lowest_kept)
+    if len(given.positions) >= rule.cap:
+        lowest_retained = given.scores[judged].min(initial=np.inf)
+        reasons["cap"] = (left.best <= lowest_retained, least <= lowest_retained)
 
     settled = np.any([plain for plain, _ in reasons.values()], axis=0)
     left, least = left.take(~settled), least[~settled]
@@ -622,42 +622,42 @@ def _missing(case: _Case, judged: Ints, taken: Set[int], explained: Set[int]) ->
     rest = left.take(unsaved & nominal)
     _, first = np.unique(rest.slots, return_index=True)
     rest = rest.take(first)
-    kept = greedy(rest.entries, replace(rule, prefilter=None, cap=max(rule.cap, 1)))
-    news = kept[~np.isin(rest.slots[kept], sorted(explained))]
+    retained = greedy(rest.entries, replace(rule, prefilter=None, cap=max(rule.cap, 1)))
+    news = retained[~np.isin(rest.slots[retained], sorted(explained))]
     return [_missing_breach(case, judged, rest, int(index)) for index in news], counts
 
 
 def _suppressed(case: _Case, judged: Ints, left: _Pool, least: Floats) -> Tuple[Mask, Mask]:
-    """Which entries a detection suppresses as the numbers stand, and which within noise."""
-    given, rule, move = case.given, case.rule, _kept_move(case)
+    """Which entries a detection suppresses by the numbers as they are, and which within noise."""
+    given, rule, move = case.given, case.rule, _reported_move(case)
     plain, possible = np.zeros(len(least), dtype=bool), np.zeros(len(least), dtype=bool)
-    for entries, kept in _blocks(left.entries.classes, judged, given.classes, rule.class_agnostic):
-        boxes, kept_boxes = left.entries.boxes[entries, None], given.boxes[None, kept]
-        scores = given.scores[None, kept]
+    for entries, retained in _blocks(left.entries.classes, judged, given.classes, rule.class_agnostic):
+        boxes, retained_boxes = left.entries.boxes[entries, None], given.boxes[None, retained]
+        scores = given.scores[None, retained]
         _, highest = iou_bounds(
-            boxes, kept_boxes, left.move[entries, None] + case.tolerance.iou_slack, move[None, kept]
+            boxes, retained_boxes, left.move[entries, None] + case.tolerance.iou_slack, move[None, retained]
         )
         able = rule.suppresses(highest) & (scores >= least[entries, None])
         possible[entries] |= able.any(axis=1)
-        exact = rule.suppresses(iou(boxes, kept_boxes)) & (scores >= left.best[entries, None])
+        exact = rule.suppresses(iou(boxes, retained_boxes)) & (scores >= left.best[entries, None])
         plain[entries] |= (able & exact).any(axis=1)
     return plain, possible
 
 
-def _blocks(classes: Ints, judged: Ints, kept_classes: Floats, class_agnostic: bool) -> Iterator[Tuple[Ints, Ints]]:
+def _blocks(classes: Ints, judged: Ints, retained_classes: Floats, class_agnostic: bool) -> Iterator[Tuple[Ints, Ints]]:
     """Entries and detections that may suppress each other, in blocks of bounded size."""
     groups: List[Tuple[Ints, Ints]]
     if class_agnostic:
         groups = [(np.arange(len(classes)), judged)]
     else:
         groups = [
-            (np.nonzero(classes == label)[0], judged[kept_classes[judged] == label])
-            for label in np.unique(kept_classes[judged])
+            (np.nonzero(classes == label)[0], judged[retained_classes[judged] == label])
+            for label in np.unique(retained_classes[judged])
         ]
-    for entries, kept in groups:
-        step = max(1, _PAIRS // max(1, len(kept)))
+    for entries, retained in groups:
+        step = max(1, _PAIRS // max(1, len(retained)))
         for start in range(0, len(entries), step):
-            yield entries[start : start + step], kept
+            yield entries[start : start + step], retained
 
 
 def _missing_breach(case: _Case, judged: Ints, left: _Pool, index: int) -> Breach:
@@ -675,11 +675,11 @@ def _missing_breach(case: _Case, judged: Ints, left: _Pool, index: int) -> Breac
     subject = f"Image {case.image}: candidate row {row} {_describe(box, label, score)} is left out, but "
     rivals = judged if rule.class_agnostic else judged[given.classes[judged] == label]
     if not len(rivals):
-        nobody = "no box is kept" if rule.class_agnostic else "no box of its class is kept"
-        return Breach("missing", f"{subject}{nobody} that could suppress it.", facts)
+        none = "no box is retained" if rule.class_agnostic else "no box of its class is retained"
+        return Breach("missing", f"{subject}{none} that could suppress it.", facts)
     overlaps = iou(box, given.boxes[rivals])
     _, highest = iou_bounds(
-        box, given.boxes[rivals], left.move[index] + case.tolerance.iou_slack, _kept_move(case)[rivals]
+        box, given.boxes[rivals], left.move[index] + case.tolerance.iou_slack, _reported_move(case)[rivals]
     )
     nearest = int(np.argmax(overlaps))
     measured = f"IoU {overlaps[nearest]:.6g} (at most {highest[nearest]:.6g} within noise)"
@@ -688,13 +688,13 @@ def _missing_breach(case: _Case, judged: Ints, left: _Pool, index: int) -> Breac
     else:
         reason = f"has {measured}, not enough for the threshold {rule.iou_threshold:g}"
     facts.update(
-        nearest_place=int(given.places[rivals[nearest]]),
+        nearest_place=int(given.positions[rivals[nearest]]),
         nearest_box=_numbers(given.boxes[rivals[nearest]]),
         nearest_score=float(given.scores[rivals[nearest]]),
         iou=float(overlaps[nearest]),
         iou_highest=float(highest[nearest]),
     )
-    return Breach("missing", f"{subject}the nearest kept, {case.name(rivals[nearest])}, {reason}.", facts)
+    return Breach("missing", f"{subject}the nearest retained, {case.name(rivals[nearest])}, {reason}.", facts)
 
 
 # Number and order
@@ -703,7 +703,7 @@ def _missing_breach(case: _Case, judged: Ints, left: _Pool, index: int) -> Breac
 def _over_cap(case: _Case, judged: Ints) -> List[Breach]:
     """More detections than the cap, and detections that too many candidates outrank to have entered at
     all."""
-    given, rule, count = case.given, case.rule, len(case.given.places)
+    given, rule, count = case.given, case.rule, len(case.given.positions)
     breaches: List[Breach] = []
     if count > rule.cap:
         breaches.append(
@@ -745,15 +745,15 @@ def _disorder(case: _Case, readable: Ints) -> Tuple[List[Breach], int]:
     index = wrong[0]
     before = readable[int(np.argmin(scores[:index]))]
     text = f"follows {case.name(before)}: scores do not descend ({len(wrong)} such detections in this image)"
-    place_before = int(case.given.places[before])
-    return [case.breach("order", int(readable[index]), text, place_before=place_before, count=len(wrong))], near
+    position_before = int(case.given.positions[before])
+    return [case.breach("order", int(readable[index]), text, place_before=position_before, count=len(wrong))], near
 
 
-# Small print
+# Helpers
 
 
-def _whole(values: Floats, limit: int) -> Mask:
-    """Which values are whole numbers from 0 to limit - 1."""
+def _integral(values: Floats, limit: int) -> Mask:
+    """Which values are integers from 0 to limit - 1."""
     return np.asarray((values >= 0) & (values < limit) & (values == np.floor(values)))
 
 

@@ -1,7 +1,7 @@
-"""How far from the truth float32 itself is, and whether an artifact is further away than that.
+"""How far float32 itself is from the truth, and whether an artifact is further away than that.
 
-The truth is the model in float64. The floor is the error of the same model in float32, run in equivalent ways. Errors are kept
-apart by unit and by level, because a pixel of width and a probability have nothing in common. docs/tolerance.md tells how the
+The truth is the model in float64. The floor is the error of the same model in float32, run in equivalent ways. Errors are
+measured by unit and by level, because a pixel of width and a probability cannot be compared. docs/tolerance.md describes how the
 multiples were calibrated.
 """
 
@@ -97,7 +97,7 @@ def make_truth(head: str, facts: ModelFacts, size: Size, exact: Sequence[np.ndar
         levels = tuple(logits.reshape(-1, facts.fields) for logits in exact)
         slopes = tuple(np.ones_like(level) for level in levels)
         gains = tuple(np.zeros_like(level) for level in levels)
-    floor = floor_of(levels, slopes, gains, [split_levels(head, facts, size, way, 0) for way in ways])
+    floor = floor_of(levels, slopes, gains, [split_levels(head, facts, size, run, 0) for run in ways])
     return Truth(levels, floor, head, size)
 
 
@@ -132,11 +132,11 @@ def floor_of(
     gains: Sequence[np.ndarray],
     ways: Sequence[Sequence[np.ndarray]],
 ) -> Dict[Key, Stats]:
-    """The largest error any equivalent way of running float32 shows, statistic by statistic, with four lower bounds:
+    """The largest error of any of the float32 ways of running the reference, by statistic, with four lower bounds:
 
     a few roundings of the values themselves and the error of a sigmoid, so that constant images do not divide by nearly nothing;
     what the average logit noise of this image causes there, because a level of three cells is too small a sample of its own; and
-    for bias and gain `SYSTEMATIC` of the root mean square, because the lean of rounding is not repeatable.
+    for bias and gain `SYSTEMATIC` of the root mean square, because the systematic part of rounding is not repeatable.
 
     slopes, gains: derivative of each number by its logit and by the sigmoid of it, as the levels.
     """
@@ -160,7 +160,7 @@ def floor_of(
 
 
 def larger(one: Mapping[Key, Stats], other: Mapping[Key, Stats]) -> Dict[Key, Stats]:
-    """The floor of the ways of two floors together. Every part of `floor_of` is a maximum over the ways, so theirs is this one."""
+    """The floor of the ways of two floors together. Every part of `floor_of` is a maximum over the ways, as this is."""
     return {
         key: Stats(*(max(getattr(stats, name), getattr(other[key], name)) for name in STATISTICS))
         for key, stats in one.items()
@@ -172,14 +172,14 @@ def _rms(values: np.ndarray) -> float:
 
 
 def _logit_noise(slopes: Sequence[np.ndarray], errors: Sequence[Sequence[np.ndarray]]) -> float:
-    """Root mean square error in logits of the noisiest way, over all levels and groups that a logit moves."""
+    """Root mean square error in logits of the noisiest run, over all levels and groups that a logit moves."""
     weight = sum(float((slope[:, 4:] ** 2).sum()) for slope in slopes)
-    noisiest = max(sum(float((error[:, 4:] ** 2).sum()) for error in way) for way in errors)
+    noisiest = max(sum(float((error[:, 4:] ** 2).sum()) for error in run) for run in errors)
     return float(np.sqrt(noisiest / max(weight, 1e-300)))
 
 
 def limit(statistic: str, count: int) -> float:
-    """How many floors `statistic` of `count` numbers may measure. A handful of numbers says little about its own spread, so
+    """How many floors `statistic` of `count` numbers may measure. A few numbers estimate their own spread poorly, so
     the limit widens as the sample shrinks: by 1 % at 640x640, to 2.2 times at 48 numbers."""
     return LIMITS[statistic] * (1.0 + SMALL_SAMPLE / float(np.sqrt(count)))
 

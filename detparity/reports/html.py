@@ -21,7 +21,7 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
 td.n { font-variant-numeric: tabular-nums; white-space: nowrap; }
 pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); font-size: 13px; }
 .tag { font-weight: 600; } .conforms, .passed { color: var(--good); }
-.violates, .failed, .unusable, .error { color: var(--bad); } .incomplete, .skipped, .debt, .should { color: var(--soft); }
+.violates, .failed, .unusable, .error { color: var(--bad); } .incomplete, .skipped, .known, .should { color: var(--soft); }
 details > summary { cursor: pointer; } .quiet { opacity: .75; }
 </style>
 </head>
@@ -42,8 +42,8 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 <h2 id="a{{ loop.index }}">{{ a.path }}: <span class="tag {{ a.verdict }}">{{ a.verdict }}</span></h2>
 {% if a.reason %}<p>{{ a.reason }}</p>{% elif a.verdict == 'not made' %}<p>{{ a.checks[0].reason }}</p>{% endif %}
 {% if a.how %}<p class="quiet">{{ a.how }}</p>{% endif %}
-{% for c in a.checks %}{% if c.debt is defined %}<p class="debt">{{ c.id }} is a known debt: {{ c.debt.reason }}
-{%- if c.debt.link %} (<a href="{{ c.debt.link }}">{{ c.debt.link }}</a>){% endif %}</p>{% endif %}
+{% for c in a.checks %}{% if c.known_failure is defined %}<p class="known">{{ c.id }} is a known failure: {{ c.known_failure.reason }}
+{%- if c.known_failure.link %} (<a href="{{ c.known_failure.link }}">{{ c.known_failure.link }}</a>){% endif %}</p>{% endif %}
 {% for f in c.findings %}<pre>{{ f.text }}</pre>{% endfor %}
 {% if c.outcome == 'error' %}<pre>{{ c.id }} could not be judged: {{ c.reason }}</pre>{% endif %}{% endfor %}
 {% if a.noise %}

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """The whole file."""
+    """The complete file."""
     root = ElementTree.Element("testsuites")
     for artifact in report["artifacts"]:
         root.append(_suite(artifact, report["strict"]))
@@ -41,14 +41,14 @@ def _case(path: str, check: Mapping[str, Any], strict: bool) -> ElementTree.Elem
     soft = [finding for finding in check["findings"] if finding["level"] not in decisive]
     if check["outcome"] == "error":
         ElementTree.SubElement(case, "error", message=_text(check["reason"]))
-    elif check["outcome"] == "debt":
+    elif check["outcome"] == "known failure":
         ElementTree.SubElement(case, "skipped", type="known failure", message=_text(check["reason"]))
     elif red:
         failure = ElementTree.SubElement(case, "failure", message=_text(red[0]["message"]))
         failure.text = _text("\n\n".join(finding["text"] for finding in red))
     elif check["outcome"] == "skipped":
         ElementTree.SubElement(case, "skipped", message=_text(check["reason"]))
-    if soft and check["outcome"] != "debt":
+    if soft and check["outcome"] != "known failure":
         ElementTree.SubElement(case, "system-out").text = _text("\n\n".join(finding["text"] for finding in soft))
     return case
 

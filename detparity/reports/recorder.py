@@ -16,7 +16,7 @@ class Recorder:
         self.broken: List[str] = []
 
     def add(self, record: Mapping[str, Any]) -> Dict[str, Any]:
-        """Take one record in and return its artifact's entry as it now is."""
+        """Add one record and return its artifact's entry as it now is."""
         entry = self.entries.setdefault(record["artifact"]["path"], {"verdict": "incomplete", "checks": []})
         entry.update(record["artifact"])
         entry["checks"].append(record["check"])

@@ -16,15 +16,15 @@ A check's level is the worst its findings have. MUST: the artifact is wrong. SHO
 
 
 def page(checks: Iterable[Check]) -> str:
-    """Return the page as Markdown, one table per room."""
+    """Return the page as Markdown, one table per group."""
     lines: List[str] = [HEAD]
-    room = ""
+    group = ""
     for check in checks:
-        if check.id.split(".")[0] != room:
-            room = check.id.split(".")[0]
+        if check.id.split(".")[0] != group:
+            group = check.id.split(".")[0]
             lines += [
                 "",
-                f"## {room}",
+                f"## {group}",
                 "",
                 "| check | level | what holds | needs |",
                 "|---|---|---|---|",
@@ -42,7 +42,7 @@ What one version of torch needs and another does not, one file of `detparity/mod
 off in every lane: where it is needed, the failure its file states must follow; elsewhere nothing may fail. They serve
 your own exporter as they serve ours: `from detparity.models.compat.onnx_export import export_onnx`.
 
-| shim | what it stands in for | needed by | without it | may go when |
+| shim | what it replaces | needed by | without it | may go when |
 |---|---|---|---|---|
 """
 

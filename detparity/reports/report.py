@@ -1,4 +1,4 @@
-"""The report as plain data, from the records that checks leave behind. Its schema is docs/report.schema.json."""
+"""The report as plain data, from the records of checks. Its schema is docs/report.schema.json."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping
 
 from detparity.core.verdict import overall
 
-SCHEMA = "detparity-report-2"
+SCHEMA = "detparity-report-3"
 
 
 def unusable(path: str, reason: str) -> Dict[str, Any]:
@@ -15,26 +15,13 @@ def unusable(path: str, reason: str) -> Dict[str, Any]:
     return {"path": path, "verdict": "unusable", "reason": reason, "checks": []}
 
 
-def report(
-    environment: Mapping[str, str],
-    subject: Mapping[str, Any],
-    artifacts: List[Dict[str, Any]],
-    timings: Mapping[str, float],
-    strict: bool,
-    limits: Mapping[str, int],
-    quick: bool = False,
-) -> Dict[str, Any]:
-    """The whole report; its verdict is the worst of its artifacts. limits: see `detparity.session.limits`; quick: whether less than
-    everything was tried."""
+def report(about: Mapping[str, Any], artifacts: List[Dict[str, Any]], timings: Mapping[str, float]) -> Dict[str, Any]:
+    """The complete report; its verdict is the worst of its artifacts. about: what `detparity.checks.run.about` says of the run."""
     return {
         "schema": SCHEMA,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "verdict": overall([artifact["verdict"] for artifact in artifacts]),
-        "strict": strict,
-        "quick": quick,
-        "environment": dict(environment),
-        "limits": dict(limits),
-        "subject": dict(subject),
+        **about,
         "artifacts": artifacts,
         "timings": {key: round(value, 3) for key, value in timings.items()},
     }

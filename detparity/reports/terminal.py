@@ -6,11 +6,17 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from detparity.core.text import columns, listed, number
 
-MARK = {"passed": "passed", "failed": "FAILED", "debt": "known debt", "skipped": "skipped", "error": "ERROR"}
+MARK = {
+    "passed": "passed",
+    "failed": "FAILED",
+    "known failure": "known failure",
+    "skipped": "skipped",
+    "error": "ERROR",
+}
 
 
 def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
-    """One artifact: heading, table of checks by room, noise, and what decides the verdict in full; the rest is in the table."""
+    """One artifact: heading, table of checks by group, noise, and what decides the verdict in full; the rest is in the table."""
     heading = f"{artifact['path']}: {artifact['verdict']}"
     if artifact["verdict"] in ("unusable", "not made"):
         return f"{heading}\n  {artifact.get('reason') or artifact['checks'][0]['reason']}\n"
@@ -18,7 +24,7 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     lines += columns([("check", "outcome", ""), *_rows(artifact)])
     lines += _noise(artifact)
     for check in artifact["checks"]:
-        for finding in check["findings"] if check["outcome"] != "debt" else []:
+        for finding in check["findings"] if check["outcome"] != "known failure" else []:
             if finding["level"] == "MUST" or (strict and finding["level"] == "SHOULD"):
                 lines += ["", finding["text"]]
         if check["outcome"] == "error":
@@ -27,27 +33,27 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
 
 
 def _rows(artifact: Mapping[str, Any]) -> List[Any]:
-    """Passed checks share a line per room, as do those that another one blocks; every other one has its own."""
+    """Passed checks share a line per group, as do those that another one blocks; every other one has its own."""
     passed: Dict[str, List[str]] = {}
     blocked: Dict[Tuple[str, str], List[str]] = {}
     rows: List[Any] = []
     for check in artifact["checks"]:
-        room, name = check["id"].split(".", 1)
+        group, name = check["id"].split(".", 1)
         if check["outcome"] == "passed":
-            passed.setdefault(room, []).append(name)
+            passed.setdefault(group, []).append(name)
         elif check["outcome"] == "skipped" and str(check["reason"]).startswith("blocked by "):
-            blocked.setdefault((room, check["reason"]), []).append(name)
+            blocked.setdefault((group, check["reason"]), []).append(name)
         else:
             what = check["reason"] or (check["findings"][0]["message"] if check["findings"] else "")
             soft = check["outcome"] == "failed" and all(finding["level"] != "MUST" for finding in check["findings"])
             mark = check["findings"][0]["level"] if soft else MARK[check["outcome"]]
             rows.append((check["id"], mark, what if len(what) <= 110 else what[:107] + "..."))
-    for (room, reason), names in blocked.items():
+    for (group, reason), names in blocked.items():
         alone = len(names) == 1
         rows.append(
-            (f"{room}.{names[0] if alone else '*'}", "skipped", reason if alone else f"{reason}: {', '.join(names)}")
+            (f"{group}.{names[0] if alone else '*'}", "skipped", reason if alone else f"{reason}: {', '.join(names)}")
         )
-    return [(f"{room}.*", "passed", f"{len(names)}: {', '.join(names)}") for room, names in passed.items()] + rows
+    return [(f"{group}.*", "passed", f"{len(names)}: {', '.join(names)}") for group, names in passed.items()] + rows
 
 
 def _noise(artifact: Mapping[str, Any]) -> List[str]:
@@ -82,8 +88,8 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     timings = report["timings"]
     strict = ", strict" if report["strict"] else ""
     strict += ", quick: fewer pictures, sizes and draws" if report.get("quick") else ""
-    debts = sum(check["outcome"] == "debt" for artifact in report["artifacts"] for check in artifact["checks"])
-    strict += f", {debts} known debt{'s' * (debts > 1)}" if debts else ""
+    known = sum(check["outcome"] == "known failure" for artifact in report["artifacts"] for check in artifact["checks"])
+    strict += f", {known} known failure{'s' * (known > 1)}" if known else ""
     return (
         f"Verdict: {report['verdict']} ({parts} of {len(report['artifacts'])} files{strict}; "
         f"{timings['total_seconds']:.1f} s, {timings['engine_seconds']:.1f} s of them in engines)"

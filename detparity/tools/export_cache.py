@@ -27,7 +27,7 @@ SUFFIX = {
 
 
 def promised(name: str) -> str:
-    """The name of the variant that the exporter called `name` makes: `name` itself, save where there are two ways to one."""
+    """The name of the variant that the exporter called `name` makes: `name` itself, except where two exporters make one variant."""
     return str(getattr(exporters.registry()[name], "PROMISE", name))
 
 
@@ -66,7 +66,7 @@ def export_bytes(
     opset: Optional[int] = None,
     exporter: Optional[str] = None,
 ) -> bytes:
-    """Run the exporter that makes `variant`, or the one called `exporter`. Whatever it raises passes through."""
+    """Run the exporter that makes `variant`, or the one called `exporter`. Its exceptions pass through."""
     options = exporters.ExportOptions(size, batch, simplify, safe_nms(detector.facts, variant, size, nms), opset)
     return bytes(exporters.registry()[exporter or variant.name].export(detector, variant, options))
 
@@ -83,7 +83,7 @@ def exported(
     opset: Optional[int] = None,
 ) -> Path:
     """Return the path in `folder` of what the exporter called `name` makes, making it if it is not there. Two workers may make it
-    at once: the file is renamed into place whole, so either one's is the same file."""
+    at once: a complete file is renamed to its path, so either one's is the same file."""
     variant = parse_variant(promised(name), head)
     versions = sorted(facts.environment().items())
     key = hashlib.sha256(
@@ -96,7 +96,7 @@ def exported(
 
 
 def attempt(detector: Any, name: str, size: Size, folder: Path, **options: Any) -> Path:
-    """`exported`, with whatever keeps the exporter from making the file raised as NotMade."""
+    """`exported`, with any exception of the exporter raised as NotMade."""
     reason = missing(name)
     if reason:
         raise NotMade(reason, missing=True)

@@ -1,8 +1,8 @@
-"""Every golden of the bundled detector's exports. Red where one is missing or says something else; nothing is blessed here."""
+"""Every golden of the bundled detector's exports. Fails where one is missing or differs; nothing is accepted here."""
 
 from __future__ import annotations
 
 
 def test_golden(golden_case, golden):
-    """golden fails with what changed, in words, and says how to review it."""
+    """golden fails with what changed and the command to review it."""
     golden(golden_case)

@@ -6,5 +6,5 @@ GROUPS = ["parity"]
 
 
 def test_promise(promise, judge):
-    """Red where the file breaks its promise; judge fails with the check's own finding."""
+    """Fails with the check's own finding where the file breaks its promise."""
     judge(promise)

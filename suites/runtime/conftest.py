@@ -1,4 +1,4 @@
-"""What benchmarks share: contenders of the bundled detector, each held against the oracle before it is timed."""
+"""Fixtures of the benchmarks: contenders of the bundled detector, each compared with the oracle before it is timed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pytest_benchmark_scale_unit(unit: str, benchmarks: Any) -> Optional[Any]:
 
 @pytest.fixture(scope="session")
 def contender(session: Any, made: Any) -> Any:
-    """Call with a title, such as `traced, frozen`, a batch and a size for the contender and its runner, held against the oracle."""
+    """Call with a title, such as `traced, frozen`, a batch and a size for the contender and its runner, compared with the oracle."""
 
     def find(title: str, batch: int = 1, size: Size = BUNDLED_SIZE) -> Tuple[Contender, Runner]:
         one = named(title)

@@ -3,9 +3,9 @@
     pytest suites/runtime/test_runtime.py --benchmark-enable --benchmark-only
     pytest suites/runtime/test_runtime.py --benchmark-enable --benchmark-only --benchmark-group-by=param:batch,param:size
 
-Contenders of one batch and size stand in one group. Each file is held against the float64 model first, and a wrong one is an error,
-not a number. Every name says whether suppression is in it. Threads are pinned to the cores this process may use, the warm-up is not
-counted, pictures rotate. What pytest-benchmark has no column for stands in the JSON (`--benchmark-json=FILE`), under `extra_info`.
+Contenders of one batch and size are one group. Each file is compared with the float64 model first, and a wrong one is an error, not a
+number. Every name states whether suppression is in it. Threads are pinned to the cores this process may use, the warm-up is not
+counted, pictures rotate. What pytest-benchmark has no column for is in the JSON (`--benchmark-json=FILE`), under `extra_info`.
 Without --benchmark-enable each case runs once.
 """
 

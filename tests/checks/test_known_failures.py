@@ -1,4 +1,4 @@
-"""Known debts: a failure that was foretold decides nothing, everything else about them fails."""
+"""Known failures: a listed failure decides nothing; other failures, unexpected passes and unmatched entries fail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import detparity.kit.exporters as exporters
 import pytest
 
 from detparity.checks import export, known_failures, registry
-from detparity.checks.known_failures import Debt, Ledger
+from detparity.checks.known_failures import KnownFailure, KnownFailures
 from detparity.cli import main
 from detparity.core import environment, resources
 from detparity.core.errors import InputError, NotMade
@@ -16,26 +16,25 @@ from detparity.core.findings import Finding, Outcome
 
 pytestmark = pytest.mark.smoke
 
-ENTRY = """format = 1
-[[debt]]
+ENTRY = """format = 2
+[[known_failure]]
 check = "structure.axes"
 artifacts = ["axes_*.onnx"]
 when = { torch = ">=1.7" }
-says = "declares axis 2"
+message = "declares axis 2"
 reason = "the tool marks every axis as free"
 link = "https://example.org/1"
 """
-DEBT = Debt(
-    "parity.values", ("grid*",), {"torch": ">=1.7"}, "differs from the model", "because", "", "debts.toml, debt 1"
-)
+LOCATION = "known.toml, known failure 1"
+KNOWN = KnownFailure("parity.values", ("grid*",), {"torch": ">=1.7"}, "differs from the model", "because", "", LOCATION)
 
 
 @pytest.fixture
-def debts(tmp_path):
-    """Call with the text of a file of debts for its path."""
+def known_file(tmp_path):
+    """Call with the text of a file of known failures for its path."""
 
     def write(text=ENTRY):
-        path = tmp_path / "debts.toml"
+        path = tmp_path / "known.toml"
         path.write_text(text, encoding="utf-8")
         return path
 
@@ -46,18 +45,28 @@ def _outcome(*messages, result="failed", level="MUST"):
     return Outcome("parity.values", "MUST", result, tuple(Finding(message, level=level) for message in messages))
 
 
-def test_an_entry_reads_as_it_is_written(debts):
-    (debt,) = known_failures.read(debts())
+def test_an_entry_reads_as_it_is_written(known_file):
+    (known,) = known_failures.read(known_file())
 
-    assert (debt.check, debt.artifacts, debt.when) == ("structure.axes", ("axes_*.onnx",), {"torch": ">=1.7"})
-    assert debt.place == "debts.toml, debt 1"
+    assert (known.check, known.artifacts, known.when) == ("structure.axes", ("axes_*.onnx",), {"torch": ">=1.7"})
+    assert (known.message, known.location) == ("declares axis 2", LOCATION)
+
+
+OLD = ENTRY.replace("format = 2", "format = 1").replace("[[known_failure]]", "[[debt]]").replace("message =", "says =")
+
+
+def test_a_file_of_format_1_reads_the_same(known_file):
+    assert known_failures.read(known_file(OLD)) == known_failures.read(known_file())
 
 
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda text: text.replace("format = 1", "format = 2"), "wants `format = 1`"),
-        (lambda text: text.replace("[[debt]]", "[debt"), "is not TOML"),
+        (lambda text: text.replace("format = 2", "format = 3"), "must hold `format = 2`"),
+        (lambda text: text.replace("format = 2", "format = 1"), "must hold `format = 2`"),
+        (lambda text: OLD.replace("format = 1", "format = 2"), "must hold `format = 2`"),
+        (lambda text: OLD.replace("says =", "message ="), "exactly the keys check, artifacts, when, says"),
+        (lambda text: text.replace("[[known_failure]]", "[known_failure"), "is not TOML"),
         (lambda text: text.replace("check =", "chekc ="), "exactly the keys"),
         (
             lambda text: text.replace('"because"', '""').replace('"the tool marks every axis as free"', '""'),
@@ -65,29 +74,29 @@ def test_an_entry_reads_as_it_is_written(debts):
         ),
         (lambda text: text.replace(">=1.7", "1.7 or so"), "'1.7 or so' is no version range"),
         (lambda text: text.replace("torch =", "torhc ="), "'torhc' is no fact"),
-        (lambda text: text.replace("declares axis 2", "declares (axis"), "debt 1: missing )"),
+        (lambda text: text.replace("declares axis 2", "declares (axis"), "known failure 1: missing )"),
         (lambda text: text.replace("https://example.org/1", "javascript:alert(1)"), "link is no web address"),
         (lambda text: text.replace('["axes_*.onnx"]', "[1]"), "artifacts is not a list of names"),
         (lambda text: text + "\nextra = 1\n", "exactly the keys"),
         (lambda text: "", "is empty"),
     ],
 )
-def test_a_file_that_is_not_as_it_should_is_refused_in_one_line(change, words, debts):
+def test_a_wrong_file_is_refused_in_one_line(change, words, known_file):
     with pytest.raises(InputError) as caught:
-        known_failures.read(debts(change(ENTRY)))
+        known_failures.read(known_file(change(ENTRY)))
 
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_foretold_failure_is_a_debt_and_decides_nothing():
-    settled = known_failures.settle(_outcome("differs from the model at noise 0."), DEBT)
+def test_a_listed_failure_is_known_and_decides_nothing():
+    settled = known_failures.settle(_outcome("differs from the model at noise 0."), KNOWN)
 
-    assert settled.outcome == "debt"
-    assert settled.debt["reason"] == settled.reason == "because"
+    assert settled.outcome == "known failure"
+    assert settled.known_failure["reason"] == settled.reason == "because"
 
 
-def test_a_debt_hides_no_other_failure():
-    settled = known_failures.settle(_outcome("differs from the model.", "does not run."), DEBT)
+def test_a_known_failure_hides_no_other_failure():
+    settled = known_failures.settle(_outcome("differs from the model.", "does not run."), KNOWN)
 
     assert settled.outcome == "failed"
     assert [finding.message for finding in settled.findings] == ["does not run."]
@@ -95,19 +104,19 @@ def test_a_debt_hides_no_other_failure():
 
 @pytest.mark.parametrize("outcome", [_outcome(result="passed"), _outcome("is slow.", level="INFO", result="failed")])
 def test_an_unexpected_pass_fails(outcome):
-    settled = known_failures.settle(outcome, DEBT)
+    settled = known_failures.settle(outcome, KNOWN)
 
     assert settled.outcome == "failed"
     assert settled.findings[0].level == "MUST"
-    assert "passes parity.values, which is a known debt here" in settled.findings[0].message
+    assert "passes parity.values, which is a known failure here" in settled.findings[0].message
 
 
 @pytest.mark.parametrize("result", ["skipped", "error"])
-def test_what_did_not_run_is_neither_owed_nor_paid(result):
-    assert known_failures.settle(_outcome(result=result), DEBT).outcome == result
+def test_what_did_not_run_stays_as_it_is(result):
+    assert known_failures.settle(_outcome(result=result), KNOWN).outcome == result
 
 
-def test_no_debt_changes_nothing():
+def test_no_known_failure_changes_nothing():
     outcome = _outcome("differs from the model.")
 
     assert known_failures.settle(outcome, None) is outcome
@@ -133,33 +142,33 @@ def test_a_table_by_version_has_one_answer(versions, met):
 
 
 @pytest.mark.parametrize(
-    "debt, words",
+    "known, words",
     [
-        (DEBT, "parity.values on grid* matches nothing in this run"),
-        (Debt("parity.valeus", ("raw",), {}, "x", "r", "", "debts.toml, debt 1"), "there is no check 'parity.valeus'"),
+        (KNOWN, "parity.values on grid* matches nothing in this run"),
+        (KnownFailure("parity.valeus", ("raw",), {}, "x", "r", "", LOCATION), "there is no check 'parity.valeus'"),
     ],
 )
-def test_an_entry_that_nothing_can_meet_fails(debt, words):
+def test_an_entry_that_nothing_can_match_fails(known, words):
     with pytest.raises(InputError, match=words.replace("*", r"\*")):
-        Ledger((debt,)).require_met([("raw", "parity.values"), ("grid", "structure.axes")], list(registry()))
+        KnownFailures((known,)).require_met([("raw", "parity.values"), ("grid", "structure.axes")], list(registry()))
 
 
-def test_two_debts_for_one_check_are_refused():
-    with pytest.raises(InputError, match="is already owed by"):
-        Ledger((DEBT, DEBT)).owed("grid", "parity.values")
+def test_two_entries_for_one_check_are_refused():
+    with pytest.raises(InputError, match="already has an entry, known"):
+        KnownFailures((KNOWN, KNOWN)).of("grid", "parity.values")
 
 
 def test_every_entry_of_the_kit_names_what_exists(lanes):
-    """Checks, exporters and lanes; that it fails as it says is each lane's to show."""
-    debts = known_failures.read(resources.root() / "exporters" / "expectations.toml")
+    """Checks, exporters and lanes; each lane shows that its message is the right one."""
+    entries = known_failures.read(resources.root() / "exporters" / "expectations.toml")
     names = list(exporters.registry())
     pairs = [(name, check) for name in names for check in registry()]
 
-    Ledger(debts).require_met(pairs, list(registry()))
-    assert known_failures.idle(debts, lanes.values()) == []
+    KnownFailures(entries).require_met(pairs, list(registry()))
+    assert known_failures.idle(entries, lanes.values()) == []
 
 
-def test_exporters_that_fail_or_are_missing_are_told_apart():
+def test_exporters_that_fail_differ_from_missing_ones():
     failed = export.outcome(NotMade("RuntimeError: no symbolic", missing=False))
     missing = export.outcome(NotMade("torch 1.7.1 has no such exporter", missing=True))
     check = registry()["parity.values"]
@@ -172,7 +181,7 @@ def test_exporters_that_fail_or_are_missing_are_told_apart():
 
 @pytest.fixture
 def sick(monkeypatch):
-    """The exporter of `raw` raises, and the one of `grid` says that it does not exist here."""
+    """The exporter of `raw` raises, and the one of `grid` does not exist here."""
 
     class Raises:
         VARIANTS = ("raw",)
@@ -187,31 +196,31 @@ def sick(monkeypatch):
     monkeypatch.setattr(exporters, "registry", lambda: {"raw": Raises(), "grid": Missing()})
 
 
-@pytest.mark.parametrize("owed", [False, True])
-def test_an_exporter_that_raises_violates_unless_it_is_a_known_debt(owed, sick, debts, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("known", [False, True])
+def test_an_exporter_that_raises_violates_unless_it_is_a_known_failure(
+    known, sick, known_file, tmp_path, capsys, monkeypatch
+):
     text = ENTRY.replace("structure.axes", "export.made").replace("axes_*.onnx", "raw")
     text = text.replace("declares axis 2", "no symbolic for silu")
     report = tmp_path / "report.json"
-    ledger = debts(
-        text if owed else "format = 1\n"
-    )  # the kit's own debts are those of its exporters, which are not here
+    listed = known_file(text if known else "format = 2\n")  # the kit's own file lists exporters that are not here
 
-    code = main.main(["check", "--json", str(report), "--expectations", str(ledger)])
+    code = main.main(["check", "--json", str(report), "--expectations", str(listed)])
 
     out, found = capsys.readouterr().out, json.loads(report.read_text(encoding="utf-8"))
     entries = {entry["path"]: entry for entry in found["artifacts"]}
     made = {name: entry["checks"][0] for name, entry in entries.items()}
-    assert code == (0 if owed else 1), out
-    assert made["raw"]["id"] == "export.made" and made["raw"]["outcome"] == ("debt" if owed else "failed")
+    assert code == (0 if known else 1), out
+    assert made["raw"]["id"] == "export.made" and made["raw"]["outcome"] == ("known failure" if known else "failed")
     assert {check["reason"] for check in entries["raw"]["checks"][1:]} == {"blocked by export.made"}
     assert {check["reason"] for check in entries["grid"]["checks"]} == {"this version has no such exporter"}
     assert entries["grid"]["verdict"] == "not made" and "grid: not made\n  this version has no such exporter\n" in out
-    assert ("RuntimeError: no symbolic for silu" in out) == (not owed)
-    assert owed or "Repeat:  detparity check --exporter raw --checks export.made" in out
+    assert ("RuntimeError: no symbolic for silu" in out) == (not known)
+    assert known or "Repeat:  detparity check --exporter raw --checks export.made" in out
 
 
-def test_debts_of_ones_own_exporter(debts, exports, tmp_path, capsys):
-    """The same file format for files given to `check`: owed, and paid without being struck off."""
+def test_known_failures_of_ones_own_exporter(known_file, exports, tmp_path, capsys):
+    """The same file format for files given to `check`: a failure that is listed, a pass that is, and an entry without a file."""
     import onnx
 
     good = onnx.load(str(exports("grid")))
@@ -219,7 +228,7 @@ def test_debts_of_ones_own_exporter(debts, exports, tmp_path, capsys):
     onnx.save(good, str(paths["good"]))
     good.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "y"
     onnx.save(good, str(paths["bad"]))
-    entry = str(debts())
+    entry = str(known_file())
 
     def check(path, *more):
         code = main.main(["check", str(path), "--checks", "structure.axes", *more])
@@ -228,9 +237,9 @@ def test_debts_of_ones_own_exporter(debts, exports, tmp_path, capsys):
 
     assert check(paths["bad"])[0] == 1
     code, text = check(paths["bad"], "--expectations", entry)
-    assert code == 0 and "known debt" in text and ", 1 known debt;" in text
+    assert code == 0 and ", 1 known failure;" in text
     code, text = check(paths["good"], "--expectations", entry)
-    assert code == 1 and "axes_good.onnx passes structure.axes, which is a known debt here" in text
+    assert code == 1 and "axes_good.onnx passes structure.axes, which is a known failure here" in text
     paths["bad"].rename(tmp_path / "other.onnx")
     code, text = check(tmp_path / "other.onnx", "--expectations", entry)
-    assert code == 2 and "debts.toml, debt 1: structure.axes on axes_*.onnx matches nothing in this run" in text
+    assert code == 2 and f"{LOCATION}: structure.axes on axes_*.onnx matches nothing in this run" in text

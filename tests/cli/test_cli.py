@@ -488,4 +488,4 @@ def test_the_tutorials_command_works_and_says_what_it_raises(command, session):
     assert code == 0, out
     code, out, _ = command("check", path, "--iou-thres", 0.5, "--checks", "nms.thresholds")
     assert code == 1
-    assert "iou threshold 0.65 where 0.5 (as told) is promised" in " ".join(out.split())
+    assert "iou threshold 0.65 where 0.5 (as given) is promised" in " ".join(out.split())

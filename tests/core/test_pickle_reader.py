@@ -226,7 +226,7 @@ def test_official_checkpoint_reads_as_plain_data(name: str) -> None:
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_checkpoint_holds_every_stored_byte(name: str) -> None:
-    """Told from the zip alone: the model's tensors are the archive's storages, each used in full."""
+    """By the zip alone: the model's tensors are the archive's storages, each used in full."""
     path = official(name)
     with zipfile.ZipFile(path) as file:
         sizes = {info.filename: info.file_size for info in file.infolist() if "/data/" in info.filename}
@@ -253,12 +253,12 @@ def tensors(draw: st.DrawFn) -> torch.Tensor:
     noise = np.random.default_rng(draw(st.integers(0, 99)))
     content = noise.bytes(int(np.prod(shape)) * torch.empty(0, dtype=carrier).element_size())
     array = np.frombuffer(content, values(torch.empty(0, dtype=carrier)).dtype).reshape(shape)
-    whole = torch.from_numpy(np.array(array > 127 if dtype == torch.bool else array))
-    whole = whole.view(torch.bfloat16) if dtype == torch.bfloat16 else whole
-    for axis in range(whole.dim()):
+    complete = torch.from_numpy(np.array(array > 127 if dtype == torch.bool else array))
+    complete = complete.view(torch.bfloat16) if dtype == torch.bfloat16 else complete
+    for axis in range(complete.dim()):
         start, step = draw(st.integers(0, 2)), draw(st.integers(1, 2))
-        whole = whole[(slice(None),) * axis + (slice(start, None, step),)]
-    return whole.permute(draw(st.permutations(range(whole.dim()))))
+        complete = complete[(slice(None),) * axis + (slice(start, None, step),)]
+    return complete.permute(draw(st.permutations(range(complete.dim()))))
 
 
 @fast
@@ -286,12 +286,14 @@ def test_bfloat16_is_widened_exactly(tmp_path: Path) -> None:
 
 
 def test_tied_tensors_share_memory(tmp_path: Path) -> None:
-    whole = torch.arange(12.0).reshape(3, 4)
-    root: Any = read(saved({"whole": whole, "row": whole[1], "again": whole, "other": whole + 1}, tmp_path / "x.pt"))
-    assert root["whole"] is root["again"]
-    assert np.shares_memory(root["whole"], root["row"])
-    assert not np.shares_memory(root["whole"], root["other"])
-    assert_same(root["row"], whole[1])
+    complete = torch.arange(12.0).reshape(3, 4)
+    root: Any = read(
+        saved({"all": complete, "row": complete[1], "again": complete, "other": complete + 1}, tmp_path / "x.pt")
+    )
+    assert root["all"] is root["again"]
+    assert np.shares_memory(root["all"], root["row"])
+    assert not np.shares_memory(root["all"], root["other"])
+    assert_same(root["row"], complete[1])
 
 
 def test_parameters_come_back_as_arrays(tmp_path: Path) -> None:
@@ -404,7 +406,7 @@ def fake_block(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("name", ["RepConv", "Sharpener"])
 def test_blocks_of_the_models_package_are_recorded(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Known or not: who builds from the record can then say where a block stands that it does not know."""
+    """Known or not: the code that builds from the record can then report the position of an unknown block."""
     path = saved(fake_block(name, monkeypatch), tmp_path / "x.pt")
     monkeypatch.undo()
     root = read(path)
@@ -448,7 +450,7 @@ def test_missing_file_directory_and_empty_file(tmp_path: Path) -> None:
             kind(path)
 
 
-def test_other_formats_are_told_apart(tmp_path: Path) -> None:
+def test_other_formats_are_distinguished(tmp_path: Path) -> None:
     checkpoint = saved({"x": torch.ones(100)}, tmp_path / "x.pt")
     assert kind(checkpoint) == "checkpoint"
 
@@ -479,7 +481,7 @@ def test_other_formats_are_told_apart(tmp_path: Path) -> None:
     assert "no data.pkl" in refusal(tmp_path / "photos.zip")
 
 
-def test_torchscript_artifact_of_the_official_exporter_is_told_apart() -> None:
+def test_torchscript_artifact_of_the_official_exporter_is_distinguished() -> None:
     path = DATA / "artifacts" / "yolov7-tiny" / "grid.torchscript.pt"
     if not path.exists():
         pytest.skip("the official TorchScript artifact is not in ../shared/data")
@@ -900,7 +902,7 @@ MALFORMED = {
     "other codec": (pickled(call(named("_codecs", "encode"), text("x"), text("zip"))), "encodes"),
     "path of numbers": (pickled(call(named("pathlib", "PosixPath"), number(1))), "path"),
     "device of a list": (pickled(call(named("torch", "device"), pickle.EMPTY_LIST)), "device"),
-    # shapes that would hang or crash whoever walks them
+    # shapes that would hang or crash code that walks them
     "nested lists": (pickled(pickle.EMPTY_LIST * NESTED + pickle.APPEND * (NESTED - 1)), "nested more than"),
     "nested tuples": (pickled(EMPTY + pickle.TUPLE1 * NESTED), "nested more than"),
     "nested marks": (pickled(pickle.MARK * NESTED + pickle.TUPLE * NESTED), "nested more than"),

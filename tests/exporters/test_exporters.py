@@ -80,7 +80,7 @@ def test_simplified_files_conform_strictly(name, tool, session, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["grid", "traced"])
-def test_a_fixed_batch_is_kept(name, session, tmp_path):
+def test_a_fixed_batch_is_preserved(name, session, tmp_path):
     path = tmp_path / "batch"
     path.write_bytes(export_bytes(session.detector, parse_variant(name), SIZE, batch=3))
 

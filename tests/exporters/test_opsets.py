@@ -47,7 +47,7 @@ def _opened(session, path, name=None, opset=None):
 
 
 def _wrong(session, path, name=None, opset=None, only=""):
-    """What is not as promised, SHOULD included, by check. name: the variant, else read from the file; only: checks of this room."""
+    """What is not as promised, SHOULD included, by check. name: the variant, else read from the file; only: checks of this group."""
     found = _opened(session, path, name, opset)
     context = make_context(session.detector, found, session.oracle, session.clock)
     outcomes = [
@@ -134,26 +134,26 @@ def _stamped(session, path, opset=None, recorded=None, name="grid"):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(
-    "opset, recorded, told, promised, source",
+    "opset, recorded, given, promised, source",
     [
         (12, "12", None, 12, "from the metadata"),
         (13, "12", None, 12, "from the metadata"),
         (13, "13", None, 13, "from the metadata"),
-        (13, "12", 13, 13, "as told"),
-        (13, "13", 12, 12, "as told"),
+        (13, "12", 13, 13, "as given"),
+        (13, "13", 12, 12, "as given"),
         (13, None, None, 12, "by default"),
-        (13, None, 13, 13, "as told"),
+        (13, None, 13, 13, "as given"),
         (13, "thirteen", None, 12, "by default"),
         (13, "-13", None, 12, "by default"),
     ],
 )
 def test_the_promise_is_the_command_line_else_the_metadata_else_12(
-    opset, recorded, told, promised, source, session, tmp_path
+    opset, recorded, given, promised, source, session, tmp_path
 ):
     path = _stamped(session, tmp_path / "f.onnx", opset, recorded)
 
-    found = _opened(session, path, opset=told)
-    wrong = _wrong(session, path, opset=told, only="structure.opset")
+    found = _opened(session, path, opset=given)
+    wrong = _wrong(session, path, opset=given, only="structure.opset")
 
     assert found.contract.opsets == {"": promised}
     assert found.contract.ir_version == IR_FOR_OPSET[promised]
@@ -220,7 +220,7 @@ def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_m
 def test_a_newer_opset_conforms_or_is_refused(session, tmp_path, opset=19):
     if VERSION < (2, 6):
         with pytest.raises(
-            InputError, match=r"^torch 2\.5\S+ writes opset 18 by way of torch.export where 19 is asked for$"
+            InputError, match=r"^torch 2\.5\S+ writes opset 18 through torch.export where 19 is requested$"
         ):
             _export(session, "raw-dynamo", opset)
     else:

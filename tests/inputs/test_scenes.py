@@ -1,4 +1,4 @@
-"""Scenes: the same everywhere, what they promise about their truth, and shapes against polygons drawn another way."""
+"""Scenes: the same everywhere, what they promise about their truth, and shapes against polygons drawn by other code."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_shapes_are_the_polygons_they_are_named_for(shape):
     px, py = np.meshgrid(x.astype(float), y.astype(float))
     u, v = (px * 0.8 + py * 0.6) / 30, (py * 0.8 - px * 0.6) / 24
 
-    wanted = u * u + v * v < 1 if shape == "circle" else _inside(CORNERS[shape], u, v)
+    expected = u * u + v * v < 1 if shape == "circle" else _inside(CORNERS[shape], u, v)
 
-    assert (((distance < 0) == wanted) | (np.abs(distance) < 0.01)).all()
+    assert (((distance < 0) == expected) | (np.abs(distance) < 0.01)).all()
     assert 0.1 < (distance < 0).mean() < 0.8
 
 
@@ -88,18 +88,18 @@ def test_a_scene_is_the_same_scene_everywhere():
 
 def test_the_truth_is_tight_around_what_is_seen_and_half_of_everything_is(monkeypatch):
     """Each side of a box touches a pixel of its object and no pixel of it lies outside."""
-    kept = {}
+    recorded = {}
     truth = scenes._truth
     monkeypatch.setattr(
-        scenes, "_truth", lambda owners, objects: kept.update(o=owners, n=objects) or truth(owners, objects)
+        scenes, "_truth", lambda owners, objects: recorded.update(o=owners, n=objects) or truth(owners, objects)
     )
     thin = 0
     for seed in range(12):
         drawn = scene((256, 320), seed)
         rest = list(zip(drawn.boxes.tolist(), drawn.classes.tolist()))
-        assert len(kept["n"]) > 5
-        for index, one in enumerate(kept["n"]):
-            y, x = np.nonzero(kept["o"] == index + 1)
+        assert len(recorded["n"]) > 5
+        for index, one in enumerate(recorded["n"]):
+            y, x = np.nonzero(recorded["o"] == index + 1)
             box = [x.min(), y.min(), x.max() + 1, y.max() + 1]
             assert len(x) >= scenes.VISIBLE * one.pixels
             if min(box[2] - box[0], box[3] - box[1]) < scenes.LEAST_SIDE:

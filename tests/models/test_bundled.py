@@ -32,7 +32,7 @@ def detector():
 
 
 @pytest.mark.smoke
-def test_the_committed_file_is_small_and_is_the_detector_nobody_need_choose(detector):
+def test_the_committed_file_is_small_and_is_the_detector_used_by_default(detector):
     path = bundled_weights()
 
     assert path.stat().st_size < MOST_BYTES
@@ -77,12 +77,12 @@ def drawn(trainer):
     return plan, batch, trainer.Batches(1, plan.anchors, 0).targets(batch)
 
 
-def test_every_object_has_anchors_near_it_and_every_place_one_object(drawn, trainer):
+def test_every_object_has_anchors_near_it_and_every_cell_one_object(drawn, trainer):
     plan, batch, targets = drawn
     answered = set()
 
     for level, target, stride in zip(plan.anchors, targets, (8, 16, 32)):
-        b, a, y, x = (index.numpy() for index in target.places)
+        b, a, y, x = (index.numpy() for index in target.positions)
         assert len(set(zip(b, a, y, x))) == len(b) > 0
         found = target.boxes.numpy()
         cells = found[:, :2] / stride - np.stack([x, y], 1)
@@ -92,9 +92,9 @@ def test_every_object_has_anchors_near_it_and_every_place_one_object(drawn, trai
         assert (x < 160 // stride).all() and (y < 128 // stride).all() and min(x.min(), y.min()) >= 0
         answered |= set(zip(b.tolist(), map(tuple, found.tolist())))
 
-    wanted = set(zip(batch.owners.tolist(), map(tuple, batch.boxes.tolist())))
-    assert answered <= wanted
-    assert len(wanted - answered) <= len(wanted) // 20  # of a shape no anchor has, or under a smaller one
+    expected = set(zip(batch.owners.tolist(), map(tuple, batch.boxes.tolist())))
+    assert answered <= expected
+    assert len(expected - answered) <= len(expected) // 20  # of a shape no anchor has, or under a smaller one
 
 
 @pytest.mark.filterwarnings(
@@ -130,7 +130,7 @@ def _perfect(network, targets, pixels):
         stride = int(level.stride)
         shape = (len(pixels), level.na, pixels.shape[2] // stride, pixels.shape[3] // stride, level.fields)
         raw = torch.full(shape, -20.0)
-        b, a, y, x = target.places
+        b, a, y, x = target.positions
         share = (target.boxes[:, :2] / stride - torch.stack([x, y], 1) + 0.5) / 2
         side = torch.sqrt(target.boxes[:, 2:] / level.anchors.reshape(-1, 2)[a]) / 2
         s = torch.cat([share, side], 1).clamp(1e-6, 1 - 1e-6)
@@ -156,15 +156,17 @@ def test_the_same_seed_gives_the_same_batches(trainer):
     plan = architectures.plan(trainer.ARCHITECTURE, trainer.WIDTH)
     first, again, other = (list(trainer.Batches(4, plan.anchors, seed)) for seed in (0, 0, 1))
 
-    for (images, targets), (same, wanted) in zip(first, again):
+    for (images, targets), (same, expected) in zip(first, again):
         assert torch.equal(images, same)
-        assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(targets, wanted))
+        assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(targets, expected))
     assert first[0][0].shape != other[0][0].shape or not torch.equal(first[0][0], other[0][0])
     assert not torch.equal(first[0][0], first[1][0])  # the same scenes, turned
 
 
-@pytest.mark.parametrize("turn", [(True, False, False), (False, True, False), (False, False, True), (True, True, True)])
-def test_turned_scenes_keep_their_boxes_around_their_objects(turn, trainer):
+@pytest.mark.parametrize(
+    "flips", [(True, False, False), (False, True, False), (False, False, True), (True, True, True)]
+)
+def test_turned_scenes_keep_their_boxes_around_their_objects(flips, trainer):
     """The truth of a scene in which each object is its own colour, before and after."""
     images = np.zeros((1, 3, 64, 96), np.float32)
     boxes = np.array([[4, 6, 20, 30], [40, 2, 90, 10], [30, 40, 50, 60]], np.float32)
@@ -172,9 +174,9 @@ def test_turned_scenes_keep_their_boxes_around_their_objects(turn, trainer):
         images[0, :, y1:y2, x1:x2] = np.array([0.1, 0.2, 0.3])[:, None, None] + k
     centres = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
 
-    batch = trainer.Batch(images, np.zeros(3, np.int64), np.arange(3), centres).turned(*turn, (2, 0, 1))
+    batch = trainer.Batch(images, np.zeros(3, np.int64), np.arange(3), centres).transformed(*flips, (2, 0, 1))
 
-    assert batch.images.shape[2:] == ((96, 64) if turn[2] else (64, 96))
+    assert batch.images.shape[2:] == ((96, 64) if flips[2] else (64, 96))
     for k, (x, y, w, h) in enumerate(batch.boxes):
         inside = batch.images[0, :, int(y - h / 2) : int(y + h / 2), int(x - w / 2) : int(x + w / 2)]
         np.testing.assert_allclose(

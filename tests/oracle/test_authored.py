@@ -1,7 +1,7 @@
 """Authored suppression cases (golden/nms) against exact arithmetic, our reference, the certificate, and every engine they fit.
 
-The exact oracle below shares no code with the library, not even the reading of the file: fractions of the decimal numbers as they
-stand there. An engine stands for a rule; a case is in its domain where that rule has the same answers, by the exact oracle.
+The exact oracle below shares no code with the library, not even the reading of the file: fractions of the decimal numbers in
+it. An engine implements a rule; a case is in its domain where that rule has the same answers, by the exact oracle.
 """
 
 from __future__ import annotations
@@ -130,15 +130,15 @@ class Exact:
                 found.append(Candidate(row, label, score, tuple(side + shift for side in self.boxes[row])))
         return found
 
-    def survivors(self, left: Sequence[Candidate], kept: Answer) -> Iterator[Answer]:
-        if not left or len(kept) == self.cap:
-            yield kept
+    def survivors(self, left: Sequence[Candidate], retained: Answer) -> Iterator[Answer]:
+        if not left or len(retained) == self.cap:
+            yield retained
             return
         top = max(candidate.score for candidate in left)
         for best in left:
             if best.score == top:
                 rest = [other for other in left if other is not best and not self.suppresses(best, other)]
-                yield from self.survivors(rest, (*kept, (best.row, best.label)))
+                yield from self.survivors(rest, (*retained, (best.row, best.label)))
 
     def suppresses(self, best: Candidate, other: Candidate) -> bool:
         if self.classes == "separated" and best.label != other.label:
@@ -161,9 +161,9 @@ def exact(name: str) -> Exact:
     elif isinstance(table[0], dict):
         table = [[row.get(str(label), Fraction(0)) for label in range(int(raw["class_count"]))] for row in table]
     objectness = raw.get("objectness", [Fraction(1)] * count)
-    scores = [[whole * part for part in row] for whole, row in zip(objectness, table)]
+    scores = [[share * part for part in row] for share, row in zip(objectness, table)]
     if len(table[0]) == 1 and "objectness" in raw:
-        scores = [[whole] for whole in objectness]
+        scores = [[share] for share in objectness]
     return Exact(
         tuple(boxes),
         tuple(map(tuple, scores)),
@@ -207,7 +207,7 @@ def read_as_corners(box: Box) -> Box:
     return min(a, c), min(b, d), max(a, c), max(b, d)
 
 
-def in_whole_pixels(box: Box) -> Box:
+def in_inclusive_pixels(box: Box) -> Box:
     return box[0], box[1], box[2] + 1, box[3] + 1
 
 
@@ -256,8 +256,8 @@ def capped_before(numbers: Exact) -> FrozenSet[Answer]:
 def capped_by_class(numbers: Exact) -> FrozenSet[Answer]:
     found = set()
     for answer in numbers.under(cap=99).answers():
-        places = [[label for _, label in answer[:k]].count(label) for k, (_, label) in enumerate(answer)]
-        found.add(tuple(pair for pair, place in zip(answer, places) if place < numbers.cap))
+        ranks = [[label for _, label in answer[:k]].count(label) for k, (_, label) in enumerate(answer)]
+        found.add(tuple(pair for pair, rank in zip(answer, ranks) if rank < numbers.cap))
     return frozenset(found)
 
 
@@ -288,7 +288,7 @@ def by_objectness(numbers: Exact) -> FrozenSet[Answer]:
 def by_product(numbers: Exact) -> FrozenSet[Answer]:
     """With one class, where the objectness alone is right."""
     return numbers.under(
-        scores=tuple((whole * part,) for (whole,), (part,) in zip(numbers.scores, numbers.ranks))
+        scores=tuple((share * part,) for (share,), (part,) in zip(numbers.scores, numbers.ranks))
     ).answers()
 
 
@@ -341,7 +341,7 @@ MISTAKES: Dict[str, Sequence[Mistake]] = {
     "swapped_corners": [NOTHING],
     "tied_chain": [first_alone, all_suppress],
     "tied_labels": [first_alone, under(labels="every")],
-    "touching": [boxes_as(in_whole_pixels), EVERYTHING],
+    "touching": [boxes_as(in_inclusive_pixels), EVERYTHING],
     "zero_area": [under(overlap=nothing_over_nothing_is_one), EVERYTHING],
 }
 
@@ -366,8 +366,8 @@ def must_be_right(case: Case, rows: np.ndarray, who: str, box: float = 0.0, scor
     """Fail unless the rows (n, 7) are one of the case's answers, in order, boxes and scores within what is allowed."""
     allowed = np.array([0, box, box, box, box, 0, score])
     for answer in case.answers:
-        wanted = detections_of(case, answer)
-        if rows.shape == wanted.shape and (np.abs(rows - wanted) <= allowed).all():
+        expected = detections_of(case, answer)
+        if rows.shape == expected.shape and (np.abs(rows - expected) <= allowed).all():
             return
     pytest.fail(
         f"{who} answers the case {case.name} with\n{rows}\nwhere the file says {shown(case.answers)} (row, class)\n"
@@ -386,8 +386,10 @@ def reference_rows(case: Case) -> np.ndarray:
         if numbers.max_wh is not None:
             compared = replace(found, boxes=found.boxes + found.classes[:, None] * numbers.max_wh)
             by = replace(rule, class_agnostic=True)
-        kept = found.take(nms.greedy(compared, by))
-        images.append(np.column_stack([np.full(len(kept), image), kept.boxes, kept.classes, kept.scores]))
+        retained = found.take(nms.greedy(compared, by))
+        images.append(
+            np.column_stack([np.full(len(retained), image), retained.boxes, retained.classes, retained.scores])
+        )
     return np.concatenate(images)
 
 
@@ -444,25 +446,25 @@ def changes(case: Case, answer: Answer) -> Iterator[Tuple[str, np.ndarray]]:
     """Every answer that differs from this one in a single thing."""
     rows = detections_of(case, answer)
     rivals = [(row, label) for row in range(len(case.boxes)) for label in range(case.classes)]
-    for place, (row, label) in enumerate(answer):
-        yield f"row {row} of class {label} dropped", np.delete(rows, place, axis=0)
+    for position, (row, label) in enumerate(answer):
+        yield f"row {row} of class {label} dropped", np.delete(rows, position, axis=0)
         for other in range(max(case.classes, 2)):
             if other != label:
                 swapped = rows.copy()
-                swapped[place, 5] = other
+                swapped[position, 5] = other
                 yield f"row {row} reported as class {other}", swapped
         for column, by in ((1, 1.0), (4, 1.0), (6, 2.0**-10)):
             moved = rows.copy()
-            moved[place, column] += by
+            moved[position, column] += by
             yield f"row {row}: column {column} moved by {by:g}", in_order(moved)
     for row, label in sorted(set(rivals) - set(answer)):
         added = np.concatenate([rows, detections_of(case, ((row, label),))])
         yield f"row {row} of class {label} added", in_order(added)
-    for place in range(len(rows) - 1):
-        if rows[place, 0] == rows[place + 1, 0] and rows[place, 6] != rows[place + 1, 6]:
+    for position in range(len(rows) - 1):
+        if rows[position, 0] == rows[position + 1, 0] and rows[position, 6] != rows[position + 1, 6]:
             turned = rows.copy()
-            turned[[place, place + 1]] = turned[[place + 1, place]]
-            yield f"detections {place} and {place + 1} in the other order", turned
+            turned[[position, position + 1]] = turned[[position + 1, position]]
+            yield f"detections {position} and {position + 1} in the other order", turned
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -487,7 +489,7 @@ def test_the_certificate_refuses_every_single_change(name: str, case: Case) -> N
 
 @dataclass(frozen=True)
 class Engine:
-    """rule: the rule it stands for, given the case's own; takes: what else its domain asks; run: its rows (n, 7); box and score:
+    """rule: the rule it implements, given the case's own; takes: what else its domain needs; run: its rows (n, 7); box and score:
     how far its numbers may be from the file's."""
 
     rule: Callable[[Exact], Exact]
@@ -538,7 +540,9 @@ def operator_rows(case: Case, select: Select) -> np.ndarray:
         table = padded([score[rows] for rows in owners], -1.0).transpose(0, 2, 1)
         chosen = [(int(owners[image][row]), int(label)) for image, label, row in select(case, boxes, table)]
         chosen.sort(key=lambda pair: (case.images[pair[0]], -score[pair]))
-        kept = [pair for image in range(case.batch) for pair in of_image(case, chosen, image)[: case.parameters.cap]]
+        retained = [
+            pair for image in range(case.batch) for pair in of_image(case, chosen, image)[: case.parameters.cap]
+        ]
     else:
         assert case.batch == 1
         pairs = [(row, label) for row in range(len(case.boxes)) for label in range(case.classes)]
@@ -546,8 +550,8 @@ def operator_rows(case: Case, select: Select) -> np.ndarray:
         where = [1.0, 1.0, 1.0, 1.0] if case.box_coding == "corners" else [1.0, 1.0, 0.0, 0.0]
         boxes = case.boxes[[row for row, _ in pairs]].astype(np.float32) + shift * np.array(where, np.float32)
         table = np.array([score[pair] for pair in pairs])[None, None]
-        kept = [pairs[index] for _, _, index in select(case, boxes[None], table)]
-    return detections_of(case, tuple(kept))
+        retained = [pairs[index] for _, _, index in select(case, boxes[None], table)]
+    return detections_of(case, tuple(retained))
 
 
 def of_image(case: Case, pairs: Sequence[Tuple[int, int]], image: int) -> List[Tuple[int, int]]:
@@ -557,8 +561,8 @@ def of_image(case: Case, pairs: Sequence[Tuple[int, int]], image: int) -> List[T
 def padded(parts: Sequence[np.ndarray], value: float) -> np.ndarray:
     """Parts (n, k) of different n as one array (parts, largest n, k)."""
     found = np.full((len(parts), max(map(len, parts)), parts[0].shape[1]), value)
-    for place, part in enumerate(parts):
-        found[place, : len(part)] = part
+    for position, part in enumerate(parts):
+        found[position, : len(part)] = part
     return found
 
 
@@ -634,8 +638,8 @@ def rows_of_padded(outputs: Arrays) -> np.ndarray:
     counts, boxes, scores, classes = outputs.values()
     images = []
     for image, (count,) in enumerate(counts):
-        kept = np.column_stack([boxes[image], classes[image], scores[image]])[:count]
-        images.append(np.column_stack([np.full(count, image), kept]))
+        retained = np.column_stack([boxes[image], classes[image], scores[image]])[:count]
+        images.append(np.column_stack([np.full(count, image), retained]))
     return np.concatenate(images).astype(np.float64)
 
 
@@ -688,8 +692,8 @@ def rows_of_tail(case: Case, context: Context) -> np.ndarray:
     assert cut is not None
     given, stands_for = feed(context, cut, made)
     hot = stands_for[stands_for[..., 4] > 0.01]
-    wanted = made[made[..., 4] > 0.01]
-    assert hot.shape == wanted.shape
+    expected = made[made[..., 4] > 0.01]
+    assert hot.shape == expected.shape
     runner = context.tail_runner(cut.names)
     for missing in set(runner.input_names) - set(given):
         given[missing] = np.zeros((case.batch, 3, *context.contract.size), np.float32)
@@ -767,8 +771,8 @@ def test_the_official_export_falls_into_the_trap(shared_data: Path) -> None:
     found = onnx_nms.find(context.onnx.graph)
     assert found is not None
     assert (found.cap, found.max_wh) == (case.parameters.cap, case.parameters.max_wh)
-    wanted = (case.parameters.iou_threshold, case.parameters.score_threshold)
-    assert (found.iou_threshold, found.score_threshold) == tuple(float(np.float32(number)) for number in wanted)
+    expected = (case.parameters.iou_threshold, case.parameters.score_threshold)
+    assert (found.iou_threshold, found.score_threshold) == tuple(float(np.float32(number)) for number in expected)
 
     must_be_right(case, rows_of_tail(case, context), "the official export")
 
@@ -783,7 +787,7 @@ def test_the_page_lists_every_case_and_what_runs_it() -> None:
     listed = page.read_text(encoding="utf-8").split("| case | rule | run by |\n|---|---|---|\n")[1]
     cases = {name: read_case(FOLDER / f"{name}.json") for name in NAMES}
     engines = {name: domain(case, exact(name)) for name, case in cases.items()}
-    wanted = "".join(f"| `{name}` | {cases[name].title} | {', '.join(engines[name])} |\n" for name in NAMES)
+    expected = "".join(f"| `{name}` | {cases[name].title} | {', '.join(engines[name])} |\n" for name in NAMES)
 
-    assert listed == wanted, f"the table should be\n{wanted}"
+    assert listed == expected, f"the table should be\n{expected}"
     assert {engine for names in engines.values() for engine in names} == set(ENGINES)

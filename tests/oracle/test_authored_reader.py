@@ -1,4 +1,4 @@
-"""The reader of authored cases: what is right reads as it stands, and what is not is refused in one line that names the field."""
+"""The reader of authored cases: what is right is read unchanged, and what is not is refused in one line that names the field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detparity.oracle.authored_cases import (
     Case,
     corners_of,
     detections_of,
-    places_of,
+    positions_of,
     predictions_of,
     read_case,
     rule_of,
@@ -56,7 +56,7 @@ def read(folder: Path, values: Any) -> Case:
     return read_case(path)
 
 
-def test_a_case_reads_as_it_stands(tmp_path: Path) -> None:
+def test_a_case_is_read_unchanged(tmp_path: Path) -> None:
     case = read(tmp_path, RIGHT)
 
     assert (case.name, case.title, case.box_coding) == ("some_case", "Two boxes are apart.", "centre-size")
@@ -75,7 +75,7 @@ def test_what_follows_from_a_case(tmp_path: Path) -> None:
     assert rule_of(case) == NmsRule(0.45, 0.25, 7, best_class=False, inclusive=True)
     assert corners_of(case).tolist() == [[8, 17, 12, 23], [32.5, 17, 28.5, 23], [8, 17, 12, 23]]
     assert score_of(case).tolist() == [[0.75, 0.5], [0, 0.5], [0.375, 0]]
-    assert places_of(case).tolist() == [0, 1, 0]
+    assert positions_of(case).tolist() == [0, 1, 0]
     nothing = [0, 0, 1, 1, 0, 0, 0]
     assert predictions_of(case).tolist() == [
         [[10, 20, 4, 6, 1, 0.75, 0.5], [30.5, 20, -4, 6, 0.5, 0, 1]],
@@ -125,7 +125,7 @@ WRONG: List[Tuple[Any, str]] = [
     ("{", "is not JSON that can be used"),
     ("[]", "holds no object"),
     ('{"title": NaN}', "NaN is no number of a case"),
-    ('{"title": "a", "title": "b"}', "'title' stands there twice"),
+    ('{"title": "a", "title": "b"}', "'title' is given twice"),
     ("[" * 5000, "is not JSON that can be used"),
     ("[" + "9" * 5000 + "]", "holds no object|is not JSON that can be used"),
     (json.dumps(changed(RIGHT, working=["long " * 20000])), "has [0-9]+ bytes; an authored case has at most 50000"),
@@ -152,7 +152,7 @@ WRONG: List[Tuple[Any, str]] = [
     (changed(RIGHT, scores=[[0.5, 1.5], [0, 1], [0, 1]]), r"scores\[0\] must be from 0 to 1, not 1.5"),
     (changed(RIGHT, scores=[[0.5, -0.5], [0, 1], [0, 1]]), r"scores\[0\] must be from 0 to 1, not -0.5"),
     (changed(RIGHT, scores=[0.5, [0.5], 0.5]), "scores mixes numbers, lists and objects"),
-    (changed(RIGHT, scores=[0.5, 0.5, 0.5]), "objectness stands twice"),
+    (changed(RIGHT, scores=[0.5, 0.5, 0.5]), "objectness is given twice"),
     (changed(RIGHT, scores=[{}, {}, {}]), "class_count belongs to scores by class name"),
     (changed(RIGHT, class_count=2), "class_count belongs to scores by class name"),
     (changed(RIGHT, class_count=2, scores=[{"2": 1}, {}, {}]), r"scores\[0\] names class '2', which is none of 0 to 1"),
@@ -164,7 +164,7 @@ WRONG: List[Tuple[Any, str]] = [
     (changed(RIGHT, images=[1, 0, 2]), "images must ascend"),
     (changed(RIGHT, images=[-1, 0, 2]), "images must ascend"),
     (changed(RIGHT, images=[0, 0, 100]), "images must ascend"),
-    (changed(RIGHT, images=[0, 0, 1.0]), "images holds 1.0, which is no whole number"),
+    (changed(RIGHT, images=[0, 0, 1.0]), "images holds 1.0, which is no integer"),
     (changed(RIGHT, parameters=[]), "parameters is no object"),
     (bare("cap"), "the field parameters.cap is missing"),
     (numbers(topk=3), "unknown field parameters.topk"),
@@ -175,7 +175,7 @@ WRONG: List[Tuple[Any, str]] = [
     (numbers(score_threshold="0.5"), "parameters.score_threshold holds 0.5, which is no number"),
     (numbers(cap=0), "parameters.cap must be 1 to 10000, not 0"),
     (numbers(cap=10**400), "parameters.cap must be 1 to 10000"),
-    (numbers(cap=True), "parameters.cap holds True, which is no whole number"),
+    (numbers(cap=True), "parameters.cap holds True, which is no integer"),
     (numbers(max_wh=0), "parameters.max_wh must be over 0"),
     (bare("max_wh"), "parameters.max_wh belongs to classes 'offset'"),
     (numbers(classes="separated"), "parameters.max_wh belongs to classes 'offset'"),
@@ -190,8 +190,8 @@ WRONG: List[Tuple[Any, str]] = [
     (changed(numbers(labels="best"), alternatives=[]), "kept names a detection twice"),
     (changed(RIGHT, kept=[[2, 0], [0, 0]]), "kept does not keep the images in ascending order"),
     (changed(RIGHT, alternatives=[[0, 0]]), r"alternatives\[0\] is no list"),
-    (changed(RIGHT, alternatives=[RIGHT["kept"]]), "an answer stands twice"),
-    (changed(RIGHT, rounding=RIGHT["alternatives"]), "an answer stands twice"),
+    (changed(RIGHT, alternatives=[RIGHT["kept"]]), "an answer is listed twice"),
+    (changed(RIGHT, rounding=RIGHT["alternatives"]), "an answer is listed twice"),
 ]
 
 
@@ -215,8 +215,8 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
 ODD = (None, True, -1, 2, 0.1, 1e300, 10**400, "", "best", "\n", [], [[]], [[0, 0]], {}, {"0": 1}, [None], [0, [1]])
 
 
-def places(value: Any, put: Callable[[Any], Any]) -> Iterator[Callable[[Any], Any]]:
-    """For every place inside a value, a function that returns the whole with something else there."""
+def positions(value: Any, put: Callable[[Any], Any]) -> Iterator[Callable[[Any], Any]]:
+    """For every position inside a value, a function that returns the complete value with another part there."""
     yield put
     if isinstance(value, (list, dict)):
         for key in range(len(value)) if isinstance(value, list) else list(value):
@@ -226,15 +226,15 @@ def places(value: Any, put: Callable[[Any], Any]) -> Iterator[Callable[[Any], An
                 other[key] = new
                 return put(other)
 
-            yield from places(value[key], inner)
+            yield from positions(value[key], inner)
 
 
 def test_anything_anywhere_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
     refused = read_well = 0
-    for place in places(RIGHT, lambda new: new):
+    for replaced in positions(RIGHT, lambda new: new):
         for odd in ODD:
             try:
-                read(tmp_path, place(odd))
+                read(tmp_path, replaced(odd))
                 read_well += 1
             except InputError as error:
                 refused += 1

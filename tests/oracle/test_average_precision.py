@@ -53,7 +53,7 @@ def problem(seed: int) -> Tuple[List[Detected], List[Objects]]:
 
 
 def by_definition(found: Sequence[Detected], truths: Sequence[Objects], label: int, threshold: float) -> Fraction:
-    """AP as the words have it: a list of all detections by falling score, each judged in turn, precision at every recall."""
+    """AP by its definition: a list of all detections by falling score, each judged in that order, precision at every recall."""
     hits: List[Tuple[float, bool]] = []
     total = 0
     for one, truth in zip(found, truths):
@@ -251,10 +251,10 @@ def moved_by(rng: np.random.Generator, values: np.ndarray, move: float, noise: f
     return other
 
 
-def rows_kept(values: np.ndarray, rule: NmsRule) -> Tuple[np.ndarray, np.ndarray]:
+def rows_retained(values: np.ndarray, rule: NmsRule) -> Tuple[np.ndarray, np.ndarray]:
     found = candidates(values, rule)
-    kept = found.take(greedy(found, rule))
-    return kept.rows, kept.classes
+    retained = found.take(greedy(found, rule))
+    return retained.rows, retained.classes
 
 
 RULES = st.builds(
@@ -270,7 +270,7 @@ RULES = st.builds(
 
 @FAST
 @given(SEEDS, RULES, st.sampled_from([(0.0, 0.0), (0.02, 0.0), (0.0, 0.015), (0.2, 0.02)]))
-def test_what_is_kept_within_the_noise_is_among_the_answers(seed, rule, noise):
+def test_what_is_retained_within_the_noise_is_among_the_answers(seed, rule, noise):
     rng = np.random.default_rng(seed)
     values = predictions_of(rng, int(rng.integers(1, 8)))
     move, score = noise
@@ -285,7 +285,7 @@ def test_what_is_kept_within_the_noise_is_among_the_answers(seed, rule, noise):
     sets = {frozenset(zip(map(tuple, one.boxes.tolist()), one.classes.tolist())) for one in found}
     for attempt in range(6):
         other = moved_by(rng, values, move, score) if attempt else values
-        rows, classes = rows_kept(other, rule)
+        rows, classes = rows_retained(other, rule)
         boxes = [next(box for box, who in corners.items() if row in who) for row in rows]
         assert frozenset(zip(boxes, classes.tolist())) in sets
 
@@ -301,7 +301,7 @@ def test_without_near_ties_there_is_one_answer(seed, rule):
     found = answers(values, rule, Tolerance(1e-9, 1e-9))
 
     assert found is not None and len(found) == 1
-    rows, classes = rows_kept(values, rule)
+    rows, classes = rows_retained(values, rule)
     np.testing.assert_array_equal(found[0].classes, classes)
     np.testing.assert_allclose(found[0].boxes[:, :2], values[rows, :2] - values[rows, 2:4] / 2)
 
@@ -335,8 +335,8 @@ def test_bounds_over_answers_hold_for_moved_predictions(seed):
         found = []
         for one in values:
             other = candidates(moved_by(rng, one, move, noise), rule)
-            kept = other.take(greedy(other, rule))
-            found.append(Detected(kept.boxes, kept.scores, kept.classes))
+            retained = other.take(greedy(other, rule))
+            found.append(Detected(retained.boxes, retained.scores, retained.classes))
         table = precision(found, truths, CLASSES).table
         there = ~np.isnan(table)
         assert (low.table[there] <= table[there] + 1e-12).all() and (table[there] <= high.table[there] + 1e-12).all()
@@ -359,6 +359,6 @@ def test_bounds_over_answers_hold_for_moved_predictions(seed):
         ),
     ],
 )
-def test_what_cannot_be_scored_is_said(call, words):
+def test_what_cannot_be_scored_is_refused(call, words):
     with pytest.raises(InputError, match=words):
         call()

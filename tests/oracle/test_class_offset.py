@@ -143,7 +143,7 @@ def test_smallest_safe_is_where_the_worst_pair_stops_colliding(head: HeadRange, 
         assert breach is not None and breach.kind == "collision" and breach.smallest_safe == safe
 
 
-def test_a_collision_is_told_with_its_pair_and_the_remedy() -> None:
+def test_a_collision_is_reported_with_its_pair_and_the_remedy() -> None:
     breach = judge(THREE_LEVELS, 640, 0.45)
     assert breach is not None and breach.pair is not None
     assert breach.pair.iou == 1.0
@@ -164,7 +164,7 @@ def test_offsets_that_float32_cannot_carry_are_refused() -> None:
     assert float32_spacing(THREE_LEVELS, edge) == SPACING_LIMIT
 
 
-def test_where_no_offset_serves_that_is_said() -> None:
+def test_where_no_offset_serves_that_is_reported() -> None:
     crowd_of_classes = HeadRange(THREE_LEVELS.anchors, THREE_LEVELS.strides, (640, 640), classes=20_000)
     assert smallest_safe(crowd_of_classes, 0.65) is None
     for offset in (100, 2000):

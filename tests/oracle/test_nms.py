@@ -1,4 +1,4 @@
-"""The reference suppression against definitions written another way, and against operators written by
+"""The reference suppression against other definitions, and against operators written by
 others."""
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ def test_bounds_of_a_box_that_may_vanish_allow_everything_it_touches() -> None:
 # Greedy suppression, by another definition
 
 
-def kept_by_fixpoint(
+def retained_by_fixpoint(
     boxes: Floats, scores: Floats, classes: Floats, rule: NmsRule, overlap: Callable[[Floats, Floats], float]
 ) -> List[int]:
     """The greedy result as the only set in which exactly those stay whom no better member suppresses.
 
-    "Better" is a total order (score, then index). Iterating from everybody settles one rank a round.
+    "Better" is a total order (score, then index). Iterating from all members settles one rank a round.
     """
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[: rule.prefilter]
     better: Dict[int, Set[int]] = {i: set() for i in order}
@@ -133,7 +133,7 @@ def kept_by_fixpoint(
 
 
 def expected_selection(image: Floats, rule: NmsRule) -> Selection:
-    """(row, class) pairs kept in one image of predictions, with plain loops."""
+    """(row, class) pairs retained in one image of predictions, with plain loops."""
     found: List[Tuple[int, int, float]] = []
     for row, values in enumerate(image.tolist()):
         if any(value != value for value in values):
@@ -145,20 +145,20 @@ def expected_selection(image: Floats, rule: NmsRule) -> Selection:
             score = values[4] * values[5 + label] if len(values) > 6 else values[4]
             if score > rule.score_threshold or (rule.inclusive and score == rule.score_threshold):
                 found.append((row, label, score))
-    kept = kept_by_fixpoint(
+    retained = retained_by_fixpoint(
         np.array([corners(image[row, :4]) for row, _, _ in found]).reshape(-1, 4),
         np.array([score for _, _, score in found]),
         np.array([label for _, label, _ in found]),
         rule,
         exact_iou,
     )
-    return [found[i][:2] for i in kept]
+    return [found[i][:2] for i in retained]
 
 
 def selection(image: Floats, rule: NmsRule) -> Selection:
     found = nms.candidates(image, rule)
-    kept = found.take(nms.greedy(found, rule))
-    return list(zip(kept.rows.tolist(), kept.classes.tolist()))
+    retained = found.take(nms.greedy(found, rule))
+    return list(zip(retained.rows.tolist(), retained.classes.tolist()))
 
 
 @FAST
@@ -201,15 +201,15 @@ def test_ties_go_to_the_first_class_and_the_first_row() -> None:
 
 @FAST
 @given(predictions(), RULES)
-def test_end2end_ort_rows_are_the_kept_candidates_image_by_image(batch: Floats, rule: NmsRule) -> None:
+def test_end2end_ort_rows_are_the_retained_candidates_image_by_image(batch: Floats, rule: NmsRule) -> None:
     rows = nms.end2end_ort(batch, rule)
-    wanted = []
+    expected = []
     for image, values in enumerate(batch):
         for row, label in expected_selection(values, rule):
             score = values[row, 4] * (values[row, 5 + label] if values.shape[1] > 6 else 1)
-            wanted.append([image, *corners(values[row, :4]), label, score])
-    assert rows.shape == (len(wanted), 7)
-    assert rows.tolist() == wanted
+            expected.append([image, *corners(values[row, :4]), label, score])
+    assert rows.shape == (len(expected), 7)
+    assert rows.tolist() == expected
 
 
 def test_end2end_ort_of_nothing_has_seven_columns() -> None:
@@ -235,7 +235,7 @@ def test_efficient_nms_keeps_pairs_pads_with_zeros_and_takes_either_coding(
         with np.errstate(divide="ignore"):
             given_scores = np.log(scores) - np.log1p(-scores)
         scores = 1 / (1 + np.exp(-given_scores))
-    num_dets, boxes, kept_scores, classes = nms.efficient_nms(
+    num_dets, boxes, retained_scores, classes = nms.efficient_nms(
         batch[..., :4] if box_coding else corners(batch[..., :4]),
         given_scores,
         score_threshold=0.3,
@@ -262,13 +262,13 @@ def test_efficient_nms_keeps_pairs_pads_with_zeros_and_takes_either_coding(
         ]
         found = corners(values[[row for row, _ in pairs], :4])
         values_of = np.array([scores[image][pair] for pair in pairs])
-        kept = kept_by_fixpoint(found, values_of, np.array([label for _, label in pairs]), rule, exact_iou)
-        count = len(kept)
+        retained = retained_by_fixpoint(found, values_of, np.array([label for _, label in pairs]), rule, exact_iou)
+        count = len(retained)
         assert num_dets[image, 0] == count
-        assert boxes[image, :count].tolist() == found[kept].tolist()
-        assert kept_scores[image, :count] == pytest.approx(values_of[kept], rel=1e-12)
-        assert classes[image, :count].tolist() == [pairs[i][1] for i in kept]
-        assert not (boxes[image, count:].any() or kept_scores[image, count:].any() or classes[image, count:].any())
+        assert boxes[image, :count].tolist() == found[retained].tolist()
+        assert retained_scores[image, :count] == pytest.approx(values_of[retained], rel=1e-12)
+        assert classes[image, :count].tolist() == [pairs[i][1] for i in retained]
+        assert not (boxes[image, count:].any() or retained_scores[image, count:].any() or classes[image, count:].any())
 
 
 def test_efficient_nms_lets_only_the_4096_best_in() -> None:
@@ -397,8 +397,8 @@ def test_greedy_agrees_with_torchvision() -> None:
         boxes = corners(batch[0, :, :4])
         scores = batch[0, :, 4] - np.arange(len(boxes)) / 4096
         found = Candidates(np.arange(len(boxes)), boxes, scores, np.zeros(len(boxes), dtype=np.int64))
-        kept = nms.greedy(found, NmsRule(iou_threshold, -1.0, 99, best_class=True))
-        assert ops.nms(torch.tensor(boxes), torch.tensor(scores), iou_threshold).tolist() == kept.tolist()
+        retained = nms.greedy(found, NmsRule(iou_threshold, -1.0, 99, best_class=True))
+        assert ops.nms(torch.tensor(boxes), torch.tensor(scores), iou_threshold).tolist() == retained.tolist()
 
     agrees()
 

@@ -52,22 +52,22 @@ def answer_of(batch: Floats, rule: NmsRule) -> Answer:
     images = []
     for values in batch:
         found = nms.candidates(values, rule)
-        kept = found.take(nms.greedy(found, rule))
-        images.append(np.column_stack([kept.boxes, kept.classes, kept.scores]).reshape(-1, 6))
+        retained = found.take(nms.greedy(found, rule))
+        images.append(np.column_stack([retained.boxes, retained.classes, retained.scores]).reshape(-1, 6))
     return images
 
 
 def certify(answer: Answer, batch: Floats, rule: NmsRule, tolerance: Tolerance, ordered: bool = True) -> Certificate:
     """Through the entry of the rule's variant; slots past num_dets are filled with garbage."""
     if rule.best_class:
-        labelled = [np.column_stack([np.full(len(kept), i), kept]) for i, kept in enumerate(answer)]
-        rows = np.concatenate([kept.reshape(-1, 7) for kept in labelled])
+        labelled = [np.column_stack([np.full(len(retained), i), retained]) for i, retained in enumerate(answer)]
+        rows = np.concatenate([retained.reshape(-1, 7) for retained in labelled])
         return certify_rows(rows, batch, rule, tolerance, ordered=ordered)
     slots = max(rule.cap, max(map(len, answer))) + 2
     padded = np.full((len(answer), slots, 6), np.nan)
-    for image, kept in enumerate(answer):
-        padded[image, : len(kept)] = kept
-    counts = np.array([[len(kept)] for kept in answer], dtype=np.int32)
+    for image, retained in enumerate(answer):
+        padded[image, : len(retained)] = retained
+    counts = np.array([[len(retained)] for retained in answer], dtype=np.int32)
     return certify_padded(
         counts, padded[..., :4], padded[..., 5], padded[..., 4], batch, rule, tolerance, ordered=ordered
     )
@@ -106,9 +106,9 @@ def scene(rng: np.random.Generator, images: int = 2, classes: int = 5) -> Floats
             own = np.sort(scores[group * per_group : (group + 1) * per_group])[::-1]
             label = int(rng.integers(classes))
             other = (label + 1) % classes
-            for place, (score, kind) in enumerate(zip(own, (label, other, label, label, other))):
-                row = batch[image, group * per_group + place]
-                shift = rng.uniform(-0.05, 0.05, 2) * size if place > 1 else 0.0
+            for position, (score, kind) in enumerate(zip(own, (label, other, label, label, other))):
+                row = batch[image, group * per_group + position]
+                shift = rng.uniform(-0.05, 0.05, 2) * size if position > 1 else 0.0
                 row[:4] = [*(centre + shift), *size * rng.uniform(0.95, 1.05)]
                 objectness = rng.uniform(0.96, 1.0)
                 row[4] = objectness
@@ -191,8 +191,8 @@ def test_a_float32_engine_with_a_class_offset_is_accepted(
         scores = values[:, 4] * values[:, 5:].max(axis=1, initial=0)
         shifted = boxes + classes[:, None].astype(np.float32) * np.float32(max_wh)
         feed = {"boxes": shifted[None], "scores": scores[None, None], "cap": np.array([cap])}
-        kept = nms_operator.run(None, feed)[0][:, 2]
-        answer.append(np.column_stack([boxes, classes, scores])[kept].astype(np.float64).reshape(-1, 6))
+        retained = nms_operator.run(None, feed)[0][:, 2]
+        answer.append(np.column_stack([boxes, classes, scores])[retained].astype(np.float64).reshape(-1, 6))
     largest = np.float32(1300 + (batch.shape[2] - 6) * max_wh)
     tolerance = Tolerance(box=1e-4, score=1e-7, iou_slack=float(np.spacing(largest)) / 2)
     assert certify(answer, batch, rule, tolerance).breaches == ()
@@ -242,19 +242,19 @@ def pick(rng: np.random.Generator, answer: Answer) -> Tuple[int, int]:
 
 
 def with_row(answer: Answer, image: int, row: npt.ArrayLike) -> Answer:
-    """The answer with one more row, in its place by score."""
+    """The answer with one more row, in its position by score."""
     rows = np.vstack([answer[image], np.asarray(row, dtype=np.float64)])
     return [rows[np.argsort(-rows[:, 5], kind="stable")] if i == image else old for i, old in enumerate(answer)]
 
 
-def without(answer: Answer, image: int, place: int) -> Answer:
-    return [np.delete(rows, place, axis=0) if i == image else rows for i, rows in enumerate(answer)]
+def without(answer: Answer, image: int, position: int) -> Answer:
+    return [np.delete(rows, position, axis=0) if i == image else rows for i, rows in enumerate(answer)]
 
 
-def changed(answer: Answer, image: int, place: int, columns: Any, values: npt.ArrayLike) -> Answer:
-    row = answer[image][place].copy()
+def changed(answer: Answer, image: int, position: int, columns: Any, values: npt.ArrayLike) -> Answer:
+    row = answer[image][position].copy()
     row[columns] = values
-    return with_row(without(answer, image, place), image, row)
+    return with_row(without(answer, image, position), image, row)
 
 
 def drop(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule) -> Answer:
@@ -262,8 +262,8 @@ def drop(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule)
 
 
 def repeat(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule) -> Answer:
-    image, place = pick(rng, answer)
-    return with_row(answer, image, answer[image][place])
+    image, position = pick(rng, answer)
+    return with_row(answer, image, answer[image][position])
 
 
 def add_suppressed(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule) -> Answer:
@@ -284,40 +284,40 @@ def add_background(rng: np.random.Generator, answer: Answer, batch: Floats, rule
 
 
 def move(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule) -> Answer:
-    image, place = pick(rng, answer)
+    image, position = pick(rng, answer)
     side = int(rng.integers(4))
     shift = rng.choice([-1, 1]) * 2.1 * NOISE.box
-    return changed(answer, image, place, side, answer[image][place][side] + shift)
+    return changed(answer, image, position, side, answer[image][position][side] + shift)
 
 
 def relabel(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule) -> Answer:
-    image, place = pick(rng, answer)
-    label = (answer[image][place][4] + rng.integers(1, batch.shape[2] - 5)) % (batch.shape[2] - 5)
-    return changed(answer, image, place, 4, label)
+    image, position = pick(rng, answer)
+    label = (answer[image][position][4] + rng.integers(1, batch.shape[2] - 5)) % (batch.shape[2] - 5)
+    return changed(answer, image, position, 4, label)
 
 
 def rescore(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule) -> Answer:
-    image, place = pick(rng, answer)
-    return changed(answer, image, place, 5, answer[image][place][5] + rng.choice([-1, 1]) * 2.1 * NOISE.score)
+    image, position = pick(rng, answer)
+    return changed(answer, image, position, 5, answer[image][position][5] + rng.choice([-1, 1]) * 2.1 * NOISE.score)
 
 
 def swap_image(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule) -> Answer:
-    image, place = pick(rng, answer)
-    return with_row(without(answer, image, place), 1 - image, answer[image][place])
+    image, position = pick(rng, answer)
+    return with_row(without(answer, image, position), 1 - image, answer[image][position])
 
 
 def reorder(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule) -> Answer:
     image = pick(rng, answer)[0]
-    place = int(rng.integers(len(answer[image]) - 1))
+    position = int(rng.integers(len(answer[image]) - 1))
     rows = answer[image].copy()
-    rows[[place, place + 1]] = rows[[place + 1, place]]
+    rows[[position, position + 1]] = rows[[position + 1, position]]
     return [rows if i == image else old for i, old in enumerate(answer)]
 
 
 def break_number(rng: np.random.Generator, answer: Answer, batch: Floats, rule: NmsRule) -> Answer:
-    image, place = pick(rng, answer)
+    image, position = pick(rng, answer)
     rows = answer[image].copy()
-    rows[place, rng.integers(6)] = rng.choice([np.nan, np.inf, -np.inf])
+    rows[position, rng.integers(6)] = rng.choice([np.nan, np.inf, -np.inf])
     return [rows if i == image else old for i, old in enumerate(answer)]
 
 
@@ -469,7 +469,7 @@ def test_iou_near_ties_go_either_way_and_only_near_ties() -> None:
         assert suppressed.accepted
         nominal = apart < exact - 1e-6
         assert [(n.kind, n.count) for n in suppressed.near_ties] == ([] if nominal else [("suppression", 1)])
-    # Reported boxes are known, so keeping both is legal only if the reported boxes may both stand.
+    # Reported boxes are known, so keeping both is legal only if the reported boxes may both remain.
     assert verdict(exact + 0.3, 2).accepted and not verdict(exact - 0.3, 2).accepted
     # A shift by the noise moves the IoU by about 0.006 of this pair; ten times the noise is never a near tie.
     assert [b.kind for b in verdict(exact + 2.0, 1).breaches] == ["missing"]
@@ -496,7 +496,7 @@ def test_a_suppressor_may_score_less_by_the_noise_only() -> None:
             assert "scores less" in certificate.breaches[0].sentence
 
 
-def test_a_score_at_the_threshold_may_be_kept_or_not() -> None:
+def test_a_score_at_the_threshold_may_be_retained_or_not() -> None:
     batch = two_boxes(200.0, scores=(0.9, SCORE))
     rows = np.column_stack([corners(batch[0, :, :4]), [1, 1], [0.9, SCORE]])
     for rule in (ORT, RULES["end2end-trt"]):
@@ -506,7 +506,7 @@ def test_a_score_at_the_threshold_may_be_kept_or_not() -> None:
         assert [n.kind for n in left_out.near_ties] == (["threshold"] if rule.inclusive else [])
 
 
-def test_at_the_cap_the_lesser_of_a_near_tie_may_be_kept() -> None:
+def test_at_the_cap_the_lesser_of_a_near_tie_may_be_retained() -> None:
     rule = replace(ORT, cap=1)
     for gap, accepted in ((3e-4, True), (2e-3, False)):
         batch = two_boxes(200.0, scores=(0.8, 0.8 + gap))
@@ -516,7 +516,7 @@ def test_at_the_cap_the_lesser_of_a_near_tie_may_be_kept() -> None:
 
 
 def test_a_row_left_out_may_have_had_another_legal_class() -> None:
-    """The row's best class has no rival, but as its second best, within noise, the kept box suppresses it."""
+    """The row's best class has no rival, but as its second best, within noise, the retained box suppresses it."""
     batch = np.zeros((1, 2, 7))
     batch[0, 0] = [50, 50, 20, 20, 1.0, 0.0, 0.9]
     for second, accepted in ((0.7997, True), (0.79, False)):
@@ -593,7 +593,7 @@ def test_near_ties_in_any_order_but_no_slow_climb() -> None:
     assert "order" in [breach.kind for breach in certify([answer], climbing, ORT, wide).breaches]
 
 
-def test_image_indices_are_whole_in_range_and_ascending() -> None:
+def test_image_indices_are_integers_in_range_and_ascending() -> None:
     batch = scene(np.random.default_rng(4))
     rows = nms.end2end_ort(batch, ORT)
     assert certify_rows(rows, batch, ORT, NOISE).accepted
@@ -641,8 +641,8 @@ def test_rows_that_are_not_finite_in_the_reference_take_no_part() -> None:
     batch[0, 1, 0] = np.nan
     rows = answer_of(batch, ORT)[0]
     assert len(rows) == 1 and certify([rows], batch, ORT, NOISE).accepted
-    kept = np.vstack([rows, [np.nan, 50, np.nan, 150, 1, 0.8]])
-    assert [b.kind for b in certify([kept], batch, ORT, NOISE).breaches] == ["not-finite"]
+    retained = np.vstack([rows, [np.nan, 50, np.nan, 150, 1, 0.8]])
+    assert [b.kind for b in certify([retained], batch, ORT, NOISE).breaches] == ["not-finite"]
 
 
 def test_empty_answers_and_empty_batches() -> None:
@@ -675,11 +675,11 @@ def test_sentences_name_box_suppressor_iou_and_threshold() -> None:
     rows = np.column_stack([corners(far[0, :, :4]), [1, 1], [0.9, 0.8]])
     assert only(certify([rows[:1]], far, ORT, noise)) == (
         "Image 0: candidate row 1 (box [110 50 210 150], class 1, score 0.8) is left out, but the nearest "
-        f"kept, {first}, has IoU 0.25 (at most 0.250141 within noise), not enough for the threshold 0.5."
+        f"retained, {first}, has IoU 0.25 (at most 0.250141 within noise), not enough for the threshold 0.5."
     )
     assert only(certify([rows[:0]], far[:, :1], ORT, noise)) == (
         "Image 0: candidate row 0 (box [50 50 150 150], class 1, score 0.9) is left out, but no box of its "
-        "class is kept that could suppress it."
+        "class is retained that could suppress it."
     )
 
 

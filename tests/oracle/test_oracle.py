@@ -90,7 +90,7 @@ def test_what_is_not_finite_is_infinitely_wrong(poison):
     assert found[0, "xy"].rms == 0
 
 
-def test_an_offset_and_a_gain_are_told_apart(session):
+def test_an_offset_and_a_gain_are_distinguished(session):
     """A shift shows as bias, a factor as gain, both below the size at which the root mean square would show them."""
     truth = session.oracle.truth(("natural", 0), (128, 160), "grid")
     floor = truth.floor[0, "xy"].rms
@@ -146,16 +146,16 @@ def test_a_floor_that_grows_ends_as_the_floor_of_all_ways_at_once(session, kind,
 
     picture, size = (kind, 3), (64, 96)
     oracle = reference.Oracle(session.detector.facts, session.oracle._ways, ("raw", "grid"))
-    first, whole = oracle.growing(picture, size, head)
+    first, full = oracle.growing(picture, size, head)
     feed = {"images": images.make(kind, size, 3)[None]}
     exact = [value[0] for name, value in session.oracle._ways.exact(feed).items() if name.startswith("logits")]
-    runs = [reference._of_head(head, way(feed)) for way in session.oracle._ways.ways.values()]
+    runs = [reference._of_head(head, run(feed)) for run in session.oracle._ways.ways.values()]
     at_once = noise_floor.make_truth(head, session.detector.facts, size, exact, runs)
 
-    assert whole.floor == at_once.floor
+    assert full.floor == at_once.floor
     assert len(list(oracle.growing(picture, size, head))) == 1  # nothing is left to run
     grown = [
-        getattr(whole.floor[key], name) - getattr(stats, name)
+        getattr(full.floor[key], name) - getattr(stats, name)
         for key, stats in first.floor.items()
         for name in noise_floor.STATISTICS
     ]
@@ -172,16 +172,16 @@ def test_another_process_finds_what_was_left_to_the_bit(session, tmp_path):
     first, second, third = oracle(), oracle(), oracle()
     picture, size = ("scene", 2), (64, 96)
     begun = next(first.growing(picture, size, "raw"))
-    whole = second.truth(picture, size, "raw")
+    full = second.truth(picture, size, "raw")
     found = third.truth(picture, size, "raw")
 
     assert (first.worked_out, second.worked_out, third.worked_out) == (1, 0, 0)
     assert all(np.array_equal(a, b) for a, b in zip(begun.levels, found.levels))
-    assert found.floor == whole.floor == first.truth(picture, size, "raw").floor
+    assert found.floor == full.floor == first.truth(picture, size, "raw").floor
     assert found.floor == session.oracle.truth(picture, size, "raw").floor
     assert third.truth(picture, size, "grid").floor == session.oracle.truth(picture, size, "grid").floor
     assert len(list((tmp_path / "truths").iterdir())) == 1
-    assert (first.asked, second.asked, third.asked) == (2, 1, 2)  # whether or not a floor grew on the way
+    assert (first.asked, second.asked, third.asked) == (2, 1, 2)  # whether or not a floor grew meanwhile
 
 
 @pytest.mark.parametrize("kind", sorted(images.KINDS))

@@ -1,4 +1,4 @@
-"""Lanes agree with themselves: tox.ini, constraints, what CI services are handed, and the workflows that use it."""
+"""Lanes are consistent: tox.ini, constraints, what CI services are given, and the workflows that use it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def _handed(form, lanes):
     return result.stdout
 
 
-def test_every_lane_says_why_it_exists(tox, lanes):
+def test_every_lane_has_its_reason(tox, lanes):
     lines = dict(line.strip().split(": ", 1) for line in tox["testenv"]["description"].strip().splitlines())
 
     assert {f"torch{name.partition('-torch')[2]}" for name in lanes} == set(lines)
     assert all(len(reason) > 20 for reason in lines.values())
 
 
-def test_every_lane_is_pinned_to_what_its_name_says(lanes):
+def test_every_lane_is_pinned_to_its_name(lanes):
     assert len(lanes) >= 15
     for name, pins in lanes.items():
         assert environment.lane(pins) == name
@@ -53,7 +53,7 @@ def test_every_lane_is_pinned_to_what_its_name_says(lanes):
     assert stray == set(), "constraints of no lane"
 
 
-def test_the_exporter_that_wants_onnxscript_has_it_where_lanes_say(tox, lanes):
+def test_the_exporter_that_needs_onnxscript_has_it_in_its_lanes(tox, lanes):
     factors = re.search(r"^\s*(torch[\d.]+(?:, torch[\d.]+)*): dynamo$", tox["testenv"]["extras"], re.MULTILINE)
     chosen = {name for name in lanes if name.partition("-")[2] in factors.group(1).split(", ")}
 

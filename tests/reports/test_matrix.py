@@ -1,4 +1,4 @@
-"""Many reports, one table: what is merged, what may not vanish, and what the pages may never be talked into."""
+"""Many reports, one table: merging, what may not be lost, bad input, and pages with hostile text."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ HOSTILE = "a|b</td><script>alert(1)</script>\n\n# big `code` [3] ![x](y) **b** \
 LIMITS = {"onnx_ir": 10, "onnx_opset": 21, "ort_ir": 10, "ort_opset": 21}
 
 
-def check(name="structure.axes", outcome="passed", level="MUST", said=(), **more):
-    findings = [{"level": level, "message": text, "evidence": {}, "text": text} for text in said]
+def check(name="structure.axes", outcome="passed", level="MUST", messages=(), **more):
+    findings = [{"level": level, "message": text, "evidence": {}, "text": text} for text in messages]
     record = {"id": name, "level": level, "outcome": outcome, "reason": None, "incomplete": False, "findings": findings}
     return {**record, "seconds": 0.0, "engine_seconds": 0.0, **more}
 
@@ -44,7 +44,7 @@ def artifact(path="grid", *checks, **more):
 def report(lane="3.11.9 2.13.0", *artifacts, **more):
     python, torch = lane.split()
     environment = {"python": python, "torch": torch, "onnx": "1.16.2", "onnxruntime": "1.19.2", "numpy": "1.26.4"}
-    known = {"schema": "detparity-report-2", "date": "2026-11-25", "verdict": "conforms", "strict": False}
+    known = {"schema": "detparity-report-3", "date": "2026-11-25", "verdict": "conforms", "strict": False}
     subject = {"name": "tiny", "digest": "d" * 64, "classes": 80, "strides": [8, 16, 32], "weights": None}
     found = {**known, "environment": environment, "limits": dict(LIMITS), "subject": subject}
     timings = {"engine_seconds": 1.0, "total_seconds": 2.0}
@@ -71,7 +71,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def merged(files):
-    """Merge reports by way of files."""
+    """Merge reports through files."""
     return lambda *reports, expected=(): model.merge(read.read(files(*reports)), expected)
 
 
@@ -123,7 +123,14 @@ BY_RANK = [
     ("conforms", check()),
     ("noted", failed(level="SHOULD")),
     ("skipped", check(outcome="skipped", reason="no engine")),
-    ("debt", check(outcome="debt", said=["is wrong."], debt={"reason": "known", "link": "https://example.org/1"})),
+    (
+        "known failure",
+        check(
+            outcome="known failure",
+            messages=["is wrong."],
+            known_failure={"reason": "known", "link": "https://example.org/1"},
+        ),
+    ),
     ("incomplete", check(outcome="skipped", reason="no engine", incomplete=True)),
     ("error", check(outcome="error", reason="ValueError: no", incomplete=True)),
     ("violates", failed()),
@@ -144,7 +151,7 @@ def test_what_an_outcome_is_and_where_its_verdict_comes_from(merged, kind, recor
     table = merged(report("3.11.9 2.13.0", artifact("grid", record, check("structure.load"))))
 
     verdict = {"violates": "violates", "error": "incomplete", "incomplete": "incomplete"}.get(kind, "conforms")
-    word = {"violates": "NO", "error": "open", "incomplete": "open", "debt": "debt"}.get(kind, "yes")
+    word = {"violates": "NO", "error": "open", "incomplete": "open", "known failure": "known"}.get(kind, "yes")
     assert kinds(table)["grid", "structure.axes", "py311-torch2.13"] == kind
     assert table.verdict == verdict
     assert marks(table) == {("grid", "static"): [word]}
@@ -160,14 +167,14 @@ def test_should_violates_in_a_strict_report_alone(merged, level, strict, kind):
     assert "is wrong." in markdown.page(table)
 
 
-def test_two_reports_that_say_different_things_of_one_failure_are_both_heard(merged):
+def test_two_reports_with_different_messages_of_one_failure_are_both_shown(merged):
     table = merged(*(report("3.11.9 2.13.0", artifact("grid", failed(text=text))) for text in ("one.", "two.")))
 
     (row,) = table.rows
-    assert [said.message for said in row.cells["py311-torch2.13"].said] == ["one.", "two."]
+    assert [detail.message for detail in row.cells["py311-torch2.13"].details] == ["one.", "two."]
 
 
-def test_columns_stand_by_number(merged):
+def test_columns_are_ordered_by_number(merged):
     lanes = ["3.13.0 2.15.0+cu132", "3.12.3 2.9.1", "3.10.2 1.13.1", "3.9.18 2.0.1", "3.11.9 2.13.0", "3.10.2 2.0.1"]
     table = merged(*map(report, lanes), expected=["py39-torch1.7"])
 
@@ -182,7 +189,7 @@ def test_columns_stand_by_number(merged):
     ]
 
 
-def test_rows_stand_as_the_contract_lists_variants(merged):
+def test_rows_are_ordered_as_the_contract_lists_variants(merged):
     names = ["traced", "grid-dynamo-dynamic", "grid-dynamic", "raw", "grid-dynamic-batch", "grid", "own-dynamic"]
     blocks = view.view(merged(report("3.11.9 2.13.0", *map(artifact, names)))).summary
 
@@ -209,15 +216,19 @@ def test_files_of_a_user_are_named_by_path_and_variant(merged):
 # --- what may not vanish --------------------------------------------------------------------------------------------
 
 
-def test_a_debt_keeps_its_reason_and_link_and_decides_nothing(files, command, tmp_path):
+def _known(name, message, reason, link):
+    return check(name, "known failure", messages=[message], known_failure={"reason": reason, "link": link})
+
+
+def test_a_known_failure_has_its_reason_and_link_and_decides_nothing(files, command, tmp_path):
     link = "https://example.org/issues/50971"
-    owed = check("script.devices", "debt", said=["has devices."], debt={"reason": "old tracing", "link": link})
-    paths = files(report("3.9.18 1.7.1", artifact("traced", owed)), report("3.11.9 2.13.0", artifact("traced", owed)))
+    known = _known("script.devices", "has devices.", "old tracing", link)
+    paths = files(report("3.9.18 1.7.1", artifact("traced", known)), report("3.11.9 2.13.0", artifact("traced", known)))
 
     code, out, _ = command(*paths)
 
     assert code == 0
-    assert "| **traced** | static | debt [1] | debt [1] |" in out
+    assert "| **traced** | static | known [1] | known [1] |" in out
     entry = next(line for line in out.splitlines() if 'id="finding-1"' in line)
     for part in ("`script.devices` (MUST) of traced: has devices.", "old tracing", f"<{link}>", "all 2 lanes"):
         assert part in entry
@@ -230,7 +241,21 @@ def test_a_debt_keeps_its_reason_and_link_and_decides_nothing(files, command, tm
     )
 
 
-def test_an_error_is_said_at_the_top_and_leaves_the_verdict_open(files, command):
+@pytest.mark.parametrize("schema", ["detparity-report-1", "detparity-report-2"])
+def test_an_old_report_and_an_old_matrix_with_debts_are_read_as_known_failures(files, merged, schema):
+    """Up to report-2 and matrix-1 the outcome and the field of a known failure were called `debt`."""
+    new = report("3.9.18 1.7.1", artifact("grid", BY_RANK[3][1]))
+    record = {**BY_RANK[3][1], "outcome": "debt"}
+    record["debt"] = record.pop("known_failure")
+    table = model.to_json(merged(new))
+    old = json.loads(table.replace('"known failure"', '"debt"'))
+
+    assert model.to_json(merged({**report("3.9.18 1.7.1", artifact("grid", record)), "schema": schema})) == table
+    assert '"state": "known failure"' in table and '"schema": "detparity-matrix-2"' in table
+    assert model.to_json(merged({**old, "schema": "detparity-matrix-1"})) == table
+
+
+def test_an_error_is_reported_at_the_top_and_leaves_the_verdict_open(files, command):
     broken = check("parity.sizes", "error", reason="MemoryError: cannot allocate", incomplete=True)
 
     code, out, _ = command(*files(report("3.9.18 1.7.1", artifact("grid", check(), broken)), report()))
@@ -265,11 +290,11 @@ def test_a_blocked_check_leads_to_what_blocks_it(merged):
 
 
 @pytest.mark.parametrize("other", ["structure.axes", "structure.load"])
-def test_blocked_by_a_check_without_a_finding_is_said(merged, other):
+def test_blocked_by_a_check_without_a_finding_is_reported(merged, other):
     blocked = check("parity.values", "skipped", reason=f"blocked by {other}")
     shown = view.view(merged(report("3.11.9 2.13.0", artifact("grid", check(), blocked))))
 
-    assert [(finding.check, finding.said.reason) for finding in shown.findings] == [
+    assert [(finding.check, finding.detail.reason) for finding in shown.findings] == [
         ("parity.values", f"blocked by {other}")
     ]
 
@@ -285,7 +310,7 @@ def test_a_file_that_this_version_cannot_make_is_not_run_with_one_reason(merged)
     shown = view.view(table)
 
     assert marks(table)["grid-dynamo", "static"] == [view.NOTHING, "yes"]
-    assert [(finding.check, finding.said.reason) for finding in shown.findings] == [("export.made", reason)]
+    assert [(finding.check, finding.detail.reason) for finding in shown.findings] == [("export.made", reason)]
     assert all(line.marks[0].numbers == (1,) for line in shown.tables[1].lines)
     assert table.verdict == "conforms"
 
@@ -319,14 +344,14 @@ def test_a_file_without_checks_is_open(merged, entry, reason):
     assert reason in markdown.page(table)
 
 
-def test_a_test_run_that_broke_is_said(merged):
+def test_a_test_run_that_broke_is_reported(merged):
     table = merged(report("3.9.18 1.7.1", broken=["suites/x.py: ImportError"]))
 
     assert table.verdict == "incomplete"
     assert "- **py39-torch1.7**: its test run broke: suites/x.py: ImportError" in markdown.page(table)
 
 
-def test_a_verdict_without_a_check_behind_it_is_kept_and_said(merged):
+def test_a_verdict_without_a_check_behind_it_stays_and_is_reported(merged):
     table = merged(report("3.9.18 1.7.1", verdict="violates"), report())
 
     assert table.verdict == "violates"
@@ -343,7 +368,7 @@ def test_an_expected_lane_without_a_report_is_an_incomplete_column(files, comman
     _, shown, _ = command(tmp_path / "m.json")
     assert "- **py39-torch1.7**: expected, but no report came." in shown
     assert f"| **grid** | static | {view.NOTHING} | yes | yes |" in shown
-    # The report comes after all: the column is whole.
+    # The report comes after all: the column is complete.
     assert command(tmp_path / "m.json", *files(report("3.9.18 1.7.1")))[0] == 0
 
 
@@ -397,14 +422,14 @@ def test_the_order_of_files_does_not_matter_and_no_violation_vanishes(cells, dat
         if BY_RANK[outcome][0] == "violates"
     }
     shown = view.view(table)
-    said_no = {
+    marked_no = {
         (block.title if line.label == "static" else f"{block.title}-{line.label}", lane.name)
         for block in shown.summary
         for line in block.lines
         for lane, mark in zip(table.lanes, line.marks)
         if mark.word == "NO" and mark.numbers
     }
-    assert said_no == violating
+    assert marked_no == violating
     assert (table.verdict == "violates") == bool(violating)
     page = markdown.page(table)
     assert page.count("**NO** [") == len(violating) + sum(
@@ -469,7 +494,7 @@ def test_advice_follows_from_the_numbers(merged):
     )
 
 
-def test_an_export_that_its_own_runtime_cannot_read_is_said(merged):
+def test_an_export_that_its_own_runtime_cannot_read_is_reported(merged):
     file = {"opset": 12, "ir_version": 11, "producer": ""}
 
     assert "IR 11 is newer than the onnxruntime reads that is installed in py39-torch1.7." in _advice(
@@ -500,17 +525,17 @@ CHECK0 = ("artifacts", 0, "checks", 0)
 
 def _at(*path, value):
     made = report()
-    place = made
+    node = made
     for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
+        node = node[step]
+    node[path[-1]] = value
     return made
 
 
 def _matrix_with(**changes):
     lanes = [{"name": "py39-torch1.7", "reported": False, "verdict": "incomplete"}]
     known = {
-        "schema": "detparity-matrix-1",
+        "schema": "detparity-matrix-2",
         "subject": {"name": "tiny", "digest": "d"},
         "lanes": lanes,
         "artifacts": [],
@@ -570,9 +595,9 @@ def test_a_bad_file_is_one_line_and_leaves_nothing_behind(files, command, tmp_pa
     out.mkdir()
     outputs = ("--json", out / "m.json", "--markdown", out / "m.md", "--html", out / "m.html")
 
-    code, said, error = command(*files(report()), bad, *outputs)
+    code, printed, error = command(*files(report()), bad, *outputs)
 
-    assert (code, said) == (2, "")
+    assert (code, printed) == (2, "")
     assert error.count("\n") == 1 and words in error
     assert bad.name in error
     assert list(out.iterdir()) == []
@@ -659,13 +684,13 @@ def _many():
     """A table with every kind of cell, a silent lane aside."""
     lanes = ["3.9.18 1.7.1", "3.10.2 1.13.1", "3.11.9 2.0.1", "3.12.3 2.9.1", "3.11.9 2.13.0"]
     made = []
-    for place, lane in enumerate(lanes):
-        checks = [{**OUTCOMES[(place + step) % len(OUTCOMES)], "id": f"room.c{step}"} for step in range(4)]
-        file = {"opset": 12, "ir_version": 6 + (place > 1), "producer": "pytorch"}
+    for index, lane in enumerate(lanes):
+        checks = [{**OUTCOMES[(index + step) % len(OUTCOMES)], "id": f"group.c{step}"} for step in range(4)]
+        file = {"opset": 12, "ir_version": 6 + (index > 1), "producer": "pytorch"}
         own = {**artifact("best.onnx", check(reason="x")), "variant": "grid-dynamic"}
         empty = {"path": "cut.onnx", "verdict": "unusable", "reason": "cut", "checks": []}
-        more = {"broken": ["it broke"], "strict": True} if place == 2 else {}
-        made.append(report(lane, artifact("grid", *checks, file=file), own, *([empty] if place == 3 else []), **more))
+        more = {"broken": ["it broke"], "strict": True} if index == 2 else {}
+        made.append(report(lane, artifact("grid", *checks, file=file), own, *([empty] if index == 3 else []), **more))
     return made
 
 
@@ -701,14 +726,14 @@ def test_the_table_follows_its_schema(merged):
 
 def test_the_table_is_compact(merged):
     lanes = [f"3.11.9 2.{minor}.0" for minor in range(15)]
-    checks = [check(f"room.c{number}") for number in range(30)]
+    checks = [check(f"group.c{number}") for number in range(30)]
     text = model.to_json(merged(*(report(lane, artifact("grid", *checks)) for lane in lanes)))
 
     assert text.count('"state": "conforms"') == 30
     assert len([line for line in text.splitlines() if re.match(r'\s*{"id": .*}\]},?$', line)]) == 30
 
 
-def test_folders_are_read_whole_but_for_what_is_being_written(command, tmp_path):
+def test_folders_are_read_except_for_what_is_being_written(command, tmp_path):
     for job, made in (("a", report("3.9.18 1.7.1")), ("b/deep", report("3.11.9 2.13.0", artifact("grid", failed())))):
         (tmp_path / job).mkdir(parents=True)
         (tmp_path / job / "report.json").write_text(json.dumps(made))
@@ -768,11 +793,11 @@ class _Page(html.parser.HTMLParser):
 
 
 def _hostile():
-    owed = check(HOSTILE, "debt", said=[HOSTILE], debt={"reason": HOSTILE, "link": "javascript:alert(1)"})
+    known = _known(HOSTILE, HOSTILE, HOSTILE, "javascript:alert(1)")
     broken = check("structure.load", "error", reason=HOSTILE, incomplete=True)
-    quoted = check("parity.values", "failed", said=['"><img src=x onerror=alert(1)>'])
-    link = check("nms.order", "debt", said=["x"], debt={"reason": "y", "link": 'https://x.org/"><script>'})
-    entry = {**artifact(HOSTILE, owed, broken, quoted, link), "variant": HOSTILE}
+    quoted = check("parity.values", "failed", messages=['"><img src=x onerror=alert(1)>'])
+    link = _known("nms.order", "x", "y", 'https://x.org/"><script>')
+    entry = {**artifact(HOSTILE, known, broken, quoted, link), "variant": HOSTILE}
     subject = {"name": HOSTILE, "digest": "d" * 64}
     return with_environment(report("3.9.18 1.7.1", entry, subject=subject, broken=[HOSTILE]), onnx=HOSTILE)
 
@@ -822,17 +847,17 @@ def test_every_number_on_a_page_leads_somewhere(merged):
     assert set(re.findall(r"(?<=\s)\[(\d+)\](?!:)", text)) == {str(number) for number in numbers}
 
 
-def test_the_html_page_stands_alone(merged):
+def test_the_html_page_needs_no_other_file(merged):
     text = matrix_html.page(merged(*_many()))
 
     assert "<script" not in text and "@import" not in text and "url(" not in text
     assert "prefers-color-scheme: dark" in text and "@media print" in text
-    for word in ("yes", "NO", "open", "debt"):
+    for word in ("yes", "NO", "open", "known"):
         assert re.search(rf'<td class="{word}"[^>]*>{word}', text), word
 
 
 def test_cells_with_many_findings_show_the_first_and_count_the_rest(merged):
-    checks = [failed(f"room.c{number}", text=f"fault {number}.") for number in range(9)]
+    checks = [failed(f"group.c{number}", text=f"fault {number}.") for number in range(9)]
     text = markdown.page(merged(report("3.9.18 1.7.1", artifact("grid", *checks))))
 
     assert "| **grid** | static | **NO** [1] [2] [3] [4] +5 |" in text

@@ -1,4 +1,4 @@
-"""torch.onnx.export by way of torch.export: one call for every version that has it, quietly."""
+"""torch.onnx.export through torch.export: one call for every version that has it, quietly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHIM = Shim(
 
 
 def unavailable() -> Optional[str]:
-    """Why this version cannot export by way of torch.export with named axes, or None where it can."""
+    """Why this version cannot export through torch.export with named axes, or None where it can."""
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < (2, 5):
         has = "can name no axes in its" if hasattr(torch.onnx, "dynamo_export") else "has no"
@@ -83,7 +83,7 @@ def _dims(axes: Mapping[int, Tuple[str, int]]) -> Dict[int, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing on standard output, no warnings, no log below an error: all three tell of torch's own works."""
+    """Nothing on standard output, no warnings, no log below an error: all three concern torch's internals."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

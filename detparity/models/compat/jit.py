@@ -1,4 +1,4 @@
-"""Tracing, scripting, freezing, saving and loading TorchScript, whole or for the lite interpreter, without the notices that it is
+"""Tracing, scripting, freezing, saving and loading TorchScript, in full or for the lite interpreter, without the notices that it is
 deprecated."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""torch.meshgrid with rows first, said in the way the version takes."""
+"""torch.meshgrid with rows first, in the form the version takes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from detparity.models.compat.shims import Need, Shim, bare
 
 SHIM = Shim(
     needs=(Need({"torch": ">=1.10"}, r"UserWarning: torch\.meshgrid: in an upcoming release"),),
-    without="torch warns that the order of axes will change, and saying `indexing` always breaks torch up to 1.9",
-    until="torch 1.9 is no longer supported: then `indexing` can always be said",
+    without="torch warns that the order of axes will change, and giving `indexing` always breaks torch up to 1.9",
+    until="torch 1.9 is no longer supported: then `indexing` can always be given",
 )
 
 

@@ -1,4 +1,4 @@
-"""Whole modules unpickled from another version of torch."""
+"""Complete modules unpickled from another version of torch."""
 
 from __future__ import annotations
 

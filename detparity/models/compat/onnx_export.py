@@ -1,4 +1,4 @@
-"""torch.onnx.export by way of TorchScript, whatever the version takes for its default, and quietly."""
+"""torch.onnx.export through TorchScript, whatever the version's default, and quietly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHIM = Shim(
             {"torch": ">=2.9"}, r"(UserWarning: .*'dynamic_axes' is not recommended|ModuleNotFoundError: .*onnxscript)"
         ),
     ),
-    without="from 2.9 the torch.export-based exporter runs, wants onnxscript, warns, and writes opset 18 where 12 is asked for; "
+    without="from 2.9 the torch.export-based exporter runs, needs onnxscript, warns, and writes opset 18 where 12 is requested; "
     "2.0 prints a banner to standard output, which belongs to the command that exports",
     until="torch drops the TorchScript-based exporter",
 )
@@ -42,7 +42,7 @@ def export_onnx(
     buffer = io.BytesIO()
     with contextlib.ExitStack() as quiet:
         if not plain:
-            # Deprecation of this very exporter, and trace warnings about the sizes a static export is meant to fix.
+            # Deprecation of this very exporter, and trace warnings about the sizes a static export is intended to fix.
             quiet.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))

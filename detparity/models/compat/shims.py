@@ -1,6 +1,6 @@
 """What a shim is, which there are, and the switch that turns them off.
 
-A shim is one file of this folder with `SHIM`, the functions that stand in for torch's own, and `probe()`, its smallest honest use,
+A shim is one file of this folder with `SHIM`, the functions that replace torch's own, and `probe()`, its smallest realistic use,
 which raises where the shim is missing and needed. `tests/models/compat/test_shims.py` holds every shim to what its `SHIM` says.
 """
 
@@ -27,7 +27,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Shim:
-    """needs: where it is needed, and how that shows; without: the same in words; until: when it may go."""
+    """needs: where it is needed, and how that shows; without: the same as text; until: when it can be removed."""
 
     needs: Tuple[Need, ...]
     without: str

@@ -1,4 +1,4 @@
-"""torch.load of whole pickled modules, for files whose author is trusted. detparity's own commands never call it."""
+"""torch.load of complete pickled modules, for files whose author is trusted. detparity's own commands never call it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SHIM = Shim(
         Need({"torch": ">=2.4,<2.6"}, r"FutureWarning: You are using `torch\.load` with `weights_only=False`"),
         Need({"torch": ">=2.6"}, r"UnpicklingError: Weights only load failed"),
     ),
-    without="torch refuses a pickled model from 2.6 on and warns in 2.4 and 2.5; saying `weights_only` always breaks torch up to 1.12",
-    until="torch 1.12 is no longer supported: then `weights_only=False` can always be said",
+    without="torch refuses a pickled model from 2.6 on and warns in 2.4 and 2.5; giving `weights_only` always breaks torch up to 1.12",
+    until="torch 1.12 is no longer supported: then `weights_only=False` can always be given",
 )
 
 

@@ -20,7 +20,7 @@ SHIM = Shim(
 
 
 def mend(model: nn.Module) -> None:
-    """Give every nn.Upsample of `model` the attribute, as its constructor's default is: None. At the whole factors of detectors
+    """Give every nn.Upsample of `model` the attribute, as its constructor's default is: None. At the integer factors of detectors
     True means the same."""
     if bare("upsample"):
         return

@@ -36,7 +36,7 @@ P6_ANCHORS = (
 
 
 def _elan(p: Plan, x: int, width: int, out: int, length: int, step: int = 0, every: int = 2) -> int:
-    """width: of the branches; step: of the chain, as the branches unless said; every: how many of the chain are gathered, all
+    """width: of the branches; step: of the chain, as the branches unless given; every: how many of the chain are gathered, all
     (1) or each second one from its end (2)."""
     left = p.conv(x, width)
     chain = [p.conv(x, width)]
@@ -92,7 +92,7 @@ def _halve_twice(p: Plan, x: int, width: int, *more: int) -> int:
 
 def _p5(p: Plan, head: str, base: int, length: int, narrow: bool, out: str) -> None:
     """base: channels of the first layer; length: of the chains; narrow: whether the neck's chains are half as wide, and gathered
-    whole; out: the block before the head."""
+    in full; out: the block before the head."""
 
     def neck(x: int, width: int, channels: int) -> int:
         return _elan(p, x, width, channels, length, width // 2 if narrow else width, 1 if narrow else 2)
@@ -313,7 +313,7 @@ def full_name(name: str) -> str:
 def plan(name: str, width: Optional[float] = None) -> Plan:
     """Draw the architecture called `name` with its channels multiplied by `width`, its own factor where None.
 
-    Raises InputError for an unknown name, a width outside (0, 4], or one that leaves a block no whole channels.
+    Raises InputError for an unknown name, a width outside (0, 4], or one that gives a block no integer number of channels.
     """
     known = ARCHITECTURES[full_name(name)]
     factor = known.width if width is None else width
@@ -330,5 +330,5 @@ def require_factor(what: str, factor: float) -> None:
 
 
 def build(name: str, width: Optional[float] = None, classes: int = 80) -> Network:
-    """Return an untrained network of this architecture, in the state the modules are born in."""
+    """Return an untrained network of this architecture, in the modules' initial state."""
     return plans.build(plan(name, width), classes)

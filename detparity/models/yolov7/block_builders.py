@@ -33,18 +33,18 @@ _ACTIVATION = re.compile(
 Act = Union[None, bool, str]
 
 
-def activation(said: Act) -> nn.Module:
-    """Return the activation a table asks for: None and True are SiLU, False is none, else as in `nn.LeakyReLU(0.1)`.
+def activation(given: Act) -> nn.Module:
+    """Return the activation a table names: None and True are SiLU, False is none, else as in `nn.LeakyReLU(0.1)`.
 
     Raises ValueError for one that is not known.
     """
-    if said is None or said is True:
+    if given is None or given is True:
         return activations.silu()
-    if said is False:
+    if given is False:
         return nn.Identity()
-    found = _ACTIVATION.fullmatch(said.strip()) if isinstance(said, str) else None
+    found = _ACTIVATION.fullmatch(given.strip()) if isinstance(given, str) else None
     if not found or found[1] not in ACTIVATIONS or (found[2] and found[1] != "LeakyReLU"):
-        raise ValueError(f"the activation {said!r} is not known: known are {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"the activation {given!r} is not known: known are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[found[1]](*([float(found[2])] if found[2] else []))
 
 
@@ -159,7 +159,7 @@ def res_x(c1: int, c2: int, shortcut: bool = True, groups: int = 32, narrow: flo
 def _csp(
     form: str, inner: Callable[..., nn.Module], narrow: float, groups: int = 1, adds: bool = True
 ) -> Callable[..., nn.Module]:
-    """A maker of cross-stage partial blocks over `count` inner blocks. adds: whether those add their input unless told."""
+    """A maker of cross-stage partial blocks over `count` inner blocks. adds: whether those add their input unless given."""
 
     def make(c1: int, c2: int, count: int = 1, shortcut: bool = adds) -> nn.Module:
         half = c2 if form == "B" else c2 // 2
@@ -197,9 +197,9 @@ def shortcut(dimension: int = 1) -> nn.Module:
 RANGES = {"stride": (1, MAX_KERNEL), "padding": (0, MAX_KERNEL), "groups": (1, 1 << 16), "kernel": (1, MAX_KERNEL)}
 
 
-def _whole(name: str, value: Any, low: int, high: int) -> int:
+def _integer(name: str, value: Any, low: int, high: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"a {name} of {value!r} is no whole number from {low} to {high}")
+        raise ValueError(f"a {name} of {value!r} is no integer from {low} to {high}")
     return value
 
 
@@ -215,17 +215,17 @@ class Kind:
     strides: Callable[[Mapping[str, Any]], float] = lambda args: 1
 
     def bind(self, *arguments: Any) -> Dict[str, Any]:
-        """Arguments by name, with what is left out. Raises TypeError for too many, ValueError for what no block can have."""
+        """Arguments by name, defaults included. Raises TypeError for too many, ValueError for what no block can have."""
         bound = inspect.signature(self.make).bind(*arguments)
         bound.apply_defaults()
         found = dict(bound.arguments)
         for name, (low, high) in RANGES.items():
             if name in found and not (name == "padding" and found[name] is None):
-                found[name] = _whole(name, square(found[name]) if name == "kernel" else found[name], low, high)
+                found[name] = _integer(name, square(found[name]) if name == "kernel" else found[name], low, high)
         if "kernels" in found:
             if not isinstance(found["kernels"], (list, tuple)) or not 1 <= len(found["kernels"]) <= MAX_POOLS:
                 raise ValueError(f"{found['kernels']!r} are no 1 to {MAX_POOLS} kernels")
-            found["kernels"] = tuple(_whole("kernel", kernel, 1, MAX_KERNEL) for kernel in found["kernels"])
+            found["kernels"] = tuple(_integer("kernel", kernel, 1, MAX_KERNEL) for kernel in found["kernels"])
         if "narrow" in found and not 0 < float(found["narrow"]) <= 4:
             raise ValueError(f"an inner width of {found['narrow']!r} is not in 0 to 4")
         if not isinstance(found.get("shortcut", True), bool):

@@ -2,7 +2,7 @@
 
 Every block takes and returns (B, C, H, W). A block that reads several layers takes a list (`JoinBlock`); the network wraps
 the others in `One`, because TorchScript wants a single signature for the layers of an unrolled list. A block made of blocks is
-given them ready: channel counts (`construct`) and checkpoints (`checkpoint`) make them in their own ways.
+given them ready: channel counts (`block_builders`) and checkpoints (`checkpoint_loader`) each make them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BN_MOMENTUM = 0.03
 
 
 class Conv(nn.Module):
-    """Convolution, batch-norm, activation. Fused: `bn` is gone and `conv` carries a bias."""
+    """Convolution, batch-norm, activation. Fused: `bn` is removed and `conv` carries a bias."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class MaxPool(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour enlargement by a whole factor."""
+    """Nearest-neighbour enlargement by an integer factor."""
 
     def __init__(self, factor: int) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class Shortcut(JoinBlock):
 
 
 class Unused(JoinBlock):
-    """Stands for a layer that nothing reads, so that the layers after it keep their numbers."""
+    """Replaces a layer that nothing reads, so that the layers after it keep their numbers."""
 
     def forward(self, xs: List[Tensor]) -> Tensor:
         return xs[0]

@@ -1,4 +1,4 @@
-"""From official-format checkpoints to our modules. Nothing in a file is executed: `archive` yields records, and each known class
+"""From official-format checkpoints to our modules. Nothing in a file is executed: `pickle_reader` yields records, and each known class
 has one maker here that reads its record. A new block is one more entry in `MAKERS`.
 """
 
@@ -70,7 +70,7 @@ def _members(root: Any, plan: Optional[Plan]) -> List[Member]:
     """What one file holds: usually one model."""
     if isinstance(root, (list, tuple)):
         if not root:
-            raise InputError("holds an empty list where a checkpoint is wanted")
+            raise InputError("holds an empty list where a checkpoint is expected")
         return [member for item in root for member in _members(item, plan)]
     chosen = root
     if isinstance(root, Mapping) and not _is_state(root):
@@ -85,11 +85,11 @@ def _members(root: Any, plan: Optional[Plan]) -> List[Member]:
     models = list(_children(chosen).values()) if ensemble else [chosen]
     for model in models:
         if not (isinstance(model, Record) and model.qualified == MODEL):
-            raise InputError(f"its model is a {_title(model)} where {MODEL} is wanted")
+            raise InputError(f"its model is a {_title(model)} where {MODEL} is expected")
     if not models:
         raise InputError(f"its {ENSEMBLE} holds no models")
     if plan is not None:
-        raise InputError("holds a whole model, which says its architecture itself; --cfg is for a state dict")
+        raise InputError("holds a complete model, which says its architecture itself; --cfg is for a state dict")
     return [_from_model(model) for model in models]
 
 
@@ -263,7 +263,7 @@ def _rep_conv(record: Record) -> nn.Module:
     ]
     kernels = [cast(nn.Conv2d, branch[0]).kernel_size[0] for branch in branches]
     if kernels != [3, 1]:
-        raise InputError(f"{record.qualified} has branches of kernels {kernels} where 3 and 1 are wanted")
+        raise InputError(f"{record.qualified} has branches of kernels {kernels} where 3 and 1 are expected")
     return blocks.RepConv(branches[0], branches[1], None if identity is None else _batch_norm(identity), act)
 
 
@@ -295,7 +295,7 @@ def _upsample(record: Record) -> nn.Module:
 
 def _concat(record: Record) -> nn.Module:
     if _state(record)["d"] != 1:
-        raise InputError(f"{record.qualified} joins along axis {_state(record)['d']} where 1 is wanted")
+        raise InputError(f"{record.qualified} joins along axis {_state(record)['d']} where 1 is expected")
     return blocks.Concat(1)
 
 
@@ -374,18 +374,18 @@ def _layer(index: int, record: Record) -> nn.Module:
         raise InputError(f"layer {index} ({record.qualified}) is damaged: {type(error).__name__} {error}") from None
 
 
-def _path(top: Record, wanted: Record, prefix: str) -> str:
-    """Where a record lies under another."""
+def _path(top: Record, sought: Record, prefix: str) -> str:
+    """The path of a record below another."""
     for key, child in _children(top).items():
-        found = _path(child, wanted, f"{prefix}.{key}")
+        found = _path(child, sought, f"{prefix}.{key}")
         if found:
             return found
-    return prefix if top is wanted else ""
+    return prefix if top is sought else ""
 
 
 def _levels(head: Record, index: int) -> List[Level]:
     if head.module != "models.yolo" or head.name not in HEADS:
-        raise InputError(f"layer {index} is a {head.qualified} where a detection head ({', '.join(HEADS)}) is wanted")
+        raise InputError(f"layer {index} is a {head.qualified} where a detection head ({', '.join(HEADS)}) is expected")
     try:
         anchors = np.asarray(_state(head)["_buffers"]["anchor_grid"], np.float32)
         strides = np.asarray(_state(head)["stride"], np.float64).reshape(-1)
@@ -394,7 +394,7 @@ def _levels(head: Record, index: int) -> List[Level]:
         extra = _children(_children(head)["m2"]).values() if head.name == "IAuxDetect" else []
         auxiliary = [_conv2d(conv).in_channels for conv in extra]
         kernels = {conv.kernel_size for conv in convs}
-        # Folded into the convolutions, the vectors may still lie there: then the file's head is a plain one.
+        # Folded into the convolutions, the vectors may still be stored: then the file's head is a plain one.
         implicit = "ia" in _children(head)
     except DAMAGE as error:
         raise InputError(f"the head ({head.qualified}) is damaged: {type(error).__name__} {error}") from None
@@ -432,8 +432,8 @@ def _fill(network: Network, stored: Dict[str, np.ndarray]) -> None:
                 continue  # absent before torch 0.4.1, and without effect in evaluation
             if value is None or tuple(value.shape) != tuple(target.shape):
                 shape = "missing" if value is None else f"of shape {tuple(value.shape)}"
-                raise InputError(f"{official} is {shape} where {tuple(target.shape)} is wanted")
+                raise InputError(f"{official} is {shape} where {tuple(target.shape)} is expected")
             target.copy_(torch.from_numpy(np.array(value)))
     left = sorted(set(stored) - {head + "anchors", head + "anchor_grid"})
     if left:
-        raise InputError(f"{len(left)} stored tensors have no place in the model, the first is {left[0]}")
+        raise InputError(f"{len(left)} stored tensors do not belong to the model, the first is {left[0]}")

@@ -113,7 +113,7 @@ def run_order(network: Network) -> List[str]:
 
 
 def first_pass(network: Network, images: torch.Tensor) -> List[torch.Tensor]:
-    """Run a network nobody has run before. Raises InputError where the layers of its file or table do not fit together."""
+    """Run a network for the first time. Raises InputError where the layers of its file or table do not fit together."""
     try:
         with torch.no_grad():
             logits: List[torch.Tensor] = network(images)
@@ -134,7 +134,7 @@ def _digest(network: Network, *facts: object) -> str:
 
 
 def _numbers(module: nn.Module) -> List[object]:
-    """What tells one module from another of its class, besides its weights."""
+    """What distinguishes a module from another of its class, besides its weights."""
     names = (
         "stride",
         "padding",

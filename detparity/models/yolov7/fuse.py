@@ -71,7 +71,7 @@ def fuse(network: Network) -> Network:
                 _fold_level(module)
     for parameter in fused.parameters():
         parameter.requires_grad_(False)
-    return fused.eval()  # the modules put in place of the folded ones were born in training mode
+    return fused.eval()  # the modules that replace the folded ones start in training mode
 
 
 def _reparameterised(block: RepConv) -> FusedRepConv:

@@ -1,7 +1,7 @@
 """The detector as one module that runs, traces, scripts and exports: layers, routes, and a head of one `Level` per stride.
 
 `Network.forward` gives the raw logits level by level; `Predictions` decodes them. Decoding is the single formula of the
-family (xy = (2 s - 0.5 + grid) stride, wh = (2 s)^2 anchor), written once for every way of running it.
+family (xy = (2 s - 0.5 + grid) stride, wh = (2 s)^2 anchor), written once for all of these.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Level(nn.Module):
 class Network(nn.Module):
     """Layers run in order; `routes[i]` lists what layer i reads: 0 is the image, k is the output of layer k - 1.
 
-    `taps` lists in the same numbering what each level of the head reads. Outputs nobody reads again are let go.
+    `taps` lists in the same numbering what each level of the head reads. Outputs that are not read again are released.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Network(nn.Module):
 
 
 def unused(network: Network) -> List[int]:
-    """Indices of the layers that no level reads, neither itself nor by way of others."""
+    """Indices of the layers that no level reads, neither itself nor through others."""
     live, layers = set(network.taps), range(len(network.routes))
     for i in reversed(layers):
         if i + 1 in live:
@@ -104,9 +104,9 @@ def unused(network: Network) -> List[int]:
 
 
 class Ensemble(Network):
-    """Several networks as one that reads the image once and gives the levels of each in turn.
+    """Several networks as one that reads the image once and gives the levels of one after the other.
 
-    members: how many layers and levels each of them has, in the order they stand.
+    members: how many layers and levels each of them has, in order.
     """
 
     def __init__(

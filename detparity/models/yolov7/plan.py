@@ -15,14 +15,14 @@ from detparity.models.yolov7.network import Level, Network
 from detparity.models.yolov7.size_limits import require_bounded
 
 Anchors = Tuple[Tuple[Tuple[float, float], ...], ...]
-# Far above any detector: a table must not ask for all memory. Weights are counted as if no kernel were smaller than 3x3.
+# Far above any detector: a table must not take all memory. Weights are counted as if no kernel were smaller than 3x3.
 MAX_CHANNELS, MAX_REPEATS, MAX_LAYERS, MAX_WEIGHTS = 16384, 1000, 2000, 2_000_000_000
 
 
 @dataclass(frozen=True)
 class Step:
     """One layer: its kind, what it reads (0 is the image, k the output of layer k - 1), its arguments in full, and how many
-    times it stands one after the other."""
+    times it is repeated in sequence."""
 
     kind: str
     reads: Tuple[int, ...]
@@ -33,7 +33,7 @@ class Step:
 @dataclass
 class Plan:
     """`channels` and `strides` are those of each output, the image first. width multiplies channel counts, rounded up to a
-    multiple of 8; depth multiplies repeats over one; activation: of convolutions, as a table says it (None is SiLU).
+    multiple of 8; depth multiplies repeats over one; activation: of convolutions, as a table states it (None is SiLU).
 
     `auxiliary` lists what the auxiliary convolutions of a training head read, level by level.
     """
@@ -78,7 +78,7 @@ class Plan:
         stride = self._stride(where, reads, scale)
         times = 1 if what.counted else counted
         if times > 1 and (channels != self.channels[reads[0]] or scale != 1):
-            raise InputError(f"{where}: cannot stand {times} times in a row, it changes channels or stride")
+            raise InputError(f"{where}: cannot be repeated {times} times, it changes channels or stride")
         if what.widened:
             self.weights += max(9, bound.get("kernel", 3) ** 2) * counted * self.channels[reads[0]] * channels
         if self.weights > MAX_WEIGHTS or channels > MAX_CHANNELS:
@@ -146,7 +146,7 @@ class Plan:
 
 
 def build(plan: Plan, classes: int) -> Network:
-    """Return an untrained network, in the state the modules are born in. Raises InputError for a block that cannot be made."""
+    """Return an untrained network, in the modules' initial state. Raises InputError for a block that cannot be made."""
     made = [_block(index, step) for index, step in enumerate(plan.steps)]
     auxiliary = [plan.channels[x] for x in plan.auxiliary] or [0] * len(plan.taps)
     levels = [

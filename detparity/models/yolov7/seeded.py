@@ -20,7 +20,7 @@ from detparity.models.yolov7.network import Level, Network
 from detparity.models.yolov7.plan import Plan, build
 
 CALIBRATION_SIDE = 192
-# Mean and spread of the logits per field: boxes near their anchors, one row in a few dozen an object, classes told apart.
+# Mean and spread of the logits per field: boxes near their anchors, one row in a few dozen an object, classes distinct.
 LOGITS = {"xy": (0.0, 1.0), "wh": (0.0, 0.7), "objectness": (-4.0, 1.8), "class": (-4.0, 1.8)}
 
 
@@ -76,12 +76,12 @@ def _scale_head(level: Level, logits: Tensor) -> None:
     """Give each output channel the mean and spread its field should have."""
     fields = logits.shape[-1]
     kinds = ["xy", "xy", "wh", "wh", "objectness"] + ["class"] * (fields - 5)
-    wanted = torch.tensor([LOGITS[kind] for kind in kinds], dtype=logits.dtype)
+    expected = torch.tensor([LOGITS[kind] for kind in kinds], dtype=logits.dtype)
     flat = logits.permute(1, 4, 0, 2, 3).reshape(-1, fields, logits.shape[0] * logits.shape[2] * logits.shape[3])
-    scale = (wanted[:, 1] / flat.std(2)).reshape(-1)
+    scale = (expected[:, 1] / flat.std(2)).reshape(-1)
     conv = level.conv
     assert conv.bias is not None
-    shift = (wanted[:, 0] - flat.mean(2) * scale.reshape(-1, fields)).reshape(-1)
+    shift = (expected[:, 0] - flat.mean(2) * scale.reshape(-1, fields)).reshape(-1)
     if isinstance(level.im, ImplicitM):  # what is added to the bias is multiplied afterwards
         shift = shift / level.im.implicit.reshape(-1)
     conv.weight.mul_(scale.reshape(-1, 1, 1, 1))

@@ -1,6 +1,6 @@
 """Refusing a network out of a checkpoint or a table that would take more memory than any detector, before it is run.
 
-Numbers in a pickle are cheap: a few bytes can ask for a convolution of a million channels, an enlargement by a thousand, or the same
+Numbers in a pickle are cheap: a few bytes can state a convolution of a million channels, an enlargement by a thousand, or the same
 layer joined to itself again and again.
 """
 
@@ -23,11 +23,11 @@ MAX_ELEMENTS = (
 )  # of one layer on the smallest image, 170 times what the largest official model has at full width
 
 
-def require_shape(what: str, stored: object, wanted: Sequence[int]) -> None:
+def require_shape(what: str, stored: object, expected: Sequence[int]) -> None:
     """Raise InputError unless the stored array has the shape its module states: arrays are bounded by the file, numbers are not."""
     found = tuple(stored.shape) if isinstance(stored, np.ndarray) else type(stored).__name__
-    if found != tuple(wanted):
-        raise InputError(f"{what} states a weight of {tuple(wanted)} and holds one of {found}")
+    if found != tuple(expected):
+        raise InputError(f"{what} states a weight of {tuple(expected)} and holds one of {found}")
 
 
 def require_bounded(network: Network) -> None:

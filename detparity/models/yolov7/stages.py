@@ -1,4 +1,4 @@
-"""Where backbone, neck and head of a network begin, told by how its layers are wired and not by what they are called.
+"""Where backbone, neck and head of a network begin, found from how its layers are connected, not from their names.
 
 The head is the convolution of each level. The neck begins after the coarsest stage of the backbone, that is the last layer that
 halves before anything is enlarged, and the first block after it that all of what leads to that first enlargement passes through.

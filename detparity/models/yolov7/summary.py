@@ -36,8 +36,8 @@ def listed(name: str) -> Listed:
     drawn = plan(name)
     # Before torch 2.0 the weights are really made: up to a second or two for the largest.
     meta = environment.holds({"torch": ">=2.0"}, environment.environment())
-    place: ContextManager[object] = torch.device("meta") if meta else contextlib.nullcontext()
-    with place:
+    on_device: ContextManager[object] = torch.device("meta") if meta else contextlib.nullcontext()
+    with on_device:
         network = build(drawn, 80)
     strides = tuple(drawn.strides[tap] for tap in drawn.taps)
     parameters = sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""Layer tables in the official format, a `.yaml` file or what it holds: the other way to a `Plan`."""
+"""Layer tables in the official format, a `.yaml` file or what it holds: the other source of a `Plan`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def read(path: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a YAML file: {clipped(error)}") from None
     if not isinstance(found, dict):
-        raise InputError(f"{path} holds a {type(found).__name__} where a model (nc, anchors, backbone, head) is wanted")
+        raise InputError(
+            f"{path} holds a {type(found).__name__} where a model (nc, anchors, backbone, head) is expected"
+        )
     return found
 
 
@@ -49,7 +51,7 @@ def _loader(yaml: Any) -> Any:
 
 
 def named(cfg: str, width: Optional[float] = None) -> Tuple[Plan, int, str]:
-    """Return plan, number of classes and title of what `--cfg` says: a `.yaml` file, or the name of an architecture.
+    """Return plan, number of classes and title of what `--cfg` names: a `.yaml` file, or the name of an architecture.
 
     width: instead of its own factor. Raises InputError for what cannot be used.
     """
@@ -105,18 +107,18 @@ def _drawn(table: Mapping[str, Any], width: Optional[float]) -> Tuple[Plan, int]
 def _rows(table: Mapping[str, Any], part: str) -> Sequence[Any]:
     rows = table.get(part) or []
     if not isinstance(rows, list):
-        raise InputError(f"`{part}` is a {type(rows).__name__} where a list of layers is wanted")
+        raise InputError(f"`{part}` is a {type(rows).__name__} where a list of layers is expected")
     return rows
 
 
 def _row(index: int, row: Any) -> Tuple[Any, Any, str, List[Any]]:
     if not isinstance(row, list) or len(row) != 4 or not isinstance(row[2], str) or not isinstance(row[3], list):
-        raise InputError(f"layer {index} is {str(row)[:80]!r} where [from, repeats, block, [arguments]] is wanted")
+        raise InputError(f"layer {index} is {str(row)[:80]!r} where [from, repeats, block, [arguments]] is expected")
     return row[0], row[1], row[2], [_argument(value) for value in row[3]]
 
 
 def _argument(value: Any) -> Any:
-    """Tables write None and booleans as words, which YAML leaves as they are."""
+    """Tables write None and booleans as text, which YAML leaves as they are."""
     if isinstance(value, list):
         return tuple(_argument(item) for item in value)
     return {"None": None, "True": True, "False": False}.get(value, value) if isinstance(value, str) else value
@@ -134,7 +136,7 @@ def _reads(index: int, kind: str, source: Any) -> List[int]:
 def _factor(table: Mapping[str, Any], name: str) -> float:
     value = table.get(name, 1.0)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise InputError(f"`{name}` is {value!r} where a number is wanted")
+        raise InputError(f"`{name}` is {value!r} where a number is expected")
     require_factor(name, value)
     return float(value)
 
@@ -149,12 +151,14 @@ def _anchors(table: Mapping[str, Any]) -> Anchors:
         for level in levels
     )
     if not good or not levels or len({len(level) for level in levels}) != 1:
-        raise InputError(f"`anchors` is {str(levels)[:80]} where a list of widths and heights for each level is wanted")
+        raise InputError(
+            f"`anchors` is {str(levels)[:80]} where a list of widths and heights for each level is expected"
+        )
     return tuple(tuple(zip(level[::2], level[1::2])) for level in levels)
 
 
 def _classes(table: Mapping[str, Any]) -> int:
     count = table.get("nc", 80)
     if not isinstance(count, int) or isinstance(count, bool) or not 0 < count <= MAX_CLASSES:
-        raise InputError(f"`nc` is {count!r} where a number of classes from 1 to {MAX_CLASSES} is wanted")
+        raise InputError(f"`nc` is {count!r} where a number of classes from 1 to {MAX_CLASSES} is expected")
     return count

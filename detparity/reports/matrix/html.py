@@ -9,7 +9,7 @@ from detparity.reports.matrix.model import Matrix
 # The report's own style, and what a wide table needs: it scrolls, and its first column stays.
 STYLE = html.PAGE.partition("<style>")[2].partition("</style>")[0]
 MORE = """
-:root { --page: #fff; --NO: #c628281a; --open: #9a67001f; --debt: #8881; }
+:root { --page: #fff; --NO: #c628281a; --open: #9a67001f; --known: #8881; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #121212; --good: #57ab5a; --bad: #f47067; --soft: #d4a72c; --NO: #f4706726; --open: #d4a72c1f; }
   body { background: var(--page); } a { color: #6cb6ff; }
@@ -21,8 +21,8 @@ body { max-width: 96rem; } h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; } ol { 
 .wide thead th { vertical-align: bottom; line-height: 1.3; } .wide tr.group th { font-weight: 600; padding-top: .55rem; }
 .wide td { padding: .25rem .45rem; } .wide thead th + th { padding: .25rem .45rem; }
 td.NO, td.open { font-weight: 600; } td.NO { background: var(--NO); } td.open { background: var(--open); }
-td.debt { background: var(--debt); }
-.yes { color: var(--good); } .NO { color: var(--bad); } .open, .debt, .part { color: var(--soft); } .none { opacity: .7; }
+td.known { background: var(--known); }
+.yes { color: var(--good); } .NO { color: var(--bad); } .open, .known, .part { color: var(--soft); } .none { opacity: .7; }
 td a, .refs a { font-weight: 400; font-size: .85em; } li { margin: .35rem 0; overflow-wrap: anywhere; }
 li:target { outline: 2px solid var(--soft); outline-offset: 3px; } .legend div { display: inline-block; margin-right: 1.6rem; }
 .legend dt, .legend dd { display: inline; margin: 0; } .legend dt { font-weight: 600; margin-right: .4rem; }
@@ -78,11 +78,12 @@ and the newest its onnxruntime reads.</p>
 <h2>Findings</h2>
 {% for title, entries in sections.items() %}<h3>{{ title }}</h3>
 <ol start="{{ entries[0].number }}">
-{% for f in entries %}<li id="finding-{{ f.number }}"><code>{{ f.check }}</code>{% if f.said.level %} ({{ f.said.level }}){% endif %}
- of {{ f.artifacts|join(', ') }}: {{ sentence(f.said.message or f.said.reason) }}
-{%- if f.said.message and f.said.reason %} Reason: {{ sentence(f.said.reason) }}{% endif %}
-{%- if f.said.link %} {% if safe_link(f.said.link) %}<a href="{{ f.said.link }}">{{ f.said.link }}</a>
-{%- else %}{{ f.said.link }}{% endif %}{% endif %}
+{% for f in entries %}<li id="finding-{{ f.number }}"><code>{{ f.check }}</code>
+{%- if f.detail.level %} ({{ f.detail.level }}){% endif %}
+ of {{ f.artifacts|join(', ') }}: {{ sentence(f.detail.message or f.detail.reason) }}
+{%- if f.detail.message and f.detail.reason %} Reason: {{ sentence(f.detail.reason) }}{% endif %}
+{%- if f.detail.link %} {% if safe_link(f.detail.link) %}<a href="{{ f.detail.link }}">{{ f.detail.link }}</a>
+{%- else %}{{ f.detail.link }}{% endif %}{% endif %}
  <span class="quiet">In {{ lanes_text(f.lanes, shown.lanes) }}.</span></li>
 {% endfor %}</ol>
 {% else %}<p>None.</p>

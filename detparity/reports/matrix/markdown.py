@@ -23,7 +23,7 @@ from detparity.reports.matrix.view import (
     view,
 )
 
-MOST = 4  # numbers in one cell of the summary; the others stand in the full table
+MOST = 4  # numbers in one cell of the summary; the others are in the full table
 _SPECIAL = re.compile(r"([\\`*\[\]|~#$]|(?<!\w)_|_(?!\w))")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -115,8 +115,8 @@ def _mark(mark: Mark, most: int) -> str:
 
 def _summary(blocks: Iterable[Block]) -> Iterable[List[str]]:
     for block in blocks:
-        for place, line in enumerate(block.lines):
-            title = "" if place else f"**{escape(block.title)}**"
+        for index, line in enumerate(block.lines):
+            title = "" if index else f"**{escape(block.title)}**"
             label = " ".join(part for part in (line.label, escape(line.note)) if part)
             yield [title, label, *(_mark(mark, MOST) for mark in line.marks)]
 
@@ -132,16 +132,16 @@ def _findings(findings: Sequence[Finding], lanes: Sequence[Lane]) -> Iterable[st
 
 
 def _finding(finding: Finding, lanes: Sequence[Lane]) -> str:
-    said = finding.said
-    level = f" ({said.level})" if said.level else ""
+    detail = finding.detail
+    level = f" ({detail.level})" if detail.level else ""
     parts = [
         f'- <a id="finding-{finding.number}"></a>**{finding.number}** {code(finding.check)}{level} '
-        f"of {escape(', '.join(finding.artifacts))}: {escape(sentence(said.message or said.reason))}"
+        f"of {escape(', '.join(finding.artifacts))}: {escape(sentence(detail.message or detail.reason))}"
     ]
-    if said.message and said.reason:
-        parts.append(f"Reason: {escape(sentence(said.reason))}")
-    if said.link:
-        parts.append(f"<{said.link}>" if safe_link(said.link) else escape(said.link))
+    if detail.message and detail.reason:
+        parts.append(f"Reason: {escape(sentence(detail.reason))}")
+    if detail.link:
+        parts.append(f"<{detail.link}>" if safe_link(detail.link) else escape(detail.link))
     parts.append(f"*In {lanes_text(finding.lanes, lanes)}.*")
     return " ".join(parts)
 

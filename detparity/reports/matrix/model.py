@@ -17,30 +17,30 @@ from detparity.core.errors import InputError
 from detparity.core.verdict import overall
 from detparity.core.vocabulary import parse_variant, variant_names
 
-SCHEMA = "detparity-matrix-1"
+SCHEMA = "detparity-matrix-2"
 
 # What a cell can be, best first; where the same check of a lane is reported twice, the later of these stays.
-CONFORMS, NOTED, SKIPPED, DEBT, INCOMPLETE, ERROR, VIOLATES = KINDS = (
+CONFORMS, NOTED, SKIPPED, KNOWN_FAILURE, INCOMPLETE, ERROR, VIOLATES = KINDS = (
     "conforms",
     "noted",  # findings that do not decide: INFO, and SHOULD in a report that is not strict
     "skipped",  # not run, and no promise is hidden by that
-    "debt",
+    "known failure",
     "incomplete",  # skipped, and a promise stays open
     "error",
     "violates",
 )
-# The four states readers see. What a kind says beyond its state stands in the JSON as `why`.
+# The four states readers see. Where a kind tells more than its state, the JSON has it as `why`.
 STATE = {
     CONFORMS: "conforms",
     NOTED: "conforms",
     SKIPPED: "not run",
-    DEBT: "debt",
+    KNOWN_FAILURE: "known failure",
     INCOMPLETE: "not run",
     ERROR: "not run",
     VIOLATES: "violates",
 }
 OPEN = (INCOMPLETE, ERROR)
-FILE_CHECK = "(file)"  # stands in for the checks of an artifact that could not be read
+FILE_CHECK = "(file)"  # in place of the checks of an artifact that could not be read
 
 Artifact = Tuple[str, str]  # path as the report names it, and variant; "" where the file could not be read
 Key = Tuple[str, str, str]  # path, variant, check
@@ -48,8 +48,9 @@ _LANE = re.compile(r"py(\d)(\d+)-torch(\d+)\.(\d+)")
 
 
 @dataclass(frozen=True, order=True)
-class Said:
-    """One thing behind a cell. level and message: a finding's; reason: why it is a debt, was skipped or broke; link: a debt's."""
+class Detail:
+    """What explains a cell. level, message: of a finding; reason: why it is a known failure, was skipped or broke; link: of a known
+    failure."""
 
     level: str = ""
     message: str = ""
@@ -62,7 +63,7 @@ class Cell:
     """One check in one lane. kind: one of `KINDS`."""
 
     kind: str
-    said: Tuple[Said, ...] = ()
+    details: Tuple[Detail, ...] = ()
 
     @property
     def state(self) -> str:
@@ -71,7 +72,7 @@ class Cell:
 
 @dataclass(frozen=True, order=True)
 class FileFacts:
-    """What an exported file declares; -1 and "" stand for what its report does not say."""
+    """What an exported file declares; -1 and "" where its report does not state it."""
 
     opset: int = -1
     ir_version: int = -1
@@ -105,7 +106,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Part:
-    """What one file says about one lane. model: the subject's digest and name."""
+    """What one file reports about one lane. model: the subject's digest and name."""
 
     source: str
     model: Tuple[str, str]
@@ -146,7 +147,7 @@ class Matrix:
 
     @property
     def date(self) -> str:
-        """The newest report's, "" where none says its own."""
+        """The newest report's, "" where none has one."""
         return max(lane.date for lane in self.lanes)
 
     @property
@@ -191,8 +192,8 @@ def _artifact_order(artifact: Artifact) -> Tuple[int, str, str, int, str]:
     """Variants as the contract lists them, the axes of each together, then names it does not know, then unread files."""
     path, variant = artifact
     known, (stem, axes) = variant_names(), split_variant(variant)
-    place = known.index(stem) if stem in known else len(known) + (variant == "")
-    return place, stem, path if path != variant else "", ("static", "dynamic-batch", "dynamic").index(axes), variant
+    position = known.index(stem) if stem in known else len(known) + (variant == "")
+    return position, stem, path if path != variant else "", ("static", "dynamic-batch", "dynamic").index(axes), variant
 
 
 # --- merging --------------------------------------------------------------------------------------------------------
@@ -226,7 +227,7 @@ def _model(model: Tuple[str, str]) -> str:
 
 
 def _merge_lanes(lane: Lane, part: Part, sources: Mapping[Tuple[str, str], str]) -> Lane:
-    """One lane from two reports of it; an environment may be told in parts, but not in two ways."""
+    """One lane from two reports of it; each may state a part of the environment, but they must agree where both do."""
     other = part.lane
     if not (lane.reported and other.reported):
         return lane if lane.reported else other
@@ -250,9 +251,9 @@ def _merge_lanes(lane: Lane, part: Part, sources: Mapping[Tuple[str, str], str])
 
 
 def worse(one: Cell, other: Cell) -> Cell:
-    """The worse of two cells; two of a kind say what either says."""
+    """The worse of two cells; of two with the same kind, one with the details of both."""
     if one.kind == other.kind:
-        return Cell(one.kind, tuple(sorted({*one.said, *other.said})))
+        return Cell(one.kind, tuple(sorted({*one.details, *other.details})))
     return max(one, other, key=lambda cell: KINDS.index(cell.kind))
 
 
@@ -277,7 +278,7 @@ def _merge_files(parts: Sequence[Part]) -> Dict[Tuple[Artifact, str], FrozenSet[
 
 
 def _verdict(lane: Lane, rows: Sequence[Row]) -> str:
-    """What the lane's cells say, and never better than what its reports said."""
+    """The verdict that follows from the lane's cells, and never better than that of its reports."""
     if not lane.reported:
         return "incomplete"
     kinds = {row.cells[lane.name].kind for row in rows if lane.name in row.cells}
@@ -346,13 +347,13 @@ def _cells_data(row: Row, names: Sequence[str]) -> List[Dict[str, Any]]:
     found = []
     for cell, where in lanes.items():
         why = {"why": cell.kind} if cell.state == "not run" else {}
-        said = [{key: value for key, value in vars(said).items() if value} for said in cell.said]
-        found.append({"state": cell.state, **why, **({"said": said} if said else {}), "lanes": where})
+        details = [{key: value for key, value in vars(detail).items() if value} for detail in cell.details]
+        found.append({"state": cell.state, **why, **({"said": details} if details else {}), "lanes": where})
     return found
 
 
 def _laid_out(value: Any, depth: int, indent: str = "") -> str:
-    """JSON with one item a line down to `depth`, and what lies deeper on one line: long tables stay readable in a diff."""
+    """JSON with one item a line down to `depth`, and deeper values on one line: long tables stay readable in a diff."""
     if not value or not depth or not isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
     inner = indent + " "
@@ -364,10 +365,10 @@ def _laid_out(value: Any, depth: int, indent: str = "") -> str:
     return f"{opening}\n" + ",\n".join(inner + line for line in lines) + f"\n{indent}{closing}"
 
 
-def kind_of(state: str, why: Optional[str], said: Sequence[Said]) -> Optional[str]:
+def kind_of(state: str, why: Optional[str], details: Sequence[Detail]) -> Optional[str]:
     """The kind of a cell that its JSON describes, None where it describes none."""
     if state == "conforms":
-        return NOTED if said else CONFORMS
+        return NOTED if details else CONFORMS
     if state == "not run":
-        return why if said and why in (SKIPPED, *OPEN) else None
-    return {"debt": DEBT, "violates": VIOLATES}.get(state) if said else None
+        return why if details and why in (SKIPPED, *OPEN) else None
+    return {"known failure": KNOWN_FAILURE, "violates": VIOLATES}.get(state) if details else None

@@ -1,4 +1,4 @@
-"""Files into parts of a matrix: reports of `detparity check`, and matrices merged before. Whatever is wrong with one is one line."""
+"""Files into parts of a matrix: reports of `detparity check`, and matrices merged before. An error in one is reported in one line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from detparity.core.errors import InputError
 from detparity.core.files import require_file
 from detparity.core.verdict import ARTIFACT_VERDICTS, EXIT
 from detparity.reports.matrix import model as matrix
-from detparity.reports.matrix.model import Artifact, Cell, FileFacts, Key, Lane, Part, Said
+from detparity.reports.matrix.model import Artifact, Cell, Detail, FileFacts, Key, Lane, Part
 
-REPORTS = ("detparity-report-1", "detparity-report-2")
+REPORTS = ("detparity-report-1", "detparity-report-2", "detparity-report-3")
+MATRICES = ("detparity-matrix-1", "detparity-matrix-2")
+OLD_WORDS = {"debt": "known failure"}  # of outcomes and states up to report-2 and matrix-1
 LARGEST = 64 << 20  # bytes; a real report is about 0.1 MB
 LONGEST = 1000  # characters of one message
-OUTCOMES = ("passed", "failed", "skipped", "error", "debt")
+OUTCOMES = ("passed", "failed", "skipped", "error", "known failure", *OLD_WORDS)
 UNCOMPARED = ("platform",)  # the kernel's version differs between the machines of one CI pool and decides nothing
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", type(None): "null"}
 
@@ -32,10 +34,10 @@ _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false",
 
 
 def read(paths: Sequence[Path], skip: Sequence[Path] = ()) -> List[Part]:
-    """Return what the files say, those of folders included.
+    """Return the parts of the files, those in folders included.
 
-    skip: files to leave out where a folder holds them, such as what this very run will write: a table merged last week
-    would otherwise keep last week's failures alive. Raises InputError for a file that is neither report nor matrix.
+    skip: files to leave out where a folder holds them, such as the outputs of this run: a table merged last week would otherwise
+    bring back last week's failures. Raises InputError for a file that is neither report nor matrix.
     """
     parts = [part for path in _files(paths, [item.resolve() for item in skip]) for part in _read_file(path)]
     if not parts:
@@ -71,13 +73,13 @@ def _read_file(path: Path) -> List[Part]:
         raise InputError(f"{path} is no JSON: {' '.join(str(error).split())[:200]}") from None
     node = _Node(value, "", str(path))
     schema = value.get("schema") if isinstance(value, dict) else None
-    if schema == matrix.SCHEMA:
+    if schema in MATRICES:
         return _matrix(node)
     if schema in REPORTS:
         return [_report(node)]
     if schema is None:
-        raise InputError(f"{path} is no detparity report: it says no schema")
-    known = ", ".join((*REPORTS, matrix.SCHEMA))
+        raise InputError(f"{path} is no detparity report: it has no schema")
+    known = ", ".join((*REPORTS, *MATRICES))
     raise InputError(f"{path} has schema {clean(str(schema))[:60]!r}; this version reads {known}")
 
 
@@ -90,7 +92,7 @@ def clean(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Node:
-    """A value of a file with the place where it stands, so that a wrong one is named by its place."""
+    """A value of a file with its path in the file, for error messages."""
 
     value: Any
     where: str
@@ -227,12 +229,12 @@ def _file(node: _Node) -> FileFacts:
 
 
 def _checks(entry: _Node, strict: bool) -> List[Tuple[str, str, Cell]]:
-    """Id, level and cell of each check of an artifact; one that has none is said to be so."""
+    """Id, level and cell of each check of an artifact; an artifact without checks has one cell of `FILE_CHECK`."""
     verdict = entry.one_of("verdict", ARTIFACT_VERDICTS)
     found = [(check.name("id"), check.one_of("level", LEVELS), _cell(check, strict)) for check in entry.items("checks")]
     if verdict == "unusable" or not found:
         reason = entry.text("reason", "") or "no check ran"
-        found.append((matrix.FILE_CHECK, MUST, Cell(matrix.INCOMPLETE, (Said(reason=reason),))))
+        found.append((matrix.FILE_CHECK, MUST, Cell(matrix.INCOMPLETE, (Detail(reason=reason),))))
     return found
 
 
@@ -240,33 +242,36 @@ def _cell(check: _Node, strict: bool) -> Cell:
     outcome = check.one_of("outcome", OUTCOMES)
     level = check.one_of("level", LEVELS)
     findings = tuple(
-        Said(item.one_of("level", LEVELS), item.text("message") or "says no more.") for item in check.items("findings")
+        Detail(item.one_of("level", LEVELS), item.text("message") or "has no message.")
+        for item in check.items("findings")
     )
-    if outcome == "debt":
-        return Cell(matrix.DEBT, _said(_debt(check, findings)))
+    if OLD_WORDS.get(outcome, outcome) == matrix.KNOWN_FAILURE:
+        return Cell(matrix.KNOWN_FAILURE, _distinct(_known_failure(check, findings)))
     if outcome == "failed" and not findings:
-        findings = (Said(level, "failed, and its report says no more."),)
+        findings = (Detail(level, "failed, and its report has no finding."),)
     if any(finding.level == MUST or (strict and finding.level == SHOULD) for finding in findings):
-        return Cell(matrix.VIOLATES, _said(findings))
+        return Cell(matrix.VIOLATES, _distinct(findings))
     if outcome in ("error", "skipped"):
-        because = Said(reason=check.text("reason", "") or "its report gives no reason")
-        return Cell(_not_run(outcome, check.flag("incomplete")), _said((*findings, because)))
-    return Cell(matrix.NOTED if findings else matrix.CONFORMS, _said(findings))
+        because = Detail(reason=check.text("reason", "") or "its report gives no reason")
+        return Cell(_not_run(outcome, check.flag("incomplete")), _distinct((*findings, because)))
+    return Cell(matrix.NOTED if findings else matrix.CONFORMS, _distinct(findings))
 
 
 def _not_run(outcome: str, incomplete: bool) -> str:
     return matrix.ERROR if outcome == "error" else matrix.INCOMPLETE if incomplete else matrix.SKIPPED
 
 
-def _debt(check: _Node, findings: Sequence[Said]) -> Sequence[Said]:
+def _known_failure(check: _Node, findings: Sequence[Detail]) -> Sequence[Detail]:
     reason, link = "", ""
-    if check.has("debt"):
-        reason, link = check.at("debt").text("reason", ""), check.at("debt").text("link", "")
+    for key in ("known_failure", "debt"):
+        if check.has(key):
+            reason, link = check.at(key).text("reason", ""), check.at(key).text("link", "")
+            break
     reason = reason or check.text("reason", "") or "its report gives no reason"
-    return [Said(item.level, item.message, reason, link) for item in findings] or [Said(reason=reason, link=link)]
+    return [Detail(item.level, item.message, reason, link) for item in findings] or [Detail(reason=reason, link=link)]
 
 
-def _said(items: Sequence[Said]) -> Tuple[Said, ...]:
+def _distinct(items: Sequence[Detail]) -> Tuple[Detail, ...]:
     return tuple(sorted(set(items)))
 
 
@@ -274,7 +279,7 @@ def _said(items: Sequence[Said]) -> Tuple[Said, ...]:
 
 
 def _matrix(node: _Node) -> List[Part]:
-    """One part per lane of a matrix merged before; what `matrix.to_json` wrote."""
+    """One part per lane of a matrix merged before, as `matrix.to_json` writes it."""
     model = _subject(node)
     lanes: Dict[str, Lane] = {}
     if not node.at("lanes").must_be(list):
@@ -326,17 +331,18 @@ def _matrix_lane(node: _Node) -> Lane:
     )
 
 
-def _matrix_said(node: _Node) -> Said:
+def _matrix_detail(node: _Node) -> Detail:
     level = node.one_of("level", LEVELS) if node.has("level") else ""
-    return Said(level, node.text("message", ""), node.text("reason", ""), node.text("link", ""))
+    return Detail(level, node.text("message", ""), node.text("reason", ""), node.text("link", ""))
 
 
 def _matrix_cells(check: _Node, lanes: Mapping[str, Lane]) -> Iterator[Tuple[str, Cell]]:
     for group in check.items("cells"):
-        said = tuple(_matrix_said(item) for item in group.items("said"))
-        kind = matrix.kind_of(group.text("state"), group.text("why", "") or None, said)
+        details = tuple(_matrix_detail(item) for item in group.items("said"))
+        state = group.text("state")
+        kind = matrix.kind_of(OLD_WORDS.get(state, state), group.text("why", "") or None, details)
         if kind is None:
             group.fail("has a state that no cell can have")
         for item in group.items("lanes"):
             _known(item, item.plain(), lanes)
-            yield item.plain(), Cell(kind, _said(said))
+            yield item.plain(), Cell(kind, _distinct(details))

@@ -1,4 +1,4 @@
-"""What the pages of a matrix say, worked out once for Markdown and HTML: marks, numbered findings, advice. Plain data."""
+"""The content of a matrix's pages, computed once for Markdown and HTML: marks, numbered findings, advice. Plain data."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from packaging.version import InvalidVersion, Version
 from detparity.core.text import listed
 from detparity.reports.matrix.model import (
     CONFORMS,
-    DEBT,
     ERROR,
     FILE_CHECK,
     INCOMPLETE,
+    KNOWN_FAILURE,
     NOTED,
     OPEN,
     SKIPPED,
     VIOLATES,
     Artifact,
+    Detail,
     Lane,
     Matrix,
     Row,
-    Said,
     split_variant,
 )
 
 # Words first: they must read without colour. `part` is a yes over fewer checks than other lanes ran.
-YES, PART, NO, UNDECIDED, KNOWN, NOTHING = "yes", "part", "NO", "open", "debt", "\u2013"
+YES, PART, NO, UNDECIDED, KNOWN, NOTHING = "yes", "part", "NO", "open", "known", "\u2013"
 LEGEND_END = "A number leads to the finding; of a check that a failed one keeps from running, to that one's."
 LEGEND: Tuple[Tuple[str, str], ...] = (
     (YES, "every check that ran conforms"),
     (NO, "a check violates"),
     (UNDECIDED, "a check that decides could not run or broke, and none violates"),
-    (KNOWN, "wrong in a known way, with its reason"),
+    (KNOWN, "a known failure, with its reason"),
     (PART, "conforms, but fewer checks ran than in other lanes"),
     (NOTHING, "not run"),
 )
@@ -42,15 +42,23 @@ SECTIONS: Tuple[Tuple[str, str], ...] = (  # in the order of the numbered list: 
     (VIOLATES, "Violations"),
     (ERROR, "Broke before they could judge"),
     (INCOMPLETE, "Could not run, and leave a promise open"),
-    (DEBT, "Known debts"),
+    (KNOWN_FAILURE, "Known failures"),
     (NOTED, "Remarks, which decide nothing"),
     (SKIPPED, "Not run, which hides no promise"),
 )
-WORD = {VIOLATES: NO, ERROR: UNDECIDED, INCOMPLETE: UNDECIDED, DEBT: KNOWN, NOTED: YES, SKIPPED: NOTHING, CONFORMS: YES}
+WORD = {
+    VIOLATES: NO,
+    ERROR: UNDECIDED,
+    INCOMPLETE: UNDECIDED,
+    KNOWN_FAILURE: KNOWN,
+    NOTED: YES,
+    SKIPPED: NOTHING,
+    CONFORMS: YES,
+}
 _LINK = re.compile(r"https?://[^\s<>\"'`|\\\[\]]+")
 MADE = "export.made"
 _BLOCKED = re.compile(r"blocked by (\S+)")
-Place = Tuple[Artifact, str, str]  # artifact, check, lane
+CellKey = Tuple[Artifact, str, str]  # artifact, check, lane
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,14 @@ class Finding:
     number: int
     kind: str
     check: str
-    said: Said
+    detail: Detail
     artifacts: Tuple[str, ...]
     lanes: Tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What stands in a cell. numbers: the findings behind it, worst first; title: the same in words."""
+    """The content of a cell. numbers: the findings behind it, worst first; title: the same as text."""
 
     word: str
     numbers: Tuple[int, ...] = ()
@@ -93,7 +101,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Alert:
-    """Why a lane is less than it should be, said at the top of the page."""
+    """Why a lane is incomplete or violates, for the top of the page."""
 
     lane: str
     text: str
@@ -119,7 +127,7 @@ class View:
 
 
 def view(matrix: Matrix) -> View:
-    """Work out what the pages of this matrix say."""
+    """Compute the content of the pages of this matrix."""
     findings = _findings(matrix)
     numbers = _Numbers(matrix, findings)
     return View(
@@ -178,35 +186,36 @@ def _blocker(rows: Rows, row: Row, lane: str) -> str:
     cell = row.cells[lane]
     if cell.kind != SKIPPED:
         return ""
-    named = next((found.group(1) for found in (_BLOCKED.fullmatch(said.reason) for said in cell.said) if found), "")
+    matches = (_BLOCKED.fullmatch(detail.reason) for detail in cell.details)
+    named = next((found.group(1) for found in matches if found), "")
     blocker = rows.get((row.artifact, named or MADE))
     behind = blocker.cells.get(lane) if blocker else None
-    if behind is None or not behind.said or row is blocker:
+    if behind is None or not behind.details or row is blocker:
         return ""
     return named or (MADE if behind == cell else "")
 
 
 def _findings(matrix: Matrix) -> List[Finding]:
     """Each distinct thing behind a cell, numbered; artifacts that have it in the same lanes share an entry."""
-    order = {lane.name: place for place, lane in enumerate(matrix.lanes)}
+    order = {lane.name: index for index, lane in enumerate(matrix.lanes)}
     rows = {(row.artifact, row.check): row for row in matrix.rows}
-    found: Dict[Tuple[str, str, Said], Dict[Artifact, Set[str]]] = {}
+    found: Dict[Tuple[str, str, Detail], Dict[Artifact, Set[str]]] = {}
     for row in matrix.rows:
         for lane, cell in row.cells.items():
             if _blocker(rows, row, lane):
                 continue  # the blocker has its own entry, and this cell leads there
-            for said in cell.said:
-                found.setdefault((cell.kind, row.check, said), {}).setdefault(row.artifact, set()).add(lane)
-    places = {artifact: place for place, artifact in enumerate(matrix.artifacts)}
+            for detail in cell.details:
+                found.setdefault((cell.kind, row.check, detail), {}).setdefault(row.artifact, set()).add(lane)
+    positions = {artifact: index for index, artifact in enumerate(matrix.artifacts)}
     kinds = [kind for kind, _ in SECTIONS]
     entries = []
-    for (kind, check, said), where in found.items():
+    for (kind, check, detail), where in found.items():
         shared: Dict[Tuple[str, ...], List[Artifact]] = {}
-        for artifact in sorted(where, key=lambda item: places[item]):
+        for artifact in sorted(where, key=lambda item: positions[item]):
             shared.setdefault(tuple(sorted(where[artifact], key=lambda name: order[name])), []).append(artifact)
         for lanes, artifacts in shared.items():
-            rank = (kinds.index(kind), places[artifacts[0]], check, [order[lane] for lane in lanes], said)
-            entries.append((rank, kind, check, said, tuple(map(title_of, artifacts)), lanes))
+            rank = (kinds.index(kind), positions[artifacts[0]], check, [order[lane] for lane in lanes], detail)
+            entries.append((rank, kind, check, detail, tuple(map(title_of, artifacts)), lanes))
     entries.sort(key=lambda entry: entry[0])
     return [Finding(number, *entry[1:]) for number, entry in enumerate(entries, 1)]
 
@@ -223,9 +232,9 @@ class _Numbers:
                 for lane in finding.lanes:
                     self._own.setdefault((title, finding.check, lane), []).append(finding.number)
 
-    def of(self, place: Place, seen: Tuple[str, ...] = ()) -> Tuple[int, ...]:
+    def of(self, key: CellKey, seen: Tuple[str, ...] = ()) -> Tuple[int, ...]:
         """The numbers of a cell's findings; of a blocked check's, those of what blocks it."""
-        artifact, check, lane = place
+        artifact, check, lane = key
         own = self._own.get((title_of(artifact), check, lane))
         row = self._rows.get((artifact, check))
         if own or row is None or lane not in row.cells or check in seen:
@@ -233,13 +242,14 @@ class _Numbers:
         blocker = _blocker(self._rows, row, lane)
         return self.of((artifact, blocker, lane), (*seen, check)) if blocker else ()
 
-    def said(self, numbers: Iterable[int]) -> str:
-        """The findings in words, for a cell's title."""
-        return "; ".join(f"{self.by_number[number].check}: {_words(self.by_number[number].said)}" for number in numbers)
+    def text(self, numbers: Iterable[int]) -> str:
+        """The findings as text, for a cell's title."""
+        found = [self.by_number[number] for number in numbers]
+        return "; ".join(f"{finding.check}: {_detail_text(finding.detail)}" for finding in found)
 
 
-def _words(said: Said) -> str:
-    return " ".join(sentence(part) for part in (said.message, said.reason) if part)
+def _detail_text(detail: Detail) -> str:
+    return " ".join(sentence(part) for part in (detail.message, detail.reason) if part)
 
 
 def sentence(text: str) -> str:
@@ -279,10 +289,10 @@ def _lacking(rows: Sequence[Row], lane: str) -> List[str]:
 
 
 def _worst(rows: Sequence[Row], lane: str, numbers: _Numbers) -> Mark:
-    """An artifact's cell in the summary: the worst of its checks. What decides nothing leaves a yes a yes."""
+    """An artifact's cell in the summary: the worst of its checks; those that decide nothing do not count against it."""
     cells = [(row, row.cells[lane].kind) for row in rows if lane in row.cells]
     kinds = {kind for _, kind in cells}
-    counted = {VIOLATES, *OPEN, DEBT}
+    counted = {VIOLATES, *OPEN, KNOWN_FAILURE}
     if kinds & counted:
         word = NO if VIOLATES in kinds else UNDECIDED if kinds & set(OPEN) else KNOWN
     elif kinds <= {SKIPPED}:
@@ -290,7 +300,7 @@ def _worst(rows: Sequence[Row], lane: str, numbers: _Numbers) -> Mark:
     else:
         return Mark(PART if _lacking(rows, lane) else YES)
     behind = sorted({number for row, kind in cells if kind in counted for number in _of(numbers, row, lane)})
-    return Mark(word, tuple(behind), numbers.said(behind))
+    return Mark(word, tuple(behind), numbers.text(behind))
 
 
 def _summary(matrix: Matrix, numbers: _Numbers) -> Iterable[Block]:
@@ -317,7 +327,7 @@ def _line(row: Row, lanes: Sequence[Lane], numbers: _Numbers) -> Line:
             marks.append(Mark(NOTHING, (), "not in the report of this lane" if lane.reported else "no report"))
             continue
         behind = _of(numbers, row, lane.name)
-        marks.append(Mark(WORD[row.cells[lane.name].kind], behind, numbers.said(behind)))
+        marks.append(Mark(WORD[row.cells[lane.name].kind], behind, numbers.text(behind)))
     return Line(row.check, row.level, tuple(marks))
 
 
@@ -350,7 +360,7 @@ def _pair(opset: int, ir_version: int) -> str:
 
 
 def _written(matrix: Matrix, lane: Lane) -> List[Tuple[int, int]]:
-    """Opset and IR version of what the lane exported; -1 stands for what a report does not say."""
+    """Opset and IR version of what the lane exported; -1 where a report does not state it."""
     pairs = {
         (item.opset, item.ir_version)
         for (_, name), found in matrix.files.items()
@@ -376,13 +386,13 @@ def _together(matrix: Matrix) -> Iterable[Tuple[str, ...]]:
 
 
 def advice(matrix: Matrix) -> List[str]:
-    """Sentences that follow from the numbers of the lanes, and from nothing else."""
+    """Sentences that follow from the numbers of the lanes alone."""
     lanes = [lane for lane in matrix.lanes if lane.reported]
     return [*_defaults(lanes), *_exports(matrix, lanes), *_common(matrix, lanes), *_numpy(lanes)]
 
 
 def lanes_text(some: Sequence[str], lanes: Sequence[Lane]) -> str:
-    """Lanes in words, of those that reported: all, all but a few, or by name."""
+    """Lanes as text, of those that reported: all, all but a few, or by name."""
     reported = [lane.name for lane in lanes if lane.reported]
     others = [name for name in reported if name not in some]
     if not others and len(reported) > 1:
@@ -397,7 +407,7 @@ def _names(some: Sequence[Lane], lanes: Sequence[Lane]) -> str:
 
 
 def _defaults(lanes: Sequence[Lane]) -> Iterable[str]:
-    """What onnx writes when it is not told otherwise, against what the onnxruntime beside it reads."""
+    """What onnx writes by default, against what the onnxruntime of the same lane reads."""
     groups: Dict[Tuple[str, str, int, int, int, int], List[Lane]] = {}
     keys = ("onnx_ir", "ort_ir", "onnx_opset", "ort_opset")
     for lane in lanes:
@@ -422,8 +432,8 @@ def _defaults(lanes: Sequence[Lane]) -> Iterable[str]:
             fit += some
     if fit:
         pairs = dict.fromkeys((lane.environment.get("onnx"), lane.environment.get("onnxruntime")) for lane in fit)
-        told = ", ".join(f"onnx {onnx} with onnxruntime {ort}" for onnx, ort in pairs if onnx and ort)
-        yield f"What onnx writes by default is within what the onnxruntime beside it reads: {told or _names(fit, lanes)}."
+        text = ", ".join(f"onnx {onnx} with onnxruntime {ort}" for onnx, ort in pairs if onnx and ort)
+        yield f"What onnx writes by default is within what the onnxruntime beside it reads: {text or _names(fit, lanes)}."
 
 
 def _exports(matrix: Matrix, lanes: Sequence[Lane]) -> Iterable[str]:
@@ -434,8 +444,8 @@ def _exports(matrix: Matrix, lanes: Sequence[Lane]) -> Iterable[str]:
             if -1 not in (opset, ir_version):
                 groups.setdefault(opset, {}).setdefault(ir_version, []).append(lane)
     for opset, found in sorted(groups.items()):
-        told = "; ".join(f"IR {ir_version} in {_names(some, lanes)}" for ir_version, some in sorted(found.items()))
-        yield f"Exports at opset {opset} carry {told}."
+        text = "; ".join(f"IR {ir_version} in {_names(some, lanes)}" for ir_version, some in sorted(found.items()))
+        yield f"Exports at opset {opset} carry {text}."
         for ir_version, some in sorted(found.items()):
             new = [lane for lane in some if -1 < lane.limits.get("ort_ir", -1) < ir_version]
             if new:
@@ -443,7 +453,7 @@ def _exports(matrix: Matrix, lanes: Sequence[Lane]) -> Iterable[str]:
 
 
 def _common(matrix: Matrix, lanes: Sequence[Lane]) -> Iterable[str]:
-    """What every onnxruntime here reads, and which exports lie within it."""
+    """What every onnxruntime here reads, and which exports are within it."""
     known = [lane for lane in lanes if {"ort_ir", "ort_opset"} <= set(lane.limits)]
     if len(known) < 2:
         return
@@ -454,12 +464,12 @@ def _common(matrix: Matrix, lanes: Sequence[Lane]) -> Iterable[str]:
     beyond = [pair for pair in written if pair not in within]
     for pairs, where in ((within, "within"), (beyond, "beyond")):
         if pairs:
-            told = ", ".join(f"opset {a} with IR {b}" for a, b in pairs)
-            yield f"{'All' if len(pairs) == len(written) else 'Some'} exports are {where} that: {told}."
+            text = ", ".join(f"opset {a} with IR {b}" for a, b in pairs)
+            yield f"{'All' if len(pairs) == len(written) else 'Some'} exports are {where} that: {text}."
 
 
 def _numpy(lanes: Sequence[Lane]) -> Iterable[str]:
-    """With which numpy each torch ran: measured, not a claim about what would not run."""
+    """The numpy versions each torch ran with: measured, no claim about others."""
     majors: Dict[int, List[Lane]] = {}
     for lane in lanes:
         try:
@@ -479,7 +489,7 @@ def safe_link(link: str) -> bool:
 
 
 def strict_text(lanes: Sequence[Lane]) -> str:
-    """Where SHOULD decides as well, "" where nowhere."""
+    """The lanes in which SHOULD decides as well, "" where none."""
     names = [lane.name for lane in lanes if lane.strict]
     return f"SHOULD findings violate as well (strict) in {lanes_text(names, lanes)}." if names else ""
 

@@ -1,1 +1,1 @@
-"""Runtime benchmarks: what is timed, how the turns are taken, what the times say, and how that is shown."""
+"""Runtime benchmarks: candidates, interleaved timing, statistics, profiles, and their output as text and HTML."""

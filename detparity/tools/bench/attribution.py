@@ -1,8 +1,8 @@
 """Which layer of the model, and which stage, each kernel of an optimised graph computes for.
 
-No name of a node decides. Convolutions are known by their weights; what stands between them by what it reads, compared with what
-each layer of the model reads. So files of old exporters and simplified ones are placed like those whose names tell. The runtime's own
-nodes are traced to the tensors of the file they came from, else they go with their neighbours.
+Names of nodes are not used. Convolutions are identified by their weights; other nodes by what they read, compared with what each layer
+of the model reads. So files of old exporters and simplified ones are attributed as well as those with telling names. The runtime's own
+nodes are traced to the tensors of the file they came from, else they get the attribution of their neighbours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from detparity.artifacts.onnx_graph import Graph, Node
 
 DECODE, NMS, OTHER = "decode", "NMS", "other"
-ALL_STAGES = (*STAGES, DECODE, NMS, OTHER)  # in the order they run, then what could not be placed
+ALL_STAGES = (*STAGES, DECODE, NMS, OTHER)  # in the order they run, then what could not be attributed
 # What a layer without weights may do to the one layer it reads. Everything else that follows a layer is part of it.
 _MOVES = frozenset(("MaxPool", "AveragePool", "Resize", "Upsample"))
 # The runtime names a node that it lays out anew by the tensor it made, and numbers doubles.
@@ -26,23 +26,23 @@ _LAID_OUT = re.compile(r"_nchwc(_token_\d+)?$")
 
 
 @dataclass(frozen=True)
-class Place:
+class Attribution:
     """module: the layer's official path (`model.51`), or the name of a stage that has no layers; stage: one of `ALL_STAGES`."""
 
     module: str
     stage: str
 
 
-ELSEWHERE = Place(OTHER, OTHER)
+UNATTRIBUTED = Attribution(OTHER, OTHER)
 
 
 def modules_of(layers: Sequence[Layer]) -> Tuple[str, ...]:
-    """Every module a `Place` can name, in the order of the model."""
+    """Every module an `Attribution` can name, in the order of the model."""
     return (*(layer.name for layer in layers), DECODE, NMS, OTHER)
 
 
 def owners(weights: Sequence[ConvWeights], graph: Graph) -> Dict[int, str]:
-    """The module of each convolution, by the index of its node. Weights are told by official name, else by content, else by order."""
+    """The module of each convolution, by the index of its node. Weights are matched by official name, then content, then order."""
     stored = onnx_convs(graph)
     found = by_name(weights, stored)
     found.update(by_content(weights, *_rest(weights, stored, found)))
@@ -60,36 +60,36 @@ def _rest(
 
 
 def module_of(key: str) -> str:
-    """The layer that a parameter's official path lies in: `model.51.cv1.conv` in `model.51`, `0.model.3.conv` in `0.model.3`."""
+    """The layer that a parameter's official path is in: `model.51.cv1.conv` in `model.51`, `0.model.3.conv` in `0.model.3`."""
     parts = key.split(".")
     return ".".join(parts[: parts.index("model") + 2])
 
 
-def place_file(
+def attribute_file(
     graph: Graph, layers: Sequence[Layer], weights: Sequence[ConvWeights], suppressed: Suppressed
-) -> FilePlaces:
-    """The place of each node of a file. layers, weights: the model's; suppressed: what begins the suppression."""
-    return _File(graph, layers, weights, suppressed).places()
+) -> FileAttributions:
+    """The attribution of each node of a file. layers, weights: the model's; suppressed: what begins the suppression."""
+    return _File(graph, layers, weights, suppressed).attributions()
 
 
 @dataclass(frozen=True)
 class Suppressed:
-    """Where suppression begins: the tensors after which everything belongs to it, and nodes that belong to it whatever they read."""
+    """Where suppression begins: the tensors after which everything belongs to it, and further nodes that belong to it."""
 
     after: Collection[str] = ()
     nodes: Collection[int] = ()
 
 
 @dataclass(frozen=True)
-class FilePlaces:
-    """Places by the tensor that a node makes, and by its name."""
+class FileAttributions:
+    """Attributions by the tensor that a node makes, and by its name."""
 
-    tensors: Mapping[str, Place]
-    names: Mapping[str, Place]
+    tensors: Mapping[str, Attribution]
+    names: Mapping[str, Attribution]
 
 
 class _File:
-    """Places the nodes of a file. A layer goes by its number as in `Layer.reads`: 0 is the image."""
+    """Attributes the nodes of a file. Layers are numbered as in `Layer.reads`: 0 is the image."""
 
     def __init__(
         self, graph: Graph, layers: Sequence[Layer], weights: Sequence[ConvWeights], suppressed: Suppressed
@@ -104,39 +104,39 @@ class _File:
         self._after: Set[str] = set(suppressed.after)
         self._taken: Set[int] = set()
 
-    def places(self) -> FilePlaces:
-        found: Dict[int, Place] = {}
+    def attributions(self) -> FileAttributions:
+        found: Dict[int, Attribution] = {}
         for node in self._graph.nodes:
-            place = self._place(node)
-            if place is not None:
-                found[node.index] = place
-        for node in reversed(self._graph.nodes):  # what reads no layer, or only its size, is there for its readers
+            attribution = self._attribution(node)
+            if attribution is not None:
+                found[node.index] = attribution
+        for node in reversed(self._graph.nodes):  # what reads no layer, or only its size, belongs to its readers
             if node.index not in found:
                 readers = [
                     found[one.index] for name in node.outputs for one in self._readers(name) if one.index in found
                 ]
                 found[node.index] = _earliest(readers)
-        tensors: Dict[str, Place] = {}
-        names: Dict[str, Place] = {}
+        tensors: Dict[str, Attribution] = {}
+        names: Dict[str, Attribution] = {}
         for node in self._graph.nodes:
             for inner in _nested(node):
                 tensors.update({name: found[node.index] for name in inner.outputs if name})
                 names[inner.name] = found[node.index]
-        return FilePlaces(tensors, names)
+        return FileAttributions(tensors, names)
 
-    def _place(self, node: Node) -> Optional[Place]:
+    def _attribution(self, node: Node) -> Optional[Attribution]:
         reads = [name for inner in _nested(node) for name in inner.inputs if name]
         if node.index in self._suppressed.nodes or self._after.intersection(reads):
             self._after.update(node.outputs)
-            return Place(NMS, NMS)
+            return Attribution(NMS, NMS)
         number = self._number(node, {self._within[name] for name in reads if name in self._within})
         if not number:
             return None
         self._within.update(dict.fromkeys(node.outputs, number))
         layer = self._layers[number - 1]
         if layer.stage == "head" and node.index not in self._convs:
-            return Place(DECODE, DECODE)
-        return Place(layer.name, layer.stage)
+            return Attribution(DECODE, DECODE)
+        return Attribution(layer.name, layer.stage)
 
     def _number(self, node: Node, sources: Set[int]) -> Optional[int]:
         """The layer a node is part of, None where it reads none, or only the size of one."""
@@ -169,32 +169,32 @@ class _File:
         return self._consumers.get(name, ())
 
 
-def _earliest(places: Sequence[Place]) -> Place:
-    return min(places, key=lambda place: ALL_STAGES.index(place.stage), default=ELSEWHERE)
+def _earliest(found: Sequence[Attribution]) -> Attribution:
+    return min(found, key=lambda one: ALL_STAGES.index(one.stage), default=UNATTRIBUTED)
 
 
 def _nested(node: Node) -> Iterator[Node]:
-    """A node and those of its subgraphs, which go with it."""
+    """A node and those of its subgraphs, which share its attribution."""
     yield node
     for sub in node.subgraphs:
         yield from sub.walk()
 
 
-def place_executed(nodes: Sequence[Node], file: FilePlaces) -> Dict[str, Place]:
-    """The place of each node of the optimised graph, by its name; nodes: in an order in which they can run."""
-    found: Dict[str, Place] = {}
-    made: Dict[str, Place] = dict(file.tensors)
+def attribute_executed(nodes: Sequence[Node], file: FileAttributions) -> Dict[str, Attribution]:
+    """The attribution of each node of the optimised graph, by its name; nodes: in an order in which they can run."""
+    found: Dict[str, Attribution] = {}
+    made: Dict[str, Attribution] = dict(file.tensors)
     readers: Dict[str, List[Node]] = {}
     for node in nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node)
-        place = _origin(node, file)
-        if place is None:
-            places = [made[name] for name in node.inputs if name in made]
-            place = places[0] if places else None  # the first input is what an operator works on
-        if place is not None:
-            made.update(dict.fromkeys(node.outputs, place))
-            found.update((inner.name, place) for inner in _nested(node))
+        origin = _origin(node, file)
+        if origin is None:
+            sources = [made[name] for name in node.inputs if name in made]
+            origin = sources[0] if sources else None  # the first input is what an operator works on
+        if origin is not None:
+            made.update(dict.fromkeys(node.outputs, origin))
+            found.update((inner.name, origin) for inner in _nested(node))
     for node in reversed(nodes):
         if node.name not in found:
             after = [found[one.name] for name in node.outputs for one in readers.get(name, ()) if one.name in found]
@@ -202,8 +202,8 @@ def place_executed(nodes: Sequence[Node], file: FilePlaces) -> Dict[str, Place]:
     return found
 
 
-def _origin(node: Node, file: FilePlaces) -> Optional[Place]:
-    """The place of what the file had where the runtime has this node."""
+def _origin(node: Node, file: FileAttributions) -> Optional[Attribution]:
+    """The attribution of the file's node that this node of the runtime came from."""
     for name in (*node.outputs, _LAID_OUT.sub("", node.name)):
         if name in file.tensors:
             return file.tensors[name]

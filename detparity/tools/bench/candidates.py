@@ -18,14 +18,14 @@ from detparity.models.choice import ModelChoice, load_detector
 from detparity.tools.bench.interleave import Call
 
 EAGER, FROZEN = "eager", "frozen"
-FEEDS = 6  # pictures in rotation, so that no result hangs on one of them
+FEEDS = 6  # pictures in rotation, so that no result depends on one of them
 KINDS = ("natural", "scene", "noise")
 WITH, WITHOUT = "with NMS", "without NMS"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a contender is prepared, here or in a fresh process.
+    """How a contender is prepared, here or in a new process.
 
     engine: "eager", "onnxruntime", "torchscript", "frozen" (TorchScript optimised for inference) or "lite"; threads: inside one
     operator; path: the file; upto: tensors of an ONNX file to stop at instead of its outputs; choice, head: the model and its head,
@@ -77,9 +77,9 @@ def source(recipe: Recipe) -> Any:
     """What ONNX Runtime is given: the path, or the bytes of the part that is timed."""
     if not recipe.upto:
         return recipe.path
-    from detparity.artifacts import onnx_graph
+    from detparity.artifacts import onnx_edit
 
-    return onnx_graph.expose(Path(recipe.path), recipe.upto)
+    return onnx_edit.expose(Path(recipe.path), recipe.upto)
 
 
 def of_model(choice: ModelChoice, head: str, threads: int) -> Contender:
@@ -105,15 +105,15 @@ def of_file(context: Context, threads: int) -> List[Contender]:
         upto = plugin_inputs(context)
         note = "up to the plugin: TensorRT alone runs it"
         return [Contender(title, Recipe("onnxruntime", threads, path, upto), WITHOUT, note, context)]
-    whole = Contender(
+    complete = Contender(
         title, Recipe("onnxruntime", threads, path), WITH if variant.end2end else WITHOUT, context=context
     )
     cut = find_cut(context) if variant.end2end else None
     if cut is None:
-        return [whole]
+        return [complete]
     note = f"the same file up to its {'logits' if cut.logits else 'predictions'}"
     before = Recipe("onnxruntime", threads, path, tuple(cut.names))
-    return [whole, Contender(f"{title}, cut", before, WITHOUT, note, context, cut)]
+    return [complete, Contender(f"{title}, cut", before, WITHOUT, note, context, cut)]
 
 
 def plugin_inputs(context: Context) -> Tuple[str, ...]:
@@ -123,7 +123,7 @@ def plugin_inputs(context: Context) -> Tuple[str, ...]:
 
 
 def pictures_of(number: int, batch: int) -> Tuple[Picture, ...]:
-    """The pictures of feed `number`: every kind in turn, another in each slot of the batch."""
+    """The pictures of feed `number`: the kinds rotate, another in each slot of the batch."""
     return tuple((KINDS[(number + slot) % len(KINDS)], 10 * number + slot) for slot in range(batch))
 
 
@@ -132,7 +132,7 @@ def make_feeds(batch: int, size: Size) -> List[np.ndarray]:
     return [batch_of(pictures_of(number, batch), size) for number in range(FEEDS)]
 
 
-def in_turn(runner: Runner, feeds: Sequence[np.ndarray]) -> Call:
+def numbered_call(runner: Runner, feeds: Sequence[np.ndarray]) -> Call:
     """The runner as `take_turns` calls it: on the feed of a number."""
     name = runner.input_names[0]
 

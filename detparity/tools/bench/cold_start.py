@@ -1,4 +1,4 @@
-"""What only a new process can tell: how long loading and the first call take, and the memory they want at most."""
+"""Cost of a cold start, measured in a new process: seconds of loading and of the first call, and peak memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ CALLS = 3  # before the memory is read: the first allocates most, arenas grow a 
 
 
 @dataclass(frozen=True)
-class Fresh:
+class ColdStart:
     """load, first: seconds to prepare (of a cut file: with cutting it) and for the first call, packages already imported; peak: bytes
-    of memory beyond those of the imports and one input at most, None where the system does not tell."""
+    of memory beyond those of the imports and one input at most, None where the system does not report it."""
 
     load: float
     first: float
     peak: Optional[int]
 
 
-def measure(recipe: Recipe, batch: int, size: Size) -> Fresh:
+def measure(recipe: Recipe, batch: int, size: Size) -> ColdStart:
     """Prepare and run a contender in a process of its own. Raises EngineError where it fails there."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -38,7 +38,7 @@ def measure(recipe: Recipe, batch: int, size: Size) -> Fresh:
             raise EngineError(f"the process that ran {recipe.path or recipe.engine} ended without an answer") from None
 
 
-def _inside(recipe: Recipe, batch: int, size: Size) -> Fresh:
+def _inside(recipe: Recipe, batch: int, size: Size) -> ColdStart:
     _import(recipe)
     feed = batch_of(pictures_of(0, batch), size)
     before = _mark()
@@ -50,7 +50,7 @@ def _inside(recipe: Recipe, batch: int, size: Size) -> Fresh:
     for _ in range(CALLS - 1):
         runner.call({runner.input_names[0]: feed})
     peak = None if before is None else max(_bytes("VmHWM") - before, 0)
-    return Fresh(loaded - start, first - loaded, peak)
+    return ColdStart(loaded - start, first - loaded, peak)
 
 
 def _import(recipe: Recipe) -> None:
@@ -62,8 +62,8 @@ def _import(recipe: Recipe) -> None:
 
 
 def _mark() -> Optional[int]:
-    """Bytes in memory now, from where the highest is counted anew; None where the system does not count, or not anew: what the imports
-    once took would be in the answer."""
+    """Bytes in memory now, after the system's peak counter is reset; None where it cannot be reset, since the answer would include the
+    peak of the imports."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the high-water mark
     except OSError:

@@ -30,12 +30,12 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 {%- if run.machine.memory is defined %}, {{ run.machine.memory }}{% endif %};
 {% for name in ('python', 'torch', 'onnxruntime', 'numpy') if name in run.environment %}{{ name }} {{ run.environment[name] }}
 {%- if not loop.last %}, {% endif %}{% endfor %}.
-{{ run.rounds }} rounds in which all took turns; every contender was held against the float64 model first, on one picture.</p>
+{{ run.rounds }} interleaved rounds; every contender was compared with the float64 model first, on one picture.</p>
 {% if run.busy %}<p><strong>The machine was busy before the run: intervals are wide, times long.</strong></p>{% endif %}
 <h2>Against {{ run.baseline }}</h2>
 <p>Ratio of times, round by round: median and {{ '%.0f'|format(100 * run.confidence) }} % interval.
-A difference is seen where the whole interval lies more than {{ '%.0f'|format(100 * run.resolution) }} % from 1, as far as two copies
-of one file may.</p>
+A difference is seen where all of the interval is more than {{ '%.0f'|format(100 * run.resolution) }} % from 1, as far as copies
+of one file may be.</p>
 <div class="wide"><table>
 <tr><th>Contender</th><th>Engine</th><th></th><th class="n">Ratio</th><th class="n">Interval</th><th></th></tr>
 {% for c in run.contenders if c.ratio %}
@@ -92,7 +92,7 @@ of one file may.</p>
 
 
 def page(run: Mapping[str, Any]) -> str:
-    """The page of a run as `telling.record` gives it. Raises InputError where jinja2 is not installed."""
+    """The page of a run as `report.record` gives it. Raises InputError where jinja2 is not installed."""
     series: Dict[str, List[float]] = {one["title"]: [1e3 * s for s in one["seconds"]] for one in run["contenders"]}
     base = series[run["baseline"]]
     ratios = {

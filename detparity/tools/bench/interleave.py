@@ -1,4 +1,4 @@
-"""Taking turns: every contender runs once a round, so that what the machine does meanwhile meets them all alike."""
+"""Interleaved timing: every contender runs once a round, so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def take_turns(
 ) -> Dict[str, np.ndarray]:
     """Seconds of each contender, (rounds,) each: in round k all of them run on the same feed, in an order of its own.
 
-    warm_up: rounds before those, not counted; feeds: how many feeds there are, used in rotation. The collector of Python's garbage
-    waits, so that it falls on no one's turn.
+    warm_up: rounds before those, not counted; feeds: how many feeds there are, used in rotation. Python's garbage collector is off
+    meanwhile.
     """
     taken: Dict[str, List[float]] = {name: [] for name in calls}
     collecting = gc.isenabled()
@@ -41,7 +41,7 @@ def take_turns(
 
 
 def order(names: Sequence[str], number: int) -> List[str]:
-    """The order of round `number`: shuffled anew every other round and run backwards in between, so that in each two rounds nobody is
-    early more often than late, and over many nobody follows the same neighbour or meets a picture in the same place."""
-    shuffled = [names[place] for place in np.random.default_rng(number // 2).permutation(len(names))]
+    """The order of round `number`: shuffled every other round, reversed in between, so that in two rounds no contender is early more
+    often than late, and over many none always follows the same neighbour or has a picture at the same position."""
+    shuffled = [names[index] for index in np.random.default_rng(number // 2).permutation(len(names))]
     return shuffled[::-1] if number % 2 else shuffled

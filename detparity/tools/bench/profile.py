@@ -16,7 +16,14 @@ from detparity.checks.context import Context
 from detparity.checks.nms_tail import find_cut
 from detparity.core.errors import InputError
 from detparity.core.findings import Row
-from detparity.tools.bench.attribution import ALL_STAGES, ELSEWHERE, Suppressed, modules_of, place_executed, place_file
+from detparity.tools.bench.attribution import (
+    ALL_STAGES,
+    UNATTRIBUTED,
+    Suppressed,
+    attribute_executed,
+    attribute_file,
+    modules_of,
+)
 from detparity.tools.bench.candidates import plugin_inputs
 
 OVERHEAD = "overhead"
@@ -24,7 +31,7 @@ OVERHEAD = "overhead"
 
 @dataclass(frozen=True)
 class Kernel:
-    """A node of the optimised graph. seconds: median of the runs; module, stage: as of `places.Place`."""
+    """A node of the optimised graph. seconds: median of the runs; module, stage: as in `attribution.Attribution`."""
 
     name: str
     op: str
@@ -48,7 +55,7 @@ class Profile:
     """kernels: in the order they ran; stages: those there are, in the order they run; modules: in the order of the model; overhead:
     seconds of a run in no kernel; note: what of the file was not run, if anything.
 
-    Every kernel is in one stage and one module, those that could not be placed in `other`.
+    Every kernel is in one stage and one module, those that could not be attributed in `other`.
     """
 
     kernels: Tuple[Kernel, ...]
@@ -76,12 +83,12 @@ def profile(context: Context, feeds: Sequence[np.ndarray], rounds: int = 30, thr
     from detparity.engines import onnxruntime
 
     measured = onnxruntime.profiled(_source(context), feeds, rounds, threads)
-    placed = place_file(context.onnx.graph, layers, context.weights, _suppressed(context))
-    places = place_executed(measured.executed, placed)
+    in_file = attribute_file(context.onnx.graph, layers, context.weights, _suppressed(context))
+    executed = attribute_executed(measured.executed, in_file)
     kernels = []
     for one in measured.kernels:
-        place = places.get(one.name, ELSEWHERE)
-        kernels.append(Kernel(one.name, one.op, place.module, place.stage, one.seconds))
+        owner = executed.get(one.name, UNATTRIBUTED)
+        kernels.append(Kernel(one.name, one.op, owner.module, owner.stage, one.seconds))
     kinds = {layer.name: layer.kind for layer in layers}
     titles = {name: f"{name} {kinds[name]}" if name in kinds else name for name in modules_of(layers)}
     return Profile(
@@ -124,16 +131,16 @@ def _sums(keyed: Sequence[Tuple[str, Kernel]], titles: Dict[str, str]) -> Tuple[
 
 
 def _source(context: Context) -> Union[str, bytes]:
-    """What the runtime is given: the file, or the part of it up to the plugin. Its profile tells nodes by name, so each gets one."""
-    from detparity.artifacts import onnx_graph as graph
+    """What the runtime is given: the file, or the part of it up to the plugin. Its profile has nodes by name, so each gets one."""
+    from detparity.artifacts import onnx_edit
 
     names = [node.name for node in context.onnx.graph.walk()]
     boxes_and_scores = plugin_inputs(context)
     source: Union[str, bytes] = str(context.artifact.path)
     if boxes_and_scores:
-        source = graph.expose(context.artifact.path, boxes_and_scores)
+        source = onnx_edit.expose(context.artifact.path, boxes_and_scores)
     if not all(names) or len(set(names)) < len(names):
-        source = graph.named_by_outputs(source if isinstance(source, bytes) else context.artifact.path)
+        source = onnx_edit.named_by_outputs(source if isinstance(source, bytes) else context.artifact.path)
     return source
 
 

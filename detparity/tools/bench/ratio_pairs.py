@@ -1,4 +1,4 @@
-"""What one way of running a detector costs beside another, measured in one run on one machine (tools/golden/ratio.py records it)."""
+"""The time of one method of running a detector over that of another, in one run on one machine (tools/golden/ratio.py records it)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BLOCKS, ROUNDS, WARM_UP = 5, 40, 10  # each block is a measurement of its own; t
 
 
 def measure(of: Call, to: Call, feeds: int) -> np.ndarray:
-    """(BLOCKS, ROUNDS) ratios of the two, in turns."""
+    """(BLOCKS, ROUNDS) ratios of the two, interleaved."""
     blocks = []
     for _ in range(BLOCKS):
         seconds = take_turns({"of": of, "to": to}, ROUNDS, WARM_UP, feeds)

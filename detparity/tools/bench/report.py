@@ -1,4 +1,4 @@
-"""A measured run as text and as data. No sentence here calls one engine faster on one time alone: only an interval does."""
+"""A measured run as text and as data. One engine is called faster than another only by an interval, never by a single time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOP = 8  # modules shown of a profile
 
 
 def milliseconds(seconds: float) -> str:
-    """Seconds as milliseconds, four significant digits, trailing zeros kept so that columns read."""
+    """Seconds as milliseconds, four significant digits, trailing zeros included so that columns read."""
     value = 1e3 * seconds
     return f"{value:.{max(0, 4 - len(str(int(value))))}f}"
 
@@ -35,7 +35,7 @@ def text(measured: Measured) -> str:
     lines += [
         "",
         f"Against {measured.baseline}, round by round: median and {CONFIDENCE:.0%} interval of the ratio of times.",
-        f"A difference is seen where the whole interval lies more than {RESOLUTION:.0%} from 1, as far as two copies of one file may.",
+        f"A difference is seen where all of the interval is more than {RESOLUTION:.0%} from 1, as far as copies of one file may be.",
         "",
     ]
     lines += columns([_against(row) for row in measured.rows if row.ratio is not None])
@@ -47,11 +47,12 @@ def text(measured: Measured) -> str:
 
 def heading(measured: Measured) -> str:
     height, width = measured.size
-    return f"{measured.model} at {measured.batch}x3x{height}x{width}, {measured.threads} threads, {measured.rounds} rounds in turns."
+    shape = f"{measured.batch}x3x{height}x{width}"
+    return f"{measured.model} at {shape}, {measured.threads} threads, {measured.rounds} interleaved rounds."
 
 
 def conditions(measured: Measured) -> List[str]:
-    """What the times hang on, a line each."""
+    """What the times depend on, a line each."""
     machine, versions = measured.machine, measured.environment
     where = [
         machine.get("processor", measured.environment["machine"]),
@@ -80,17 +81,17 @@ def _times(row: Row, batch: int) -> Any:
 
 
 def engine(row: Row) -> str:
-    """The engine that ran, with what its facts say of how."""
+    """The engine that ran."""
     names = {EAGER: "torch", FROZEN: "torchscript, frozen"}
     return names.get(row.contender.recipe.engine, row.contender.recipe.engine)
 
 
 def _once(row: Row) -> Any:
-    peak, size = row.fresh.peak, row.size
+    peak, size = row.cold.peak, row.size
     return (
         row.contender.title,
-        f"{row.fresh.load:.3f}",
-        f"{row.fresh.first:.3f}",
+        f"{row.cold.load:.3f}",
+        f"{row.cold.first:.3f}",
         "unknown" if peak is None else f"{peak / MEGA:.0f}",
         "" if size is None else f"{size / MEGA:.1f}",
     )
@@ -154,7 +155,7 @@ def _verified(one: Contender) -> str:
     if one.context is None:
         return "is the model"
     if plugin_inputs(one.context):
-        return "the whole file, its plugin by its semantics, on one picture against the float64 model"
+        return "the complete file, its plugin by its semantics, on one picture against the float64 model"
     return "on one picture against the float64 model"
 
 
@@ -176,9 +177,9 @@ def _row_record(row: Row, batch: int) -> Dict[str, Any]:
         "verified": _verified(one),
         "latency_seconds": {"min": found.min, "median": found.median, "p90": found.p90, "p99": found.p99},
         "images_per_second": batch / found.median,
-        "load_seconds": row.fresh.load,
-        "first_call_seconds": row.fresh.first,
-        "peak_bytes": row.fresh.peak,
+        "load_seconds": row.cold.load,
+        "first_call_seconds": row.cold.first,
+        "peak_bytes": row.cold.peak,
         "file_bytes": row.size,
         "ratio": ratio,
         "seconds": [float(f"{value:.6g}") for value in row.seconds],

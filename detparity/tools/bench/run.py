@@ -20,13 +20,13 @@ from detparity.core.errors import InputError, NotMade, clipped
 from detparity.core.text import render
 from detparity.core.vocabulary import EngineError, Runner, Size
 from detparity.models.choice import ModelChoice
-from detparity.tools.bench import cold_start as fresh
+from detparity.tools.bench import cold_start
 from detparity.tools.bench.candidates import (
     FEEDS,
     FROZEN,
     Contender,
-    in_turn,
     make_feeds,
+    numbered_call,
     of_file,
     of_model,
     pictures_of,
@@ -41,21 +41,21 @@ from detparity.tools.export_cache import KitExports
 WARM_UP = 5
 PROFILED = 20  # rounds of a profile
 LEAST_ROUNDS = 6  # fewer give no interval
-BUSY = 0.75  # load a core from which on the times are said to come from a busy machine
+BUSY = 0.75  # load a core from which on the machine is reported as busy
 SHOWN = ("raw", "grid", "end2end-ort", "traced", "scripted", "lite")  # of the kit's exporters, where no file is given
 Say = Callable[[str], None]
 Answer = TypeVar("Answer")
 
 
 class WrongFile(Exception):
-    """A file whose numbers are wrong: how fast it is, is no question yet. The text is its finding."""
+    """A file whose numbers are wrong, so that it is not timed. The text is its finding."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user asked for. batch, img_size: of files that leave them open, None means 1 and what the files say; threads: 0 means
+    """The options of a run. batch, img_size: of files that leave them open, None means 1 and what the files state; threads: 0 means
     all cores this process may use; baseline: the file the others are compared with, None means the model itself; profile: whether to
-    say where the time goes."""
+    measure where the time goes."""
 
     choice: ModelChoice
     artifacts: Tuple[Path, ...]
@@ -77,7 +77,7 @@ class Row:
     contender: Contender
     seconds: np.ndarray
     summary: Summary
-    fresh: fresh.Fresh
+    cold: cold_start.ColdStart
     ratio: Optional[Ratio]
     size: Optional[int]
     engine: Mapping[str, str]
@@ -102,12 +102,12 @@ class Measured:
 
     @property
     def busy(self) -> bool:
-        """Whether others were at work before the run began: what is left of them in the ratios is in the intervals."""
+        """Whether the machine was under load before the run began; its effect on the ratios is in the intervals."""
         return self.load[0] is not None and self.load[0] > BUSY
 
 
 def run(asked: Asked, scratch: Path, say: Say) -> Measured:
-    """Verify every contender once, then time them in turns.
+    """Verify every contender once, then time them interleaved.
 
     scratch: where the kit's exports go, if no file is given. Raises InputError for files or options that cannot be used, WrongFile
     for a file that does not do what the model does.
@@ -156,19 +156,19 @@ def _input(contexts: List[Context], asked: Asked) -> Tuple[int, Size]:
         if asked.batch is not None and not free and asked.batch != contract.batch:
             raise InputError(f"--batch-size {asked.batch}: {title} takes batches of {contract.batch} alone")
         if asked.img_size is not None and asked.img_size != contract.size:
-            told, own = ("x".join(map(str, one)) for one in (asked.img_size, contract.size))
-            raise InputError(f"--img-size {told}: {title} takes {own} alone")
+            given, own = ("x".join(map(str, one)) for one in (asked.img_size, contract.size))
+            raise InputError(f"--img-size {given}: {title} takes {own} alone")
         found.setdefault((asked.batch or 1 if free else contract.batch, contract.size), title)
     if len(found) > 1:
-        told = "; ".join(f"{title} takes {batch}x3x{size[0]}x{size[1]}" for (batch, size), title in found.items())
-        raise InputError(f"one run compares files that take the same input: {told}")
+        takes = "; ".join(f"{title} takes {batch}x3x{size[0]}x{size[1]}" for (batch, size), title in found.items())
+        raise InputError(f"one run compares files that take the same input: {takes}")
     return next(iter(found))
 
 
 def _ready(
     contenders: Mapping[str, Contender], session: Session, batch: int, size: Size, say: Say
 ) -> Dict[str, Runner]:
-    """Every contender prepared, and held against the model on the first of the pictures. Raises WrongFile."""
+    """Every contender prepared, and compared with the model on the first of the pictures. Raises WrongFile."""
     runners: Dict[str, Runner] = {}
     for title, one in contenders.items():
         say(f"verifying {title}" if one.context else f"loading {title}")
@@ -186,7 +186,7 @@ def _ready(
 
 def require_right(one: Contender, runner: Runner, batch: int, size: Size) -> None:
     """Raise WrongFile unless what is to be timed gives, for the first feed, what the model gives: the same runner that is timed, and
-    for a file with the TensorRT plugin, which does not run here, the whole file by the plugin's semantics."""
+    for a file with the TensorRT plugin, which does not run here, the complete file by the plugin's semantics."""
     if one.context is None:
         return
     context, case = one.context, Case(size, pictures_of(0, batch))
@@ -202,12 +202,12 @@ def require_right(one: Contender, runner: Runner, batch: int, size: Size) -> Non
     else:
         found = (nms if suppresses else parity).judge_outputs(context, case, outputs)
     if found:
-        told = render(one.title, check, found[0])
-        raise WrongFile(f"{one.title} is not timed, since it does not do what the model does.\n\n{told}")
+        text = render(one.title, check, found[0])
+        raise WrongFile(f"{one.title} is not timed, since it does not do what the model does.\n\n{text}")
 
 
 def _titled(contenders: List[Contender]) -> Dict[str, Contender]:
-    """Contenders by title; files of one name are told apart by their paths."""
+    """Contenders by title; files of one name get their paths as titles."""
     files = {(one.context.artifact.title, one.context.artifact.path) for one in contenders if one.context}
     names = [title for title, _ in files]
     twice = {title for title in names if names.count(title) > 1}
@@ -231,16 +231,16 @@ def _measure(
     before: Optional[float],
     say: Say,
 ) -> Measured:
-    """Time contenders in turns at `given` (batch, size), each in a fresh process first for what only that can tell."""
+    """Time contenders interleaved at `given` (batch, size), each in a new process first for its cold start."""
     batch, size = given
-    cold: Dict[str, fresh.Fresh] = {}
+    cold: Dict[str, cold_start.ColdStart] = {}
     for title, one in contenders.items():
-        say(f"loading {title} afresh")
-        cold[title] = _owned(title, fresh.measure)(one.recipe, batch, size)
+        say(f"loading {title} in a new process")
+        cold[title] = _owned(title, cold_start.measure)(one.recipe, batch, size)
     feeds = make_feeds(batch, size)
-    say(f"timing {len(contenders)} contenders in turns: {asked.rounds} rounds after {WARM_UP} to warm up")
+    say(f"timing {len(contenders)} contenders, interleaved: {asked.rounds} rounds after {WARM_UP} to warm up")
     series = take_turns(
-        {title: _owned(title, in_turn(runner, feeds)) for title, runner in runners.items()},
+        {title: _owned(title, numbered_call(runner, feeds)) for title, runner in runners.items()},
         asked.rounds,
         WARM_UP,
         FEEDS,
@@ -251,7 +251,7 @@ def _measure(
             contender=one,
             seconds=series[title],
             summary=summary(series[title]),
-            fresh=cold[title],
+            cold=cold[title],
             ratio=None if title == base else ratio(series[title], series[base]),
             size=one.context.artifact.path.stat().st_size if one.context else None,
             engine=runners[title].facts,
@@ -275,8 +275,8 @@ def _measure(
 
 
 def _owned(title: str, call: Callable[..., Answer]) -> Callable[..., Answer]:
-    """The call, with what an engine refuses in it ending the run in the name of its contender: right on the first picture, it was not
-    on another."""
+    """The call, with an engine's error in it raised as WrongFile with the contender's title: right on the first picture, it failed on
+    another."""
 
     def owned(*given: Any) -> Answer:
         try:
@@ -298,7 +298,7 @@ def _baseline(contenders: Mapping[str, Contender], asked: Optional[Path]) -> str
 
 
 def _load() -> Optional[float]:
-    """Load of the machine a core, over the last minute; None where the system does not tell."""
+    """Load of the machine a core, over the last minute; None where the system does not report it."""
     return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
 
 

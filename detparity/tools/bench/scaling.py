@@ -1,7 +1,7 @@
 """How cost grows: measured curves against image size, batch, candidates before suppression, classes and threads.
 
-Of a curve what is said is its order, the slope on logarithmic axes over its last three points, beside the order that what is computed
-leads one to expect. Points of a curve take turns, so that a busy minute bends none of them.
+Reported of a curve is its order, the slope on logarithmic axes over its last three points, beside the order expected from the
+computation. Points of a curve are timed interleaved, so that load on the machine affects them equally.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from detparity.core.statistics import median_interval
 from detparity.core.vocabulary import EngineError, Runner, Size
 from detparity.models.choice import ModelChoice
 from detparity.tools.bench import svg
-from detparity.tools.bench.candidates import EAGER, Recipe, in_turn, make_feeds, of_file, of_model, prepare
+from detparity.tools.bench.candidates import EAGER, Recipe, make_feeds, numbered_call, of_file, of_model, prepare
 from detparity.tools.bench.interleave import Call, take_turns
 from detparity.tools.export_cache import attempt, promised
 
@@ -48,7 +48,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """title: what was run; points: by ascending x; expected: the order that the computation leads one to expect, in words."""
+    """title: what was run; points: by ascending x; expected: the order expected from the computation, as text."""
 
     title: str
     points: Tuple[Point, ...]
@@ -105,7 +105,7 @@ def run(choice: ModelChoice, scratch: Path, say: Say) -> Scaling:
 
 
 def _curves(calls: Mapping[str, Mapping[float, Call]], feeds: int, expected: Mapping[str, str]) -> Tuple[Curve, ...]:
-    """Time every point of every curve in turns."""
+    """Time every point of every curve, interleaved."""
     flat = {f"{title} {x}": call for title, points in calls.items() for x, call in points.items()}
     seconds = take_turns(flat, ROUNDS, WARM_UP, feeds)
 
@@ -140,7 +140,8 @@ def _sizes(session: Session, scratch: Path) -> Figure:
     feeds = {side: make_feeds(1, (side, side)) for side in sides}
     runners = _runners(session, scratch, facts.usable_cores())
     calls = {
-        title: {float(side**2): in_turn(runner, feeds[side]) for side in sides} for title, runner in runners.items()
+        title: {float(side**2): numbered_call(runner, feeds[side]) for side in sides}
+        for title, runner in runners.items()
     }
     expected = {title: "1, less while fixed costs weigh: convolutions are linear in pixels" for title in calls}
     curves = _curves(calls, len(feeds[sides[0]]), expected)
@@ -151,7 +152,7 @@ def _sizes(session: Session, scratch: Path) -> Figure:
 def _batches(session: Session, scratch: Path) -> Figure:
     feeds = {batch: make_feeds(batch, SIZE) for batch in BATCHES}
     runners = _runners(session, scratch, facts.usable_cores())
-    calls = {title: {float(b): in_turn(runner, feeds[b]) for b in BATCHES} for title, runner in runners.items()}
+    calls = {title: {float(b): numbered_call(runner, feeds[b]) for b in BATCHES} for title, runner in runners.items()}
     expected = {title: "1, or less while one image leaves cores idle" for title in calls}
     return Figure("batch", "Batch", "images", f"At {SIZE[0]}x{SIZE[1]}.", _curves(calls, len(feeds[1]), expected))
 
@@ -160,7 +161,7 @@ def _threads(session: Session, scratch: Path) -> Figure:
     counts = sorted({1, *(2**k for k in range(8) if 2**k <= facts.usable_cores()), facts.usable_cores()})
     feeds = make_feeds(1, TAIL_SIZE)
     sets = {count: _runners(session, scratch, count) for count in counts}
-    calls = {title: {float(n): in_turn(sets[n][title], feeds) for n in counts} for title in sets[counts[0]]}
+    calls = {title: {float(n): numbered_call(sets[n][title], feeds) for n in counts} for title in sets[counts[0]]}
     expected = {title: "-1 at best; what is not parallel keeps it above" for title in calls}
     where = f"Batch 1 at {TAIL_SIZE[0]}x{TAIL_SIZE[1]}."
     return Figure("threads", "Threads", "threads", where, _curves(calls, len(feeds), expected))
@@ -178,7 +179,7 @@ def _classes(session: Session, scratch: Path) -> Figure:
         for name in ("raw", "grid", "end2end-ort"):
             path = attempt(detector, name, SIZE, scratch)
             runner = prepare(Recipe("onnxruntime", threads, str(path)))
-            calls.setdefault(name, {})[float(count)] = in_turn(runner, feeds)
+            calls.setdefault(name, {})[float(count)] = numbered_call(runner, feeds)
     expected = {title: "0, rising to 1 as the head outgrows the rest" for title in calls}
     about = f"yolov7-tiny at width 0.25 with seeded weights, batch 1 at {SIZE[0]}x{SIZE[1]}."
     return Figure("classes", "Classes", "classes", about, _curves(calls, len(feeds), expected))
@@ -186,7 +187,7 @@ def _classes(session: Session, scratch: Path) -> Figure:
 
 def _candidates(session: Session, scratch: Path) -> Figure:
     """The tail alone, fed predictions over the score threshold, all over the image: small ones of all classes, which suppress few of
-    each other, and large ones of one class, of which each that is kept suppresses many."""
+    each other, and large ones of one class, of which each selected one suppresses many."""
     context = _context(session, "end2end-ort", scratch, TAIL_SIZE)
     cut = find_cut(context)
     if cut is None:
@@ -201,11 +202,14 @@ def _candidates(session: Session, scratch: Path) -> Figure:
         ("large, one class", (90, 120), 1),
     ):
         for count in counts:
-            given, meant = feed(context, cut, _predictions(context, count, sides, classes))
-            there = int((meant[0, :, 4] > 0.5).sum())  # some boxes find no free anchor near them
+            given, predictions = feed(context, cut, _predictions(context, count, sides, classes))
+            there = int((predictions[0, :, 4] > 0.5).sum())  # some boxes find no free anchor near them
             calls.setdefault(title, {})[float(there)] = _given(runner, given)
     nothing, _ = feed(context, cut, _predictions(context, 0, (8, 16), 1))
-    expected = {title: "1 at most: a candidate meets the kept ones alone, which the cap bounds" for title in calls}
+    expected = {
+        title: "1 at most: a candidate is compared with the selected ones alone, which the cap bounds"
+        for title in calls
+    }
     curves = _curves(calls, 1, expected)
     seconds = take_turns({"none": _given(runner, nothing)}, ROUNDS, WARM_UP, 1)["none"]
     cap = context.contract.nms.cap if context.contract.nms else 0
@@ -249,7 +253,7 @@ def _page(found: Scaling, charts: str) -> Iterator[str]:
         f"Measured by `detparity scaling` on {found.model}: {found.machine.get('processor', 'an unknown processor')}, "
         f"{found.machine['cores']} cores; "
         + ", ".join(f"{name} {found.environment[name]}" for name in ("python", "torch", "onnxruntime", "numpy"))
-        + f". Medians of {ROUNDS} rounds in which all points of a figure took turns. The order is the slope over the last "
+        + f". Medians of {ROUNDS} rounds in which all points of a figure are interleaved. The order is the slope over the last "
         f"{LAST} points on logarithmic axes (1 is linear, 0 constant)."
     )
     for figure in found.figures:
@@ -260,15 +264,15 @@ def _page(found: Scaling, charts: str) -> Iterator[str]:
 
 
 def _table(figure: Figure) -> Iterator[str]:
-    """One row a curve; where curves were not measured at the same places, their places are said in the cells."""
-    places = {tuple(point.x for point in curve.points) for curve in figure.curves}
-    count = max(len(xs) for xs in places)
-    heads = [f"{x:,.0f}" for x in next(iter(places))] if len(places) == 1 else [""] * count
-    yield f"| ms {'at' if len(places) == 1 else '(at)'} {figure.axis} | " + " | ".join(heads) + " | order | expected |"
+    """One row a curve; where curves were not measured at the same values of x, the cells state them."""
+    axes = {tuple(point.x for point in curve.points) for curve in figure.curves}
+    count = max(len(xs) for xs in axes)
+    heads = [f"{x:,.0f}" for x in next(iter(axes))] if len(axes) == 1 else [""] * count
+    yield f"| ms {'at' if len(axes) == 1 else '(at)'} {figure.axis} | " + " | ".join(heads) + " | order | expected |"
     yield "|---" * (count + 3) + "|"
     for curve in figure.curves:
         cells = [
-            f"{1e3 * point.seconds:.3g}" + (f" ({point.x:,.0f})" if len(places) > 1 else "") for point in curve.points
+            f"{1e3 * point.seconds:.3g}" + (f" ({point.x:,.0f})" if len(axes) > 1 else "") for point in curve.points
         ]
         cells += [""] * (count - len(cells))
         yield f"| {curve.title} | " + " | ".join(cells) + f" | {curve.order:.2f} | {curve.expected} |"

@@ -1,4 +1,4 @@
-"""What a series of times says: quantiles of one, and the ratio of two with an interval that assumes no distribution."""
+"""Statistics of times: quantiles of one series, and the ratio of two with an interval that assumes no distribution."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class Ratio:
 
     @property
     def differs(self) -> bool:
-        """Whether one of the two is said to be faster: the whole interval lies further from 1 than two copies of one file do."""
+        """Whether one of the two is reported as faster: all of the interval is further from 1 than two copies of one file are."""
         return self.low > 1.0 + RESOLUTION or self.high < 1.0 / (1.0 + RESOLUTION)
 
 
 def ratio(seconds: np.ndarray, baseline: np.ndarray) -> Ratio:
-    """The ratio of two (n,) series that took turns: what slowed a round down slowed both, and leaves the ratio as it is.
+    """The ratio of two interleaved (n,) series: what slowed a round down slowed both, and leaves the ratio as it is.
 
     Raises ValueError for series of other lengths, or fewer than the six rounds an interval takes.
     """
     if seconds.shape != baseline.shape:
-        raise ValueError(f"series of {len(seconds)} and {len(baseline)} rounds did not take turns")
+        raise ValueError(f"series of {len(seconds)} and {len(baseline)} rounds are not of one interleaved run")
     ratios = seconds / baseline
     low, high = median_interval(ratios)
     return Ratio(float(np.median(ratios)), low, high, len(ratios))

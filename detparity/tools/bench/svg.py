@@ -59,8 +59,8 @@ def distributions(series: Mapping[str, Sequence[float]], unit: str) -> str:
     for tick in ticks(low, high):
         body += [_line(x(tick), TOP, x(tick), bottom, 1, 0.2), _text(x(tick), bottom + 18, f"{tick:g}", "middle")]
     body.append(_text(WIDTH - RIGHT, bottom + 36, unit, "end"))
-    for place, (name, one) in enumerate(series.items()):
-        body += _distribution(name, np.asarray(one, np.float64), TOP + LINE * (place + 0.5), x)
+    for index, (name, one) in enumerate(series.items()):
+        body += _distribution(name, np.asarray(one, np.float64), TOP + LINE * (index + 0.5), x)
     return _svg(bottom + FOOT, body, f"distributions of {', '.join(series)}, in {unit}")
 
 
@@ -86,24 +86,24 @@ def curves(lines: Mapping[str, Sequence[Tuple[float, float]]], across: str, up: 
     (x_low, y_low), (x_high, y_high) = points.min(0) * 0.9, points.max(0) * 1.1
     left, right = 70, 210
 
-    def place(x: float, y: float) -> Tuple[float, float]:
+    def pixels(x: float, y: float) -> Tuple[float, float]:
         return (
             left + math.log(x / x_low) / math.log(x_high / x_low) * (WIDTH - left - right),
             HEIGHT - FOOT - math.log(y / y_low) / math.log(y_high / y_low) * (HEIGHT - FOOT - TOP),
         )
 
-    # These stand as files of their own, on whatever ground a page has.
+    # These are files of their own, and the background of the page is unknown.
     body = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>', '<g color="black" fill="black">']
     for tick in ticks(x_low, x_high):
-        x, _ = place(tick, y_low)
+        x, _ = pixels(tick, y_low)
         body += [_line(x, TOP, x, HEIGHT - FOOT, 1, 0.15), _text(x, HEIGHT - FOOT + 18, f"{tick:g}", "middle")]
     for tick in ticks(y_low, y_high):
-        _, y = place(x_low, tick)
+        _, y = pixels(x_low, tick)
         body += [_line(left, y, WIDTH - right, y, 1, 0.15), _text(left - 8, y + 4, f"{tick:g}", "end")]
     body += [_text((left + WIDTH - right) / 2, HEIGHT - 8, across, "middle"), _text(8, 12, up)]
     taken: List[float] = []
     for index, (name, one) in enumerate(lines.items()):
-        placed = [place(*point) for point in one]
+        placed = [pixels(*point) for point in one]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         dash = ("", "6 3", "2 3", "8 3 2 3")[index % 4]
         more = f' stroke-dasharray="{dash}"' if dash else ""

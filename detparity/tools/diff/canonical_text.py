@@ -1,4 +1,4 @@
-"""One text for each attribute and each constant: what is equal is spelled alike, what differs never is."""
+"""One text for each attribute and each constant: the same for equal values, different for different ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-FEW = 32  # as many numbers are spelled out; of longer arrays and lists a digest is told
+FEW = 32  # as many numbers are spelled out; longer arrays and lists get a digest
 LONG = 80  # characters of a text that are spelled out
 WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
-PLAIN = ("float32", "int64")  # types that go without saying
+PLAIN = ("float32", "int64")  # types that are not spelled out
 
 
 def shape_text(shape: Any) -> str:
@@ -36,7 +36,7 @@ def array_text(value: np.ndarray) -> str:
     text = flat[0] if value.ndim == 0 else f"[{', '.join(flat)}]"
     kind = "" if str(value.dtype) in PLAIN else "text " if value.dtype.kind in "OSU" else f"{value.dtype} "
     if not value.size and str(value.dtype) != "float32":
-        kind = f"{value.dtype} "  # nothing in it tells an integer from a float
+        kind = f"{value.dtype} "  # nothing in it distinguishes an integer from a float
     return f"{kind}{text}{f' as {shape_text(value.shape)}' if value.ndim > 1 else ''}"
 
 
@@ -49,7 +49,7 @@ def _item(item: Any) -> str:
 
 
 def text_of(value: str) -> str:
-    """A text as it stands where it is a word and no number, else in quotes; a long one by its digest."""
+    """A text as it is where it is a word and no number, else in quotes; a long one by its digest."""
     if len(value) > LONG:
         return f"text of {len(value)} characters #{hashlib.sha256(value.encode(errors='backslashreplace')).hexdigest()[:16]}"
     return value if WORD.fullmatch(value) and not _is_number(value) else json.dumps(value)
@@ -64,7 +64,7 @@ def _is_number(value: str) -> bool:
 
 
 def attribute_text(kind: str, value: Any) -> str:
-    """An attribute's value, as `detparity.graph.Attribute` has it. `1` and `1.0` are an INT and a FLOAT."""
+    """An attribute's value, as `artifacts.onnx_graph.Attribute` has it. `1` and `1.0` are an INT and a FLOAT."""
     if kind == "FLOAT":
         return str(np.float32(value))
     if kind == "INT":
@@ -79,8 +79,8 @@ def attribute_text(kind: str, value: Any) -> str:
         items = [attribute_text(kind[:-1], item) for item in value]
         if not items:
             return f"[] of {kind.lower()}"
-        whole = f"[{', '.join(items)}]"
-        return whole if len(items) <= FEW else f"{len(items)} {kind.lower()} #{_short(whole)}"
+        full = f"[{', '.join(items)}]"
+        return full if len(items) <= FEW else f"{len(items)} {kind.lower()} #{_short(full)}"
     return f"{kind.lower()} #{_short(str(value))}"
 
 

@@ -1,4 +1,4 @@
-"""Digests of how a graph is wired, and the order in which its parts are told, both indifferent to names and to order."""
+"""Digests of how a graph is wired, and a canonical order of its parts, both independent of names and of the file's order."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def hashed(*parts: object) -> str:
 
 
 class Digests:
-    """One way of looking at a file: constants enter as `label` says, attributes where `settings`, constants that nothing reads
+    """One kind of digests of a file: constants enter as `label` gives them, attributes where `settings`, constants that nothing reads
     where `unused`.
 
-    Every operator has two digests: of all that leads up to it, and of all that it leads to. The first alone would not see that
-    one of two equal branches is read twice and the other never. Each is made once, and in an order in which what it needs is
-    there, so that long chains and large graphs cost what their size does.
+    Every operator has two digests: of all that leads up to it, and of all that it leads to. The first alone would not show that one
+    of two equal branches is read twice and the other never. Each is made once, after those it needs, so that the cost is linear in
+    the size of the graph.
     """
 
     def __init__(self, label: Label, settings: bool = True, unused: bool = False) -> None:
@@ -44,8 +44,8 @@ class Digests:
         return self._labels[source]
 
     def of(self, scope: Scope) -> str:
-        """The digest of a whole graph or body: of its operators, of what it takes, and of what it returns."""
-        operators = self.operators(scope)  # first: it makes what the sources of the outputs are told by
+        """The digest of a graph or body: of its operators, of what it takes, and of what it returns."""
+        operators = self.operators(scope)  # first: it makes the digests that the sources of the outputs need
         return hashed(scope.head, scope.formals, operators, [self.source(source) for source in scope.outputs])
 
     def operators(self, scope: Scope) -> str:
@@ -61,7 +61,7 @@ class Digests:
         return self._scopes[scope]
 
     def _before(self, op: Op) -> str:
-        settings = sorted((key, op.settings[key]) for key in op.told) if self._settings else []
+        settings = sorted((key, op.settings[key]) for key in op.explicit) if self._settings else []
         read = [self.source(source) for source in op.sources]
         bodies = [(attribute, self.of(body)) for attribute, body in op.bodies]
         return hashed(op.kind, op.results, settings, sorted(read) if op.commutative else read, bodies)
@@ -76,8 +76,8 @@ class Digests:
 
 
 class Order:
-    """The order in which the parts of a file are told, whatever order they stand in: what an operator reads before the operator.
-    What commutes is ordered by its digest in `first`, and where these are equal in `second`."""
+    """The canonical order of the parts of a file, independent of the file's own: what an operator reads before the operator. What
+    commutes is ordered by its digest in `first`, and where these are equal in `second`."""
 
     def __init__(self, first: Digests, second: Digests) -> None:
         self._first, self._second = first, second
@@ -93,7 +93,7 @@ class Order:
         return self._sorted(read) if op.commutative else read
 
     def operators(self, scope: Scope) -> List[Op]:
-        """Those of one scope as they are met on the way to its outputs; what leads to no output comes last."""
+        """Those of one scope in the order in which its outputs need them; what leads to no output comes last."""
         own = set(scope.ops)
         seen: Set[Op] = set()
         first, second = self._first, self._second
@@ -122,25 +122,25 @@ class Order:
     def constants(self, wiring: Wiring) -> List[Constant]:
         """Every constant of a file once, where it is first read; those that nothing reads at the end of their scope."""
         found: Dict[Source, None] = {}
-        self._tell(wiring.main, found)
+        self._collect(wiring.main, found)
         for name in sorted(wiring.functions):
-            self._tell(wiring.functions[name], found)
+            self._collect(wiring.functions[name], found)
         return [source for source in found if isinstance(source, Constant)]
 
-    def _tell(self, scope: Scope, found: Dict[Source, None]) -> None:
+    def _collect(self, scope: Scope, found: Dict[Source, None]) -> None:
         for op in self.operators(scope):
             found.update(dict.fromkeys(self._reads(op)))
             for attribute, body in op.bodies:
                 if attribute:
-                    self._tell(body, found)
+                    self._collect(body, found)
         found.update(dict.fromkeys([*scope.outputs, *self._sorted(scope.unused)]))
 
 
 def neighbourhoods(scope: Scope, view: Digests, names: Mapping[Constant, str]) -> List[str]:
     """For each operator of a scope, sorted, four digits for itself and what it reads directly, as `view` labels it, and for the
-    named weights next upstream of both, which say where in the network it stands.
+    named weights next upstream of both, which identify its position in the network.
 
-    Two files that changed alike gain and lose the same of them, wherever else they differ.
+    Two files with the same change gain and lose the same of them, whatever else differs between them.
     """
     view.operators(scope)
     upstream: Dict[Op, FrozenSet[str]] = {}
@@ -150,7 +150,7 @@ def neighbourhoods(scope: Scope, view: Digests, names: Mapping[Constant, str]) -
         ports = [source for source in op.sources if isinstance(source, Port) and source.op in own]
         there = frozenset(names[source] for source in op.sources if isinstance(source, Constant) and source in names)
         upstream[op] = there or frozenset().union(*(upstream[port.op] for port in ports))
-        settings = sorted((key, op.settings[key]) for key in op.told)
+        settings = sorted((key, op.settings[key]) for key in op.explicit)
         read = ["" if isinstance(source, Port) else view.source(source) for source in op.sources]
         bodies = [(attribute, view.of(body)) for attribute, body in op.bodies]
         own[op] = hashed(op.kind, settings, sorted(read) if op.commutative else read, bodies, sorted(upstream[op]))

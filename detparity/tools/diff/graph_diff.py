@@ -1,4 +1,4 @@
-"""What changed between two ONNX files, in words, told from their facts (`graphfacts.graph_facts`) alone."""
+"""What changed between two ONNX files, as sentences, from their facts (`graph_summary.graph_facts`) alone."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ PRECISION: Mapping[str, float] = {"float64": 1e-7, "float32": 1e-6, "float16": 2
 
 @dataclass(frozen=True)
 class Difference:
-    """kind: one of KINDS; words: what changed, in one line; rank: the smaller the more important; trace: what two files that
-    changed alike have in common."""
+    """kind: one of KINDS; words: what changed, in one line; rank: the smaller the more important; trace: equal in two files with the
+    same change."""
 
     kind: str
     words: str
@@ -46,11 +46,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A weight as the facts have it. name: its official parameter path, or None; place: its position among the weights in the
-    order of execution; sha256: the first digits."""
+    """A weight as the facts have it. name: its official parameter path, or None; position: among the weights in the order of
+    execution; sha256: the first digits."""
 
     name: Optional[str]
-    place: int
+    position: int
     dtype: str
     shape: str
     sha256: str
@@ -58,12 +58,12 @@ class Tensor:
 
     @property
     def title(self) -> str:
-        return self.name or f"tensor {self.place + 1} ({self.shape}, no official name)"
+        return self.name or f"tensor {self.position + 1} ({self.shape}, no official name)"
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference, ...]:
     """Everything that changed from `old` to `new`, the most important first; nothing where names of inner values, the order of
-    nodes, Identity nodes or the way constants are stored are all that differs.
+    nodes, Identity nodes or how constants are stored are all that differs.
 
     Raises InputError where either was recorded in another format.
     """
@@ -74,9 +74,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Differe
 
 
 def portable(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference, ...]:
-    """What two versions of an exporter must agree on, however they count and wire operators: inputs, outputs, opsets, metadata,
-    the numbers of the suppression, and the weights that have official names in both, within `ROUNDED`. Each version of torch has
-    its own IR version for an opset.
+    """Differences in what two versions of an exporter must agree on, whatever the number and wiring of operators: inputs, outputs,
+    opsets, metadata, the numbers of the suppression, and the weights that have official names in both, within `ROUNDED`. Each version
+    of torch has its own IR version for an opset.
 
     Raises InputError where either was recorded in another format.
     """
@@ -92,8 +92,8 @@ def portable(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference
 def _interface(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Difference]:
     for facts in (old, new):
         if facts.get("format") != FORMAT:
-            told = facts.get("format")
-            raise InputError(f"graph facts of format {told!r} cannot be read; this version reads {FORMAT}")
+            version = facts.get("format")
+            raise InputError(f"graph facts of format {version!r} cannot be read; this version reads {FORMAT}")
     return [*_values(old, new, "output"), *_values(old, new, "input"), *_versions(old, new), *_metadata(old, new)]
 
 
@@ -102,13 +102,13 @@ def _ranked(found: Iterable[Difference]) -> Tuple[Difference, ...]:
 
 
 def signature(found: Iterable[Difference]) -> str:
-    """A digest of how a file changed: two files of one model with the same signature changed alike, in counts, values, tensors
-    and places, whatever else sets them apart. Empty where nothing changed."""
+    """A digest of how a file changed: two files of one model with the same signature have the same change, in counts, values, tensors
+    and positions, whatever else differs between them. Empty where nothing changed."""
     traces = sorted(difference.trace for difference in found)
     return hashlib.sha256("\n".join(traces).encode(errors="backslashreplace")).hexdigest()[:16] if traces else ""
 
 
-def _told(kind: str, words: str, trace: str) -> Difference:
+def _difference(kind: str, words: str, trace: str) -> Difference:
     return Difference(kind, words, KINDS.index(kind), f"{kind}: {trace}")
 
 
@@ -121,10 +121,10 @@ def _versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Differ
         name = "opset" if domain == "ai.onnx" else f"opset of {domain}"
         if was != now:
             words = f"{name} {_or_none(was)} -> {_or_none(now)}"
-            yield _told("versions", words, words)
+            yield _difference("versions", words, words)
     if old["ir_version"] != new["ir_version"]:
         words = f"IR version {old['ir_version']} -> {new['ir_version']}"
-        yield _told("versions", words, words)
+        yield _difference("versions", words, words)
 
 
 def _or_none(value: Any) -> str:
@@ -132,29 +132,29 @@ def _or_none(value: Any) -> str:
 
 
 def _values(old: Mapping[str, Any], new: Mapping[str, Any], what: str) -> Iterator[Difference]:
-    """Inputs or outputs: gone, new, renamed, in another order, of another type or shape."""
+    """Inputs or outputs: removed, new, renamed, in another order, of another type or shape."""
     kind = f"{what}s"
     was, now = old[kind], new[kind]
-    pairs, gone, added = paired(was, now)
-    for index in gone:
-        yield _told(kind, f"{what} {was[index]['name']!r} is gone", f"{was[index]['name']} gone")
+    pairs, removed, added = paired(was, now)
+    for index in removed:
+        yield _difference(kind, f"{what} {was[index]['name']!r} is removed", f"{was[index]['name']} removed")
     for index in added:
         text = f"{what} {now[index]['name']!r} is new: {now[index]['dtype']} {_axes(now[index])}"
-        yield _told(kind, text, text)
+        yield _difference(kind, text, text)
     renamed = [(was[i]["name"], now[j]["name"]) for i, j in pairs if was[i]["name"] != now[j]["name"]]
     for before, after in renamed:
-        yield _told(kind, f"{what} {before!r} is now called {after!r}", f"{before} called {after}")
+        yield _difference(kind, f"{what} {before!r} is now called {after!r}", f"{before} called {after}")
     order = [j for _, j in pairs]
     if order != sorted(order):
         names = [", ".join(item["name"] for item in items) for items in (was, now)]
-        yield _told(kind, f"{kind} in another order: {names[0]} -> {names[1]}", f"order {names}")
+        yield _difference(kind, f"{kind} in another order: {names[0]} -> {names[1]}", f"order {names}")
     for i, j in pairs:
         title = what if len(was) == len(now) == 1 else f"{what} {now[j]['name']!r}"
         for words in _value_words(was[i], now[j]):
-            yield _told(kind, f"{title} {words}", f"{now[j]['name']} {words}")
+            yield _difference(kind, f"{title} {words}", f"{now[j]['name']} {words}")
     if what == "input" and old["overridable"] != new["overridable"]:
         words = f"initializers that can be fed as inputs: {old['overridable']} -> {new['overridable']}"
-        yield _told(kind, words, words)
+        yield _difference(kind, words, words)
 
 
 def paired(
@@ -169,8 +169,8 @@ def paired(
         if index not in pairs and index not in taken and _kind(old[index]) == _kind(new[index]):
             pairs[index] = index
     taken = set(pairs.values())
-    gone = [index for index in range(len(old)) if index not in pairs]
-    return sorted(pairs.items()), gone, [index for index in range(len(new)) if index not in taken]
+    removed = [index for index in range(len(old)) if index not in pairs]
+    return sorted(pairs.items()), removed, [index for index in range(len(new)) if index not in taken]
 
 
 def _kind(value: Mapping[str, Any]) -> Tuple[Any, Any]:
@@ -210,10 +210,10 @@ def _metadata(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Differ
         if was is None:
             words = f"metadata {key!r} is new: {_clip(now)}"
         elif now is None:
-            words = f"metadata {key!r} is gone"
+            words = f"metadata {key!r} is removed"
         else:
             words = f"metadata {key!r}: {' -> '.join(_around(was, now))}"
-        yield _told("metadata", words, repr((key, was, now)))
+        yield _difference("metadata", words, repr((key, was, now)))
 
 
 def _clip(text: str, most: int = 60) -> str:
@@ -222,7 +222,7 @@ def _clip(text: str, most: int = 60) -> str:
 
 
 def _around(was: str, now: str) -> Tuple[str, str]:
-    """Two texts from shortly before the place where they begin to differ."""
+    """Two texts from shortly before the position where they begin to differ."""
     same = next((k for k, (a, b) in enumerate(zip(was, now)) if a != b), min(len(was), len(now)))
     start = max(0, same - 20) if max(len(was), len(now)) > 60 else 0
     lead = "..." if start else ""
@@ -239,13 +239,13 @@ def _graph(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Difference]:
     operators = list(_operators(old, new))
     settings = [*_settings(old, new, "attributes"), *_settings(old, new, "constants")]
     matching = match(old, new)
-    weights = [*_missing(matching.gone, "gone"), *_missing(matching.added, "new")]
+    weights = [*_missing(matching.removed, "removed"), *_missing(matching.added, "new")]
     weights += [*_reshaped(matching), *_retyped(matching)]
     wiring = list(_wiring(old, new, bool(operators), bool(settings or weights)))
     found = [*operators, *settings, *weights, *_changed_values(matching), *wiring]
     if not found and _returned(old) == _returned(new):
-        found = [_told("wiring", "the same operators and the same tensors, but not in the same places", "places")]
-    # Where the change is, so that one change in two places is not taken for one change.
+        found = [_difference("wiring", "the same operators and the same tensors, but in other positions", "positions")]
+    # Where the change is, so that the same change at another position is not taken for the same.
     trace = f" at {_where(old, new)}"
     return [
         Difference(item.kind, item.words, item.rank, item.trace + (trace if item.kind != "weights" else ""))
@@ -258,8 +258,8 @@ def _returned(facts: Mapping[str, Any]) -> List[Tuple[str, str]]:
 
 
 def _where(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The neighbourhoods of operators that a change took and gave. Where they do not show it, or there are no names of weights
-    to tell one place from another, the graphs themselves: then no other file can be said to have changed alike."""
+    """The neighbourhoods of operators that a change removed and added. Where they do not show it, or there are no names of weights to
+    distinguish positions by, the digests of both graphs: then no other file counts as having the same change."""
     was, now = (Counter(_fours(facts["neighbourhoods"])) for facts in (old, new))
     names = _names(old)
     if was != now and names and names == _names(new):
@@ -273,18 +273,18 @@ def _fours(text: str) -> List[str]:
 
 
 def _count(facts: Mapping[str, Any], kind: str) -> int:
-    """How many operators of a kind there are in all places together."""
+    """How many operators of a kind there are in all scopes together."""
     return sum(counts.get(kind, 0) for counts in facts["operators"].values())
 
 
 def _operators(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
-    for place in sorted({*old["operators"], *new["operators"]}, key=lambda place: (place != "main", place)):
-        was, now = old["operators"].get(place, {}), new["operators"].get(place, {})
-        at = {"main": ""}.get(place, f" in {place}" if place.startswith("function") else f" at {place}")
+    for scope in sorted({*old["operators"], *new["operators"]}, key=lambda scope: (scope != "main", scope)):
+        was, now = old["operators"].get(scope, {}), new["operators"].get(scope, {})
+        at = {"main": ""}.get(scope, f" in {scope}" if scope.startswith("function") else f" at {scope}")
         for kind in sorted({*was, *now}, key=str.lower):
             before, after = was.get(kind, 0), now.get(kind, 0)
             if before != after:
-                yield _told("operators", f"{kind}{at} {before} -> {after}", f"{kind}{at} {after - before:+d}")
+                yield _difference("operators", f"{kind}{at} {before} -> {after}", f"{kind}{at} {after - before:+d}")
 
 
 def _settings(
@@ -292,8 +292,8 @@ def _settings(
 ) -> Iterator[Difference]:
     """Attributes or constants (of `only` these operators): which values, and in how many operators.
 
-    Where an operator is gone, new or has another count, only values are told that appear or disappear; that it has more or fewer
-    of the others goes without saying.
+    Where an operator is removed, new or has another count, only values that appear or disappear are reported, since more or fewer of
+    the others follow from the count.
     """
     for key in sorted({*old[kind], *new[kind]}):
         op, _, name = key.rpartition(".")
@@ -308,12 +308,12 @@ def _settings(
         trace = f"{key} {sorted((text, step) for text, step in steps.items() if step)}"
         if totals[0] != totals[1] and (not min(totals) or set(was) == set(now)):
             continue
-        yield _told(kind, f"{_title(op, name)}{_counted(was, now)}", trace)
+        yield _difference(kind, f"{_title(op, name)}{_counted(was, now)}", trace)
 
 
 def _counts(values: Mapping[str, int], total: int, kind: str, own: bool) -> Dict[str, int]:
-    """Facts leave out an attribute that is nowhere but its default; one without a default may be missing here and there, and so
-    may any of an operator of the file's `own` or a runtime's domain."""
+    """Facts leave out an attribute that has its default everywhere; one without a default may be missing in some operators, and so may
+    any of an operator of the file's `own` or a runtime's domain."""
     missing = total - sum(values.values())
     if kind == "constants" or missing < 1:
         return dict(values)
@@ -341,26 +341,30 @@ def _by_count(was: Mapping[str, int], now: Mapping[str, int]) -> List[str]:
 
 
 def _wiring(old: Mapping[str, Any], new: Mapping[str, Any], operators: bool, settings: bool) -> Iterator[Difference]:
-    """What the digests tell beyond counts of `operators`, and beyond `settings`, that is attributes, constants, and shapes and
-    types of weights. A change of these changes the digests as well, so it hides what they would add."""
+    """What the digests show beyond counts of `operators`, and beyond `settings`, that is attributes, constants, shapes and types of
+    weights. A change of these changes the digests as well, so it hides what they would add."""
 
     def same(digest: str) -> bool:
         return bool(old["digests"][digest] == new["digests"][digest])
 
     if not same("wiring"):
         if not operators:
-            yield _told("wiring", "the same operators, wired differently", "wired")
+            yield _difference("wiring", "the same operators, wired differently", "wired")
     elif not same("topology"):
         if not settings:
-            yield _told("wiring", "the same operators, attributes, constants and weights, in other places", "elsewhere")
+            yield _difference(
+                "wiring", "the same operators, attributes, constants and weights, in other positions", "elsewhere"
+            )
     elif not same("named"):
         if _names(old) == _names(new):
-            yield _told("wiring", "the same operators, reading other tensors than before", "other tensors")
+            yield _difference("wiring", "the same operators, reading other tensors than before", "other tensors")
     else:
         for i, j in paired(old["outputs"], new["outputs"])[0]:
             if old["outputs"][i]["from"] != new["outputs"][j]["from"]:
                 name = new["outputs"][j]["name"]
-                yield _told("outputs", f"output {name!r} is what another operator makes", f"{name} from elsewhere")
+                yield _difference(
+                    "outputs", f"output {name!r} is what another operator makes", f"{name} from elsewhere"
+                )
 
 
 def _names(facts: Mapping[str, Any]) -> List[str]:
@@ -374,54 +378,56 @@ def tensors(facts: Mapping[str, Any]) -> Tuple[Tensor, ...]:
     """The weights that facts hold, in the order of execution."""
     found: List[Tensor] = []
     stem = ""
-    for place, row in enumerate(facts["weights"]):
+    for position, row in enumerate(facts["weights"]):
         name, shape, sha256, rms, shares = row.split(" ")
         if name.startswith("."):
             name = stem + name
         stem = name.rpartition(".")[0]
         dtype, _, plain = shape.rpartition(":")
         made = Sketch(float(rms), unpacked(shares))
-        found.append(Tensor(None if name == "-" else name, place, dtype or "float32", plain, sha256, made))
+        found.append(Tensor(None if name == "-" else name, position, dtype or "float32", plain, sha256, made))
     return tuple(found)
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Which weights of two files belong together; then those of the old that are gone and those of the new that are new."""
+    """Which weights of two files belong together; then those of the old file alone and those of the new file alone."""
 
     pairs: Tuple[Tuple[Tensor, Tensor], ...]
-    gone: Tuple[Tensor, ...]
+    removed: Tuple[Tensor, ...]
     added: Tuple[Tensor, ...]
 
 
 def match(old: Mapping[str, Any], new: Mapping[str, Any]) -> Matching:
-    """Pair weights by official name; those left over by their place, where the topology is the same; else by content; else by
-    where they stand among weights of the same shapes."""
+    """Pair weights by official name; those left over by their position, where the topology is the same; else by content; else by
+    their position among weights of the same shapes."""
     was, now = list(tensors(old)), list(tensors(new))
     pairs: List[Tuple[Tensor, Tensor]] = []
 
     def take(found: Sequence[Tuple[Tensor, Tensor]]) -> None:
         pairs.extend(found)
         for side, taken in zip((was, now), zip(*found)):
-            places = {tensor.place for tensor in taken}
-            side[:] = [tensor for tensor in side if tensor.place not in places]
+            positions = {tensor.position for tensor in taken}
+            side[:] = [tensor for tensor in side if tensor.position not in positions]
 
     names = {tensor.name: tensor for tensor in now if tensor.name}
     take([(tensor, names[tensor.name]) for tensor in was if tensor.name in names])
     same = old["digests"]["topology"] == new["digests"]["topology"]
     if same:
-        places = {tensor.place: tensor for tensor in now}
-        take([(t, places[t.place]) for t in was if t.place in places and t.sha256 == places[t.place].sha256])
-    take(_alike(was, now, lambda tensor: (tensor.shape, tensor.dtype, tensor.sha256)))
+        by = {tensor.position: tensor for tensor in now}
+        take([(t, by[t.position]) for t in was if t.position in by and t.sha256 == by[t.position].sha256])
+    take(_equal_pairs(was, now, lambda tensor: (tensor.shape, tensor.dtype, tensor.sha256)))
     if same:
-        places = {tensor.place: tensor for tensor in now}
-        take([(t, places[t.place]) for t in was if t.place in places and t.shape == places[t.place].shape])
+        by = {tensor.position: tensor for tensor in now}
+        take([(t, by[t.position]) for t in was if t.position in by and t.shape == by[t.position].shape])
     take(_aligned(was, now))
-    pairs.sort(key=lambda pair: pair[1].place)
+    pairs.sort(key=lambda pair: pair[1].position)
     return Matching(tuple(pairs), tuple(was), tuple(now))
 
 
-def _alike(was: Sequence[Tensor], now: Sequence[Tensor], key: Callable[[Tensor], Any]) -> List[Tuple[Tensor, Tensor]]:
+def _equal_pairs(
+    was: Sequence[Tensor], now: Sequence[Tensor], key: Callable[[Tensor], Any]
+) -> List[Tuple[Tensor, Tensor]]:
     waiting: Dict[Any, List[Tensor]] = {}
     for tensor in now:
         waiting.setdefault(key(tensor), []).append(tensor)
@@ -431,7 +437,7 @@ def _alike(was: Sequence[Tensor], now: Sequence[Tensor], key: Callable[[Tensor],
 def _aligned(was: Sequence[Tensor], now: Sequence[Tensor]) -> List[Tuple[Tensor, Tensor]]:
     """Equal shapes in equal order. Two that have official names are two parameters, not two names of one."""
     if len(was) * len(now) > ALIGNED:
-        pairs = _alike(was, now, lambda tensor: tensor.shape)
+        pairs = _equal_pairs(was, now, lambda tensor: tensor.shape)
         return [(before, after) for before, after in pairs if not (before.name and after.name)]
     matcher = SequenceMatcher(None, [tensor.shape for tensor in was], [tensor.shape for tensor in now], autojunk=False)
     blocks = matcher.get_matching_blocks()
@@ -448,21 +454,21 @@ def _rounded(before: Tensor, after: Tensor) -> bool:
 
 
 def value_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Tuple[Difference, ...]:
-    """Those of the differences that say of weights of one shape that their values changed."""
+    """The differences in the values of weights of one shape."""
     return tuple(_changed_values(match(old, new)))
 
 
 def _missing(found: Sequence[Tensor], what: str) -> Iterator[Difference]:
     if found:
         words = f"{_subject(found)} {'is' if len(found) == 1 else 'are'} {what}"
-        yield _told("weights", words, f"{what} {sorted((t.name or '-', t.shape) for t in found)}")
+        yield _difference("weights", words, f"{what} {sorted((t.name or '-', t.shape) for t in found)}")
 
 
 def _reshaped(matching: Matching) -> Iterator[Difference]:
     for before, after in matching.pairs:
         if before.shape != after.shape:
             words = f"{before.title}: shape {before.shape} -> {after.shape}"
-            yield _told("weights", words, f"shape {before.name} {before.shape} {after.shape}")
+            yield _difference("weights", words, f"shape {before.name} {before.shape} {after.shape}")
 
 
 def _retyped(matching: Matching) -> Iterator[Difference]:
@@ -472,11 +478,11 @@ def _retyped(matching: Matching) -> Iterator[Difference]:
             groups.setdefault((before.dtype, after.dtype), []).append(before)
     for (was, now), found in groups.items():
         trace = f"type {was} {now} {sorted(tensor.name or tensor.shape for tensor in found)}"
-        yield _told("weights", f"{_subject(found)}: {was} -> {now}", trace)
+        yield _difference("weights", f"{_subject(found)}: {was} -> {now}", trace)
 
 
 def _changed_values(matching: Matching) -> Iterator[Difference]:
-    """Tensors of the same shape and other numbers, those together that one thing happened to."""
+    """Tensors of the same shape and other numbers, grouped by the kind of change."""
     groups: Dict[str, List[_Changed]] = {}
     for before, after in matching.pairs:
         if before.shape == after.shape and before.sha256 != after.sha256:
@@ -486,7 +492,7 @@ def _changed_values(matching: Matching) -> Iterator[Difference]:
                 groups.setdefault(_what(after.sketch, found), []).append(_Changed(before, after, found))
     for what, group in groups.items():
         tensors = sorted((*_trace(item),) for item in group)
-        yield _told(
+        yield _difference(
             "weights", f"{_subject([item.before for item in group])} {_words(what, group)}", f"{what} {tensors}"
         )
 
@@ -507,7 +513,7 @@ def _what(new: Sketch, found: Change) -> str:
 
 
 def _trace(item: _Changed) -> Tuple[str, ...]:
-    """What is certain is told by its kind; what is estimated, by the numbers before and after."""
+    """An exact change by its kind; an estimated one by the digests before and after."""
     exact = item.change.factor is not None or not item.after.sketch.rms
     name = item.before.name or item.after.name or item.before.shape
     return (name,) if exact else (name, item.before.sha256, item.after.sha256)

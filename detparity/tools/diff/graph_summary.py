@@ -1,4 +1,4 @@
-"""The facts of an ONNX file that are worth keeping: small, canonical, indifferent to names of inner values and to order."""
+"""The facts of an ONNX file that a golden records: small, canonical, independent of names of inner values and of order."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Read:
 def graph_facts(file: OnnxFile) -> Dict[str, Any]:
     """The facts of a file as plain data for JSON. Equal `digests.content` means: the same graph with the same numbers.
 
-    Raises InputError, in one line without the file's name, where the graph makes no sense (`wiring.resolve`).
+    Raises InputError, in one line without the file's name, where the graph makes no sense (`ssa.resolve`).
     """
     return read_graph(file).facts
 
@@ -112,8 +112,8 @@ def read_graph(file: OnnxFile) -> Read:
         "content": hashed(content.operators(wiring.main), [content.source(item) for item in wiring.main.outputs]),
     }
     order = Order(topology, content)
-    told = [item for item in order.constants(wiring) if item in heavy]
-    weights = tuple(Weight(names.get(item), item.name, item.value, sums[item]) for item in told)
+    ordered = [item for item in order.constants(wiring) if item in heavy]
+    weights = tuple(Weight(names.get(item), item.name, item.value, sums[item]) for item in ordered)
     overridable = {value.name for value in file.graph.inputs} & set(file.graph.initializers)
     facts = {
         "format": FORMAT,
@@ -146,7 +146,7 @@ def _value(value: Value) -> Dict[str, Any]:
 
 
 def _weights(wiring: Wiring) -> Set[Constant]:
-    """Float constants of more than a few numbers, quantised ones alike, and whatever a convolution and its like read."""
+    """Float and quantised constants of more than `FEW` numbers, and those in the `WEIGHT_SLOTS` of an operator."""
     found: Set[Constant] = set()
     for _, scope in wiring.scopes():
         for op in scope.ops:
@@ -165,12 +165,12 @@ def _is_long(constant: Constant) -> bool:
 
 
 def _official_names(weights: Iterable[Constant]) -> Dict[Constant, str]:
-    """Parameter paths in official terms: without the prefix of a wrapper and without our own blocks. Where that makes two alike
-    both keep their whole names, and where these are alike as well, as in the bodies of two nodes, neither has one."""
+    """Parameter paths in official terms: without the prefix of a wrapper and without our own blocks. Where that makes two equal, both
+    have their full names, and where these are equal as well, as in the bodies of two nodes, neither has one."""
     there = [item for item in weights if OFFICIAL.fullmatch(item.name)]
     plain = {item: official_name(item.name) for item in there}
-    short, whole = Counter(plain.values()), Counter(item.name for item in there)
-    found = {item: plain[item] if short[plain[item]] == 1 else item.name for item in there if whole[item.name] == 1}
+    short, full = Counter(plain.values()), Counter(item.name for item in there)
+    found = {item: plain[item] if short[plain[item]] == 1 else item.name for item in there if full[item.name] == 1}
     again = Counter(found.values())
     return {item: name for item, name in found.items() if again[name] == 1}
 
@@ -181,33 +181,33 @@ def official_name(name: str) -> str:
 
 
 def _operators(wiring: Wiring) -> Dict[str, Dict[str, int]]:
-    """How many operators of each kind there are, place by place."""
+    """How many operators of each kind there are, by title of the scope."""
     found: Dict[str, Counter[str]] = {}
-    for place, scope in wiring.scopes():
-        found.setdefault(place, Counter()).update(op.kind for op in scope.ops)
-    return {place: dict(counts) for place, counts in found.items()}
+    for title, scope in wiring.scopes():
+        found.setdefault(title, Counter()).update(op.kind for op in scope.ops)
+    return {title: dict(counts) for title, counts in found.items()}
 
 
 def _attributes(wiring: Wiring) -> Dict[str, Dict[str, int]]:
-    """How many operators have each value of each attribute. An attribute that is nowhere but its default is left out."""
+    """How many operators have each value of each attribute. An attribute that has its default everywhere is left out."""
     found: Dict[str, Counter[str]] = {}
-    told: Set[str] = set()
+    recorded: Set[str] = set()
     for op in (op for _, scope in wiring.scopes() for op in scope.ops):
         for key, text in op.settings.items():
             name = f"{op.kind}.{key}"
             found.setdefault(name, Counter())[text] += 1
-            if key in op.told or key == "kernel_shape":
-                told.add(name)
-    return {name: dict(counts) for name, counts in found.items() if name in told}
+            if key in op.explicit or key == "kernel_shape":
+                recorded.add(name)
+    return {name: dict(counts) for name, counts in found.items() if name in recorded}
 
 
 def _constants(wiring: Wiring, weights: Set[Constant]) -> Dict[str, Dict[str, int]]:
-    """How many operators read each value of a constant that is no weight, by operator and what the standard calls its input."""
+    """How many operators read each value of a constant that is no weight, by operator and the standard's name of its input."""
     found: Dict[str, Counter[str]] = {}
 
-    def add(place: str, source: Any) -> None:
+    def add(reader: str, source: Any) -> None:
         if isinstance(source, Constant) and source not in weights:
-            found.setdefault(place, Counter())[array_text(source.value)] += 1
+            found.setdefault(reader, Counter())[array_text(source.value)] += 1
 
     for _, scope in wiring.scopes():
         for op in scope.ops:

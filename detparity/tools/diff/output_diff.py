@@ -12,21 +12,21 @@ import numpy as np
 from detparity.artifacts.metadata import LARGEST_SIDE, image_size
 from detparity.artifacts.onnx_graph import OnnxFile, Value
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner, Size
-from detparity.engines import efficient_nms, onnxruntime
+from detparity.engines.remote import client
 from detparity.inputs import images
 from detparity.tools.diff.tensor_diff import Apart, apart
 
 SAME = "same bytes"
 PICTURES = (("noise", 0), ("natural", 0))
-SIDES = (320, 640, 256, 64)  # tried in this order where neither file nor its metadata says a size
+SIDES = (320, 640, 256, 64)  # tried in this order where neither file nor its metadata states a size
 SECONDS = 300.0  # that one run may take: the loops of a file need have no end
 LARGEST = 2**28  # numbers in one input
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output on one picture. name: its name in either file; what: in words; apart: where shapes are the same and numbers
-    differ, how."""
+    """One output on one picture. name: its name in either file; what: the difference as text; apart: where shapes are the same and
+    numbers differ, how."""
 
     name: Tuple[str, str]
     picture: str
@@ -82,8 +82,9 @@ def compare(paths: Tuple[Path, Path], files: Tuple[OnnxFile, OnnxFile], pairs: S
 
 def _prepared(side: str, path: Path, file: OnnxFile) -> Runner:
     plugin = any(node.op == "EfficientNMS_TRT" for node in file.graph.nodes)
+    engine = "efficient_nms" if plugin else "onnxruntime"
     try:
-        return (efficient_nms if plugin else onnxruntime).prepare(path, Load(seconds=SECONDS))
+        return client().prepare(engine, path, Load(seconds=SECONDS), lambda _: SECONDS + 10)
     except EngineError as error:
         raise NotCompared(f"{side} does not load: {error}") from None
 
@@ -114,8 +115,8 @@ def _shape_words(value: Value) -> str:
 
 def _sizes(files: Tuple[OnnxFile, OnnxFile]) -> List[Size]:
     """Sizes to try for axes that neither file fixes."""
-    told = [size for size in (image_size(file.metadata) for file in files) if size and max(size) <= LARGEST_SIDE]
-    return list(dict.fromkeys([*told, *((side, side) for side in SIDES)]))
+    stated = [size for size in (image_size(file.metadata) for file in files) if size and max(size) <= LARGEST_SIDE]
+    return list(dict.fromkeys([*stated, *((side, side) for side in SIDES)]))
 
 
 def _shape(pair: Pair, size: Size) -> Tuple[int, ...]:

@@ -16,6 +16,7 @@ from detparity.core.files import require_file, sha256
 from detparity.core.findings import Row
 from detparity.core.text import WIDTH, columns, number, printable
 from detparity.core.version import __version__
+from detparity.engines.remote import client
 from detparity.tools.diff import graph_diff
 from detparity.tools.diff.graph_diff import Difference
 from detparity.tools.diff.graph_summary import Read, Step, read_graph
@@ -54,7 +55,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Diff:
-    """Two files compared. differences: told from the facts; tensors: weights of the same shape whose numbers differ, the ones
+    """Two files compared. differences: from the facts; tensors: weights of the same shape whose numbers differ, the ones
     that moved furthest first; lead: the first operator of either that the other has not; spelled: what differs where the graphs
     are the same; numbers: None where they were not compared, for the reason `reason`."""
 
@@ -92,7 +93,7 @@ def _side(path: Path) -> Side:
     kind = pickle_reader.kind(path)
     if kind in OTHER:
         raise InputError(f"{path} is {OTHER[kind]}; diff compares ONNX files")
-    file = graph.read(path)
+    file = graph.read(path, client())
     try:
         return Side(path, sha256(path), file, read_graph(file))
     except InputError as error:
@@ -117,7 +118,7 @@ def _tensors(sides: Tuple[Side, Side]) -> Tuple[Tensor, ...]:
     weights = [side.read.weights for side in sides]
     owners = {weight.sha256: weight.name or weight.title for weight in reversed(weights[0])}
     for before, after in graph_diff.match(sides[0].read.facts, sides[1].read.facts).pairs:
-        old, new = weights[0][before.place], weights[1][after.place]
+        old, new = weights[0][before.position], weights[1][after.position]
         if old.sha256 != new.sha256 and old.value.shape == new.value.shape:
             gap = apart(old.value, new.value)
             if gap:
@@ -130,7 +131,7 @@ def _tensors(sides: Tuple[Side, Side]) -> Tuple[Tensor, ...]:
 
 
 def _lead(sides: Tuple[Side, Side]) -> Tuple[str, str]:
-    """The first operator of either file whose way up from the inputs is in the other file no more."""
+    """The first operator of either file for whose path up to the inputs the other file has no equal."""
     steps = [side.read.steps for side in sides]
     for view in (0, 1):
         had = [Counter(step.leads[view] for step in side) for side in steps]
@@ -169,7 +170,7 @@ def _spelled(sides: Tuple[Side, Side]) -> Tuple[str, ...]:
     elif _order(first) != _order(second):
         found.append("order of nodes")
     return tuple(dict.fromkeys(found)) or (
-        "ways of writing it down (such as the producer, comments or inferred shapes)",
+        "how it is written down (such as the producer, comments or inferred shapes)",
     )
 
 
@@ -272,12 +273,12 @@ def _output_row(item: Output) -> Row:
     if item.apart is None:
         return (name, item.picture, "-", "-", item.what)
     gap = item.apart
-    where = f"{item.what}, most at {list(gap.place)}: {gap.old:.7g} -> {gap.new:.7g}"
+    where = f"{item.what}, most at {list(gap.position)}: {gap.old:.7g} -> {gap.new:.7g}"
     return (name, item.picture, number(gap.largest), number(gap.rms), where)
 
 
 def record(found: Diff) -> Dict[str, Any]:
-    """The same as data. What is not finite is told as text."""
+    """The same as data. What is not finite is text."""
     numbers = found.numbers
     return {
         "schema": SCHEMA,
@@ -316,7 +317,7 @@ def _apart_record(gap: Apart) -> Dict[str, Any]:
         "largest": _finite(gap.largest),
         "rms": _finite(gap.rms),
         "relative": _finite(gap.relative),
-        "place": list(gap.place),
+        "place": list(gap.position),
         "values": [_finite(gap.old), _finite(gap.new)],
     }
 

@@ -68,14 +68,14 @@ Source = Union[Constant, Formal, Port]
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """An operator in its place. settings: every attribute as text, defaults included; told: those that are not the default;
+    """An operator of a scope. settings: every attribute as text, defaults included; explicit: those that are not the default;
     sources: what it reads, None where an optional input is left out; inputs: what the standard calls these; bodies: its
     subgraphs by attribute, or under "" the function it calls; captured: what the bodies read from outside, each once."""
 
     kind: str
     node: Node
     settings: Mapping[str, str]
-    told: FrozenSet[str]
+    explicit: FrozenSet[str]
     sources: Tuple[Optional[Source], ...]
     inputs: Tuple[str, ...]
     bodies: Tuple[Tuple[str, Scope], ...]
@@ -83,7 +83,7 @@ class Op:
 
     @property
     def results(self) -> int:
-        """How many outputs it is asked for: Split divides by it."""
+        """How many outputs it has: Split divides by it."""
         return max((k + 1 for k, name in enumerate(self.node.outputs) if name), default=0)
 
     @property
@@ -92,7 +92,7 @@ class Op:
 
     @property
     def reads(self) -> List[Tuple[str, Source]]:
-        """Everything it reads, with the slot that reads it: those of a commutative operator are all alike."""
+        """Everything it reads, with the slot that reads it: the same slot for all of a commutative operator."""
         own = [("" if self.commutative else str(k), source) for k, source in enumerate(self.sources) if source]
         return own + [("captured", source) for source in self.captured]
 
@@ -100,7 +100,7 @@ class Op:
 @dataclass(frozen=True, eq=False)
 class Scope:
     """A graph or a body. ops: in an order in which they can run; unused: constants that nothing reads; depth: of nesting;
-    head: what else a function's body means (opsets, defaults of its attributes)."""
+    head: what else defines a function's body (opsets, defaults of its attributes)."""
 
     ops: Tuple[Op, ...]
     outputs: Tuple[Source, ...]
@@ -110,7 +110,7 @@ class Scope:
     head: str = ""
 
     def nested(self) -> Iterator[Scope]:
-        """This scope and the bodies in it, however deep; not those of functions, which stand for themselves."""
+        """This scope and the bodies in it, however deep; not those of functions, which are scopes of their own."""
         yield self
         for op in self.ops:
             for attribute, body in op.bodies:
@@ -126,7 +126,7 @@ class Wiring:
     functions: Mapping[str, Scope]
 
     def scopes(self) -> Iterator[Tuple[str, Scope]]:
-        """Every scope once, with what to call it: "main", "depth 1" for a body, "function NAME"."""
+        """Every scope once, with its title: "main", "depth 1" for a body, "function NAME"."""
         for scope in self.main.nested():
             yield (f"depth {scope.depth}" if scope.depth else "main"), scope
         for name, function in sorted(self.functions.items()):
@@ -142,7 +142,7 @@ def resolve(file: OnnxFile) -> Wiring:
 
 
 class _Names:
-    """What the names of one scope mean. captured: what was found further out, in the order of asking."""
+    """The sources behind the names of one scope. captured: what was found further out, in the order of asking."""
 
     def __init__(self, outer: Optional[_Names]) -> None:
         self._own: Dict[str, Source] = {}
@@ -226,10 +226,10 @@ class _Resolver:
         while sources and sources[-1] is None:
             sources.pop()
         defaults.update(_spatial(node, sources))
-        told = frozenset(key for key, text in settings.items() if defaults.get(key) != text)
+        explicit = frozenset(key for key, text in settings.items() if defaults.get(key) != text)
         settings = {**defaults, **settings}
         bodies.sort(key=lambda pair: pair[0])
-        return Op(node.full_op, node, settings, told, tuple(sources), known.inputs, tuple(bodies), tuple(captured))
+        return Op(node.full_op, node, settings, explicit, tuple(sources), known.inputs, tuple(bodies), tuple(captured))
 
     def _function(self, name: str) -> Scope:
         if name not in self.functions:
@@ -242,14 +242,14 @@ class _Resolver:
         return self.functions[name]
 
     def _ordered(self, nodes: Sequence[Node]) -> Iterator[Node]:
-        """The nodes in an order in which they can run, whatever order they stand in. Raises InputError for a circle."""
+        """The nodes in an order in which they can run. Raises InputError for a circle."""
         maker = {name: index for index, node in enumerate(nodes) for name in node.outputs if name}
         needs = [{maker[name] for name in self._asks(node) if name in maker} for node in nodes]
         readers: List[List[int]] = [[] for _ in nodes]
-        for index, wanted in enumerate(needs):
-            for other in wanted:
+        for index, needed in enumerate(needs):
+            for other in needed:
                 readers[other].append(index)
-        left = [len(wanted) for wanted in needs]
+        left = [len(needed) for needed in needs]
         ready = deque(index for index, count in enumerate(left) if not count)
         while ready:
             index = ready.popleft()

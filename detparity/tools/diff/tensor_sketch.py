@@ -1,4 +1,4 @@
-"""A tensor in a few characters: enough to tell later, from two of them alone, how far and in which way two tensors differ.
+"""A tensor in a few characters: enough to estimate later, from two of them alone, how far two tensors differ and how.
 
 A sketch holds inner products of the tensor with vectors of random signs, as shares of its length. The mean square of the
 products of a difference is the square of the difference's length, give or take (Johnson and Lindenstrauss), and a tensor that
@@ -15,8 +15,8 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 
 PRODUCTS = 8  # one sign a bit of a random byte
-SCALE = 2.0**28  # products are kept as 32-bit integers: to 4e-9 of the tensor's length, and up to 8 times it
-RESOLUTION = 1e-8  # a relative change below this cannot be told from none
+SCALE = 2.0**28  # products are stored as 32-bit integers: to 4e-9 of the tensor's length, and up to 8 times it
+RESOLUTION = 1e-8  # a relative change below this cannot be distinguished from none
 _BLOCK = 1 << 20
 
 
@@ -50,8 +50,8 @@ def sketch(value: np.ndarray) -> Sketch:
 
 def packed(shares: Sequence[float]) -> str:
     """As text: 4 bytes for each product, in base64; `-` for none."""
-    whole = np.clip(np.rint(np.asarray(shares, np.float64) * SCALE), -(2**31) + 1, 2**31 - 1)
-    return base64.b64encode(whole.astype("<i4").tobytes()).decode().rstrip("=") or "-"
+    integers = np.clip(np.rint(np.asarray(shares, np.float64) * SCALE), -(2**31) + 1, 2**31 - 1)
+    return base64.b64encode(integers.astype("<i4").tobytes()).decode().rstrip("=") or "-"
 
 
 def unpacked(text: str) -> Tuple[float, ...]:
@@ -64,8 +64,8 @@ def unpacked(text: str) -> Tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Change:
-    """How a tensor changed. relative: the length of the difference as a share of the old length, None where that cannot be
-    told; factor: where it was only multiplied, by what."""
+    """How a tensor changed. relative: the length of the difference as a share of the old length, None where that is
+    unknown; factor: where it was only multiplied, by what."""
 
     relative: Optional[float]
     factor: Optional[float] = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from detparity.core.errors import InputError
-from detparity.tools.doctor.causes import Place
+from detparity.tools.doctor.causes import Location
 
 # Methods of a module that return the module itself: torch.jit.script(model.eval()) scripts the model.
 RETURNS_ITSELF = frozenset(
@@ -29,7 +29,7 @@ class CallSite:
     """One call of torch.jit.script. result: whether its argument is what a call returned; argument: its text; instead: what to
     write; last: its last line; certain: whether running the file has shown that what is called there is a module."""
 
-    place: Place
+    location: Location
     result: bool
     argument: str
     instead: str
@@ -52,17 +52,17 @@ def call_sites(text: str, file: str, known: Mapping[str, str]) -> Tuple[CallSite
     for scope, call in _calls(tree, tree):
         argument = _argument(call) if ast.unparse(call.func) in names else None
         if argument is not None:
-            place = Place(file, call.lineno, lines[call.lineno - 1].strip())
+            location = Location(file, call.lineno, lines[call.lineno - 1].strip())
             culprit = _result(argument, scope, tree, known)
             shown = ast.unparse(argument)
             last = getattr(call, "end_lineno", None) or call.lineno
             if culprit is None:
-                found.append(CallSite(place, False, shown, "", last))
+                found.append(CallSite(location, False, shown, "", last))
                 continue
             instead = f"{ast.unparse(call.func)}({_callee(culprit)})"
             certain = isinstance(culprit.func, ast.Name) and known.get(culprit.func.id) == MODULE
-            found.append(CallSite(place, True, shown, instead, last, certain))
-    return tuple(sorted(found, key=lambda site: site.place.line))
+            found.append(CallSite(location, True, shown, instead, last, certain))
+    return tuple(sorted(found, key=lambda site: site.location.line))
 
 
 def parsed(text: str, file: str) -> ast.Module:
@@ -109,7 +109,7 @@ def _script_names(tree: ast.Module) -> List[str]:
 
 
 def _calls(node: ast.AST, scope: Scope) -> Iterator[Tuple[Scope, ast.Call]]:
-    """Calls with the function they stand in."""
+    """Calls with the function they are in."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Call):
             yield scope, child

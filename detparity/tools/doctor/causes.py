@@ -1,4 +1,4 @@
-"""Why a module does not script: the mistakes we know by name, what works instead, and how the compiler's words point at them."""
+"""Why a module does not script: the known mistakes by name, what works instead, and the compiler's messages that indicate them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A line of source: its file as a person would name it, its number, its text."""
 
     file: str
@@ -28,25 +28,25 @@ class Place:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A known mistake read in the source text. method: `Class.method`; detail: what it is about, such as the attribute's name."""
+    """A known mistake found in the source text. method: `Class.method`; detail: its subject, such as the attribute's name."""
 
     kind: str
     method: str
-    place: Place
+    location: Location
     detail: str = ""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What stopped one submodule. path: where it hangs, empty for the model itself; reason: the compiler's words, its call stack
-    left out; method: in which the place is; also: mistakes read in the same methods; at: `script` or `save`;
-    guessed: seen only beside stand-ins whose interface had to be guessed."""
+    """What stopped one submodule. path: of the submodule, empty for the model itself; reason: the compiler's message without its call
+    stack; method: of the location; also: mistakes found in the same methods; at: `script` or `save`; guessed: seen only beside
+    stand-ins whose interface had to be guessed."""
 
     path: str
     module: str
     kind: str
     reason: str
-    place: Optional[Place]
+    location: Optional[Location]
     method: str
     also: Tuple[Mistake, ...] = ()
     at: str = "script"
@@ -59,7 +59,7 @@ class Cause:
 
     kind: str
     reason: str
-    place: Optional[Place]
+    location: Optional[Location]
     method: str
     modules: Tuple[Tuple[str, str], ...]
     also: Tuple[Mistake, ...]
@@ -68,18 +68,18 @@ class Cause:
 
 
 def grouped(failures: Sequence[Failure]) -> Tuple[Cause, ...]:
-    """Failures of one kind at one place are one cause. Causes keep the order of their first failure."""
+    """Failures of one kind at one location are one cause. Causes are in the order of their first failure."""
     groups: Dict[Tuple[object, ...], List[Failure]] = {}
     for failure in failures:
-        place = (failure.place.file, failure.place.line) if failure.place else failure.reason
-        groups.setdefault((failure.kind, failure.at, place), []).append(failure)
+        location = (failure.location.file, failure.location.line) if failure.location else failure.reason
+        groups.setdefault((failure.kind, failure.at, location), []).append(failure)
     found = []
     for members in groups.values():
         first = members[0]
         also = tuple(dict.fromkeys(mistake for member in members for mistake in member.also))
         modules = tuple((member.path, member.module) for member in members)
         guessed = all(member.guessed for member in members)
-        found.append(Cause(first.kind, first.reason, first.place, first.method, modules, also, first.at, guessed))
+        found.append(Cause(first.kind, first.reason, first.location, first.method, modules, also, first.at, guessed))
     return tuple(found)
 
 
@@ -98,9 +98,9 @@ KINDS: Dict[str, Kind] = {
         "forward(self, xs: List[Tensor]) -> Tensor.",
     ),
     "isinstance": Kind(
-        "the class of a value is asked in a way that is not settled while compiling",
+        "the class of a value is tested in a form that is not decided while compiling",
         "decide in __init__ and keep plain data (a bool, a List[List[int]]), or give all layers one signature. "
-        "isinstance compiles only as the whole condition of an if, with a class the compiler has met.",
+        "isinstance compiles only as the complete condition of an if, with a class the compiler has met.",
     ),
     "mutated-cache": Kind(
         "a cache on the module changes its type",
@@ -168,7 +168,7 @@ KINDS: Dict[str, Kind] = {
         "read settings out of dicts in __init__.",
     ),
     "modules-in-list": Kind(
-        "submodules stand in a Python list or dict",
+        "submodules are in a Python list or dict",
         "nn.ModuleList or nn.ModuleDict: the compiler sees submodules nowhere else.",
     ),
     "class-attribute": Kind(
@@ -185,7 +185,7 @@ KINDS: Dict[str, Kind] = {
     ),
     "mixed-list": Kind(
         "a list gets elements of several types",
-        "one element type: y: List[Tensor] = []. In place of None for layers that are not kept, append the image; an "
+        "one element type: y: List[Tensor] = []. In place of None for layers that are not stored, append the image; an "
         "empty list without annotation is a List[Tensor].",
     ),
     "layer-signature": Kind(
@@ -224,7 +224,7 @@ KINDS: Dict[str, Kind] = {
 }
 
 _PYTHON_ONLY = "new|data|numpy|tolist|type|storage|data_ptr|register_hook|retain_grad|apply_|map_"  # of tensors
-# What the compiler says, as patterns; the first that fits decides. The kinds of attributes refine some of them (`kind_of`).
+# Patterns of the compiler's messages; the first that fits decides. Mistakes found in the source refine some of them (`kind_of`).
 _WORDS: Tuple[Tuple[str, str], ...] = (
     (r"^(Pre-h|H)ook '", "hook"),
     (r"Could not export Python function call", "ignored-method"),
@@ -260,7 +260,7 @@ _WORDS: Tuple[Tuple[str, str], ...] = (
     (r"found type '(NoneType|None|Optional\[\w+\])'", "none-attribute"),
     (r"was not annotated with an explicit type|\(inferred\)", "unannotated-parameter"),
 )
-# What a mistake on the very line may refine: the words say what the compiler saw, the source says where it comes from.
+# The kinds that a mistake found on the same line replaces: the message has the effect, the source the cause.
 _REFINES: Dict[str, Tuple[str, ...]] = {
     "attribute-without-type": ("mutated-cache", "mixed-type-routing", "modules-in-list"),
     "missing-attribute": ("attribute-in-forward", "class-attribute", "modules-in-list"),
@@ -284,12 +284,12 @@ _REFINES: Dict[str, Tuple[str, ...]] = {
 
 
 def kind_of(reason: str, here: Sequence[Mistake]) -> str:
-    """The name of a mistake, from the compiler's words and what was read on the line it points at."""
-    said = next((kind for words, kind in _WORDS if re.search(words, reason)), UNKNOWN)
+    """The name of a mistake, from the compiler's message and the mistakes found on the line it points at."""
+    reported = next((kind for words, kind in _WORDS if re.search(words, reason)), UNKNOWN)
     read = [mistake.kind for mistake in here]
-    if said == UNKNOWN:
+    if reported == UNKNOWN:
         return read[0] if read else UNKNOWN
-    return next((kind for kind in _REFINES.get(said, ()) if kind in read), said)
+    return next((kind for kind in _REFINES.get(reported, ()) if kind in read), reported)
 
 
 _NOISE = (
@@ -307,26 +307,26 @@ _LOCATION = re.compile(
 
 
 @dataclass(frozen=True)
-class Said:
-    """An error of the compiler, taken apart. lines: (file, line) from the innermost outwards, files as the compiler names them;
-    none where it names none."""
+class CompilerError:
+    """An error of the compiler, parsed. lines: (file, line) from the innermost outwards, files as the compiler names them; empty
+    where it names none."""
 
     reason: str
     lines: Tuple[Tuple[str, int], ...] = ()
 
 
-def taken_apart(text: str) -> Said:
-    """The compiler's reason, and where it stood, without its excerpts of source."""
+def taken_apart(text: str) -> CompilerError:
+    """The compiler's reason and its locations, without its excerpts of source."""
     text = text.strip("\n")
     found = list(_LOCATION.finditer(text))
     head = text[: found[0].start()] if found else text
     for pattern, instead in _NOISE:
         head = re.sub(pattern, instead, head)
-    return Said(_condensed(head), tuple((one["file"], int(one["line"])) for one in found))
+    return CompilerError(_condensed(head), tuple((one["file"], int(one["line"])) for one in found))
 
 
 def _condensed(head: str) -> str:
-    """Of the many overloads that do not fit, the first; of an error told inside another, the words of both."""
+    """Of the many overloads that do not fit, the first; of an error inside another, the text of both."""
     head = head.replace("The error stack is reproduced here:", "")
     if "The following variants are available:" in head:
         head = head.split("The following variants are available:")[1].split("The original call is:")[0].strip("\n")

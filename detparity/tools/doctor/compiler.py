@@ -1,8 +1,8 @@
-"""Which submodules keep a model from being scripted, and by what: the compiler asked about each of them on its own.
+"""Which submodules keep a model from being scripted, and why: each of them is compiled on its own.
 
 torch.jit.script stops at its first error. Here every submodule is compiled bottom-up; one that fails is replaced by a stand-in
-(`torchscript_standin`), so that its parent is asked about its own code and not about its child's. A module that scripts is
-looked at for Python calls, which cannot be saved.
+(`standin`), so that its parent fails for its own code and not for its child's. A module that scripts is searched for Python calls,
+which cannot be saved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import nn
 
 from detparity.models.compat import jit
 from detparity.tools.doctor import source, standin
-from detparity.tools.doctor.causes import Failure, Mistake, Place, Said, kind_of, taken_apart
+from detparity.tools.doctor.causes import CompilerError, Failure, Location, Mistake, kind_of, taken_apart
 
 FunctionModifiers = torch._jit_internal.FunctionModifiers
 MARKS = {str(FunctionModifiers.IGNORE): "ignored", str(FunctionModifiers.UNUSED): "unused"}
@@ -54,32 +54,32 @@ class _Work:
 
 
 def examine(model: nn.Module, name_of: Callable[[str], str]) -> Examination:
-    """Ask the compiler about `model` and everything in it. The model is not changed, but for the empty `__overloads__` that
-    torch.jit.script leaves on every module it looks at."""
+    """Compile `model` and every module in it. The model is not changed, but for the empty `__overloads__` that torch.jit.script leaves
+    on every module it compiles."""
     work = _Work(name_of)
     paths = {id(module): path for path, module in model.named_modules()}
     with _own_types():
-        whole = _attempt(model)
-        if isinstance(whole, Said):
+        result = _attempt(model)
+        if isinstance(result, CompilerError):
             _visit(model, paths, work)
-            failures = _first_first(work.failures, whole, model, work)
+            failures = _first_first(work.failures, result, model, work)
         else:
-            compiled = dict(whole.named_modules())
+            compiled = dict(result.named_modules())
             for path, module in model.named_modules():
                 _python_calls(compiled[path], module, path, work)
-            failures = _unsaveable(whole, model, work)
+            failures = _unsaveable(result, model, work)
     return Examination(tuple(failures), tuple(dict.fromkeys(work.unused)), len(paths))
 
 
 def results_scripted() -> Tuple[Tuple[str, str], ...]:
-    """What this torch does when handed what a detector returns instead of the detector: (what, what comes of it)."""
+    """What this torch does when given what a detector returns instead of the detector: (what, the outcome)."""
     tensor = torch.zeros(1, 2)
     cases: Tuple[Tuple[str, Any], ...] = (("a tensor", tensor), ("a list", [tensor]), ("a tuple", (tensor, [tensor])))
     return tuple((what, scripted(value)) for what, value in cases)
 
 
 def scripted(value: Any) -> str:
-    """What torch.jit.script makes of a value that is no module, in words."""
+    """What torch.jit.script makes of a value that is no module, as text."""
     try:
         made = jit.script(value)
     except Exception as error:  # RuntimeError, AttributeError or TypeError by version
@@ -89,7 +89,7 @@ def scripted(value: Any) -> str:
 
 @contextmanager
 def _own_types() -> Iterator[None]:
-    """Let the compiler remember types for the block only: it cannot compile a type again that failed once."""
+    """Give the compiler a type store of its own for the block: it cannot compile a type again that failed once."""
     before = torch.jit._recursive.concrete_type_store
     torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
     try:
@@ -99,7 +99,7 @@ def _own_types() -> Iterator[None]:
 
 
 def _attempt(module: nn.Module) -> Any:
-    """The scripted module, or what the compiler said. Types that failed are forgotten."""
+    """The scripted module, or the compiler's error. Types that failed are removed from the store."""
     store = torch.jit._recursive.concrete_type_store
     before = {kind: list(found) for kind, found in store.type_store.items()}
     try:
@@ -125,7 +125,7 @@ def _visit(module: nn.Module, paths: Mapping[int, str], work: _Work) -> nn.Modul
         work.done[id(module)] = copy
         return copy
     result, guessed = _with_guesses(copy, work)
-    if isinstance(result, Said):
+    if isinstance(result, CompilerError):
         work.failures.append(_failure(module, paths[id(module)], result, guessed, work))
         copy = _stand_in_for(module, copy, work)
     else:
@@ -145,10 +145,10 @@ def _with_guesses(copy: nn.Module, work: _Work) -> Tuple[Any, bool]:
     for inner in copy.modules():
         if id(inner) in work.made and len(work.made[id(inner)][1].returns) > 1:
             open_kinds.setdefault(work.made[id(inner)][2], []).append(inner)
-    tries, seen = MOST_TRIES, {result} if isinstance(result, Said) else set()
+    tries, seen = MOST_TRIES, {result} if isinstance(result, CompilerError) else set()
     for members in open_kinds.values():
         for returns in dict.fromkeys(guess for member in members for guess in work.made[id(member)][1].returns):
-            if not isinstance(result, Said) or not tries:
+            if not isinstance(result, CompilerError) or not tries:
                 return result, bool(seen)
             tries -= 1
             before = [type(member) for member in members]
@@ -156,16 +156,16 @@ def _with_guesses(copy: nn.Module, work: _Work) -> Tuple[Any, bool]:
                 standin.change_returns(member, work.made[id(member)][1], returns, work.kinds)
             other = _attempt(copy)
             seen.add(other)
-            if not isinstance(other, Said) or _further(other, result):
+            if not isinstance(other, CompilerError) or _further(other, result):
                 result = other
             else:
                 for member, kind in zip(members, before):
                     member.__class__ = kind
-    return result, isinstance(result, Said) and len(seen) > 1
+    return result, isinstance(result, CompilerError) and len(seen) > 1
 
 
-def _further(one: Said, other: Said) -> bool:
-    """Whether the compiler came further down the same file."""
+def _further(one: CompilerError, other: CompilerError) -> bool:
+    """Whether the compiler stopped further down in the same file."""
     if not one.lines or not other.lines:
         return False
     return one.lines[0][0] == other.lines[0][0] and one.lines[0][1] > other.lines[0][1]
@@ -175,80 +175,91 @@ def _stand_in_for(module: nn.Module, copy: nn.Module, work: _Work) -> nn.Module:
     kind = type(module)
     forward = next((node for name, _, node in _functions(kind, work) if name == f"{kind.__name__}.forward"), None)
     lists, hint = (source.list_parameters(forward), source.returns(forward)) if forward else ([], "")
-    meant = standin.interface(kind.forward, lists, hint)
-    made = standin.stand_in(copy, meant, meant.returns[0], work.kinds)
-    if isinstance(_attempt(made), Said):
-        made = standin.bare_stand_in(meant, meant.returns[0], work.kinds)
-    work.made[id(made)] = (made, meant, kind)
+    declared = standin.interface(kind.forward, lists, hint)
+    made = standin.stand_in(copy, declared, declared.returns[0], work.kinds)
+    if isinstance(_attempt(made), CompilerError):
+        made = standin.bare_stand_in(declared, declared.returns[0], work.kinds)
+    work.made[id(made)] = (made, declared, kind)
     return made
 
 
 # --- what a failure is ----------------------------------------------------------------------------------------------
 
 
-def _first_first(failures: Sequence[Failure], whole: Said, model: nn.Module, work: _Work) -> List[Failure]:
+def _first_first(failures: Sequence[Failure], first: CompilerError, model: nn.Module, work: _Work) -> List[Failure]:
     """Failures with the one that torch.jit.script(model) stops at in front; it is added where nothing else explains it."""
     found = list(failures)
-    place = _place(whole, work)
+    location = _location(first, work)
     for failure in found:
-        same = failure.place == place if place else failure.reason == whole.reason
+        same = failure.location == location if location else failure.reason == first.reason
         if same and failure.at == "script":
             found.remove(failure)
             return [failure, *found]
-    return found if found else [_failure(model, "", whole, False, work)]
+    return found if found else [_failure(model, "", first, False, work)]
 
 
-def _unsaveable(whole: torch.jit.ScriptModule, model: nn.Module, work: _Work) -> List[Failure]:
-    """Why a model that scripts cannot be saved, or holds no code of its own. The last word is that it is really saved."""
+def _unsaveable(compiled: torch.jit.ScriptModule, model: nn.Module, work: _Work) -> List[Failure]:
+    """Why a model that scripts cannot be saved, or holds no code of its own. Tested last by saving it."""
     mark = MARKS.get(str(_modifier(inspect.getattr_static(type(model), "forward", None))))
     if mark is not None:
-        said = Said(f"forward is marked {mark}: nothing of it is compiled or saved", (_where(type(model).forward),))
-        return [_failure(model, "", said, False, work, f"{mark}-method", "save")]
+        message = CompilerError(
+            f"forward is marked {mark}: nothing of it is compiled or saved", (_where(type(model).forward),)
+        )
+        return [_failure(model, "", message, False, work, f"{mark}-method", "save")]
     try:
-        jit.save(whole, io.BytesIO(), {})
+        jit.save(compiled, io.BytesIO(), {})
     except Exception as error:  # RuntimeError, whose text differs by version and cause
-        said = taken_apart(str(error) or type(error).__name__)
+        message = taken_apart(str(error) or type(error).__name__)
         known = [failure for failure in work.failures if failure.at == "save"]
-        return known or [_failure(model, "", said, False, work, at="save")]
+        return known or [_failure(model, "", message, False, work, at="save")]
     return []
 
 
 def _failure(
-    module: nn.Module, path: str, said: Said, guessed: bool, work: _Work, kind: str = "", at: str = "script"
+    module: nn.Module, path: str, message: CompilerError, guessed: bool, work: _Work, kind: str = "", at: str = "script"
 ) -> Failure:
     read = _read(module, work)
-    place = _place(said, work)
+    location = _location(message, work)
     here = [
-        mistake for mistake in read if place and mistake.place.line == place.line and mistake.place.file == place.file
+        mistake
+        for mistake in read
+        if location and mistake.location.line == location.line and mistake.location.file == location.file
     ]
     kind = (
-        kind or _foreign_kind(said) or _hook_kind(said, module) or kind_of(said.reason, here or ([] if place else read))
+        kind
+        or _foreign_kind(message)
+        or _hook_kind(message, module)
+        or kind_of(message.reason, here or ([] if location else read))
     )
-    if place is None:  # the compiler's Python parts fail without saying where: the source may tell
+    if location is None:  # the compiler's Python parts fail without a location: the source may have it
         named = [mistake for mistake in read if mistake.kind == kind]
-        place, here = (named[0].place, named[:1]) if named else (None, [])
-    told = {(kind, mistake.detail) for mistake in here} | {("mixed-return", "") if kind == "mixed-return" else ("", "")}
+        location, here = (named[0].location, named[:1]) if named else (None, [])
+    reported = {(kind, mistake.detail) for mistake in here} | {
+        ("mixed-return", "") if kind == "mixed-return" else ("", "")
+    }
     also: Dict[Tuple[str, str], Mistake] = {}
     for mistake in read:
-        if mistake.place != place and (mistake.kind, mistake.detail) not in told:
+        if mistake.location != location and (mistake.kind, mistake.detail) not in reported:
             also.setdefault((mistake.kind, mistake.detail), mistake)
-    method = _method_at(module, said, work) or f"{type(module).__name__}.forward"
-    return Failure(path, type(module).__name__, kind, said.reason, place, method, tuple(also.values()), at, guessed)
+    method = _method_at(module, message, work) or f"{type(module).__name__}.forward"
+    return Failure(
+        path, type(module).__name__, kind, message.reason, location, method, tuple(also.values()), at, guessed
+    )
 
 
-def _foreign_kind(said: Said) -> str:
-    """A failure inside torch's own Sequential is about what stands in it; one inside other code than the user's about the call."""
-    if not said.lines or not _foreign(said.lines[0][0]):
+def _foreign_kind(message: CompilerError) -> str:
+    """A failure inside torch's own Sequential is about its layers; one inside other code than the user's about the call."""
+    if not message.lines or not _foreign(message.lines[0][0]):
         return ""
-    if said.lines[0][0].replace("\\", "/").endswith("torch/nn/modules/container.py"):
+    if message.lines[0][0].replace("\\", "/").endswith("torch/nn/modules/container.py"):
         return "sequential"
     return "foreign-code"
 
 
-def _hook_kind(said: Said, module: nn.Module) -> str:
-    """Hooks are compiled with the module from torch 1.8 on; what has no source is refused without saying where."""
+def _hook_kind(message: CompilerError, module: nn.Module) -> str:
+    """Hooks are compiled with the module from torch 1.8 on; what has no source is refused without a location."""
     hooked = bool(module._forward_hooks or module._forward_pre_hooks)
-    return "hook" if hooked and not said.lines else ""
+    return "hook" if hooked and not message.lines else ""
 
 
 def _foreign(file: str) -> bool:
@@ -256,19 +267,19 @@ def _foreign(file: str) -> bool:
     return file.startswith((str(torch.__path__[0]), str(sysconfig.get_paths()["stdlib"]))) or file.startswith("<")
 
 
-def _line(said: Said) -> Optional[Tuple[str, int]]:
+def _line(message: CompilerError) -> Optional[Tuple[str, int]]:
     """The innermost line of the user's, else the innermost of all."""
-    own = [line for line in said.lines if not _foreign(line[0])]
-    return next(iter(own or said.lines), None)
+    own = [line for line in message.lines if not _foreign(line[0])]
+    return next(iter(own or message.lines), None)
 
 
-def _place(said: Said, work: _Work) -> Optional[Place]:
-    at = _line(said)
-    return Place(work.name_of(at[0]), at[1], linecache.getline(*at).strip()) if at else None
+def _location(message: CompilerError, work: _Work) -> Optional[Location]:
+    at = _line(message)
+    return Location(work.name_of(at[0]), at[1], linecache.getline(*at).strip()) if at else None
 
 
-def _method_at(module: nn.Module, said: Said, work: _Work) -> str:
-    at = _line(said)
+def _method_at(module: nn.Module, message: CompilerError, work: _Work) -> str:
+    at = _line(message)
     for name, file, node in _functions(type(module), work):
         if at and file == at[0] and node.lineno <= at[1] <= (getattr(node, "end_lineno", None) or node.lineno):
             return name
@@ -282,15 +293,15 @@ def _python_calls(made: torch.jit.ScriptModule, module: nn.Module, path: str, wo
     """Note methods marked ignore, which keep the module from being saved, and calls of methods marked unused."""
     for method in made._c._method_names():
         for node in made._c._get_method(method).graph.findAllNodes("prim::PythonOp"):
-            said = taken_apart(f"Could not export Python function call '{node.pyname()}'\n{_range(node)}")
-            work.failures.append(_failure(module, path, said, False, work, at="save"))
+            message = taken_apart(f"Could not export Python function call '{node.pyname()}'\n{_range(node)}")
+            work.failures.append(_failure(module, path, message, False, work, at="save"))
     for name, file, function in _functions(type(module), work):
         for call in ast.walk(function):
             target = call.func.attr if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) else ""
             owner = inspect.getattr_static(type(module), target, None) if target else None
             if getattr(owner, "_torchscript_modifier", None) is FunctionModifiers.UNUSED and isinstance(call, ast.Call):
-                place = Place(work.name_of(file), call.lineno, linecache.getline(file, call.lineno).strip())
-                work.unused.append(Mistake("unused-method", name, place, target))
+                location = Location(work.name_of(file), call.lineno, linecache.getline(file, call.lineno).strip())
+                work.unused.append(Mistake("unused-method", name, location, target))
 
 
 def _range(node: Any) -> str:
@@ -427,7 +438,7 @@ def _what(value: Any) -> str:
 
 
 def _type(value: Any) -> str:
-    """A type that tells a list of ints from a list of floats."""
+    """The name of a type, with the types of a list's items."""
     if isinstance(value, torch.Tensor):
         return "Tensor"
     inner = sorted({_type(item) for item in value}) if isinstance(value, (list, tuple)) else []

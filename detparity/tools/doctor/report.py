@@ -1,4 +1,4 @@
-"""What the script doctor says: a diagnosis as text for a person, and as data for a program."""
+"""The script doctor's diagnosis, as text and as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from detparity.core.text import WIDTH, columns, listed
 from detparity.tools.doctor.call_sites import CallSite
-from detparity.tools.doctor.causes import KINDS, Cause, Mistake, Place
+from detparity.tools.doctor.causes import KINDS, Cause, Location, Mistake
 
 SCHEMA = "detparity-script-doctor-1"
 SCRIPTS, UNSAVEABLE, BLOCKED, NO_MODULE, READ = (
@@ -19,15 +19,15 @@ SCRIPTS, UNSAVEABLE, BLOCKED, NO_MODULE, READ = (
     "no module",
     "read only",
 )
-IN_FULL = 5  # causes told in full; the others have a line each, and all stand in the JSON
+IN_FULL = 5  # causes reported in full; the others have a line each, and all are in the JSON
 LINES = 6
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """subject: what was examined, in words; verdict: one of the above; modules: how many there are; causes: in the order the
+    """subject: what was examined, as text; verdict: one of the above; modules: how many there are; causes: in the order the
     compiler meets them; unused: calls of methods marked unused; sites: calls of torch.jit.script; results: what this torch does
-    when handed a result; facts: rows (name, words) to show; torch: its version; repeat: the command."""
+    when given a result; facts: rows (name, words) to show; torch: its version; repeat: the command."""
 
     subject: str
     verdict: str
@@ -50,7 +50,7 @@ class Diagnosis:
 
 
 def text(found: Diagnosis) -> str:
-    """The whole diagnosis on one screen."""
+    """The complete diagnosis on one screen."""
     lines = textwrap.wrap(f"script-doctor: {_sentence(found)}", WIDTH)
     if found.facts:
         lines += ["", *_table(found.facts)]
@@ -60,7 +60,7 @@ def text(found: Diagnosis) -> str:
         lines += ["", *_cause(number, cause)]
     rest = found.causes[IN_FULL:]
     if rest:
-        rows = [(_named(cause), _shown(cause.place), _counted(cause)) for cause in rest[:LINES]]
+        rows = [(_named(cause), _shown(cause.location), _counted(cause)) for cause in rest[:LINES]]
         more = f"  and {len(rest) - LINES} more: --json writes them all" if len(rest) > LINES else ""
         lines += ["", *columns(rows), *([more] if more else [])]
     if found.unused:
@@ -80,8 +80,8 @@ def _sentence(found: Diagnosis) -> str:
     if found.verdict == NO_MODULE:
         return f"{found.subject} is no module, but what calling one returned{tail}."
     if found.verdict == SCRIPTS:
-        whole = f"with all of its {_amount(found.modules, 'module')}" if found.modules > 1 else "whole"
-        return f"{found.subject} scripts, {whole}, and the result can be saved{tail}."
+        extent = f", with all of its {_amount(found.modules, 'module')}" if found.modules > 1 else " completely"
+        return f"{found.subject} scripts{extent}, and the result can be saved{tail}."
     blocked = {path for cause in found.causes for path, _ in cause.modules}
     share = f"{_amount(len(found.causes), 'cause')} in {len(blocked)} of its {_amount(found.modules, 'module')}"
     if found.verdict == UNSAVEABLE:
@@ -95,14 +95,14 @@ def _amount(count: int, what: str) -> str:
 
 def _cause(number: int, cause: Cause) -> List[str]:
     verb = "cannot save " if cause.at == "save" else "stops "
-    rows = [("where", f"{_shown(cause.place)} in {cause.method}" if cause.place else f"in {cause.method}")]
-    if cause.place and cause.place.text:
-        rows.append(("", cause.place.text))
+    rows = [("where", f"{_shown(cause.location)} in {cause.method}" if cause.location else f"in {cause.method}")]
+    if cause.location and cause.location.text:
+        rows.append(("", cause.location.text))
     rows.append(("compiler", _short(cause.reason, 170)))
     rows.append((verb.strip(), _counted(cause)))
     rows.append(("instead", KINDS[cause.kind].instead))
     if cause.also:
-        seen = [f"{mistake.kind} :{mistake.place.line}{_about(mistake)}" for mistake in cause.also]
+        seen = [f"{mistake.kind} :{mistake.location.line}{_about(mistake)}" for mistake in cause.also]
         rows.append(("also", _short(listed(seen, 4), 180)))
     if cause.guessed:
         rows.append(("unsure", "seen beside stand-ins for failing submodules: may go when those are mended"))
@@ -125,14 +125,14 @@ def _counted(cause: Cause) -> str:
     return "; ".join(f"{len(paths)} x {kind}: {listed(paths, 4)}" for kind, paths in classes.items())
 
 
-def _shown(place: Optional[Place]) -> str:
-    return f"{place.file}:{place.line}" if place else "no line"
+def _shown(location: Optional[Location]) -> str:
+    return f"{location.file}:{location.line}" if location else "no line"
 
 
 def _site(site: CallSite, found: Diagnosis) -> List[str]:
     rows = [
-        ("where", _shown(site.place)),
-        ("", site.place.text),
+        ("where", _shown(site.location)),
+        ("", site.location.text),
         ("scripts", f"{_short(site.argument, 80)}: what the call returned{_sure(site)}"),
         *((("this torch", f"{what} {outcome}") for what, outcome in found.results)),
         ("why", "torch.jit.script compiles a module's forward; a result carries no forward to compile"),
@@ -146,8 +146,8 @@ def _sure(site: CallSite) -> str:
 
 
 def _unused(calls: Sequence[Mistake]) -> str:
-    places = [f"{call.detail} at {_shown(call.place)}" for call in calls]
-    return f"marked unused, so the scripted module raises when it reaches {listed(places, 4)}"
+    calls_at = [f"{call.detail} at {_shown(call.location)}" for call in calls]
+    return f"marked unused, so the scripted module raises when it reaches {listed(calls_at, 4)}"
 
 
 def _table(rows: Sequence[Tuple[str, str]], indent: str = "  ") -> List[str]:
@@ -181,7 +181,7 @@ def record(found: Diagnosis, environment: Mapping[str, str]) -> Dict[str, Any]:
                 "title": KINDS[cause.kind].title,
                 "at": cause.at,
                 "reason": cause.reason,
-                "place": _placed(cause.place),
+                "place": _location_record(cause.location),
                 "method": cause.method,
                 "modules": [{"path": path, "class": kind} for path, kind in cause.modules],
                 "instead": KINDS[cause.kind].instead,
@@ -193,7 +193,7 @@ def record(found: Diagnosis, environment: Mapping[str, str]) -> Dict[str, Any]:
         "unused": [_mistake(mistake) for mistake in found.unused],
         "call_sites": [
             {
-                "place": _placed(site.place),
+                "place": _location_record(site.location),
                 "scripts": "result" if site.result else "module",
                 "argument": site.argument,
                 "instead": site.instead,
@@ -215,8 +215,13 @@ def kinds_table() -> str:
 
 
 def _mistake(mistake: Mistake) -> Dict[str, Any]:
-    return {"kind": mistake.kind, "method": mistake.method, "place": _placed(mistake.place), "detail": mistake.detail}
+    return {
+        "kind": mistake.kind,
+        "method": mistake.method,
+        "place": _location_record(mistake.location),
+        "detail": mistake.detail,
+    }
 
 
-def _placed(place: Optional[Place]) -> Optional[Dict[str, Any]]:
-    return None if place is None else {"file": place.file, "line": place.line, "text": place.text}
+def _location_record(location: Optional[Location]) -> Optional[Dict[str, Any]]:
+    return None if location is None else {"file": location.file, "line": location.line, "text": location.text}

@@ -24,7 +24,7 @@ COMMAND = "detparity script-doctor"
 @dataclass(frozen=True)
 class Request:
     """model: `FILE.py:NAME` of the user's own; arguments: what it is made with; sites: files whose calls of torch.jit.script
-    are read. Without a model, `choice` is meant; where only sites are given, nothing but them is looked at."""
+    are read. Without a model, `choice` is examined; where only sites are given, only they are."""
 
     choice: ModelChoice
     model: Optional[str] = None
@@ -128,8 +128,8 @@ def _users(request: Request, sites: Tuple[CallSite, ...]) -> Diagnosis:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # what the user's code prints is not our report
         mine = stack.enter_context(user_model.opened(request.model, request.arguments))
         own = call_sites(mine.text, mine.path.name, mine.known)
-        already = {site.place for site in own}
-        all_sites = own + tuple(site for site in sites if site.place not in already)
+        already = {site.location for site in own}
+        all_sites = own + tuple(site for site in sites if site.location not in already)
         facts = _breaking(mine, own)
         subject = f"{mine.name} of {mine.path.name}"
         if mine.model is not None:
@@ -141,7 +141,7 @@ def _users(request: Request, sites: Tuple[CallSite, ...]) -> Diagnosis:
 
 
 def _of_a_result(mine: Any) -> Tuple[Tuple[str, str], ...]:
-    """What stands where a module was wanted, where it came from, and which module was meant."""
+    """What was given where a module is expected, where it came from, and which module may be intended."""
     rows: List[Tuple[str, str]] = []
     if type(mine.value).__name__ in ("ScriptList", "ScriptDict"):
         rows.append(
@@ -152,9 +152,9 @@ def _of_a_result(mine: Any) -> Tuple[Tuple[str, str], ...]:
         if mine.made:
             rows.append(("it came from", f"line {mine.made[0]}, which calls {mine.made[1]}"))
     rows.append(("instead", "torch.jit.script(model): the module itself, and call the result with the data"))
-    meant = [name for name, what in mine.known.items() if what == MODULE]
-    if meant:
-        again = f"{mine.path.name} holds a module as {meant[0]}: --model {mine.path.name}:{meant[0]} examines it"
+    names = [name for name, what in mine.known.items() if what == MODULE]
+    if names:
+        again = f"{mine.path.name} holds a module as {names[0]}: --model {mine.path.name}:{names[0]} examines it"
         rows.append(("", again))
     return tuple(rows)
 
@@ -165,14 +165,14 @@ def _breaking(mine: Any, own: Sequence[CallSite]) -> Tuple[Tuple[str, str], ...]
         return ()
     line, error = mine.broke
     here = f"{mine.path.name}:{line}"
-    guilty = any(site.result and site.place.line <= line <= site.last for site in own)
+    guilty = any(site.result and site.location.line <= line <= site.last for site in own)
     if mine.model is None and not guilty:
         raise InputError(f"{mine.path} cannot be imported: line {line} raised {error}")
     return (("importing it", f"ended at {here}, which raised {error}"),)
 
 
 def _namer(path: Path) -> Callable[[str], str]:
-    """How source files are named: those beside the model by their place from there, torch's from `torch/` on."""
+    """How source files are named: those beside the model relative to its folder, torch's from `torch/` on."""
     folder = path.resolve().parent
     import torch as framework
 

@@ -1,7 +1,7 @@
-"""Known mistakes read in the source of a method, without compiling it: the compiler stops at its first error, a reader does not.
+"""Known mistakes found in the source of a method, without compiling it: the compiler stops at its first error.
 
-Each rule looks at one node and says what is wrong with it, or nothing. Only what was seen to fail on some supported torch is a
-mistake here; isinstance as the condition of an `if`, a plain f-string and print(module) compile, and are none.
+Each rule takes one node and returns the mistake in it, or None. Only what was seen to fail on some supported torch is a mistake here;
+isinstance as the condition of an `if`, a plain f-string and print(module) compile, and are none.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import ast
 from dataclasses import dataclass, field
 from typing import Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple, Union
 
-from detparity.tools.doctor.causes import Mistake, Place
+from detparity.tools.doctor.causes import Location, Mistake
 
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
-Told = Tuple[str, str]  # kind and detail
+Match = Tuple[str, str]  # kind and detail
 
 # What an attribute of a module can be, as far as scripting cares.
 MODULE, MODULES, PYTHON_MODULES = "module", "module list", "modules in a Python list"
@@ -30,9 +30,9 @@ NONE, EMPTY, HOLDS_NONE, ROUTES, MIXED, LAMBDA, VALUE = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What the instance says. attributes: what each is; layers: per module list, the attributes of its layers that are an int
+    """What is known of the instance. attributes: what each is; layers: per module list, the attributes of its layers that are an int
     in one layer and a list in another; on_class: plain values that only the class has; made: attributes that methods other
-    than __init__ create; numpy: names that mean numpy."""
+    than __init__ create; numpy: names of numpy."""
 
     attributes: Mapping[str, str] = field(default_factory=dict)
     layers: Mapping[str, FrozenSet[str]] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class _Context:
 
 
 def function_at(source: str, line: int, name: str) -> Optional[Function]:
-    """The definition of `name` whose decorators or `def` stand at `line`."""
+    """The definition of `name` whose decorators or `def` are at `line`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
@@ -64,20 +64,20 @@ def mistakes(function: Function, facts: Facts, method: str, file: str, lines: Li
     """Known mistakes of one function in the order of its lines, one of a kind and detail on a line."""
     parents = {child: parent for parent in ast.walk(function) for child in ast.iter_child_nodes(parent)}
     context = _Context(function, facts, parents, dict(_loops(function, facts)), frozenset(_unannotated(function)))
-    found: Dict[Tuple[int, Told], int] = {}
+    found: Dict[Tuple[int, Match], int] = {}
     for node in _compiled(function):
         for rule in _RULES if not _skipped(node, context) else _PARSED:
-            told = rule(node, context)
-            if told:
-                found.setdefault((getattr(node, "lineno", function.lineno), told), getattr(node, "col_offset", 0))
+            match = rule(node, context)
+            if match:
+                found.setdefault((getattr(node, "lineno", function.lineno), match), getattr(node, "col_offset", 0))
     order = sorted(found, key=lambda key: (key[0], found[key], key[1]))
     return tuple(
-        Mistake(kind, method, Place(file, line, lines[line - 1].strip()), detail) for line, (kind, detail) in order
+        Mistake(kind, method, Location(file, line, lines[line - 1].strip()), detail) for line, (kind, detail) in order
     )
 
 
 def called_on_self(function: Function) -> List[str]:
-    """Methods that a function calls on its module, in the order they are met."""
+    """Methods that a function calls on its module, in the order of the source."""
     names = [_on_self(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
     return list(dict.fromkeys(name for name in names if name))
 
@@ -98,7 +98,7 @@ def made_outside_init(source: str) -> FrozenSet[str]:
 
 
 def list_parameters(function: Function) -> List[str]:
-    """Parameters without annotation that the body can only mean as a list of tensors."""
+    """Parameters without annotation that the body uses as a list of tensors."""
     plain = set(_unannotated(function))
     return [name for name in _unannotated(function) if name in {_listed(node, plain) for node in ast.walk(function)}]
 
@@ -137,7 +137,7 @@ def _compiled(function: Function) -> Iterator[ast.AST]:
 
 
 def _skipped(node: ast.AST, context: _Context) -> bool:
-    """Whether a node stands under `if not torch.jit.is_scripting()`: parsed by the compiler, but not compiled."""
+    """Whether a node is under `if not torch.jit.is_scripting()`: parsed by the compiler, but not compiled."""
     child = node
     while child in context.parents:
         parent = context.parents[child]
@@ -199,7 +199,7 @@ def _unannotated(function: Function) -> Iterator[str]:
 # --- rules ----------------------------------------------------------------------------------------------------------
 
 
-def _attribute(node: ast.AST, context: _Context) -> Optional[Told]:
+def _attribute(node: ast.AST, context: _Context) -> Optional[Match]:
     name = _on_self(node)
     if name is None or not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Store):
         return None
@@ -209,7 +209,7 @@ def _attribute(node: ast.AST, context: _Context) -> Optional[Told]:
     return ("mutated-cache", f"self.{name} was None") if known == NONE else None
 
 
-def _cache(node: ast.AST, context: _Context) -> Optional[Told]:
+def _cache(node: ast.AST, context: _Context) -> Optional[Match]:
     """`self.x[...] = ` and `self.x.append(...)` on what holds None or has no type yet."""
     owner: Optional[ast.AST] = None
     if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
@@ -220,7 +220,7 @@ def _cache(node: ast.AST, context: _Context) -> Optional[Told]:
     return ("mutated-cache", f"self.{name}") if name else None
 
 
-def _routes(node: ast.AST, context: _Context) -> Optional[Told]:
+def _routes(node: ast.AST, context: _Context) -> Optional[Match]:
     if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return None
     if _is(node, context.facts, ROUTES):
@@ -232,8 +232,8 @@ def _routes(node: ast.AST, context: _Context) -> Optional[Told]:
     return None
 
 
-def _isinstance(node: ast.AST, context: _Context) -> Optional[Told]:
-    """isinstance that is not the whole condition, or whose classes the compiler cannot name; type(x) and x.__class__."""
+def _isinstance(node: ast.AST, context: _Context) -> Optional[Match]:
+    """isinstance that is not the complete condition, or whose classes the compiler cannot name; type(x) and x.__class__."""
     if isinstance(node, ast.Attribute) and node.attr == "__class__":
         return "isinstance", "__class__"
     if not isinstance(node, ast.Call):
@@ -245,9 +245,9 @@ def _isinstance(node: ast.AST, context: _Context) -> Optional[Told]:
     parent = context.parents.get(node)
     if isinstance(parent, ast.UnaryOp):
         node, parent = parent, context.parents.get(parent)
-    whole = isinstance(parent, (ast.If, ast.Assert)) and node is parent.test
+    condition = isinstance(parent, (ast.If, ast.Assert)) and node is parent.test
     about = _subject(node, context)
-    return None if whole or not about else ("isinstance", about)
+    return None if condition or not about else ("isinstance", about)
 
 
 def _subject(node: ast.AST, context: _Context) -> Optional[str]:
@@ -261,7 +261,7 @@ def _subject(node: ast.AST, context: _Context) -> Optional[str]:
     return f"isinstance(self.{name}, ...)" if name else None
 
 
-def _getattr(node: ast.AST, context: _Context) -> Optional[Told]:
+def _getattr(node: ast.AST, context: _Context) -> Optional[Match]:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return None
     name, literal = node.func.id, len(node.args) > 1 and isinstance(node.args[1], ast.Constant)
@@ -270,7 +270,7 @@ def _getattr(node: ast.AST, context: _Context) -> Optional[Told]:
     return None
 
 
-def _signature(node: ast.AST, context: _Context) -> Optional[Told]:
+def _signature(node: ast.AST, context: _Context) -> Optional[Match]:
     if node is not context.function:
         return None
     arguments = context.function.args
@@ -278,7 +278,7 @@ def _signature(node: ast.AST, context: _Context) -> Optional[Told]:
     return ("star-arguments", ", ".join(stars)) if stars else None
 
 
-def _starred(node: ast.AST, context: _Context) -> Optional[Told]:
+def _starred(node: ast.AST, context: _Context) -> Optional[Match]:
     if not isinstance(node, ast.Call):
         return None
     lists = [
@@ -289,13 +289,13 @@ def _starred(node: ast.AST, context: _Context) -> Optional[Told]:
     return None
 
 
-def _fstring(node: ast.AST, context: _Context) -> Optional[Told]:
+def _fstring(node: ast.AST, context: _Context) -> Optional[Match]:
     if isinstance(node, ast.FormattedValue) and (node.conversion != -1 or node.format_spec is not None):
         return "f-string", ""
     return None
 
 
-def _builtin(node: ast.AST, context: _Context) -> Optional[Told]:
+def _builtin(node: ast.AST, context: _Context) -> Optional[Match]:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return None
     name, facts = node.func.id, context.facts
@@ -311,7 +311,7 @@ def _builtin(node: ast.AST, context: _Context) -> Optional[Told]:
     return ("builtin", name) if name in ("map", "filter", "next", "open", "eval", "globals", "locals") else None
 
 
-def _index(node: ast.AST, context: _Context) -> Optional[Told]:
+def _index(node: ast.AST, context: _Context) -> Optional[Match]:
     if not (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load)):
         return None
     name = _is(node.value, context.facts, MODULES)
@@ -327,19 +327,19 @@ def _literal(node: ast.AST) -> bool:
     return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)
 
 
-def _none(node: ast.AST, context: _Context) -> Optional[Told]:
-    """An attribute that is None where a value is wanted; a comparison with None is fine."""
+def _none(node: ast.AST, context: _Context) -> Optional[Match]:
+    """An attribute that is None where a value is needed; a comparison with None is fine."""
     name = _is(node, context.facts, NONE)
     if name is None or not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return None
     parent = context.parents.get(node)
-    wanted = isinstance(parent, (ast.BinOp, ast.Subscript, ast.Attribute)) or (
+    needed = isinstance(parent, (ast.BinOp, ast.Subscript, ast.Attribute)) or (
         isinstance(parent, ast.Call) and node is not parent.func
     )
-    return ("none-attribute", f"self.{name}") if wanted else None
+    return ("none-attribute", f"self.{name}") if needed else None
 
 
-def _default(node: ast.AST, context: _Context) -> Optional[Told]:
+def _default(node: ast.AST, context: _Context) -> Optional[Match]:
     if node is not context.function:
         return None
     arguments = context.function.args
@@ -350,13 +350,13 @@ def _default(node: ast.AST, context: _Context) -> Optional[Told]:
     return ("unannotated-parameter", ", ".join(plain)) if plain else None
 
 
-def _used_as_list(node: ast.AST, context: _Context) -> Optional[Told]:
+def _used_as_list(node: ast.AST, context: _Context) -> Optional[Match]:
     name = _listed(node, set(context.plain))
     return ("unannotated-parameter", name) if name else None
 
 
 def _listed(node: ast.AST, plain: set) -> Optional[str]:
-    """The parameter that a node can only mean as a list: torch.cat(x), x.append(..), zip(.., x), self.m[i](x[i])."""
+    """The parameter that a node uses as a list: torch.cat(x), x.append(..), zip(.., x), self.m[i](x[i])."""
     if not isinstance(node, ast.Call):
         return None
     called = _last_name(node.func)
@@ -372,14 +372,14 @@ def _listed(node: ast.AST, plain: set) -> Optional[str]:
     return next((c.id for c in candidates if isinstance(c, ast.Name) and c.id in plain), None)
 
 
-def _lambda(node: ast.AST, context: _Context) -> Optional[Told]:
+def _lambda(node: ast.AST, context: _Context) -> Optional[Match]:
     if isinstance(node, ast.Lambda):
         return "lambda", ""
     name = _is(node.func, context.facts, LAMBDA) if isinstance(node, ast.Call) else None
     return ("lambda", f"self.{name}") if name else None
 
 
-def _numpy(node: ast.AST, context: _Context) -> Optional[Told]:
+def _numpy(node: ast.AST, context: _Context) -> Optional[Match]:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return None
     base: ast.AST = node.func
@@ -390,8 +390,8 @@ def _numpy(node: ast.AST, context: _Context) -> Optional[Told]:
     return ("numpy", ".numpy()") if node.func.attr == "numpy" else None
 
 
-def _mixed_return(node: ast.AST, context: _Context) -> Optional[Told]:
-    """Returns of which some are a tuple and some are not, told at the first that differs."""
+def _mixed_return(node: ast.AST, context: _Context) -> Optional[Match]:
+    """Returns of which some are a tuple and some are not, reported at the first that differs."""
     if not isinstance(node, ast.Return) or node.value is None or context.function.returns is not None:
         return None
     if isinstance(node.value, ast.IfExp):
@@ -406,14 +406,14 @@ def _shape(value: ast.AST) -> str:
     return f"tuple {len(value.elts)}" if isinstance(value, ast.Tuple) else "one"
 
 
-def _class_attribute(node: ast.AST, context: _Context) -> Optional[Told]:
+def _class_attribute(node: ast.AST, context: _Context) -> Optional[Match]:
     name = _on_self(node)
     if name in context.facts.on_class and isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
         return "class-attribute", f"self.{name}"
     return None
 
 
-def _read(node: ast.AST, context: _Context) -> Optional[Told]:
+def _read(node: ast.AST, context: _Context) -> Optional[Match]:
     """Attributes without a type, submodules in a Python list, and attributes that only a method creates."""
     if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return None
@@ -443,13 +443,13 @@ _SYNTAX = {
 }
 
 
-def _syntax(node: ast.AST, context: _Context) -> Optional[Told]:
+def _syntax(node: ast.AST, context: _Context) -> Optional[Match]:
     what = _SYNTAX.get(type(node))
     return ("syntax", what) if what and node is not context.function else None
 
 
-Rule = Callable[[ast.AST, _Context], Optional[Told]]
-_PARSED: Tuple[Rule, ...] = (_signature, _fstring, _syntax, _lambda)  # refused while parsing, wherever they stand
+Rule = Callable[[ast.AST, _Context], Optional[Match]]
+_PARSED: Tuple[Rule, ...] = (_signature, _fstring, _syntax, _lambda)  # refused while parsing, compiled or not
 _RULES: Tuple[Rule, ...] = (
     _signature,
     _default,

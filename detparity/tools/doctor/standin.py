@@ -1,8 +1,8 @@
-"""Stand-ins for submodules that do not script, so that the compiler reaches what their parents do wrong themselves.
+"""Stand-ins for submodules that do not script, so that the compiler reaches their parents' own mistakes.
 
 A stand-in is a copy of the submodule, of a class derived from its own, whose forward has the same parameters and is marked
-unused: the compiler then reads its signature and leaves its body alone. What forward returns is taken from its annotation, else
-guessed, and the guess can be changed. Nothing here touches the user's module.
+unused: the compiler then reads its signature and ignores its body. What forward returns is taken from its annotation, else guessed,
+and the guess can be changed. The user's module is not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-# What a forward without annotation may return, by what its source shows of it (`reading.returns`); the first is the best guess.
+# What a forward without annotation may return, by what its source shows of it (`source.returns`); the first is the best guess.
 GUESSES = {
     "": ("Tensor",),
     "list": ("List[Tensor]", "Tensor"),
@@ -59,7 +59,7 @@ def interface(forward: Any, lists: Sequence[str], hint: str) -> Interface:
     """The signature of a forward. lists: parameters without annotation that are known to be lists of tensors; hint: what its
     source shows of what it returns.
 
-    A parameter that nothing is known about takes anything: what is wrong with its type is found in the child.
+    A parameter of unknown type takes anything: what is wrong with its type is found in the child.
     """
     try:
         hints = typing.get_type_hints(forward)
@@ -103,33 +103,35 @@ def _type_text(annotation: Any) -> Optional[str]:
     return f"{name}[{', '.join(part for part in parts if part is not None)}]"
 
 
-def stand_in(module: nn.Module, meant: Interface, returns: str, kinds: Kinds) -> nn.Module:
+def stand_in(module: nn.Module, declared: Interface, returns: str, kinds: Kinds) -> nn.Module:
     """A stand-in for `module`, whose submodules must script already."""
     copy = shell(module, {})
-    copy.__class__ = _kind(type(module), meant, returns, kinds)
+    copy.__class__ = _kind(type(module), declared, returns, kinds)
     for hooks in ("_forward_hooks", "_forward_pre_hooks"):  # compiled with the module from torch 1.8 on
         copy.__dict__[hooks] = OrderedDict()
     return copy
 
 
-def bare_stand_in(meant: Interface, returns: str, kinds: Kinds) -> nn.Module:
+def bare_stand_in(declared: Interface, returns: str, kinds: Kinds) -> nn.Module:
     """A stand-in without anything of the module but its signature, for one whose other parts do not compile either."""
     made = nn.Module()
-    made.__class__ = _kind(nn.Module, meant, returns, kinds)
+    made.__class__ = _kind(nn.Module, declared, returns, kinds)
     return made
 
 
-def change_returns(made: nn.Module, meant: Interface, returns: str, kinds: Kinds) -> None:
+def change_returns(made: nn.Module, declared: Interface, returns: str, kinds: Kinds) -> None:
     """Let a stand-in return another type."""
-    made.__class__ = _kind(type(made).__bases__[0], meant, returns, kinds)
+    made.__class__ = _kind(type(made).__bases__[0], declared, returns, kinds)
 
 
-def _kind(base: type, meant: Interface, returns: str, kinds: Kinds) -> type:
-    key = (base, returns, meant.parameters)
+def _kind(base: type, declared: Interface, returns: str, kinds: Kinds) -> type:
+    key = (base, returns, declared.parameters)
     if key not in kinds:
-        # The compiler asks `inspect` for the source of a forward, and inspect looks into linecache.
+        # The compiler gets the source of a forward from `inspect`, which reads linecache.
         file = f"<detparity stand-in {next(_number)}>"
-        source = f"def forward({', '.join(['self', *meant.parameters])}) -> {returns}:\n    raise NotImplementedError\n"
+        source = (
+            f"def forward({', '.join(['self', *declared.parameters])}) -> {returns}:\n    raise NotImplementedError\n"
+        )
         linecache.cache[file] = (len(source), None, source.splitlines(True), file)
         names: Dict[str, Any] = {
             "Any": Any,
@@ -143,7 +145,7 @@ def _kind(base: type, meant: Interface, returns: str, kinds: Kinds) -> type:
         exec(compile(source, file, "exec", dont_inherit=True), names)  # our __future__ would make strings of its types
         members = {"forward": torch.jit.unused(names["forward"]), "__module__": base.__module__}
         members["__jit_unused_properties__"] = [n for n, v in inspect.getmembers(base) if isinstance(v, property)]
-        # Methods marked for export are compiled whoever calls them; theirs are not the parents' mistakes.
+        # Methods marked for export are always compiled; their mistakes are not the parents'.
         for name, value in inspect.getmembers(base, inspect.isfunction):
             if getattr(value, "_torchscript_modifier", None) is torch._jit_internal.FunctionModifiers.EXPORT:
                 members[name] = None

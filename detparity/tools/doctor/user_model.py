@@ -24,7 +24,7 @@ RESULTS = ("list", "tuple", "dict", "Tensor", "ScriptList", "ScriptDict")
 
 @dataclass(frozen=True)
 class UserModel:
-    """What `FILE:NAME` turned out to be. model: the module, or None; result: what stands there instead of a module, in words;
+    """What `FILE:NAME` is. model: the module, or None; result: what it is instead of a module, as text;
     value: that thing itself; made: line and callee of the call that returned it; broke: line of the file at which importing it
     ended, and the error; text: its source; known: what its global names hold."""
 
@@ -41,9 +41,9 @@ class UserModel:
 
 @contextlib.contextmanager
 def opened(spec: str, arguments: Optional[str]) -> Iterator[UserModel]:
-    """Import the file of `FILE.py:NAME` and make its model; for the block the file stays imported, as compiling it wants.
+    """Import the file of `FILE.py:NAME` and make its model; for the block the file stays imported, as compiling it requires.
 
-    arguments: Python literals as they would stand in a call (`80, width=0.5`). Raises InputError where no model comes of it.
+    arguments: Python literals as in a call (`80, width=0.5`). Raises InputError where no model comes of it.
     """
     file, _, name = spec.rpartition(":")
     if not file or not name.isidentifier():
@@ -86,7 +86,7 @@ def _importable(path: Path) -> Iterator[ModuleType]:
         sys.dont_write_bytecode = writes
         sys.path[:] = paths
         folder = str(path.resolve().parent)
-        for other in set(sys.modules) - before:  # the file, and what stands beside it
+        for other in set(sys.modules) - before:  # the file, and those beside it
             if other == name or str(getattr(sys.modules[other], "__file__", None) or "").startswith(folder):
                 del sys.modules[other]
 
@@ -161,7 +161,7 @@ def _call(path: Path, name: str, make: Any, given: Tuple[List[Any], Dict[str, An
 
 
 def _offered(module: ModuleType) -> str:
-    """The names a user may have meant: classes and instances of modules, in the file's order."""
+    """The names a user may have intended: classes and instances of modules, in the file's order."""
     own = [
         name
         for name, value in vars(module).items()

@@ -1,4 +1,4 @@
-"""What changed between a golden and what is there now, in words. Numbers are compared within the tolerance recorded with them."""
+"""What changed between a golden and the present content, as sentences. Numbers are compared within the recorded tolerance."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from detparity.tools.golden.ratio import allowed, moved
 
 # A recorded number and the one of today are each within the limit of the truth, so they are within twice the limit of each other.
 BOTH = 2.0
-WORST = 6  # probes told one by one; the rest are counted
+WORST = 6  # probes reported one by one; the rest are counted
 
 
 @dataclass(frozen=True)
 class Changed:
-    """words: one sentence a change, the most important first; same: equal for two goldens that changed in the same way."""
+    """words: one sentence a change, the most important first; same: equal for two goldens with the same change."""
 
     words: Tuple[str, ...]
     same: str
@@ -26,8 +26,8 @@ UNCHANGED = Changed((), "")
 
 
 def compare(kind: str, old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> Changed:
-    """Compare two contents of one kind. exact: whether the versions that shape a file are those that recorded the golden; elsewhere
-    operators may be counted and wired otherwise, and only what a variant promises and the weights must be alike."""
+    """Compare two contents of one kind. exact: whether the versions that shape a file are those that recorded the golden; with others
+    the number and wiring of operators may differ, and only what a variant promises and the weights are compared."""
     if kind == "graph":
         found = (differences if exact else portable)(old, new)
         return Changed(tuple(one.words for one in found), signature(found)) if found else UNCHANGED
@@ -70,12 +70,10 @@ def _output(
         return
     widest = max(allowed.values(), default=0.0)
     far: List[Tuple[float, str, str]] = []
-    for (place, group, was), (_, _, now) in zip(old["probes"], new["probes"]):
+    for (position, group, was), (_, _, now) in zip(old["probes"], new["probes"]):
         times = _times(was, now, allowed.get(group, 0.0))
         if times > 1:
-            shown = (
-                f"{name}[{place}] ({group}) {_shown(was)} -> {_shown(now)}: {number(times)} times what noise explains"
-            )
+            shown = f"{name}[{position}] ({group}) {_shown(was)} -> {_shown(now)}: {number(times)} times what noise explains"
             far.append((times, shown, f"{group.split()[0]} out of tolerance"))
     for side, was, now in zip(("smallest", "largest"), old["range"], new["range"]):
         if _times(was, now, widest) > 1:
@@ -92,7 +90,7 @@ def _shown(value: Any) -> str:
 
 
 def _times(was: Any, now: Any, allowed: float) -> float:
-    """How many times the allowed difference two numbers lie apart; a number against none (NaN, infinite) is infinitely far."""
+    """The difference of two numbers in units of the allowed one; a number against none (NaN, infinite) is infinitely far."""
     if was == now:
         return 0.0
     if not all(isinstance(value, (int, float)) for value in (was, now)) or allowed <= 0:
@@ -127,9 +125,9 @@ def _detections(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Tuple[st
     for picture, seen in enumerate(old["pictures"]):
         before, after = ([one for one in content["detections"] if one[0] == picture] for content in (old, new))
         title = " ".join(map(str, seen))
-        gone, fresh, pairs = paired(before, after)
-        found += [(f"{title}: {_told(one)} is gone", "detections gone") for one in gone]
-        found += [(f"{title}: {_told(one)} is new", "detections new") for one in fresh]
+        lost, new_ones, pairs = paired(before, after)
+        found += [(f"{title}: {_detection(one)} is missing", "detections missing") for one in lost]
+        found += [(f"{title}: {_detection(one)} is new", "detections new") for one in new_ones]
         for was, now in pairs:
             found += _moved(title, was, now, allowed)
     return found
@@ -138,7 +136,7 @@ def _detections(old: Mapping[str, Any], new: Mapping[str, Any]) -> List[Tuple[st
 def paired(before: Sequence[Any], after: Sequence[Any]) -> Tuple[List[Any], List[Any], List[Tuple[Any, Any]]]:
     """Pair detections [picture, class, score, x1, y1, x2, y2] of one picture: of a class the nearest boxes first, while they overlap
     by half. Returns those left before, those left after, and the pairs."""
-    ways = sorted(
+    candidates = sorted(
         (
             (-_iou(was[3:], now[3:]), abs(was[2] - now[2]), i, j)
             for i, was in enumerate(before)
@@ -148,12 +146,12 @@ def paired(before: Sequence[Any], after: Sequence[Any]) -> Tuple[List[Any], List
     )
     taken_i: Dict[int, int] = {}
     taken_j: Dict[int, int] = {}
-    for overlap, _, i, j in ways:
+    for overlap, _, i, j in candidates:
         if -overlap >= 0.5 and i not in taken_i and j not in taken_j:
             taken_i[i], taken_j[j] = j, i
-    gone = [one for i, one in enumerate(before) if i not in taken_i]
-    fresh = [one for j, one in enumerate(after) if j not in taken_j]
-    return gone, fresh, [(before[i], after[j]) for i, j in sorted(taken_i.items())]
+    lost = [one for i, one in enumerate(before) if i not in taken_i]
+    new = [one for j, one in enumerate(after) if j not in taken_j]
+    return lost, new, [(before[i], after[j]) for i, j in sorted(taken_i.items())]
 
 
 def _iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -168,11 +166,14 @@ def _moved(title: str, was: Any, now: Any, allowed: Mapping[str, float]) -> Iter
     shift = max(abs(x - y) for x, y in zip(was[3:], now[3:]))
     if shift > allowed["box"]:
         times = number(shift / allowed["box"])
-        yield f"{title}: {_told(was)} moved by {number(shift)} px, {times} times what noise explains", "boxes moved"
+        yield (
+            f"{title}: {_detection(was)} moved by {number(shift)} px, {times} times what noise explains",
+            "boxes moved",
+        )
     if abs(now[2] - was[2]) > allowed["score"]:
         times = number(abs(now[2] - was[2]) / allowed["score"])
-        yield f"{title}: {_told(was)} scores {now[2]:.4f}, {times} times what noise explains", "scores changed"
+        yield f"{title}: {_detection(was)} scores {now[2]:.4f}, {times} times what noise explains", "scores changed"
 
 
-def _told(one: Sequence[Any]) -> str:
+def _detection(one: Sequence[Any]) -> str:
     return f"{one[1]} {one[2]:.3f} at {', '.join(f'{value:.0f}' for value in one[3:])}"

@@ -1,4 +1,4 @@
-"""What a golden of each kind holds of one artifact, and whether two answers differ by more than the noise of this very model."""
+"""What a golden of each kind holds of one artifact, and whether two answers differ by more than the noise of this model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def kinds_of(variant: Variant) -> Tuple[str, ...]:
 
 
 def asked_goldens(exporters: Sequence[str]) -> List[Tuple[str, str]]:
-    """The exporter and the kind of every golden that the kit's own suite asks for."""
+    """The exporter and the kind of every golden that the kit's own suite needs."""
     return [(name, kind) for name in exporters for kind in kinds_of(parse_variant(promised(name)))]
 
 
@@ -47,10 +47,10 @@ def content(context: Context, kind: str) -> Dict[str, Any]:
 
 
 def changed(context: Context, kind: str, old: Mapping[str, Any], new: Mapping[str, Any], exact: bool) -> Changed:
-    """What changed since the golden. Detections that both could be this model's answer, up to near-ties, are the same."""
+    """What changed since the golden. Two sets of detections that could both be this model's answer, up to near-ties, are the same."""
     found = compare(kind, old, new, exact)
     settled = not found.words or kind != "detections" or not _same_settings(old, new)
-    return found if settled or not all(_certified(context, told) for told in (old, new)) else UNCHANGED
+    return found if settled or not all(_certified(context, one) for one in (old, new)) else UNCHANGED
 
 
 def _graph(context: Context) -> Dict[str, Any]:
@@ -99,12 +99,12 @@ def _allowed(truth: Truth, key: Tuple[int, str]) -> float:
 
 
 def _number(value: Any) -> Any:
-    """Nine digits tell any two float32 apart; JSON has no NaN and no infinity, so these are words."""
+    """Nine digits distinguish any two float32; JSON has no NaN and no infinity, so these are strings."""
     return float(f"{float(value):.9g}") if np.isfinite(value) else str(float(value))
 
 
 def _probes(context: Context, truth: Truth, outputs: Arrays, index: int) -> List[List[Any]]:
-    """[indices, unit group, value] in the first image: the same places in every file of this shape, all groups on all levels."""
+    """[indices, unit group, value] in the first image: the same indices in every file of this shape, all groups on all levels."""
     array = list(outputs.values())[index]
     levels = range(len(truth.levels)) if truth.head == "grid" else (index,)
     offsets = np.cumsum([0, *context.facts.level_rows(truth.size)])
@@ -117,8 +117,8 @@ def _probes(context: Context, truth: Truth, outputs: Arrays, index: int) -> List
             for _ in range(PROBES):
                 row, column = int(rng.integers(rows)), range(fields)[columns][int(rng.integers(width))]
                 inner = (offsets[level] + row,) if truth.head == "grid" else np.unravel_index(row, array.shape[1:-1])
-                place = (0, *(int(k) for k in inner), int(column))
-                found.append([", ".join(map(str, place)), _title(context, level, group), _number(array[place])])
+                position = (0, *(int(k) for k in inner), int(column))
+                found.append([", ".join(map(str, position)), _title(context, level, group), _number(array[position])])
     return found
 
 
@@ -138,7 +138,7 @@ def detections(context: Context) -> Dict[str, Any]:
     rule, rows = _rule(context), []
     for number, picture in enumerate(SCENES):
         rows += _rows(context, number, _seen(context, picture, rule))
-    return _told(context, rule, rows)
+    return _detections_content(context, rule, rows)
 
 
 def of_the_model(context: Context) -> Dict[str, Any]:
@@ -146,10 +146,10 @@ def of_the_model(context: Context) -> Dict[str, Any]:
     rule, rows = _rule(context), []
     for number, picture in enumerate(SCENES):
         rows += _rows(context, number, suppressed(_truth(context, picture), rule))
-    return _told(context, rule, rows)
+    return _detections_content(context, rule, rows)
 
 
-def _told(context: Context, rule: NmsRule, rows: List[List[Any]]) -> Dict[str, Any]:
+def _detections_content(context: Context, rule: NmsRule, rows: List[List[Any]]) -> Dict[str, Any]:
     bound = _tolerance(context, SCENES)
     return {
         "pictures": [list(picture) for picture in SCENES],
@@ -203,11 +203,11 @@ def _same_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return all(old[key] == new[key] for key in ("pictures", "size", "rule"))
 
 
-def _certified(context: Context, told: Mapping[str, Any]) -> bool:
+def _certified(context: Context, recorded: Mapping[str, Any]) -> bool:
     """Whether these detections could be the greedy answer to this model's candidates, each moved within the noise."""
     rule, names = _rule(context), {name: index for index, name in enumerate(context.facts.names)}
     for number, picture in enumerate(SCENES):
-        seen = [one for one in told["detections"] if one[0] == number]
+        seen = [one for one in recorded["detections"] if one[0] == number]
         if any(one[1] not in names for one in seen):
             return False
         rows = np.array([[0, *one[3:], names[one[1]], one[2]] for one in seen], np.float64).reshape(-1, 7)

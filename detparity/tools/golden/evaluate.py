@@ -1,4 +1,4 @@
-"""One golden of one artifact: compared with what is there now, and made pending where it is missing or has changed."""
+"""One golden of one artifact: compared with the present content, and made pending where it is missing or has changed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from detparity.tools.golden.content import changed, content, detections, of_the_
 from detparity.tools.golden.index import Entry, content_of, find, read_index
 from detparity.tools.golden.pending import Pending, drop, write
 
-# What decides whether the file still does what the model does: every MUST check of these rooms, and of its own these.
-PARITY_ROOMS = ("parity", "nms")
+# What decides whether the file still does what the model does: every MUST check of these groups, and these single checks.
+PARITY_GROUPS = ("parity", "nms")
 PARITY = (
     *("structure.weights", "structure.attributes", "structure.baked-size"),
     *("script.weights", "script.attributes", "script.baked-size"),
@@ -28,46 +28,46 @@ RECORDS = ("python", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where goldens lie and where what waits for review goes."""
+class Folders:
+    """The folder of goldens, and the folder of pending ones."""
 
     golden: Path
     pending: Path
 
 
 def versions() -> Dict[str, str]:
-    """What a golden records of its environment; builds of one version are alike."""
+    """What a golden records of its environment; builds of one version are the same."""
     found = environment.environment()
     return {name: found[name].split("+")[0] for name in RECORDS if name in found}
 
 
-def shaped_alike(entry: Entry, name: str) -> bool:
+def same_packages(entry: Entry, name: str) -> bool:
     """Whether the packages that shape a graph are those that recorded the golden."""
     packages = ("torch", "onnx", "onnxscript") if "dynamo" in name else ("torch", "onnx")
     now = versions()
     return all(entry.versions.get(package) == now.get(package) for package in packages)
 
 
-def judge(context: Context, subject: str, kind: str, place: Place, test: str, repeat: str) -> Optional[Pending]:
+def judge(context: Context, subject: str, kind: str, folders: Folders, test: str, repeat: str) -> Optional[Pending]:
     """Compare one golden of `subject` with its artifact. Returns None where it is the same; otherwise what was made pending.
 
     Raises InputError for a golden folder that cannot be used, EngineError where the artifact does not run.
     """
     name = f"{kind}/{subject}"
-    entry = _entry(place, name)
+    entry = _entry(folders, name)
     now = content(context, kind)
     found = FIRST
     if entry is not None:
-        found = changed(context, kind, content_of(place.golden, entry), now, shaped_alike(entry, subject))
+        found = changed(context, kind, content_of(folders.golden, entry), now, same_packages(entry, subject))
     if not found.words:
-        drop(place.pending, entry.name if entry else name)
+        drop(folders.pending, entry.name if entry else name)
         return None
-    seen = _seen(context, kind, place, entry, now)
-    return _made_pending(context, name, entry, now, found, place, test, repeat, seen)
+    seen = _seen(context, kind, folders, entry, now)
+    return _made_pending(context, name, entry, now, found, folders, test, repeat, seen)
 
 
 def judge_ratio(
-    context: Context, subject: str, now: Mapping[str, Any], place: Place, test: str, repeat: str
+    context: Context, subject: str, now: Mapping[str, Any], folders: Folders, test: str, repeat: str
 ) -> Tuple[Optional[Pending], str]:
     """Compare a measured ratio with its golden. context: of the file it is about. Returns what was made pending, None where it is the
     same, and why the two cannot be compared, empty where they can.
@@ -75,25 +75,25 @@ def judge_ratio(
     Raises InputError for a golden folder that cannot be used.
     """
     name = f"{ratio_pairs.KIND}/{subject}"
-    entry = _entry(place, name)
+    entry = _entry(folders, name)
     found = FIRST
     if entry is not None:
-        old = content_of(place.golden, entry)
+        old = content_of(folders.golden, entry)
         elsewhere = ratio_pairs.comparable(old, now)
         if elsewhere:
             return None, elsewhere
         found = compare(ratio_pairs.KIND, old, now, True)
     if not found.words:
-        drop(place.pending, entry.name if entry else name)
+        drop(folders.pending, entry.name if entry else name)
         return None, ""
-    return _made_pending(context, name, entry, now, found, place, test, repeat, ({}, "")), ""
+    return _made_pending(context, name, entry, now, found, folders, test, repeat, ({}, "")), ""
 
 
 FIRST = Changed(("there is no golden yet",), "no golden yet")
 
 
-def _entry(place: Place, name: str) -> Optional[Entry]:
-    return find(read_index(place.golden), name, environment.lane(environment.environment()))
+def _entry(folders: Folders, name: str) -> Optional[Entry]:
+    return find(read_index(folders.golden), name, environment.lane(environment.environment()))
 
 
 def _made_pending(
@@ -102,12 +102,12 @@ def _made_pending(
     entry: Optional[Entry],
     now: Mapping[str, Any],
     found: Changed,
-    place: Place,
+    folders: Folders,
     test: str,
     repeat: str,
     seen: Tuple[Mapping[str, Any], str],
 ) -> Pending:
-    """What changed, as a reviewer needs it, written where it waits. seen: detections to draw, and what the first are."""
+    """What changed, as a reviewer needs it, written to the pending folder. seen: detections to draw, and what the first are."""
     kind, subject = name.split("/")
     parity, lost = parity_of(context)
     waiting = Pending(
@@ -127,17 +127,17 @@ def _made_pending(
         seen=seen[0],
         drawn=seen[1],
     )
-    write(place.pending, waiting)
+    write(folders.pending, waiting)
     return waiting
 
 
 def parity_of(context: Context) -> Tuple[Dict[str, str], str]:
-    """Outcome by check of those that decide on parity, and what the first says that did not pass: one that was skipped, since the
-    file does not load or for another reason, has not shown that parity holds."""
+    """Outcome by check of those that decide on parity, and the message of the first that did not pass: one that was skipped, since
+    the file does not load or for another reason, has not shown that parity holds."""
     found: Dict[str, str] = {}
     lost = ""
     for name in applicable(context):
-        if context.checks[name].level == MUST and (name in PARITY or name.split(".")[0] in PARITY_ROOMS):
+        if context.checks[name].level == MUST and (name in PARITY or name.split(".")[0] in PARITY_GROUPS):
             outcome = context.outcome(name)
             found[name] = outcome.outcome
             if outcome.outcome != "passed" and not lost:
@@ -150,7 +150,7 @@ def parity_of(context: Context) -> Tuple[Dict[str, str], str]:
 
 
 def _seen(
-    context: Context, kind: str, place: Place, entry: Optional[Entry], now: Mapping[str, Any]
+    context: Context, kind: str, folders: Folders, entry: Optional[Entry], now: Mapping[str, Any]
 ) -> Tuple[Dict[str, Any], str]:
     """The two sets of detections to draw side by side, and what the first is."""
     try:
@@ -158,12 +158,12 @@ def _seen(
     except EngineError:
         return {}, ""
     if kind == "detections" and entry is not None:
-        return {"before": content_of(place.golden, entry), "now": after}, "golden"
+        return {"before": content_of(folders.golden, entry), "now": after}, "golden"
     return {"before": of_the_model(context), "now": after}, "model"
 
 
 def record(
-    context: Context, subject: str, kind: str, place: Place, test: str, why: str
+    context: Context, subject: str, kind: str, folders: Folders, test: str, why: str
 ) -> Tuple[Entry, Dict[str, Any]]:
     """The entry and the content of a golden recorded for the first time."""
     now = content(context, kind)
@@ -172,8 +172,8 @@ def record(
     return Entry(f"{kind}/{subject}.json", kind, test, lane, why, date, versions()), now
 
 
-def told(waiting: Pending, pending: Path) -> str:
-    """What a person reads where a golden differs: what changed, whether parity holds, and how to go on."""
+def pending_text(waiting: Pending, pending: Path) -> str:
+    """The text for a golden that differs: what changed, whether parity holds, and the commands to review and repeat."""
     what = "has no golden" if waiting.was is None else "is not what its golden says"
     most = 8
     rows = [("changed", word) for word in (() if waiting.was is None else waiting.words[:most])]

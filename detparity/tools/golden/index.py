@@ -1,4 +1,4 @@
-"""The golden folder: small recorded facts, and INDEX.json, which says of each what asks for it and why it is as it is.
+"""The golden folder: small recorded facts, and INDEX.json with the test that uses each and the reason of its content.
 
 A recorded golden is written by `detparity review accept` and `detparity golden record` alone, an authored one (kind `nms`) by
 hand alone. The index holds the digest of every recorded file, so that neither can be changed without the other.
@@ -24,14 +24,14 @@ RECORDED = ("detections", "graph", "runtime", "values")
 AUTHORED = ("nms",)
 KINDS = (*AUTHORED, *RECORDED)
 CAP = 50_000  # bytes: what a person can review, and a text diff can show
-LINE = 110  # a list or table without others inside stands on one line up to this width
+LINE = 110  # a list or table without others inside is on one line up to this width
 NAME = re.compile(r"[a-z]+/[A-Za-z0-9][A-Za-z0-9._-]*(@py\d+-torch\d+\.\d+)?")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One golden. file: its path in the golden folder; kind: one of `KINDS`; test: what asks for it; lane: where it was recorded
-    (None: authored); why: why it is as it is; versions: what recorded it; sha256: of a recorded file."""
+    """One golden. file: its path in the golden folder; kind: one of `KINDS`; test: what uses it; lane: where it was recorded (None:
+    authored); why: the reason of its content; versions: what recorded it; sha256: of a recorded file."""
 
     file: str
     kind: str
@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def asked(self) -> str:
-        """What a test asks for: the name without the lane."""
+        """The name that tests use: without the lane."""
         return self.name.split("@")[0]
 
 
@@ -115,7 +115,7 @@ def _entry(path: Path, number: int, record: Any) -> Entry:
     if not isinstance(record["versions"], dict):
         wrong.append("versions")
     if wrong:
-        raise InputError(f"{where}: {', '.join(wrong)} must be said")
+        raise InputError(f"{where}: {', '.join(wrong)} must be given")
     entry = Entry(**record)
     if not entry.file.endswith(".json") or not NAME.fullmatch(entry.name) or ".." in entry.file:
         raise InputError(f"{where}: `file` is no name of a golden, such as graph/grid.json")
@@ -138,27 +138,27 @@ def write_index(folder: Path, entries: Sequence[Entry]) -> None:
 
 
 def problems(folder: Path, asked: Optional[Collection[str]] = None) -> List[str]:
-    """Every way in which the folder and its index do not belong together, a sentence each.
+    """Every disagreement of the folder and its index, a sentence each.
 
-    asked: the names some test asks for, where that is known; a recorded golden beside them is unused. Raises InputError for an
-    index that cannot be read.
+    asked: the names that tests use, where that is known; a recorded golden beside them is unused. Raises InputError for an index
+    that cannot be read.
     """
     entries = read_index(folder)
     found: List[str] = []
     for file, count in sorted(Counter(entry.file for entry in entries).items()):
         if count > 1:
-            found.append(f"{file} stands {count} times in {INDEX}")
+            found.append(f"{file} is listed {count} times in {INDEX}")
     there = {path.relative_to(folder).as_posix() for kind in KINDS for path in (folder / kind).glob("**/*")}
     listed = {entry.file for entry in entries}
-    found += [f"{file} does not stand in {INDEX}" for file in sorted(there - listed)]
+    found += [f"{file} is not listed in {INDEX}" for file in sorted(there - listed)]
     for entry in entries:
         if entry.file not in there:
-            found.append(f"{entry.file} stands in {INDEX}, and there is no such file")
+            found.append(f"{entry.file} is listed in {INDEX}, and there is no such file")
         else:
             found += _file_problems(folder, entry)
         if asked is not None and entry.kind in RECORDED and entry.asked not in asked:
             found.append(
-                f"{entry.file} is unused: no test asks for it (`detparity golden remove {entry.name}` takes it away)"
+                f"{entry.file} is unused: no test asks for it (`detparity golden remove {entry.name}` removes it)"
             )
     return found
 
@@ -176,19 +176,19 @@ def _file_problems(folder: Path, entry: Entry) -> List[str]:
     if digest(text) != entry.sha256:
         return [
             f"{entry.file} or its entry was changed by hand: its digest is not the one in {INDEX}. Restore both, "
-            "and let `detparity review accept` write what is meant"
+            "and let `detparity review accept` write what is intended"
         ]
     return []
 
 
 def find(entries: Sequence[Entry], name: str, lane: str) -> Optional[Entry]:
-    """The golden a test asks for: this lane's own, else the one for all lanes."""
+    """The golden of this name: this lane's own, else the one for all lanes."""
     own = {entry.name: entry for entry in entries}
     return own.get(f"{name}@{lane}") or own.get(name)
 
 
 def content_of(folder: Path, entry: Entry) -> Dict[str, Any]:
-    """Return what a golden holds. Raises InputError where it cannot be read or is not what the index says."""
+    """Return what a golden holds. Raises InputError where it cannot be read or disagrees with the index."""
     wrong = _file_problems(folder, entry) if (folder / entry.file).is_file() else [f"{entry.file}: no such file"]
     if wrong:
         raise InputError(f"{folder}: {wrong[0]}")
@@ -216,12 +216,12 @@ def store(folder: Path, entry: Entry, content: Mapping[str, Any]) -> Entry:
 
 
 def discard(folder: Path, name: str) -> None:
-    """Take a recorded golden and its entry away. Raises InputError where there is none, or it is authored."""
+    """Remove a recorded golden and its entry. Raises InputError where there is none, or it is authored."""
     entries = read_index(folder)
-    gone = [entry for entry in entries if entry.name == name]
-    if not gone:
+    found = [entry for entry in entries if entry.name == name]
+    if not found:
         raise InputError(f"{folder} holds no golden called {clipped(name)}")
-    if gone[0].kind in AUTHORED:
-        raise InputError(f"{name} is authored: take its file and its entry away by hand")
+    if found[0].kind in AUTHORED:
+        raise InputError(f"{name} is authored: remove its file and its entry by hand")
     write_index(folder, [entry for entry in entries if entry.name != name])
-    (folder / gone[0].file).unlink()
+    (folder / found[0].file).unlink()

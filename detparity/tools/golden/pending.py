@@ -1,4 +1,4 @@
-"""What waits for review: one file a golden, outside the golden folder, with everything a reviewer needs, so that it can come from
+"""Goldens that wait for review: one file each, outside the golden folder, with everything a reviewer needs, so that it can come from
 another machine."""
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ VARIABLE = "DETPARITY_PENDING"
 @dataclass(frozen=True)
 class Pending:
     """One golden to review. name: of the golden (`graph/grid`); was: the digest of the golden it was compared with, None where there
-    is none yet; words, same: what changed (`changes.Changed`); parity: outcome by check of the file against the model; lost: what
-    the first says that did not pass; seen: detections to draw, {"before", "now"}, with `drawn` to say what the former is."""
+    is none yet; words, same: what changed (`compare.Changed`); parity: outcome by check of the file against the model; lost: the
+    message of the first that did not pass; seen: detections to draw, {"before", "now"}; drawn: what the former is."""
 
     name: str
     kind: str
@@ -47,8 +47,8 @@ class Pending:
 
 
 def folder_for(golden: Path, asked: Optional[Path] = None) -> Path:
-    """Where pending files go: as asked, else the environment's `DETPARITY_PENDING`, else `.pending` beside the golden folder; in CI,
-    which must leave the tree alone, a folder of the system's own for temporary files."""
+    """The folder of pending files: as given, else the environment's `DETPARITY_PENDING`, else `.pending` beside the golden folder; in
+    CI, which must not change the tree, a folder of the system's own for temporary files."""
     if asked is not None:
         return asked
     if os.environ.get(VARIABLE):
@@ -74,7 +74,7 @@ def write(folder: Path, pending: Pending) -> Path:
 
 
 def drop(folder: Path, name: str) -> None:
-    """Take a pending file away, with its picture."""
+    """Remove a pending file and its picture."""
     path = path_of(folder, name)
     for one in (path, path.with_suffix(".png")):
         if one.exists():
@@ -82,7 +82,7 @@ def drop(folder: Path, name: str) -> None:
 
 
 def read(folder: Path) -> List[Pending]:
-    """Return what waits in a folder, by name. Raises InputError for a file there that is no pending golden."""
+    """Return the pending goldens of a folder, by name. Raises InputError for a file there that is no pending golden."""
     found = [_read(path) for path in folder.rglob("*.json")] if folder.is_dir() else []
     return sorted(found, key=lambda one: one.name)
 

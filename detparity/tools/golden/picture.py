@@ -38,10 +38,10 @@ def draw(one: Pending, target: Path) -> Optional[str]:
             pen.text((column * (width + GAP) + 2, 2), title, fill=(0, 0, 0))
         for number, (kind, seed) in enumerate(now["pictures"]):
             scene = Image.fromarray(_pixels(images.make(str(kind), (height, width), int(seed))))
-            sides = [[d for d in told["detections"] if d[0] == number] for told in (before, now)]
-            gone, fresh, pairs = paired(*sides)
+            sides = [[d for d in one["detections"] if d[0] == number] for one in (before, now)]
+            lost, added, pairs = paired(*sides)
             moved = [pair for pair in pairs if not _near(pair, now["tolerance"])]
-            odd = ([*gone, *(was for was, _ in moved)], [*fresh, *(new for _, new in moved)])
+            odd = ([*lost, *(was for was, _ in moved)], [*added, *(new for _, new in moved)])
             for column in (0, 1):
                 corner = (column * (width + GAP), TITLE + number * (height + GAP))
                 canvas.paste(scene, corner)
@@ -68,7 +68,7 @@ def _near(pair: Tuple[Any, Any], tolerance: Mapping[str, float]) -> bool:
 def _box(
     pen: Any, corner: Tuple[int, int], size: Tuple[int, int], one: Sequence[Any], colour: Tuple[int, int, int]
 ) -> None:
-    """A box, kept inside its scene, with class and score."""
+    """A box, clipped to its scene, with class and score."""
     height, width = size
     x1, x2 = sorted(float(np.clip(one[k], 0, width - 1)) + corner[0] for k in (3, 5))
     y1, y2 = sorted(float(np.clip(one[k], 0, height - 1)) + corner[1] for k in (4, 6))

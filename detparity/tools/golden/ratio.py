@@ -1,7 +1,7 @@
 """Goldens of ratios: what one holds, when two are comparable, and whether one moved.
 
-Seconds say what a machine is; a ratio says what an export is. Each is recorded with its noise, the spread of repeated measurements
-in the same run, and is judged only on the processor, the threads and the versions it was recorded with.
+Seconds depend on the machine, ratios mostly on the export. Each is recorded with its noise, the spread of repeated measurements in the
+same run, and is judged only on the processor, the threads and the versions it was recorded with.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PAIRS: Mapping[str, Pair] = {
 
 
 def names() -> List[str]:
-    """What goldens of ratios are called."""
+    """The names of the goldens of ratios."""
     return [f"{KIND}/{name}" for name in PAIRS]
 
 
@@ -82,7 +82,7 @@ def allowed(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 
 
 def moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a ratio moved: its whole interval lies further from the recorded ratio than noise explains."""
+    """Whether a ratio moved: all of its interval is further from the recorded ratio than noise explains."""
     bound = math.log1p(allowed(old, new))
     nearest = min(max(float(old["ratio"]), float(new["interval"][0])), float(new["interval"][1]))
     return abs(math.log(nearest / float(old["ratio"]))) > bound

@@ -1,4 +1,4 @@
-"""The review of goldens that wait: listed in groups that changed alike, shown in words, accepted with a reason, or rejected."""
+"""The review of pending goldens: listed in groups with the same change, shown, accepted with a reason, or rejected."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 from detparity.core.errors import InputError, clipped
 from detparity.core.text import columns, listed
 from detparity.tools.golden import pending
-from detparity.tools.golden.evaluate import Place
+from detparity.tools.golden.evaluate import Folders
 from detparity.tools.golden.index import Entry, canonical, content_of, read_index, store
 from detparity.tools.golden.pending import Pending
 
 DIFF_LINES = 16
 WORDS = 12
-# Lines of a golden that say nothing to a person; what they found is told in words.
+# Lines of a golden that a person cannot read; their changes are reported as sentences.
 DIGEST = re.compile(r'[+-] *"(content|from|named|topology|wiring|neighbourhoods)": ')
 REASON = '".."'
 Draw = Callable[[Pending, Path], Optional[str]]  # draws the picture of a pending golden; returns why it cannot, or None
@@ -27,9 +27,9 @@ Draw = Callable[[Pending, Path], Optional[str]]  # draws the picture of a pendin
 
 @dataclass(frozen=True)
 class Review:
-    """What waits, and where. arguments: the options that name these folders again, for the commands shown."""
+    """The pending goldens, and their folders. arguments: the options that name these folders, for the commands shown."""
 
-    place: Place
+    folders: Folders
     waiting: Tuple[Pending, ...]
     arguments: str = ""
 
@@ -37,21 +37,21 @@ class Review:
         return " ".join(filter(None, ["detparity review", verb, *more])) + self.arguments
 
 
-def open_review(place: Place, arguments: Sequence[str] = ()) -> Review:
-    """Read what waits. Raises InputError for a folder that cannot be used."""
+def open_review(folders: Folders, arguments: Sequence[str] = ()) -> Review:
+    """Read the pending goldens. Raises InputError for a folder that cannot be used."""
     shown = "".join(" " + shlex.quote(one) for one in arguments)
-    return Review(place, tuple(pending.read(place.pending)), shown)
+    return Review(folders, tuple(pending.read(folders.pending)), shown)
 
 
 def groups(review: Review) -> List[List[Pending]]:
-    """Goldens that changed in the same way, the largest group first."""
+    """Goldens with the same change, the largest group first."""
     found: Dict[Tuple[str, str], List[Pending]] = {}
     for one in review.waiting:
         found.setdefault((one.same, "" if one.holds else one.lost), []).append(one)
     return sorted(found.values(), key=lambda group: (-len(group), group[0].name))
 
 
-def alike(review: Review, one: Pending) -> List[Pending]:
+def group_of(review: Review, one: Pending) -> List[Pending]:
     """The group of one golden, itself first."""
     group = next(group for group in groups(review) if one in group)
     return [one, *(other for other in group if other is not one)]
@@ -66,17 +66,17 @@ def named(review: Review, name: str) -> Pending:
     raise InputError(f"no golden called {clipped(name)} waits for review: {waiting}")
 
 
-# --- saying ---------------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------------------------
 
 
 def listing(review: Review) -> str:
-    """What waits, a line a golden, in groups."""
+    """The pending goldens, one a line, in groups."""
     if not review.waiting:
-        return f"No golden waits for review in {review.place.pending}."
+        return f"No golden waits for review in {review.folders.pending}."
     found = groups(review)
     count = "1 golden waits" if len(review.waiting) == 1 else f"{len(review.waiting)} goldens wait"
-    alike_ = "1 change" if len(found) == 1 else f"{len(found)} different changes"
-    lines = [f"{count} for review, {alike_} (pending in {review.place.pending}):"]
+    changes = "1 change" if len(found) == 1 else f"{len(found)} different changes"
+    lines = [f"{count} for review, {changes} (pending in {review.folders.pending}):"]
     for group in found:
         lines += ["", *(f"  {word}" for word in clipped_words(group[0], 2)), ""]
         lines += columns([(one.name, "parity holds" if one.holds else "PARITY LOST") for one in group], "    ")
@@ -89,17 +89,17 @@ def clipped_words(one: Pending, most: int) -> List[str]:
 
 
 def showing(review: Review, one: Pending, draw: Draw) -> str:
-    """Everything about one golden: what changed in words, a short text diff, what else changed alike, the picture, parity."""
+    """Everything about one golden: what changed, a short text diff, what else has the same change, the picture, parity."""
     heading = "has no golden yet" if one.was is None else "changed"
     lines = [f"{one.name} {heading}: {one.subject}, {one.lane}.", ""]
     lines += [f"  {word}" for word in clipped_words(one, WORDS)]
     difference = text_diff(review, one)
     if difference:
         lines += ["", "As text:", "", *(f"  {line}" for line in difference)]
-    others = alike(review, one)[1:]
-    rows = [("changed alike", listed([other.name for other in others], 4) if others else "nothing else")]
+    others = group_of(review, one)[1:]
+    rows = [("same change", listed([other.name for other in others], 4) if others else "nothing else")]
     if one.seen:
-        target = pending.path_of(review.place.pending, one.name).with_suffix(".png")
+        target = pending.path_of(review.folders.pending, one.name).with_suffix(".png")
         problem = draw(one, target)
         rows.append(("picture", problem or f"{target}: {one.drawn} left, the file now right"))
     passed = sum(outcome == "passed" for outcome in one.parity.values())
@@ -113,8 +113,8 @@ def showing(review: Review, one: Pending, draw: Draw) -> str:
 
 
 def decisions(review: Review, one: Pending) -> Tuple[str, str]:
-    """The commands that accept and reject a golden and all that changed alike."""
-    same = ["--same"] if len(alike(review, one)) > 1 else []
+    """The commands that accept and reject a golden and all with the same change."""
+    same = ["--same"] if len(group_of(review, one)) > 1 else []
     lost = [] if one.holds else ["--parity-lost"]
     return review.command("accept", one.name, *same, *lost, "--why", REASON), review.command("reject", one.name, *same)
 
@@ -124,7 +124,7 @@ def text_diff(review: Review, one: Pending) -> List[str]:
     entry = _entry(review, one)
     if entry is None:
         return []
-    old, new = (canonical(content).splitlines() for content in (content_of(review.place.golden, entry), one.content))
+    old, new = (canonical(content).splitlines() for content in (content_of(review.folders.golden, entry), one.content))
     changes = list(difflib.unified_diff(old, new, n=0, lineterm=""))[2:]
     lines = [line for line in changes if not line.startswith("@@") and not DIGEST.match(line)]
     shown = [line if len(line) <= 100 else line[:97] + "..." for line in lines[:DIFF_LINES]]
@@ -135,14 +135,14 @@ def text_diff(review: Review, one: Pending) -> List[str]:
 
 
 def _entry(review: Review, one: Pending) -> Optional[Entry]:
-    return next((entry for entry in read_index(review.place.golden) if entry.name == one.name), None)
+    return next((entry for entry in read_index(review.folders.golden) if entry.name == one.name), None)
 
 
 def accept(review: Review, chosen: Sequence[Pending], why: str, parity_lost: bool) -> List[str]:
-    """Make goldens of what waits and return a line each.
+    """Make goldens of the chosen pending ones and return a line each.
 
-    Raises InputError, before anything is written, without a reason, where parity with the model is lost and that was not said,
-    or where the golden is not the one that was compared.
+    Raises InputError, before anything is written, without a reason, where parity with the model is lost and `parity_lost` is not
+    given, or where the golden is not the one that was compared.
     """
     if not why.strip():
         raise InputError('accepting a golden wants a reason: --why ".."')
@@ -150,7 +150,7 @@ def accept(review: Review, chosen: Sequence[Pending], why: str, parity_lost: boo
     if lost and not parity_lost:
         raise InputError(
             f"{lost[0].name} moved and parity with the model is lost ({lost[0].lost or 'a check that decides broke'}); "
-            "if that is meant, say --parity-lost"
+            "if that is intended, give --parity-lost"
         )
     for one in chosen:
         entry = _entry(review, one)
@@ -161,16 +161,16 @@ def accept(review: Review, chosen: Sequence[Pending], why: str, parity_lost: boo
     for one in chosen:
         reason = why.strip() + ("" if one.holds else " (parity with the model lost)")
         entry = Entry(f"{one.name}.json", one.kind, one.test, one.lane, reason, date, one.versions)
-        store(review.place.golden, entry, one.content)
-        pending.drop(review.place.pending, one.name)
+        store(review.folders.golden, entry, one.content)
+        pending.drop(review.folders.pending, one.name)
         lines.append(f"accepted {one.name}")
     return lines
 
 
 def reject(review: Review, chosen: Sequence[Pending]) -> List[str]:
-    """Take away what waits; the goldens stay as they are, and their tests go on failing until the artifact is as it was."""
+    """Remove the chosen pending ones; the goldens stay, and their tests fail until the artifact is as it was."""
     for one in chosen:
-        pending.drop(review.place.pending, one.name)
+        pending.drop(review.folders.pending, one.name)
     return [f"rejected {one.name}: the golden stays" for one in chosen]
 
 
@@ -211,6 +211,6 @@ def _accepted(review: Review, group: Sequence[Pending], ask: Callable[[str], str
 
 
 def commands(review: Review) -> Iterator[str]:
-    """The exact commands that show and decide everything that waits."""
+    """The exact commands that show and decide all pending goldens."""
     for group in groups(review):
         yield from (review.command("show", group[0].name), *decisions(review, group[0]))

@@ -16,7 +16,7 @@ from detparity.core.errors import InputError, clipped
 from detparity.core.vocabulary import EngineError, Size
 from detparity.models.choice import ModelChoice
 from detparity.tools.golden.content import kinds_of
-from detparity.tools.golden.evaluate import Place, judge, parity_of, record, told
+from detparity.tools.golden.evaluate import Folders, judge, parity_of, pending_text, record
 from detparity.tools.golden.index import INDEX, read_index, store
 
 Say = Callable[[str], None]
@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Asked:
-    """One file, its model, and the name its goldens go by. variant, img_size, promise: as for `check`."""
+    """One file, its model, and the name of its goldens. variant, img_size, promise: as for `check`."""
 
     path: Path
     choice: ModelChoice
@@ -49,46 +49,46 @@ def _context(asked: Asked) -> Context:
     return session.context(asked.path)
 
 
-def record_all(asked: Asked, place: Place, why: str, parity_lost: bool, say: Say) -> int:
+def record_all(asked: Asked, folders: Folders, why: str, parity_lost: bool, say: Say) -> int:
     """Record every kind of golden of a file for the first time. Returns the exit code.
 
-    Raises InputError, before anything is written, where one is there already, or the file does not do what the model does and that was
-    not said.
+    Raises InputError, before anything is written, where one exists already, or the file does not do what the model does and
+    `parity_lost` is not given.
     """
     context = _context(asked)
     kinds = kinds_of(context.contract.variant)
-    there = {entry.asked for entry in read_index(place.golden)} & {f"{kind}/{asked.name}" for kind in kinds}
+    there = {entry.asked for entry in read_index(folders.golden)} & {f"{kind}/{asked.name}" for kind in kinds}
     if there:
-        raise InputError(f"{place.golden} holds {sorted(there)[0]} already: `{asked.command}` compares with it")
+        raise InputError(f"{folders.golden} holds {sorted(there)[0]} already: `{asked.command}` compares with it")
     _, lost = parity_of(context)
     if lost and not parity_lost:
         raise InputError(
-            f"{asked.path} does not do what the model does ({clipped(lost)}); if that is to be recorded, say --parity-lost"
+            f"{asked.path} does not do what the model does ({clipped(lost)}); if that is to be recorded, give --parity-lost"
         )
     try:
-        made = [record(context, asked.name, kind, place, asked.command, why) for kind in kinds]
+        made = [record(context, asked.name, kind, folders, asked.command, why) for kind in kinds]
     except EngineError as error:
         raise InputError(f"{asked.path} does not run: {clipped(error)}") from None
     try:
-        place.golden.mkdir(parents=True, exist_ok=True)
+        folders.golden.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write {place.golden}: {error.strerror}") from None
+        raise InputError(f"cannot write {folders.golden}: {error.strerror}") from None
     for entry, content in made:
-        store(place.golden, entry, content)
-        say(f"recorded {place.golden / entry.file}")
+        store(folders.golden, entry, content)
+        say(f"recorded {folders.golden / entry.file}")
     say(f"compare the next release:  {asked.command}")
     return 0
 
 
-def check_all(asked: Asked, place: Place, say: Say) -> int:
+def check_all(asked: Asked, folders: Folders, say: Say) -> int:
     """Compare a file with its goldens. Returns 0 where it is the same, 1 where something waits for review.
 
-    Raises InputError where no golden goes by this name.
+    Raises InputError where no golden has this name.
     """
-    names = {entry.asked for entry in read_index(place.golden)}
+    names = {entry.asked for entry in read_index(folders.golden)}
     known = sorted(name for name in names if name.split("/")[1] == asked.name)
     if not known:
-        raise InputError(f"{place.golden} holds no golden of {asked.name}: `detparity golden record` makes them")
+        raise InputError(f"{folders.golden} holds no golden of {asked.name}: `detparity golden record` makes them")
     context = _context(asked)
     has = kinds_of(context.contract.variant)
     kinds = dict.fromkeys(
@@ -103,14 +103,14 @@ def check_all(asked: Asked, place: Place, say: Say) -> int:
             )
             continue
         try:
-            waiting = judge(context, asked.name, kind, place, asked.command, asked.command)
+            waiting = judge(context, asked.name, kind, folders, asked.command, asked.command)
         except EngineError as error:
             red.append(f"golden: {asked.path} does not run: {clipped(error)}")
             break
         if waiting is None:
             same.append(f"{kind}/{asked.name}")
         else:
-            red.append(told(waiting, place.pending))
+            red.append(pending_text(waiting, folders.pending))
     if same:
         say(f"{asked.path}: as {', '.join(same)} says.")
     if red:
@@ -118,9 +118,9 @@ def check_all(asked: Asked, place: Place, say: Say) -> int:
     return 1 if red else 0
 
 
-def default_places(golden: Optional[Path], pending: Optional[Path]) -> Tuple[Path, List[str]]:
-    """The golden folder that is meant, and the options that name both folders again: as asked, else `golden/` of the current folder
-    where it has an index, else the one of the clone. Raises InputError where there is none: nothing writes into an installed kit."""
+def default_folders(golden: Optional[Path], pending: Optional[Path]) -> Tuple[Path, List[str]]:
+    """The golden folder, and the options that name both folders: as given, else `golden/` of the current folder where it has an
+    index, else the one of the clone. Raises InputError where there is none: nothing writes into an installed kit."""
     options = ["--golden", str(golden)] if golden else []
     options += ["--from", str(pending)] if pending else []
     if golden is None:

@@ -1,6 +1,6 @@
-"""Each shim is needed: switched off, it breaks in the versions it names, in the way it says, and nowhere else.
+"""Each shim is needed: switched off, it breaks in the versions it names, as it states, and nowhere else.
 
-In a bare run (`tox -e LANE -- --bare tests/models/compat/test_shims.py`) every shim is off in its own turn, and `test_works` is
+In a bare run (`tox -e LANE -- --bare tests/models/compat/test_shims.py`) every shim is off, one after the other, and `test_works` is
 red exactly where one is needed.
 """
 
@@ -31,7 +31,7 @@ FACTS = environment.environment()
 # Every probe with its own shim off, in a process of its own: some of torch's warnings are given once per process.
 ALL_BARE = f"""
 import json, os, warnings
-from detparity.compat import shims
+from detparity.models.compat import shims
 os.environ.pop({shims.SWITCH!r}, None)
 modules, found = shims.registry(), {{}}
 for name, module in modules.items():
@@ -73,10 +73,10 @@ def test_is_needed_where_it_says_and_nowhere_else(name, without):
     needs = _needed(name)
 
     if needs:
-        assert name in without, f"{name} is said to be needed here ({needs[0].when}), and nothing breaks without it"
-        assert re.match(needs[0].breaks, without[name]), f"{name} breaks in another way than it says: {without[name]}"
+        assert name in without, f"{name} is stated to be needed here ({needs[0].when}), and nothing breaks without it"
+        assert re.match(needs[0].breaks, without[name]), f"{name} breaks otherwise than it states: {without[name]}"
     else:
-        assert name not in without, f"{name} is said not to be needed here, yet without it: {without[name]}"
+        assert name not in without, f"{name} is stated not to be needed here, yet without it: {without[name]}"
 
 
 @pytest.mark.parametrize("name", sorted(SHIMS))

@@ -1,4 +1,4 @@
-"""Writes the fixtures of the torch it runs in, and the table of all that lie there.
+"""Writes the fixtures of the torch it runs in, and the table of all that are there.
 
 Run by hand inside a lane: `python tests/models/yolov7/make_fixtures.py`.
 """

@@ -1,6 +1,6 @@
 """Stand-ins for the classes that official checkpoints name, so that a suite can write and load such files in any torch.
 
-They are a second way to run a detector, apart from `detparity.detectors`: unfused, layer by layer over the stored `f`, decoded
+They are a second implementation of `detparity.models.yolov7`: unfused, layer by layer over the stored `f`, decoded
 over a meshgrid. Module paths, class names and attributes are the published format; the code is ours.
 """
 
@@ -33,9 +33,9 @@ class _Block(nn.Module):
         cls.__module__ = "models.common"
 
 
-def _act(said: Union[str, None]) -> nn.Module:
+def _act(given: Union[str, None]) -> nn.Module:
     kinds = {None: nn.SiLU, "nn.SiLU()": nn.SiLU, "nn.Hardswish()": nn.Hardswish, LEAKY: _leaky}
-    return kinds[said]()
+    return kinds[given]()
 
 
 def _leaky() -> nn.Module:
@@ -255,7 +255,7 @@ class ImplicitM(_Block):
 
 
 class Detect(nn.Module):
-    """Decodes in evaluation and in training alike: nothing here trains."""
+    """Decodes both in evaluation and in training: nothing here trains."""
 
     __module__ = "models.yolo"
 
@@ -324,14 +324,14 @@ class Model(nn.Module):
         self.stride = layers[-1].stride
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images to (B, rows, 5 + nc) predictions. Only what `save` lists is kept, so a wrong list shows."""
-        kept: Dict[int, Tensor] = {}
+        """(B, 3, H, W) images to (B, rows, 5 + nc) predictions. Only what `save` lists is stored, so a wrong list shows."""
+        stored: Dict[int, Tensor] = {}
         latest = images
         for layer in self.model:
-            xs = [latest if j == -1 else kept[j % layer.i] for j in _sources(layer)]
+            xs = [latest if j == -1 else stored[j % layer.i] for j in _sources(layer)]
             latest = layer(xs if isinstance(layer.f, list) else xs[0])
             if layer.i in self.save:
-                kept[layer.i] = latest
+                stored[layer.i] = latest
         return latest
 
 
@@ -372,11 +372,11 @@ def installed() -> Iterator[None]:
 
 def small_plan(head: str, *activations: str) -> Plan:
     """Several kinds of block, read from near and far, in 20 layers: a yolov7-tiny is over 150 KB before it has a weight.
-    activations: of the convolutions, by turns."""
-    p, turn = Plan(WIDTH, P5_ANCHORS), itertools.cycle(activations)
+    activations: of the convolutions, alternating."""
+    p, following = Plan(WIDTH, P5_ANCHORS), itertools.cycle(activations)
 
     def conv(x: int, channels: int, kernel: int = 1, stride: int = 1) -> int:
-        p.activation = next(turn)
+        p.activation = next(following)
         return p.conv(x, channels, kernel, stride)
 
     c3 = conv(p.halve(conv(conv(0, 32, 3, 2), 64, 3, 2)), 64, 3)

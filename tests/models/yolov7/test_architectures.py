@@ -45,13 +45,13 @@ def test_drawn_as_published(name, shared_data):
     entry = dict(published[name.replace("-", "/", 1)])
     entry["backbone"] = entry.pop("layers")
 
-    wanted, classes = yaml_config.plan_of(entry)
+    expected, classes = yaml_config.plan_of(entry)
     drawn = architectures.plan(name)
 
     assert classes == 80
-    assert drawn.steps == wanted.steps
-    assert (drawn.head, drawn.taps, drawn.auxiliary) == (wanted.head, wanted.taps, wanted.auxiliary)
-    assert (drawn.channels, drawn.strides, drawn.anchors) == (wanted.channels, wanted.strides, wanted.anchors)
+    assert drawn.steps == expected.steps
+    assert (drawn.head, drawn.taps, drawn.auxiliary) == (expected.head, expected.taps, expected.auxiliary)
+    assert (drawn.channels, drawn.strides, drawn.anchors) == (expected.channels, expected.strides, expected.anchors)
 
 
 @contextlib.contextmanager
@@ -73,13 +73,13 @@ def test_shaped_as_the_official_modules(name):
         official = standins.unfilled(drawn, 80)
 
     found = {official_key(ours, key): tuple(value.shape) for key, value in ours.state_dict().items()}
-    wanted = {key: tuple(value.shape) for key, value in official.state_dict().items()}
+    expected = {key: tuple(value.shape) for key, value in official.state_dict().items()}
     head = f"model.{len(drawn.steps)}"
-    # Anchors are held level by level: one entry stands for all of them here.
+    # Anchors are held level by level: one entry represents all of them here.
     assert found.pop(f"{head}.anchor_grid") == (1, 3, 1, 1, 2)
-    assert wanted.pop(f"{head}.anchor_grid") == (len(drawn.taps), 1, 3, 1, 1, 2)
-    assert wanted.pop(f"{head}.anchors") == (len(drawn.taps), 3, 2)
-    assert found == wanted
+    assert expected.pop(f"{head}.anchor_grid") == (len(drawn.taps), 1, 3, 1, 1, 2)
+    assert expected.pop(f"{head}.anchors") == (len(drawn.taps), 3, 2)
+    assert found == expected
     assert len(ours.state_dict()) == len(found) + len(drawn.taps)
 
 
@@ -107,7 +107,7 @@ def test_as_many_parameters_as_its_authors_state(name):
 
 
 def test_the_command_lists_them_with_their_numbers(monkeypatch, capsys):
-    """yolov7's own training prints these counts. Before torch 2.0 the weights are really made, so two stand for all there."""
+    """yolov7's own training prints these counts. Before torch 2.0 the weights are really made, so two represent all there."""
     if not META:
         few = {name: architectures.ARCHITECTURES[name] for name in ("deploy-yolov7-tiny", "training-yolov7-tiny")}
         monkeypatch.setattr(architectures, "ARCHITECTURES", few)

@@ -1,4 +1,4 @@
-"""The forms a checkpoint comes in: state dicts with a table beside them, ensembles, whole models, and blocks nobody knows."""
+"""The forms a checkpoint comes in: state dicts with a table beside them, ensembles, complete models, and unknown blocks."""
 
 from __future__ import annotations
 
@@ -120,16 +120,16 @@ def _with_row(index: int, row: Any) -> Any:
         (_with_row(8, [[-1, 5], 1, "Concat", [1]]), "layer 8 (Concat): joins layers of strides 8, 16"),
         (_with_row(8, [[-1, 4], 1, "Concat", [2]]), "joined along channels (1), not along 2"),
         (_with_row(8, [[0, 0, 0], 1, "Shortcut", [1]]), "layer 8 (Shortcut): adds layers of 8 and 8 and 8 channels"),
-        (_with_row(2, [-1, 4, "Conv", [128]]), "layer 2 (Conv): cannot stand 2 times in a row"),
+        (_with_row(2, [-1, 4, "Conv", [128]]), "layer 2 (Conv): cannot be repeated 2 times"),
         (_with_row(2, [-1, 10**6, "Bottleneck", [64]]), "a repeat count of 1000000"),
         (_with_row(7, [-1, 1, "nn.Upsample", [None, 2, "bilinear"]]), "the mode 'bilinear' is not known"),
         (_with_row(7, [-1, 1, "nn.Upsample", [None, 0, "nearest"]]), "layer 7 (nn.Upsample): its arguments"),
-        (_with_row(4, ["Conv"]), "where [from, repeats, block, [arguments]] is wanted"),
+        (_with_row(4, ["Conv"]), "where [from, repeats, block, [arguments]] is expected"),
         (_with_row(11, [-1, 1, "Conv", [64]]), "layer 11 (Conv): the last layer is no head"),
         (_with_row(11, [[9], 1, "Detect", []]), "the head (Detect) reads 1 layers for 2 sets of anchors"),
         (_with_row(11, [[9, 10], 1, "IAuxDetect", []]), "reads 2 layers, not two for each of 2 levels"),
         ({"backbone": [], "head": []}, "the table has no layers"),
-        ({"backbone": "Conv"}, "`backbone` is a str where a list of layers is wanted"),
+        ({"backbone": "Conv"}, "`backbone` is a str where a list of layers is expected"),
         ({"anchors": 3}, "`anchors` is 3 where a list of widths and heights"),
         ({"anchors": [[1, 2], [1, 2, 3, 4]]}, "`anchors` is"),
         ({"nc": 0}, "`nc` is 0"),
@@ -137,7 +137,7 @@ def _with_row(index: int, row: Any) -> Any:
         ({"depth_multiple": "deep"}, "`depth_multiple` is 'deep'"),
     ],
 )
-def test_a_wrong_table_is_said_in_one_line(changes, words):
+def test_a_wrong_table_is_reported_in_one_line(changes, words):
     with pytest.raises(InputError) as caught:
         conditioned(_plan(changes), "wrong", 0, 3)
 
@@ -179,8 +179,8 @@ _VALUES = st.one_of(
     st.lists(st.integers(-12, 12), max_size=6),
 )
 _ROWS = [*TABLE["backbone"], *TABLE["head"]]
-_CELLS = [(index, place) for index, row in enumerate(_ROWS) for place in (0, 1, 2)] + [
-    (index, (3, place)) for index, row in enumerate(_ROWS) for place in range(len(row[3]) + 1)
+_CELLS = [(index, position) for index, row in enumerate(_ROWS) for position in (0, 1, 2)] + [
+    (index, (3, position)) for index, row in enumerate(_ROWS) for position in range(len(row[3]) + 1)
 ]
 
 
@@ -188,12 +188,12 @@ _CELLS = [(index, place) for index, row in enumerate(_ROWS) for place in (0, 1, 
 @given(st.data())
 def test_any_value_anywhere_in_a_table_gives_a_model_or_one_line(data):
     rows = copy.deepcopy(_ROWS)
-    for index, place in data.draw(st.lists(st.sampled_from(_CELLS), min_size=1, max_size=2)):
+    for index, position in data.draw(st.lists(st.sampled_from(_CELLS), min_size=1, max_size=2)):
         value = data.draw(st.one_of(_VALUES, st.sampled_from([row[2] for row in _ROWS])))
-        if isinstance(place, int):
-            rows[index][place] = value
+        if isinstance(position, int):
+            rows[index][position] = value
         else:
-            rows[index][3] = [*rows[index][3]][: place[1]] if isinstance(rows[index][3], list) else []
+            rows[index][3] = [*rows[index][3]][: position[1]] if isinstance(rows[index][3], list) else []
             rows[index][3].append(value)
 
     try:
@@ -269,8 +269,8 @@ def test_a_fused_state_dict_is_the_same_model(tmp_path):
 
     assert "model.9.rbr_reparam.weight" in state
     with torch.no_grad():
-        wanted = Predictions(network.double())(torch.from_numpy(IMAGE).double()).numpy()
-    assert _worst(_exact(detector), wanted) < EXACT
+        expected = Predictions(network.double())(torch.from_numpy(IMAGE).double()).numpy()
+    assert _worst(_exact(detector), expected) < EXACT
 
 
 @pytest.mark.smoke
@@ -280,7 +280,7 @@ def test_a_state_dict_of_another_network_is_refused_by_its_first_difference(tmp_
 
     for plan, words in (
         (None, "which does not say its architecture; name it with --cfg"),
-        (wide, "model.0.conv.weight is of shape (8, 3, 3, 3) where (16, 3, 3, 3) is wanted"),
+        (wide, "model.0.conv.weight is of shape (8, 3, 3, 3) where (16, 3, 3, 3) is expected"),
         (long, "model.12.m.0.weight, the first convolution of the head, is missing: another architecture?"),
     ):
         with pytest.raises(InputError, match=r"state\.pt: ") as caught:
@@ -288,7 +288,7 @@ def test_a_state_dict_of_another_network_is_refused_by_its_first_difference(tmp_
         assert words in str(caught.value)
 
 
-def test_a_table_for_a_whole_model_is_refused(tmp_path):
+def test_a_table_for_a_complete_model_is_refused(tmp_path):
     path = _saved(standins.stripped(standins.build(_plan(), 3, 3)), tmp_path / "best.pt")
 
     with pytest.raises(InputError, match="says its architecture itself; --cfg is for a state dict"):
@@ -301,14 +301,14 @@ def test_a_table_for_a_whole_model_is_refused(tmp_path):
 def _two(tmp_path: Path) -> Any:
     models = [standins.build(_plan(), 3, 1), standins.build(_plan({"width_multiple": 0.5}), 3, 2)]
     models[1].names = ["last 0", "last 1", "last 2"]
-    wanted = np.concatenate([standins.run(model, IMAGE) for model in models], 1)
-    return models, wanted
+    expected = np.concatenate([standins.run(model, IMAGE) for model in models], 1)
+    return models, expected
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("form", ["files", "list", "ensemble", "nested"])
 def test_an_ensemble_is_its_members_one_after_the_other(form, tmp_path):
-    models, wanted = _two(tmp_path)
+    models, expected = _two(tmp_path)
     contents = [standins.stripped(model, torch.float32) for model in models]
     if form == "files":
         paths = [_saved(content, tmp_path / f"{name}.pt") for name, content in zip("ab", contents)]
@@ -324,7 +324,7 @@ def test_an_ensemble_is_its_members_one_after_the_other(form, tmp_path):
     assert detector.facts.name == ("a+b" if form == "files" else "both")
     assert detector.facts.names == ("last 0", "last 1", "last 2")
     assert detector.facts.strides == (8, 16, 8, 16)
-    assert _worst(_exact(detector), wanted) < EXACT
+    assert _worst(_exact(detector), expected) < EXACT
     keys = [conv.key for conv in detector.weights]
     assert len(set(keys)) == len(keys)
     assert {"0.model.0.conv", "1.model.0.conv", "0.model.11.m.0", "1.model.11.m.1"} <= set(keys)
@@ -344,7 +344,7 @@ def test_members_that_do_not_go_together_are_refused(tmp_path):
 
 
 @pytest.mark.smoke
-def test_an_unknown_block_is_named_with_its_place(tmp_path):
+def test_an_unknown_block_is_named_with_its_path(tmp_path):
     sharpener = type("Sharpener", (torch.nn.Identity,), {"__module__": "models.common"})
     model = standins.build(_plan(), 3, 3)
     model.model[4].m[1].cv2 = sharpener()
@@ -442,7 +442,7 @@ def test_a_number_that_asks_for_too_much_is_one_line(name, value, words, tmp_pat
 @pytest.mark.smoke
 def test_layers_that_do_not_fit_together_are_one_line(tmp_path):
     model = standins.build(_plan(), 3, 3)
-    model.model[1].f = -2  # the image, of 3 channels where 8 are wanted
+    model.model[1].f = -2  # the image, of 3 channels where 8 are expected
     path = _saved(standins.stripped(model), tmp_path / "x.pt")
 
     with pytest.raises(InputError, match="its layers do not fit together: ") as caught:
@@ -451,9 +451,9 @@ def test_layers_that_do_not_fit_together_are_one_line(tmp_path):
     assert str(caught.value).startswith(str(path))
 
 
-_PLACES = [
-    f"{place}.{key}"
-    for place, keys in {
+_PATHS = [
+    f"{path}.{key}"
+    for path, keys in {
         "0.conv": (
             "in_channels",
             "out_channels",
@@ -479,10 +479,10 @@ _PLACES = [
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.tuples(st.sampled_from(_PLACES), _VALUES), min_size=1, max_size=2))
+@given(st.lists(st.tuples(st.sampled_from(_PATHS), _VALUES), min_size=1, max_size=2))
 def test_any_value_anywhere_gives_a_model_or_one_line(tmp_path_factory, changes):
     model = copy.deepcopy(_BASE)
-    # The deeper places first: a change above may take away the way to them.
+    # The deeper paths first: a change above may remove what leads to them.
     for name, value in sorted(changes, key=lambda change: -change[0].count(".")):
         _stored(name, value)(model)
     path = tmp_path_factory.mktemp("fuzz") / "x.pt"

@@ -77,7 +77,7 @@ def test_seeded_detector_is_the_same_every_time_and_alive():
         (lambda: checkpoint_loader.load(Path("no/such.pt")), "no/such.pt"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(call, message):
+def test_what_cannot_be_built_is_reported_in_one_line(call, message):
     with pytest.raises(InputError) as caught:
         call()
 

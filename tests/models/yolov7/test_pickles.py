@@ -1,5 +1,5 @@
 """Old pickles in new torch and new ones in old: checkpoints pickled by the oldest and the newest lane, by this one, and by the
-real classes are read by us and unpickled the official way, run live, and give the same numbers in float64."""
+real classes are read by us and unpickled as the official code does, run live, and give the same numbers in float64."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _ours(detector: YoloDetector, x: np.ndarray, dtype: torch.dtype = torch.floa
 
 
 def _official(path: Path, mended: bool = True) -> nn.Module:
-    """The whole pickled model, as the published loader takes it: `ema` before `model`."""
+    """The complete pickled model, as the published loader takes it: `ema` before `model`."""
     with standins.installed():
         content = load_trusted(path)
     model = content["model"] if content["ema"] is None else content["ema"]
@@ -107,7 +107,7 @@ def test_facts_are_the_pickled_ones(name):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", IN_TRAINING)
-def test_a_training_checkpoint_is_whole_and_its_ema_is_what_counts(name):
+def test_a_training_checkpoint_is_complete_and_its_ema_is_what_counts(name):
     path, x, truth = _fixture(name)
     root: Any = pickle_reader.read(path)
     with standins.installed():
@@ -134,9 +134,9 @@ def test_the_unpickled_model_runs_and_equals_our_reader(name):
     assert _worst(_ours(checkpoint_loader.load(path), x), live) < EXACT
 
 
-def _breaks_as_said(shim: ModuleType, act: Callable[[], np.ndarray], truth: np.ndarray) -> None:
-    """Without the shim, `act` fails in the versions and in the words that the shim says of itself, and is right elsewhere. What it
-    says of exporting (an AssertionError of its probe) is not tried here."""
+def _breaks_as_stated(shim: ModuleType, act: Callable[[], np.ndarray], truth: np.ndarray) -> None:
+    """Without the shim, `act` fails in the versions and with the message that the shim states, and is right elsewhere. What it
+    states of exporting (an AssertionError of its probe) is not tried here."""
     found = environment.environment()
     needs = [need for need in shim.SHIM.needs if not need.breaks.startswith("AssertionError")]
     patterns = [need.breaks for need in needs if environment.holds(need.when, found)]
@@ -153,7 +153,7 @@ def test_upsampling_of_torch_1_7_breaks_unmended_where_its_shim_says():
     path, x, truth = _fixture(OLD_UPSAMPLE)
     model = _official(path, mended=False)
 
-    _breaks_as_said(upsample, lambda: standins.run(model, x), truth)
+    _breaks_as_stated(upsample, lambda: standins.run(model, x), truth)
 
 
 @pytest.mark.smoke
@@ -162,12 +162,12 @@ def test_torch_load_breaks_without_its_shim_where_that_says(name, monkeypatch):
     path, x, truth = _fixture(name)
     monkeypatch.setenv(shims.SWITCH, "torch_load")
 
-    _breaks_as_said(torch_load, lambda: standins.run(_official(path), x), truth)
+    _breaks_as_stated(torch_load, lambda: standins.run(_official(path), x), truth)
 
 
 @pytest.mark.smoke
 def test_our_reader_needs_no_classes(monkeypatch):
-    """The stand-ins are gone after use, so the official way fails for want of them; the reader does not."""
+    """The stand-ins are removed after use, so the official code fails without them; the reader does not."""
     path, x, truth = _fixture(MADE[0])
     before = {name: sys.modules.get(name) for name in standins.MODULES}
     _official(path)
@@ -197,7 +197,7 @@ PLANS = (*KINDS, "yolov7-tiny", "training-yolov7-tiny")
 @pytest.mark.smoke
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=["fp16", "fp32"])
 @pytest.mark.parametrize("name", PLANS)
-def test_what_this_torch_pickles_is_read_and_unpickled_alike(name, dtype, tmp_path):
+def test_what_this_torch_pickles_is_read_as_it_is_unpickled(name, dtype, tmp_path):
     path = tmp_path / f"{name}.pt"
     content = standins.stripped(standins.build(_drawn(name), 4, 9), dtype)
     with standins.installed():
@@ -259,7 +259,7 @@ def _pickled_without(attribute: str, folder: Path) -> Tuple[Path, np.ndarray]:
 def test_activations_of_torch_1_6_break_unmended_where_their_shim_says(tmp_path):
     path, truth = _pickled_without("inplace", tmp_path)
 
-    _breaks_as_said(inplace, lambda: standins.run(_official(path, mended=False), IMAGE), truth)
+    _breaks_as_stated(inplace, lambda: standins.run(_official(path, mended=False), IMAGE), truth)
     assert _worst(standins.run(_official(path), IMAGE), truth) < EXACT
     assert _worst(_ours(checkpoint_loader.load(path), IMAGE), truth) < EXACT
 

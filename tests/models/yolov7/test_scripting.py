@@ -1,4 +1,4 @@
-"""TorchScript without our code: scripted and lite files in a bare process, what can be read of them, how they are told apart."""
+"""TorchScript without our code: scripted and lite files in a bare process, what can be read of them, how they are distinguished."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from detparity.inputs.images import batch_of
 from detparity.models.compat import jit
 from detparity.models.yolov7.network import Level, Network, Predictions
 from detparity.models.yolov7.seeded import seeded
-from detparity.tools.export_cache import export_bytes, promised
+from detparity.tools.export_cache import KitExports, export_bytes, promised
 
 SIZE = (64, 96)
 # Sizes and batches no export saw; from the second call on runs what the profile of the first made of the module.
@@ -151,16 +151,16 @@ def test_the_scripted_file_has_no_python_and_nothing_unread(head, session, made)
     }
     prefix = "network." if head == "grid" else ""
     unread |= {
-        prefix + place
+        prefix + attribute_path
         for name, attributes in ours.items()
-        for place in (f"{name}.{attribute}".lstrip(".") for attribute in attributes)
-        if prefix + place not in read
+        for attribute_path in (f"{name}.{attribute}".lstrip(".") for attribute in attributes)
+        if prefix + attribute_path not in read
     }
 
     kinds = {node.kind() for node in torchscript.walk(known.graph)}
     assert {kind for kind in kinds if kind.split("::")[0] not in ("aten", "prim")} == set()
     assert "prim::PythonOp" not in kinds
-    # The geometry of the head travels with its logits, so that whoever reads them can decode.
+    # The geometry of the head travels with its logits, so that they can be decoded.
     geometry = {f"levels.{k}.{part}" for k in range(3) for part in ("anchors", "stride")}
     assert unread == (set() if head == "grid" else geometry)
 
@@ -192,18 +192,18 @@ def test_other_models_are_right_at_other_sizes(variant, head, name, classes, tmp
         assert context.outcome(check).outcome == "passed", check
 
 
-def test_the_mobile_file_conforms_or_is_a_known_debt(session, tmp_path):
-    """Both ways: where a debt is owed, the failure must be the one it names; where none is, the file must be made and right."""
-    debt = Session(Options(session.choice)).ledger.owed("lite-mobile", "export.made")
+def test_the_mobile_file_conforms_or_is_a_known_failure(session, tmp_path):
+    """Where a known failure is listed, the failure must be the one it names; elsewhere the file must be made and right."""
+    known = Session(Options(session.choice), KitExports()).known_failures.of("lite-mobile", "export.made")
     try:
         path = _write(session.detector, "lite-mobile", tmp_path / "mobile.ptl")
     except RuntimeError as error:
-        outcome = settle(export.outcome(NotMade(f"RuntimeError: {error}", missing=False)), debt)
-        assert outcome.outcome == "debt", str(error)
+        outcome = settle(export.outcome(NotMade(f"RuntimeError: {error}", missing=False)), known)
+        assert outcome.outcome == "known failure", str(error)
         return
     context = _context(session.detector, path)
 
-    assert debt is None
+    assert known is None
     assert context.contract.variant.name == "lite"
     assert context.script.ops["prepacked::conv2d_clamp_run"] == len(session.detector.weights)
     assert _wrong(context) == {}
@@ -226,20 +226,20 @@ def test_a_mobile_file_on_a_build_without_xnnpack_is_unusable_in_one_line(sessio
 
 
 @pytest.mark.smoke
-def test_content_and_not_the_name_tells_lite_from_whole(session, made, tmp_path):
-    whole, small = tmp_path / "whole.ptl", tmp_path / "small.pt"
-    shutil.copy(made("scripted"), whole)
+def test_content_and_not_the_name_distinguishes_lite_from_full(session, made, tmp_path):
+    full, small = tmp_path / "full.ptl", tmp_path / "small.pt"
+    shutil.copy(made("scripted"), full)
     shutil.copy(made("lite"), small)
     facts = session.detector.facts
-    found = {path.name: open_file(path, facts) for path in (whole, small)}
+    found = {path.name: open_file(path, facts) for path in (full, small)}
 
     assert {name: (f.artifact.kind, f.contract.variant.name) for name, f in found.items()} == {
-        "whole.ptl": ("torchscript", "scripted"),
+        "full.ptl": ("torchscript", "scripted"),
         "small.pt": ("lite", "lite"),
     }
     assert found["small.pt"].how == "lite (grid), read from the file, at 64x96"
     for path, variant, words in (
-        (whole, "lite", "is a TorchScript archive, which cannot be 'lite'"),
+        (full, "lite", "is a TorchScript archive, which cannot be 'lite'"),
         (small, "scripted", "is a lite archive, which cannot be 'scripted'"),
         (small, "grid", "is a lite archive, which cannot be 'grid'"),
     ):
@@ -257,11 +257,11 @@ def test_checks_that_need_a_graph_are_not_asked_of_a_lite_file(on_trial):
 
 def test_what_is_read_of_a_lite_file_is_what_torch_reads(session, made):
     path = made("lite")
-    found, whole = lite.read(str(path)), torchscript.read(str(path))
+    found, full = lite.read(str(path)), torchscript.read(str(path))
 
-    assert found.state.keys() == whole.state.keys()
-    assert all(np.array_equal(found.state[key], whole.state[key]) for key in found.state)
-    assert found.slopes == pytest.approx(whole.slopes) and len(found.slopes) == len(session.detector.slopes)
+    assert found.state.keys() == full.state.keys()
+    assert all(np.array_equal(found.state[key], full.state[key]) for key in found.state)
+    assert found.slopes == pytest.approx(full.slopes) and len(found.slopes) == len(session.detector.slopes)
     assert found.ops["aten::conv2d"] == len(session.detector.weights)
     assert json.loads(found.metadata)["detparity.variant"] == "lite" and not found.training
 
@@ -349,7 +349,7 @@ CASES = [
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("numbers, what", CASES, ids=[str(numbers) for numbers, _ in CASES])
-def test_numbers_are_told_for_what_they_are(numbers, what):
+def test_numbers_are_named_for_what_they_are(numbers, what):
     assert baked_size._what(numbers, (256, 320), FACTS) == what
 
 
@@ -365,7 +365,7 @@ def test_our_own_files_name_no_size_at_all(head, name, on_trial):
 
 @pytest.mark.parametrize("sizes", ["passed", "failed"])
 def test_a_number_is_reported_only_where_other_sizes_fail(sizes, session, oracle, tmp_path):
-    """An image of 64 by 96 is 96 wide, and every image is a whole number of times 96 values long: the view is right at all sizes."""
+    """An image of 64 by 96 is 96 wide, and every image has an integer multiple of 96 values: the view is right at all sizes."""
 
     class Chance(Predictions):
         def forward(self, images: Tensor) -> Tensor:

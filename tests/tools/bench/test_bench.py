@@ -1,4 +1,4 @@
-"""Benchmarks people can trust: turns are fair, intervals hold, a wrong file is refused, ratios are judged by their noise."""
+"""Benchmarks: the order of calls is fair, intervals hold, a wrong file is refused, ratios are judged by their noise."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from detparity.tools.bench.candidates import Recipe, of_file, prepare
 from detparity.tools.bench.interleave import order, take_turns
 from detparity.tools.bench.run import WrongFile, require_right
 from detparity.tools.bench.statistics import ratio, summary
+from detparity.tools.golden import ratio as golden_ratio
 from detparity.tools.golden.compare import compare
-from detparity.tools.golden.evaluate import Place, judge_ratio
+from detparity.tools.golden.evaluate import Folders, judge_ratio
 from detparity.tools.golden.index import content_of, read_index
 
-# --- turns ----------------------------------------------------------------------------------------------------------
+# --- interleaving ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
@@ -49,22 +50,22 @@ def test_each_contender_runs_once_a_round_on_the_feed_of_the_round():
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("count", [2, 3, 4, 7])
-def test_the_order_favours_nobody(count):
+def test_the_order_favours_no_contender(count):
     names = "abcdefg"[:count]
-    whole = [order(names, number) for number in range(60)]
+    rounds = [order(names, number) for number in range(60)]
 
-    assert all(sorted(one) == list(names) for one in whole)
-    assert whole == [order(names, number) for number in range(60)]
-    for first, second in zip(whole[::2], whole[1::2]):
-        assert first == second[::-1]  # whoever was early is late in the next round
+    assert all(sorted(one) == list(names) for one in rounds)
+    assert rounds == [order(names, number) for number in range(60)]
+    for first, second in zip(rounds[::2], rounds[1::2]):
+        assert first == second[::-1]  # what was early is late in the next round
     for name in names:
-        assert {one.index(name) for one in whole} == set(range(count))
-    if count == 3:  # with six pictures in rotation, each meets more than one order
-        assert all(len({tuple(one) for one in whole[feed::6]}) > 1 for feed in range(6))
+        assert {one.index(name) for one in rounds} == set(range(count))
+    if count == 3:  # with six pictures in rotation, each is run in more than one order
+        assert all(len({tuple(one) for one in rounds[feed::6]}) > 1 for feed in range(6))
 
 
 @pytest.mark.smoke
-def test_garbage_waits_and_is_collected_again_even_after_an_error():
+def test_the_garbage_collector_is_off_and_on_again_even_after_an_error():
     def fails(feed):
         assert not gc.isenabled()
         raise EngineError("it does not run")
@@ -93,7 +94,7 @@ def test_the_interval_holds_the_median_as_often_as_it_says_and_no_narrower_one_w
 def test_too_few_rounds_give_no_interval():
     with pytest.raises(ValueError, match="5 values give no interval of 95%; six do"):
         median_interval(np.ones(5))
-    with pytest.raises(ValueError, match="did not take turns"):
+    with pytest.raises(ValueError, match="are not of one interleaved run"):
         ratio(np.ones(6), np.ones(7))
     with pytest.raises(ValueError, match="no runs"):
         summary(np.ones(0))
@@ -133,15 +134,15 @@ def exported_grid(exports):
     return exports("grid")
 
 
-def test_a_run_says_what_it_measured_in_words_and_data(exports, tmp_path, capsys):
+def test_a_run_is_reported_as_text_and_data(exports, tmp_path, capsys):
     pytest.importorskip("jinja2")
     files = [exports("end2end-ort"), exports("end2end-trt"), exports("lite")]
     json_file, html = tmp_path / "run.json", tmp_path / "run.html"
 
     code = main.main(["bench", *map(str, files), "--rounds", "6", "--json", str(json_file), "--html", str(html)])
 
-    said = capsys.readouterr().out
-    assert code == 0, said
+    printed = capsys.readouterr().out
+    assert code == 0, printed
     found = json.loads(json_file.read_text())
     assert [one["nms"] for one in found["contenders"]].count("with NMS") == 1
     assert found["baseline"] == "eager" and found["contenders"][0]["ratio"] is None
@@ -151,7 +152,7 @@ def test_a_run_says_what_it_measured_in_words_and_data(exports, tmp_path, capsys
         assert len(times) == 6 and min(times) > 0
         assert latency["min"] <= latency["median"] <= latency["p90"] <= latency["p99"]
         assert one["load_seconds"] > 0 and one["first_call_seconds"] > 0
-        assert one["title"] in said and one["nms"] in ("with NMS", "without NMS")
+        assert one["title"] in printed and one["nms"] in ("with NMS", "without NMS")
         assert one["ratio"] is None or one["ratio"]["low"] <= one["ratio"]["median"] <= one["ratio"]["high"]
     assert len(found["profiles"]) == 2
     for profile in found["profiles"]:
@@ -170,12 +171,12 @@ def test_a_wrong_file_is_not_timed(session, exported_grid, tmp_path, capsys):
 
     code = main.main(["bench", str(wrong), "--json", str(target)])
 
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert code == 1
-    assert said.startswith(
+    assert printed.startswith(
         "wrong.onnx is not timed, since it does not do what the model does.\n\nparity.declared: wrong"
     )
-    assert "images/s" not in said and not target.exists()
+    assert "images/s" not in printed and not target.exists()
 
 
 def test_what_freezing_makes_wrong_is_not_timed(exports, monkeypatch, capsys):
@@ -193,8 +194,8 @@ def test_what_freezing_makes_wrong_is_not_timed(exports, monkeypatch, capsys):
 
     assert main.main(["bench", str(exports("traced")), "--rounds", "6"]) == 1
 
-    said = capsys.readouterr().out
-    assert ", frozen is not timed, since it does not do what the model does." in said and "images/s" not in said
+    printed = capsys.readouterr().out
+    assert ", frozen is not timed, since it does not do what the model does." in printed and "images/s" not in printed
 
 
 @pytest.mark.parametrize("name", ["raw", "grid", "end2end-ort", "traced", "scripted", "lite"])
@@ -210,7 +211,7 @@ def test_what_is_timed_is_what_is_verified(name, session, exports):
             require_right(one, moved, 1, BUNDLED_SIZE)
 
 
-def test_a_file_with_the_plugin_is_verified_whole(session, exports, monkeypatch):
+def test_a_file_with_the_plugin_is_verified_completely(session, exports, monkeypatch):
     context = session.context(exports("end2end-trt"), "end2end-trt")
     (one,) = of_file(context, 1)
     require_right(one, prepare(one.recipe), 1, BUNDLED_SIZE)
@@ -255,7 +256,7 @@ def test_what_was_measured_is_not_lost_over_a_profile(exported_grid, monkeypatch
     assert "images/s" in captured.out and "no profile of" in captured.err and "1 of 23 runs" in captured.err
 
 
-def test_files_of_one_name_are_told_apart_and_one_given_twice_is_timed_once(
+def test_files_of_one_name_get_their_paths_and_one_given_twice_is_timed_once(
     exported_grid, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -325,11 +326,11 @@ def test_files_of_other_inputs_are_not_compared(exports, session, exported_grid,
     code = main.main(["bench", str(exported_grid), str(other)])
 
     assert code == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("detparity: one run compares files that take the same input: ") and "1x3x64x96" in said
+    printed = capsys.readouterr().err.splitlines()[-1]
+    assert printed.startswith("detparity: one run compares files that take the same input: ") and "1x3x64x96" in printed
 
 
-def test_what_fails_in_its_own_process_is_said(tmp_path):
+def test_what_fails_in_its_own_process_raises(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
 
@@ -343,11 +344,11 @@ def test_the_highest_memory_is_counted_from_the_mark_on():
     del spent
     before = cold_start._mark()
     if before is None:
-        pytest.skip("this system does not count anew")
+        pytest.skip("this system cannot reset its peak counter")
 
     assert cold_start._bytes("VmHWM") - before < 10_000_000
-    kept = np.ones(60_000_000 // 8)
-    assert cold_start._bytes("VmHWM") - before > 50_000_000 and kept[0] == 1
+    held = np.ones(60_000_000 // 8)
+    assert cold_start._bytes("VmHWM") - before > 50_000_000 and held[0] == 1
 
 
 # --- charts ---------------------------------------------------------------------------------------------------------
@@ -357,7 +358,9 @@ def test_the_highest_memory_is_counted_from_the_mark_on():
 @pytest.mark.parametrize(
     "drawn",
     [
-        svg.distributions({"a<b": [1.0, 2.0, 3.0], "a very long name, longer than there is room for": [2.0] * 3}, "ms"),
+        svg.distributions(
+            {"a<b": [1.0, 2.0, 3.0], "a very long name, longer than there is space for": [2.0] * 3}, "ms"
+        ),
         svg.curves({"a<b": [(1, 2.0), (10, 20.0)], "c": [(1, 2.1), (10, 20.1)]}, "pixels", "ms"),
     ],
 )
@@ -383,7 +386,7 @@ HERE = {"processor": "a", "threads": "2"}
 
 def _measured(middle, spread, seed=0, where=HERE):
     values = middle * np.exp(np.random.default_rng(seed).normal(0, spread, (ratio_pairs.BLOCKS, ratio_pairs.ROUNDS)))
-    return ratio_pairs.content(ratio_pairs.PAIRS["decode"], values, (1, (256, 320)), where)
+    return golden_ratio.content(golden_ratio.PAIRS["decode"], values, (1, (256, 320)), where)
 
 
 @pytest.mark.smoke
@@ -391,17 +394,17 @@ def _measured(middle, spread, seed=0, where=HERE):
 def test_the_same_ratio_measured_again_raises_no_alarm(spread):
     recorded = _measured(1.2, spread)
 
-    assert not [seed for seed in range(1, 200) if ratio_pairs.moved(recorded, _measured(1.2, spread, seed))]
+    assert not [seed for seed in range(1, 200) if golden_ratio.moved(recorded, _measured(1.2, spread, seed))]
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("factor, words", [(1.3, "30.0% more"), (1 / 1.3, "23.1% less")])
-def test_a_ratio_that_moved_is_told(factor, words):
+def test_a_ratio_that_moved_is_reported(factor, words):
     old, new = _measured(1.2, 0.0), _measured(1.2 * factor, 0.0)
 
     found = compare("runtime", old, new, True)
 
-    assert ratio_pairs.moved(old, new) and len(found.words) == 1
+    assert golden_ratio.moved(old, new) and len(found.words) == 1
     assert found.words[0].startswith("grid takes ") and words in found.words[0]
     assert not compare("runtime", old, old, True).words
 
@@ -411,37 +414,37 @@ def test_noise_permits_more():
     quiet, noisy = _measured(1.0, 0.001), _measured(1.0, 0.3)
 
     assert (
-        ratio_pairs.allowed(quiet, quiet)
+        golden_ratio.allowed(quiet, quiet)
         == RESOLUTION
-        < ratio_pairs.allowed(quiet, noisy)
-        == ratio_pairs.allowed(noisy, quiet)
+        < golden_ratio.allowed(quiet, noisy)
+        == golden_ratio.allowed(noisy, quiet)
     )
 
 
 @pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "golden", tmp_path / "pending")
+def folders(tmp_path):
+    return Folders(tmp_path / "golden", tmp_path / "pending")
 
 
-def test_a_ratio_waits_for_review_and_is_judged_where_it_was_recorded_alone(session, exported_grid, place, capsys):
+def test_a_ratio_waits_for_review_and_is_judged_where_it_was_recorded_alone(session, exported_grid, folders, capsys):
     context = session.context(exported_grid, "grid")
-    first, _ = judge_ratio(context, "decode", _measured(1.2, 0.01), place, "a test", "again")
+    first, _ = judge_ratio(context, "decode", _measured(1.2, 0.01), folders, "a test", "again")
     assert first is not None and first.was is None and first.holds
 
-    where = ["--golden", str(place.golden), "--from", str(place.pending)]
+    where = ["--golden", str(folders.golden), "--from", str(folders.pending)]
     assert main.main(["review", "accept", "runtime/decode", "--why", "first", *where]) == 0
-    (entry,) = read_index(place.golden)
-    assert content_of(place.golden, entry)["ratio"] == first.content["ratio"]
+    (entry,) = read_index(folders.golden)
+    assert content_of(folders.golden, entry)["ratio"] == first.content["ratio"]
 
-    assert judge_ratio(context, "decode", _measured(1.2, 0.01, 1), place, "a test", "again") == (None, "")
+    assert judge_ratio(context, "decode", _measured(1.2, 0.01, 1), folders, "a test", "again") == (None, "")
     slower = _measured(1.6, 0.01)
-    waiting, _ = judge_ratio(context, "decode", slower, place, "a test", "again")
+    waiting, _ = judge_ratio(context, "decode", slower, folders, "a test", "again")
     assert waiting is not None and "more, where noise explains" in waiting.words[0]
     assert main.main(["review", "show", "runtime/decode", *where]) == 1
-    assert "parity         holds" in capsys.readouterr().out
+    assert "parity       holds" in capsys.readouterr().out
 
     elsewhere = _measured(1.6, 0.01, where={**HERE, "processor": "b"})
-    assert judge_ratio(context, "decode", elsewhere, place, "a test", "again") == (None, "processor a, and here b")
+    assert judge_ratio(context, "decode", elsewhere, folders, "a test", "again") == (None, "processor a, and here b")
 
 
 def test_what_cannot_be_made_faster_is_left_out_and_the_rest_is_timed(exports, monkeypatch, capsys):
@@ -483,7 +486,7 @@ def test_the_order_of_a_power_law_is_its_power(power):
 
 
 @pytest.mark.smoke
-def test_each_row_says_its_own_places_where_they_differ():
+def test_cells_state_their_x_where_curves_differ():
     def curve(title, *xs):
         return scaling.Curve(title, tuple(scaling.Point(x, 0.001 * x, 0.0, 0.0) for x in xs), "1")
 

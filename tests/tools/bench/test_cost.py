@@ -1,10 +1,10 @@
-"""What the suite itself costs: a verdict beside the bare inferences it rests on, by file and model; and two workers beside one.
+"""What the suite itself costs: a verdict against the bare inferences it needs, by file and model; and two workers against one.
 
     pytest tests/tools/bench/test_cost.py -m slow -s            # bundled files, yolov7-tiny and yolov7 at 640, yolov7-e6e at 1280
     pytest tests/tools/bench/test_cost.py -m slow -s -k "tiny or two"
 
-Each verdict is a command of its own, from a cold start; what is printed stands in docs/performance.md. It is a benchmark: what is
-asserted is that the command judged the file, never how long it took.
+Each verdict is a command of its own, from a cold start; what is printed is in docs/performance.md. It is a benchmark: it asserts
+that the command judged the file, never how long it took.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ FIGURES = ("seconds", "times bare", "in engines", "times engines", "peak MB")
 
 def _run(words):
     """Seconds and peak memory in bytes of a command, from start to end; it must end well."""
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
-        process = subprocess.Popen(words, stdout=said, stderr=said, cwd=str(resources.root()))
+        process = subprocess.Popen(words, stdout=output, stderr=output, cwd=str(resources.root()))
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         ended = os.WIFEXITED(status)  # and not killed, for its memory say
         process.returncode = os.WEXITSTATUS(status) if ended else -os.WTERMSIG(status)
-        said.seek(0)
-        assert process.returncode == 0, f"{process.returncode}: {said.read().decode(errors='replace')[-1500:]}"
+        output.seek(0)
+        assert process.returncode == 0, f"{process.returncode}: {output.read().decode(errors='replace')[-1500:]}"
     return seconds, used.ru_maxrss * 1024
 
 
@@ -103,7 +103,7 @@ def test_a_command_that_was_killed_is_no_success():
     ],
 )
 def test_a_verdict_on_a_real_model(name, side, forms, rounds, tmp_path):
-    """All commands take turns, `rounds` times; what is shown is the run of median seconds of each."""
+    """All commands are interleaved, `rounds` times; shown is the run of median seconds of each."""
     model = ["--weights", str(_checkpoint(name, tmp_path)), "--cfg", name]
     detector = load_detector(ModelChoice((tmp_path / f"{name}.pt",), cfg=name))
     paths = {form: exported(detector, form, (side, side), tmp_path) for form in {*forms, "grid", "traced"}}

@@ -1,6 +1,6 @@
-"""Where the time goes: every kernel lands in the layer and the stage it computes for, whatever the file calls its nodes.
+"""Where the time goes: every kernel is attributed to the layer and the stage it computes for, independent of the names of nodes.
 
-What is asserted is the attribution; times are whatever the machine gives.
+The attribution is asserted, times are not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from detparity.models.yolov7.architectures import ARCHITECTURES, build
 from detparity.models.yolov7.seeded import seeded
 from detparity.models.yolov7.stages import layers_of
 from detparity.tools.bench import profile as profiles
-from detparity.tools.bench.attribution import Suppressed, module_of, modules_of, owners, place_executed, place_file
+from detparity.tools.bench.attribution import (
+    Suppressed,
+    attribute_executed,
+    attribute_file,
+    module_of,
+    modules_of,
+    owners,
+)
 from detparity.tools.export_cache import export_bytes
 
 MODEL_STAGES = ["backbone", "neck", "head"]
@@ -82,13 +89,13 @@ def _attribution(found):
 
 
 def _disagreeing(found):
-    """Kernels whose names say another layer than they were placed in: an independent witness, where names carry the path."""
-    told = [(kernel, re.search(r"(?<![.\w])model\.(\d+)(?!\d)", kernel.name)) for kernel in found.kernels]
+    """Kernels whose names carry the path of another layer than they were attributed to: an independent witness."""
+    matches = [(kernel, re.search(r"(?<![.\w])model\.(\d+)(?!\d)", kernel.name)) for kernel in found.kernels]
     # Up to torch 1.12 no name carries a path, and there is no witness.
-    assert any(match for _, match in told) or not environment.holds({"torch": ">=1.13"}, environment.environment())
+    assert any(match for _, match in matches) or not environment.holds({"torch": ">=1.13"}, environment.environment())
     return [
         kernel
-        for kernel, match in told
+        for kernel, match in matches
         if match and kernel.stage in MODEL_STAGES and kernel.module != f"model.{match[1]}"
     ]
 
@@ -96,14 +103,14 @@ def _disagreeing(found):
 def _rewritten(path, folder, name_of):
     """The file as an exporter without paths writes it: nodes called by `name_of`, inner tensors and weights by numbers."""
     model = onnx.load(str(path))
-    kept = {value.name for value in [*model.graph.input, *model.graph.output]}
+    outer = {value.name for value in [*model.graph.input, *model.graph.output]}
     numbers = {}
     for index, node in enumerate(model.graph.node):
         node.name = name_of(node, index)
         for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                if name and name not in kept:
-                    names[place] = numbers.setdefault(name, str(1000 + len(numbers)))
+            for index, name in enumerate(names):
+                if name and name not in outer:
+                    names[index] = numbers.setdefault(name, str(1000 + len(numbers)))
     for tensor in model.graph.initializer:
         tensor.name = numbers.get(tensor.name, tensor.name)
     del model.graph.value_info[:]
@@ -183,7 +190,7 @@ def test_each_network_of_an_ensemble_has_its_stages():
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_exports_are_placed_whole(detector, made, variant):
+def test_exports_are_attributed_completely(detector, made, variant):
     found = _profile(detector, made(variant))
 
     assert _stages(found) == MODEL_STAGES + VARIANTS[variant]
@@ -207,7 +214,7 @@ def test_suppression_begins_where_rows_are_filtered(detector, made):
     assert {kernel.stage for kernel in found.kernels if kernel.op == "NonMaxSuppression"} == {"NMS"}
 
 
-@pytest.mark.proof  # of placing alone: old onnxsim breaks on what old torch exports
+@pytest.mark.proof  # of attribution alone: old onnxsim breaks on what old torch exports
 @pytest.mark.parametrize("simplify", ["onnxsim", "onnxslim"])
 @pytest.mark.parametrize("variant", ["grid", "end2end-ort"])
 def test_simplified_files(detector, made, variant, simplify):
@@ -218,7 +225,7 @@ def test_simplified_files(detector, made, variant, simplify):
     assert _disagreeing(found) == []
 
 
-def test_an_export_by_way_of_torch_export(detector, made):
+def test_an_export_through_torch_export(detector, made):
     pytest.importorskip("onnxscript")
     torch = pytest.importorskip("torch")
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5):
@@ -245,9 +252,9 @@ def test_names_decide_nothing(detector, made, tmp_path, variant, name_of):
 def test_two_nodes_of_one_name(detector, made, tmp_path):
     file = made("raw")
 
-    alike = _profile(detector, _rewritten(file, tmp_path, lambda node, index: "node"))
+    rewritten = _profile(detector, _rewritten(file, tmp_path, lambda node, index: "node"))
 
-    assert _attribution(alike) == _attribution(_profile(detector, file))
+    assert _attribution(rewritten) == _attribution(_profile(detector, file))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +285,7 @@ def test_files_of_the_official_script(shared_data, name):
     assert _disagreeing(found) == []
 
 
-# --- what cannot be placed, or run
+# --- what cannot be attributed, or run
 
 
 @pytest.mark.smoke
@@ -286,16 +293,16 @@ def test_a_file_whose_weights_are_not_the_models_is_shown_as_other(detector, mad
     context = _context(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
     others = [replace(conv, weight=-conv.weight) for conv in context.weights[:-1]]
 
-    placed = place_file(context.onnx.graph, context.facts.layers, others, Suppressed())
-    places = place_executed(context.onnx.graph.nodes, placed)
+    in_file = attribute_file(context.onnx.graph, context.facts.layers, others, Suppressed())
+    found = attribute_executed(context.onnx.graph.nodes, in_file)
 
-    assert {place.stage for place in places.values()} == {"other"}
-    assert len(places) == len(context.onnx.graph.nodes)
+    assert {one.stage for one in found.values()} == {"other"}
+    assert len(found) == len(context.onnx.graph.nodes)
 
 
 @pytest.mark.smoke
 def test_convolutions_are_found_whatever_their_order(detector, made, tmp_path):
-    """Branches may stand in any order, and many have weights of one shape."""
+    """Branches may be in any order, and many have weights of one shape."""
     context = _context(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
     graph = context.onnx.graph
 
@@ -353,7 +360,7 @@ def test_kernels_of_a_loop_are_summed_and_taken_out_of_it():
     for start, factor in ((0, 9), (1000, 1), (2000, 2), (3000, 3)):  # the first is the warm-up
         events += [_run(start, 100 * factor), _event("a", "Conv", start + 1, 10 * factor)]
         events += [_event("loop", "Loop", start + 20 * factor, 50 * factor)]
-        events += [_event("inner", "Add", start + (21 + 10 * turn) * factor, 4 * factor) for turn in range(3)]
+        events += [_event("inner", "Add", start + (21 + 10 * step) * factor, 4 * factor) for step in range(3)]
         events += [{"cat": "Node", "name": "a_fence_before", "ts": start, "dur": 5, "args": {"op_name": "Conv"}}]
 
     kernels, overhead = onnxruntime._medians(events, 1, 3)
@@ -380,7 +387,7 @@ def test_a_real_loop(tmp_path):
         ],
         "body",
         [
-            helper.make_tensor_value_info("turn", scalar["dtype"], scalar["shape"]),
+            helper.make_tensor_value_info("iteration", scalar["dtype"], scalar["shape"]),
             helper.make_tensor_value_info("go", TensorProto.BOOL, []),
             helper.make_tensor_value_info("x_in", TensorProto.FLOAT, [1, 3, 64, 64]),
         ],

@@ -1,4 +1,4 @@
-"""Small ONNX models, other ways to write the same one down, and single changes that make it another."""
+"""Small ONNX models, other spellings of the same one, and single changes that make it another."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def conditional(slope: float = 0.1, shift: float = 0.5, swap: bool = False) -> o
             helper.make_node("Identity", ["go"], ["go_on"]),
         ],
         "body",
-        [value("turn", [], TensorProto.INT64), value("go", None, TensorProto.BOOL), value("carried")],
+        [value("iteration", [], TensorProto.INT64), value("go", None, TensorProto.BOOL), value("carried")],
         [value("go_on", None, TensorProto.BOOL), value("more")],
     )
     nodes = [
@@ -180,7 +180,7 @@ def conditional(slope: float = 0.1, shift: float = 0.5, swap: bool = False) -> o
     return model(nodes, ["looped"], stored)
 
 
-# --- other ways to write the same model down -------------------------------------------------------------------------
+# --- other spellings of the same model -------------------------------------------------------------------------------
 
 
 def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
@@ -212,13 +212,13 @@ def respelled(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
     return made
 
 
-def _fresh(graph: onnx.GraphProto, stem: str) -> Iterator[str]:
+def _unused_names(graph: onnx.GraphProto, stem: str) -> Iterator[str]:
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     return (name for name in (f"{stem}{index}" for index in range(10**6)) if name not in taken)
 
 
 def _identities(graph: onnx.GraphProto, rng: np.random.Generator) -> None:
-    names = _fresh(graph, f"same{rng.integers(10**9)}_")
+    names = _unused_names(graph, f"same{rng.integers(10**9)}_")
     for node in list(graph.node):
         if node.input and node.input[0] and rng.random() < 0.3:
             between = next(names)
@@ -227,15 +227,15 @@ def _identities(graph: onnx.GraphProto, rng: np.random.Generator) -> None:
 
 
 def _as_nodes(graph: onnx.GraphProto, rng: np.random.Generator) -> None:
-    kept = []
+    remaining = []
     for item in graph.initializer:
         if rng.random() < 0.5:
             graph.node.append(helper.make_node("Constant", [], [item.name], value=item))
         else:
-            kept.append(item)
-    rng.shuffle(kept)
+            remaining.append(item)
+    rng.shuffle(remaining)
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(remaining)
 
 
 def _exchanged(graph: onnx.GraphProto, rng: np.random.Generator) -> None:
@@ -251,12 +251,12 @@ def _exchanged(graph: onnx.GraphProto, rng: np.random.Generator) -> None:
 
 
 def _renamed(made: onnx.ModelProto, rng: np.random.Generator) -> None:
-    kept = {item.name for item in (*made.graph.input, *made.graph.output)}
+    remaining = {item.name for item in (*made.graph.input, *made.graph.output)}
     names: Dict[str, str] = {}
     stem = f"v{rng.integers(10**6)}_"
 
     def new(name: str) -> str:
-        return name if not name or name in kept else names.setdefault(name, f"{stem}{len(names)}")
+        return name if not name or name in remaining else names.setdefault(name, f"{stem}{len(names)}")
 
     for graph in graphs(made):
         for node in graph.node:

@@ -22,17 +22,17 @@ from detparity.tools.diff.tensor_diff import apart, happened
 
 @pytest.fixture
 def diff(tmp_path, monkeypatch, capsys):
-    """Call with two models (or paths) for (exit code, stdout, stderr) of the command, run where they lie as a.onnx and b.onnx."""
+    """Call with two models (or paths) for (exit code, stdout, stderr) of the command, run in their folder as a.onnx and b.onnx."""
     monkeypatch.chdir(tmp_path)
 
-    def place(name, item):
+    def put(name, item):
         if isinstance(item, (str, Path)):
             return str(item)
         Path(name).write_bytes(item if isinstance(item, bytes) else item.SerializeToString())
         return name
 
     def run(a, b, *more):
-        code = main.main(["diff", place("a.onnx", a), place("b.onnx", b), *map(str, more)])
+        code = main.main(["diff", put("a.onnx", a), put("b.onnx", b), *map(str, more)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -90,13 +90,13 @@ def test_everything_spelled_otherwise_is_the_same_graph(diff):
         assert what in out
 
 
-def test_a_comment_is_told_and_no_difference(diff):
+def test_a_comment_is_reported_and_no_difference(diff):
     other = small.network()
     other.doc_string = "made on a Friday"
 
     code, out, _ = diff(small.network(), other)
 
-    assert code == 0 and "the same graph; ways of writing it down" in out
+    assert code == 0 and "the same graph; how it is written down" in out
 
 
 # --- different -------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_the_first_operators_apart_are_named(diff):
 
 
 def test_the_largest_difference_is_where_it_says(diff, tmp_path):
-    """Only one row of the output moves, by a half: the place, the values and the root mean square follow."""
+    """Only one row of the output moves, by a half: the position, the values and the root mean square follow."""
     model = small.network()
     other = small.copied(model)
     step = np.zeros((1, 256, 6), np.float32)
@@ -172,7 +172,7 @@ def test_graphs_that_differ_and_numbers_that_do_not(diff):
     assert "every output both have is the same, byte for byte, on noise and natural." in out
 
 
-def test_outputs_of_other_shapes_are_said_and_not_broadcast(diff):
+def test_outputs_of_other_shapes_are_reported_and_not_broadcast(diff):
     other = small.network()
     other.graph.initializer.append(small.tensor("first", np.array([0, 1, 2])))
     other.graph.node[-1].output[0] = "all"
@@ -297,7 +297,7 @@ def test_a_file_that_fails_the_checker_says_so(diff):
     assert code == 1 and "B fails the ONNX checker: " in out
 
 
-def test_values_that_are_not_finite_are_told(diff, tmp_path):
+def test_values_that_are_not_finite_are_reported(diff, tmp_path):
     other = small.network()
     item = next(item for item in other.graph.initializer if item.name == "model.4.conv.bias")
     array = np.array(numpy_helper.to_array(item))
@@ -344,7 +344,7 @@ def test_what_happened_to_a_tensor(edit, expected):
     assert found is not None and expected in happened(RANDOM, new, found)
 
 
-def test_arrays_that_are_alike():
+def test_arrays_that_are_the_same():
     odd = np.array([np.nan, np.inf, -0.0, 1])
 
     assert apart(odd, odd.copy()) is None
@@ -524,7 +524,7 @@ def test_outputs_that_are_no_tensors(diff):
 
 
 @pytest.mark.parametrize("key, value", [("max_output_boxes", -5), ("max_output_boxes", 10**12), ("box_coding", 7)])
-def test_a_plugin_that_cannot_work_is_told(key, value, diff, bundled):
+def test_a_plugin_that_cannot_work_is_reported(key, value, diff, bundled):
     model = bundled("end2end-trt")
     other = small.copied(model)
     node = next(item for item in other.graph.node if item.op_type == "EfficientNMS_TRT")
@@ -537,15 +537,15 @@ def test_a_plugin_that_cannot_work_is_told(key, value, diff, bundled):
 
 
 def test_flipped_bytes_never_give_a_traceback(diff, monkeypatch):
-    """Whatever one wrong byte makes of a file: it is told, or refused in a line."""
+    """A file with one wrong byte: the difference is reported, or the file refused in a line."""
     monkeypatch.setattr(output_diff, "SECONDS", 0.5)
     content = small.conditional().SerializeToString()
     rng = np.random.default_rng(0)
     codes = set()
     for _ in range(150):
-        place, step = int(rng.integers(len(content))), int(rng.integers(1, 256))
+        offset, step = int(rng.integers(len(content))), int(rng.integers(1, 256))
         other = bytearray(content)
-        other[place] = (other[place] + step) % 256
+        other[offset] = (other[offset] + step) % 256
         code, _, err = diff(content, bytes(other))
         assert code in (0, 1, 2) and (code != 2 or err.count("\n") == 1), err
         codes.add(code)

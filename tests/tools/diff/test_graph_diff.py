@@ -1,4 +1,4 @@
-"""Facts of ONNX files: what they hold, what they are blind to, and what changed between two of them in words."""
+"""Facts of ONNX files: what they hold, what they are independent of, and the differences of two of them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from detparity.artifacts import onnx_graph
 from detparity.core.errors import InputError, NotMade
 from detparity.core.vocabulary import parse_variant
+from detparity.engines.remote import client
 from detparity.models.yolov7.seeded import seeded
 from detparity.tools.diff import graph_diff
 from detparity.tools.diff.canonical_text import array_text, attribute_text
@@ -35,7 +36,7 @@ def read(tmp_path_factory):
 
     def facts(model):
         path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
-        return json.loads(json.dumps(graph_facts(onnx_graph.read(path))))
+        return json.loads(json.dumps(graph_facts(onnx_graph.read(path, client()))))
 
     return facts
 
@@ -63,7 +64,7 @@ def words(found):
 
 
 def changed(read, old, edit):
-    """What is told of a copy of the model that `edit` has changed."""
+    """The differences reported for a copy of the model that `edit` has changed."""
     model = small.copied(old)
     edit(model)
     return differences(read(old), read(model))
@@ -87,24 +88,24 @@ def rewrite(model, name, function):
 
 
 @DRAWN
-@given(seed=SEEDS, way=SEEDS)
-def test_no_spelling_of_a_graph_is_another_graph(read, seed, way):
+@given(seed=SEEDS, spelling=SEEDS)
+def test_no_spelling_of_a_graph_is_another_graph(read, seed, spelling):
     model = small.drawn(seed)
 
-    found = read(small.respelled(model, way))
+    found = read(small.respelled(model, spelling))
 
     assert found["digests"]["content"] == read(model)["digests"]["content"]
     assert differences(read(model), found) == ()
 
 
 @DRAWN
-@given(seed=SEEDS, kind=st.sampled_from(small.CHANGES), way=st.one_of(st.none(), SEEDS))
-def test_every_single_change_is_seen_both_ways_and_through_any_spelling(read, seed, kind, way):
+@given(seed=SEEDS, kind=st.sampled_from(small.CHANGES), spelling=st.one_of(st.none(), SEEDS))
+def test_every_single_change_is_seen_in_both_directions_and_through_any_spelling(read, seed, kind, spelling):
     model = small.drawn(seed)
     other = kind(model, np.random.default_rng(seed))
     if other is None:
         return
-    old, new = read(model), read(other if way is None else small.respelled(other, way))
+    old, new = read(model), read(other if spelling is None else small.respelled(other, spelling))
 
     there, back = differences(old, new), differences(new, old)
 
@@ -134,11 +135,11 @@ def test_a_file_does_not_differ_from_itself(read, network):
 def test_subgraphs_and_operators_of_a_detector_may_be_spelled_otherwise(read, make):
     old = read(make())
 
-    for way in range(10):
-        assert differences(old, read(small.respelled(make(), way))) == ()
+    for spelling in range(10):
+        assert differences(old, read(small.respelled(make(), spelling))) == ()
 
 
-def test_a_node_that_is_stored_before_what_it_reads_is_read_alike(read):
+def test_a_node_that_is_stored_before_what_it_reads_is_read_the_same(read):
     model = small.network()
     nodes = list(model.graph.node)[::-1]
     del model.graph.node[:]
@@ -152,11 +153,11 @@ def test_defaults_may_be_written_or_left_out(read):
     bare = small.copied(plain)
     for item in bare.graph.node:
         if item.op_type == "Conv":
-            kept = [a for a in item.attribute if (a.name == "pads" and any(a.ints)) or list(a.ints) == [2, 2]]
+            remaining = [a for a in item.attribute if (a.name == "pads" and any(a.ints)) or list(a.ints) == [2, 2]]
         else:
-            kept = [a for a in item.attribute if a.name not in ("mode", "strides")]
+            remaining = [a for a in item.attribute if a.name not in ("mode", "strides")]
         del item.attribute[:]
-        item.attribute.extend(kept)
+        item.attribute.extend(remaining)
     node(bare, "MaxPool").attribute.append(helper.make_attribute("ceil_mode", 0))
 
     assert differences(read(plain), read(bare)) == ()
@@ -264,7 +265,7 @@ def test_functions_of_the_file_are_read(read):
     assert differences(old, read(calling(0.1, 14))) != ()
 
 
-# --- what is told of a change ----------------------------------------------------------------------------------------
+# --- what is reported of a change ------------------------------------------------------------------------------------
 
 
 def _fed(model):
@@ -296,7 +297,7 @@ CASES = {
         lambda m: m.graph.output.append(small.value("rows", [1, 256, 6])),
         ["output 'rows' is new: float32 (1, 256, 6)"],
     ),
-    "outputs that trade places": (
+    "outputs that are exchanged": (
         lambda m: (
             m.graph.output.append(small.value("rows", [1, 256, 6])),
             m.graph.output.extend([m.graph.output.pop(0)]),
@@ -367,7 +368,7 @@ CASES = {
     ),
     "a bias lost": (
         lambda m: (node(m, "Conv", 3).input.pop(), m.graph.initializer.remove(stored(m, "model.3.conv.bias"))),
-        ["model.3.conv.bias is gone", "the same operators, wired differently"],
+        ["model.3.conv.bias is removed", "the same operators, wired differently"],
     ),
     "a tensor of another shape": (
         lambda m: rewrite(m, "model.4.conv.weight", lambda value: value[:5]),
@@ -436,7 +437,7 @@ def test_two_nodes_that_exchange_an_attribute(read):
         node(model, "LeakyRelu", 3).attribute[0].f = 0.2
 
     assert words(changed(read, old, exchange)) == [
-        "the same operators, attributes, constants and weights, in other places"
+        "the same operators, attributes, constants and weights, in other positions"
     ]
 
 
@@ -444,10 +445,10 @@ def test_tensors_exchanged_in_a_file_without_names(read):
     old = read(small.respelled(small.conditional(), 1))
     new = read(small.respelled(small.conditional(swap=True), 2))
 
-    assert words(differences(old, new)) == ["the same operators and the same tensors, but not in the same places"]
+    assert words(differences(old, new)) == ["the same operators and the same tensors, but in other positions"]
 
 
-def test_subgraphs_are_told(read):
+def test_subgraphs_are_reported(read):
     old = read(small.conditional())
 
     assert words(differences(old, read(small.conditional(slope=0.2)))) == ["LeakyRelu alpha 0.1 -> 0.2"]
@@ -531,20 +532,20 @@ def _activation(model):
     node(model, "LeakyRelu", 7).op_type = "Elu"
 
 
-ALIKE = (_slope, _exchanged, _doubled, _scaled, _shifted, _activation)
+SAME_CHANGES = (_slope, _exchanged, _doubled, _scaled, _shifted, _activation)
 
 
 def test_one_change_in_two_variants_has_one_signature_and_two_changes_have_two(read, exports_of):
     found = {}
     for name in ("grid", "grid-dynamic-batch", "end2end-ort"):
         model = exports_of(name)
-        found[name] = [signature(changed(read, model, edit)) for edit in ALIKE]
+        found[name] = [signature(changed(read, model, edit)) for edit in SAME_CHANGES]
 
     assert found["grid"] == found["grid-dynamic-batch"] == found["end2end-ort"]
-    assert len(set(found["grid"])) == len(ALIKE)
+    assert len(set(found["grid"])) == len(SAME_CHANGES)
 
 
-def test_one_change_in_two_places_has_two_signatures(read, exports_of):
+def test_one_change_at_two_positions_has_two_signatures(read, exports_of):
     def at(index):
         def edit(model):
             node(model, "LeakyRelu", index).attribute[0].f = 0.2
@@ -560,7 +561,7 @@ def test_one_change_in_two_places_has_two_signatures(read, exports_of):
 # --- between versions of an exporter ---------------------------------------------------------------------------------
 
 
-def test_what_is_portable_is_told_and_the_rest_is_not(read, network):
+def test_what_is_portable_is_reported_and_the_rest_is_not(read, network):
     other = small.network(opset=12)
     node(other, "LeakyRelu").op_type = "Elu"
     rewrite(other, "model.1.conv.weight", lambda value: value * np.float32(1 + 1e-6))
@@ -695,7 +696,7 @@ def test_official_names(name, official):
     assert official_name(name) == official
 
 
-def test_two_parameters_that_would_be_called_alike_keep_their_names(read):
+def test_two_parameters_that_would_get_one_name_keep_their_own(read):
     model = small.network()
     text = copy.deepcopy(model)
     for item in text.graph.node:
@@ -727,12 +728,12 @@ def test_real_files_of_one_detector(read, shared_data):
         "input axis 3: 320 -> width",
     ]
     trt = words(differences(facts["grid"], facts["end2end-trt"]))
-    assert "output 'output' is gone" in trt and "TRT:EfficientNMS_TRT 0 -> 1" in trt
+    assert "output 'output' is removed" in trt and "TRT:EfficientNMS_TRT 0 -> 1" in trt
     for one in facts.values():
         assert [t.name for t in graph_diff.tensors(one)][:2] == ["model.0.conv.weight", "model.0.conv.bias"]
 
 
-def test_our_two_ways_to_one_variant_hold_the_same_weights(read, exports_of):
+def test_our_two_exporters_of_one_variant_hold_the_same_weights(read, exports_of):
     old, new = read(exports_of("grid-dynamic-batch")), read(exports_of("grid-dynamo-dynamic-batch"))
 
     found = differences(old, new)

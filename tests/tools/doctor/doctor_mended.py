@@ -208,11 +208,11 @@ class SuperForward(Half):
 
 class ListOfNone(nn.Module):
     def forward(self, x):
-        kept: List[Tensor] = []
+        stored: List[Tensor] = []
         now = x
         for i in range(3):
             now = now + 1
-            kept.append(now if i in [0, 2] else x)
+            stored.append(now if i in [0, 2] else x)
         return now
 
 

@@ -15,7 +15,7 @@ def relus(count=2):
 
 
 class Healthy(nn.Module):
-    """Near every mistake and none of them: a literal index, a cache that keeps its type, isinstance as a whole condition."""
+    """Near every mistake and none of them: a literal index, a cache that keeps its type, isinstance as a complete condition."""
 
     def __init__(self):
         super().__init__()
@@ -74,10 +74,10 @@ class MixedLayers(nn.Module):
         self.m[0].f, self.m[1].f = -1, [0, -1]
 
     def forward(self, x):
-        kept: List[Tensor] = [x]
+        stored: List[Tensor] = [x]
         for layer in self.m:
             if layer.f != -1:
-                x = torch.stack([x if j == -1 else kept[j] for j in layer.f]).sum(0)  # <- MixedLayers
+                x = torch.stack([x if j == -1 else stored[j] for j in layer.f]).sum(0)  # <- MixedLayers
             x = layer(x)
         return x
 
@@ -354,9 +354,9 @@ class SuperForward(LambdaInside):
 
 class ListOfNone(nn.Module):
     def forward(self, x):
-        kept = []
+        stored = []
         for i in range(3):
-            kept.append(x if i in [0, 2] else None)  # <- ListOfNone
+            stored.append(x if i in [0, 2] else None)  # <- ListOfNone
         return x
 
 

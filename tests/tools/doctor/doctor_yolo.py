@@ -60,7 +60,7 @@ class Detector(nn.Module):
         for index, (source, layer) in enumerate(plan):
             layer.i, layer.f = index, source
         self.layers = nn.Sequential(*[layer for _, layer in plan])
-        self.kept = [11, 14, 15, 19, 20]
+        self.stored = [11, 14, 15, 19, 20]
 
     def forward(self, images, augment=False):
         if augment:
@@ -74,7 +74,7 @@ class Detector(nn.Module):
             if layer.f != -1:  # <- routes
                 now = outputs[layer.f] if isinstance(layer.f, int) else self.gather(outputs, now, layer.f)
             now = layer(now)
-            outputs.append(now if layer.i in self.kept else None)
+            outputs.append(now if layer.i in self.stored else None)
         return now
 
     def gather(self, outputs, now, sources):

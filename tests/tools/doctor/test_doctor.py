@@ -19,12 +19,12 @@ from detparity.models.choice import ModelChoice
 from detparity.models.compat import jit
 from detparity.tools.doctor import report
 from detparity.tools.doctor.call_sites import MODULE, OTHER, call_sites
-from detparity.tools.doctor.causes import KINDS, Said, grouped, kind_of, taken_apart
+from detparity.tools.doctor.causes import KINDS, CompilerError, grouped, kind_of, taken_apart
 from detparity.tools.doctor.run import Request, diagnose
 
 HERE = Path(__file__).resolve().parent
 MODELS, YOLO, MENDED = HERE / "doctor_models.py", HERE / "doctor_yolo.py", HERE / "doctor_mended.py"
-PAGE = HERE.parents[1] / "docs" / "script_doctor.md"
+PAGE = HERE.parents[2] / "docs" / "script_doctor.md"
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
@@ -99,7 +99,7 @@ def test_a_mistake_is_found_by_name_and_line(name):
     assert found.verdict == "does not script"
     assert [cause.kind for cause in found.causes] == [MISTAKES[name]]
     cause = found.causes[0]
-    assert (cause.place.file, cause.place.line) == (MODELS.name, _line(MODELS, name))
+    assert (cause.location.file, cause.location.line) == (MODELS.name, _line(MODELS, name))
     assert cause.modules == (("", name),) and cause.reason and not cause.guessed
     assert cause.method.endswith(".forward")
     assert KINDS[cause.kind].instead
@@ -131,7 +131,7 @@ def test_a_sequential_is_compiled_though_nothing_calls_it():
     found = _examined("SequentialOfMixed")
 
     assert [(cause.kind, cause.modules) for cause in found.causes] == [("sequential", (("m", "Sequential"),))]
-    assert found.causes[0].place.file == "torch/nn/modules/container.py"
+    assert found.causes[0].location.file == "torch/nn/modules/container.py"
 
 
 def test_a_variable_of_two_types_and_code_from_elsewhere_are_named(tmp_path):
@@ -144,14 +144,14 @@ def test_a_variable_of_two_types_and_code_from_elsewhere_are_named(tmp_path):
 
     retyped, elsewhere = _examined("Retyped", path=file), _examined("Elsewhere", path=file)
 
-    assert [(c.kind, c.place.line) for c in retyped.causes] == [("retyped-variable", 7)]
-    assert [(c.kind, c.place.line) for c in elsewhere.causes] == [("foreign-code", 11)]
+    assert [(c.kind, c.location.line) for c in retyped.causes] == [("retyped-variable", 7)]
+    assert [(c.kind, c.location.line) for c in elsewhere.causes] == [("foreign-code", 11)]
 
 
 def test_a_helper_outside_the_class_is_looked_into():
     (cause,) = _examined("HelperUnannotated").causes
 
-    assert (cause.kind, cause.method, cause.place.line) == (
+    assert (cause.kind, cause.method, cause.location.line) == (
         "unannotated-parameter",
         "route_of",
         _line(MODELS, "HelperUnannotated"),
@@ -199,7 +199,7 @@ def test_an_unused_forward_leaves_nothing_to_save():
     found = _examined("UnusedForward")
 
     assert (found.verdict, found.causes[0].kind) == ("cannot be saved", "unused-method")
-    assert found.causes[0].place.line == _line(MODELS, "UnusedForward")
+    assert found.causes[0].location.line == _line(MODELS, "UnusedForward")
 
 
 def _verdict_of_torch(name, monkeypatch):
@@ -221,7 +221,7 @@ def test_none_without_annotation_is_found_where_torch_scripts_it_and_fails_to_sa
     found = _examined("NoneUnannotated")
 
     assert [cause.kind for cause in found.causes] == ["unannotated-parameter"]
-    assert found.causes[0].place.line == _line(MODELS, "NoneUnannotated")
+    assert found.causes[0].location.line == _line(MODELS, "NoneUnannotated")
     assert found.verdict == _verdict_of_torch("NoneUnannotated", monkeypatch)
 
 
@@ -231,19 +231,19 @@ def test_none_without_annotation_is_found_where_torch_scripts_it_and_fails_to_sa
 def test_the_others_in_the_same_method_are_read_beside_the_first():
     found = _examined("Several")
 
-    assert [(cause.kind, cause.place.line) for cause in found.causes] == [
+    assert [(cause.kind, cause.location.line) for cause in found.causes] == [
         ("module-list-index", _line(MODELS, "Several"))
     ]
-    assert [(mistake.kind, mistake.place.line) for mistake in found.causes[0].also] == [
+    assert [(mistake.kind, mistake.location.line) for mistake in found.causes[0].also] == [
         ("mutated-cache", _line(MODELS, "SeveralCache")),
         ("mixed-return", _line(MODELS, "SeveralReturn")),
     ]
 
 
-def test_a_parent_is_told_of_its_own_cause_and_of_its_children_s():
+def test_a_parent_has_its_own_cause_and_its_children_theirs():
     found = _examined("Parent")
 
-    assert [(cause.kind, cause.place.line, [path for path, _ in cause.modules]) for cause in found.causes] == [
+    assert [(cause.kind, cause.location.line, [path for path, _ in cause.modules]) for cause in found.causes] == [
         ("unannotated-parameter", _line(MODELS, "ListUnannotated"), ["first"]),
         ("lambda", _line(MODELS, "LambdaAttribute"), ["second.0", "second.1", "second.2"]),
         ("missing-attribute", _line(MODELS, "Parent"), [""]),
@@ -270,10 +270,10 @@ def test_a_detector_of_the_usual_habits_is_taken_apart(yolo):
     assert yolo.modules == 61
     assert [cause.kind for cause in yolo.causes][:3] == ["lambda", "unannotated-parameter", "module-list-index"]
     assert len(yolo.causes) == 4
-    assert (causes["lambda"].place.line, len(causes["lambda"].modules)) == (_line(YOLO, "lambda"), 17)
+    assert (causes["lambda"].location.line, len(causes["lambda"].modules)) == (_line(YOLO, "lambda"), 17)
     assert {kind for _, kind in causes["lambda"].modules} == {"Unit"}
     assert causes["unannotated-parameter"].modules == (("layers.17", "Join"), ("layers.19", "Join"))
-    assert causes["module-list-index"].place.line == _line(YOLO, "index")
+    assert causes["module-list-index"].location.line == _line(YOLO, "index")
     assert [mistake.kind for mistake in causes["module-list-index"].also] == ["mutated-cache", "mixed-return"]
     last = yolo.causes[3]  # which of its mistakes stops the network itself differs by version; all are named
     named = {last.kind, *(mistake.kind for mistake in last.also)}
@@ -284,7 +284,7 @@ def test_the_first_cause_is_what_torch_stops_at(yolo):
     with pytest.raises(Exception) as raised:  # its own types by version
         torch.jit.script(_yolo_module())
 
-    assert taken_apart(str(raised.value)).lines[0][1] == yolo.causes[0].place.line
+    assert taken_apart(str(raised.value)).lines[0][1] == yolo.causes[0].location.line
 
 
 def _yolo_module():
@@ -351,7 +351,7 @@ def test_the_file_of_the_usual_accident(command, tmp_path, value, words):
 
     flat = " ".join(out.split())
     assert code == 1
-    assert "Net of run.py scripts, whole, and the result can be saved; 1 call of torch.jit.script is" in flat
+    assert "Net of run.py scripts completely, and the result can be saved; 1 call of torch.jit.script is" in flat
     assert "run.py:9" in out and "instead torch.jit.script(net), and then call what it returns" in flat
     assert ("a list gives a ScriptList" if VERSION >= (1, 10) else "a list raises RuntimeError") in flat
     assert "a tensor raises" in flat and "a tuple raises" in flat
@@ -405,7 +405,10 @@ def test_a_call_that_scripts_a_result_is_found_in_the_source(text):
     (site,) = call_sites(text, "export.py", {})
 
     assert (site.result, site.instead, site.certain) == (True, SITES[text], False)
-    assert site.place.text == text.splitlines()[site.place.line - 1].strip() and "script" in site.place.text + text
+    assert (
+        site.location.text == text.splitlines()[site.location.line - 1].strip()
+        and "script" in site.location.text + text
+    )
 
 
 @pytest.mark.smoke
@@ -598,7 +601,7 @@ def test_a_file_that_does_not_import_is_one_line(command, tmp_path, text, words)
     assert words in err and err.count("\n") == 1
 
 
-def test_what_the_users_code_prints_and_imports_stays_out_of_the_way(command, tmp_path):
+def test_what_the_users_code_prints_and_imports_stays_separate(command, tmp_path):
     (tmp_path / "blocks.py").write_text(
         "from torch import nn\nclass Act(nn.Module):\n    def forward(self, x):\n        return x\n"
     )
@@ -630,11 +633,11 @@ undefined value oops:
 
 @pytest.mark.smoke
 def test_the_call_stack_is_left_out_and_the_innermost_line_comes_first():
-    assert taken_apart(STACK) == Said("undefined value oops", (("/home/me/net.py", 7), ("/home/me/net.py", 4)))
+    assert taken_apart(STACK) == CompilerError("undefined value oops", (("/home/me/net.py", 7), ("/home/me/net.py", 4)))
 
 
 @pytest.mark.smoke
-def test_what_is_not_known_is_told_in_the_compilers_words():
+def test_what_is_not_known_is_reported_with_the_compilers_message():
     assert kind_of("undefined value oops", []) == "unknown"
     assert grouped([]) == ()
 

@@ -1,4 +1,4 @@
-"""The golden folder and its index: what does not belong together is said, and nothing is half written."""
+"""The golden folder and its index: disagreements are reported, and nothing is half written."""
 
 from __future__ import annotations
 
@@ -53,57 +53,57 @@ def edited(folder, change):
 
 
 @pytest.mark.parametrize(
-    "spoil, said",
+    "spoil, words",
     [
-        (lambda f: (f / "graph/grid.json").unlink(), "graph/grid.json stands in INDEX.json, and there is no such file"),
-        (lambda f: (f / "graph/other.json").write_text("{}"), "graph/other.json does not stand in INDEX.json"),
-        (lambda f: (f / "graph/notes.txt").write_text("x"), "graph/notes.txt does not stand in INDEX.json"),
+        (lambda f: (f / "graph/grid.json").unlink(), "grid.json is listed in INDEX.json, and there is no such file"),
+        (lambda f: (f / "graph/other.json").write_text("{}"), "graph/other.json is not listed in INDEX.json"),
+        (lambda f: (f / "graph/notes.txt").write_text("x"), "graph/notes.txt is not listed in INDEX.json"),
         (lambda f: (f / "graph/grid.json").write_text('{"opset": 13}\n'), "changed by hand"),
-        (lambda f: edited(f, lambda all_: all_.append(all_[0])), "graph/grid.json stands 2 times"),
+        (lambda f: edited(f, lambda all_: all_.append(all_[0])), "graph/grid.json is listed 2 times"),
         (lambda f: edited(f, lambda all_: all_[0].update(sha256="0" * 64)), "changed by hand"),
         (lambda f: edited(f, lambda all_: all_[0].pop("sha256")), "lacks the digest or the lane of graph/grid.json"),
         (lambda f: edited(f, lambda all_: all_[1].update(sha256="0" * 64)), "nms/chain.json is authored"),
         (lambda f: (f / "nms/chain.json").write_text("x" * (index.CAP + 1)), "a golden has 50000 at most"),
     ],
 )
-def test_what_does_not_belong_together_is_said(folder, spoil, said):
+def test_what_does_not_belong_together_is_reported(folder, spoil, words):
     spoil(folder)
 
     found = problems(folder, {"graph/grid", "values/traced"})
 
-    assert len(found) == 1 and said in found[0], found
+    assert len(found) == 1 and words in found[0], found
 
 
 def test_a_golden_no_test_asks_for_is_unused(folder):
     found = problems(folder, {"graph/grid"})
 
     assert found == [
-        "values/traced.json is unused: no test asks for it (`detparity golden remove values/traced` takes it away)"
+        "values/traced.json is unused: no test asks for it (`detparity golden remove values/traced` removes it)"
     ]
     discard(folder, "values/traced")
     assert problems(folder, {"graph/grid"}) == []
 
 
 @pytest.mark.parametrize(
-    "spoil, said",
+    "spoil, words",
     [
         (lambda e: e.update(file="../../etc/passwd.json"), "is no name of a golden"),
         (lambda e: e.update(file="graph/../../x.json"), "is no name of a golden"),
         (lambda e: e.update(file="graph/grid.txt"), "is no name of a golden"),
         (lambda e: e.update(kind="values"), "`kind` is values, and the folder says graph"),
-        (lambda e: e.update(why=" "), "why must be said"),
+        (lambda e: e.update(why=" "), "why must be given"),
         (lambda e: e.update(date="yesterday"), "`date` is yesterday"),
-        (lambda e: e.update(versions=[]), "versions must be said"),
+        (lambda e: e.update(versions=[]), "versions must be given"),
         (lambda e: e.update(blessed=True), "unknown ['blessed']"),
         (lambda e: e.pop("test"), "lacks ['test']"),
     ],
 )
-def test_a_tampered_entry_is_refused_in_one_line(folder, spoil, said):
+def test_a_tampered_entry_is_refused_in_one_line(folder, spoil, words):
     edited(folder, lambda all_: spoil(all_[0]))
 
     with pytest.raises(InputError) as error:
         read_index(folder)
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert words in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

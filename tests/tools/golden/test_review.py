@@ -1,4 +1,4 @@
-"""The ways of a golden that changed: pending, shown in words, accepted with a reason or rejected; here, in CI, and on users' files."""
+"""A golden that changed: pending, shown, accepted with a reason or rejected; here, in CI, and on users' files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from detparity.core.errors import InputError
 from detparity.core.vocabulary import parse_variant
 from detparity.tools.export_cache import export_bytes
 from detparity.tools.golden import pending, picture, review
-from detparity.tools.golden.evaluate import Place
+from detparity.tools.golden.evaluate import Folders
 from detparity.tools.golden.index import INDEX, Entry, problems, read_index, store
 from detparity.tools.golden.pending import Pending
 
@@ -66,11 +66,11 @@ def home(releases, tmp_path, monkeypatch, capsys):
 
     def run(*arguments):
         code = main.main([str(one) for one in arguments])
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
 
-    code, said = run("golden", "record", releases["released"], "--name", NAME)
-    assert code == 0 and said.count("recorded golden/") == 3, said
+    code, printed = run("golden", "record", releases["released"], "--name", NAME)
+    assert code == 0 and printed.count("recorded golden/") == 3, printed
     return run
 
 
@@ -81,45 +81,48 @@ def kinds_in(folder):
 def test_the_same_release_and_another_naming_are_as_recorded(home, releases):
     assert problems(Path("golden")) == []
     for name in ("released", "renamed"):
-        code, said = home("golden", "check", releases[name], "--name", NAME)
-        assert code == 0, said
-        assert said.count(f"/{NAME}") == 3 and not Path(".pending").exists()
-    code, said = home("review")
-    assert code == 0 and said.startswith("No golden waits for review")
+        code, printed = home("golden", "check", releases[name], "--name", NAME)
+        assert code == 0, printed
+        assert printed.count(f"/{NAME}") == 3 and not Path(".pending").exists()
+    code, printed = home("review")
+    assert code == 0 and printed.startswith("No golden waits for review")
 
 
-def test_a_change_that_keeps_parity_is_shown_in_words_and_accepted_with_a_reason(home, releases):
-    code, said = home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")
-    assert code == 1 and "opset 12 -> 11" in said and "parity" in said and "LOST" not in said, said
+def test_a_change_without_loss_of_parity_is_shown_and_accepted_with_a_reason(home, releases):
+    code, printed = home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")
+    assert code == 1 and "opset 12 -> 11" in printed and "parity" in printed and "LOST" not in printed, printed
     assert kinds_in(".pending") == [f"graph/{NAME}.json"]
 
-    code, said = home("review", "show", f"graph/{NAME}")
+    code, printed = home("review", "show", f"graph/{NAME}")
     assert (
-        code == 1 and "opset 12 -> 11" in said and "parity         holds: " in said and f"accept graph/{NAME}" in said
+        code == 1
+        and "opset 12 -> 11" in printed
+        and "parity       holds: " in printed
+        and f"accept graph/{NAME}" in printed
     )
 
-    code, said = home("review", "accept", f"graph/{NAME}")
-    assert code == 2 and "wants a reason" in said and "Traceback" not in said
+    code, printed = home("review", "accept", f"graph/{NAME}")
+    assert code == 2 and "wants a reason" in printed and "Traceback" not in printed
 
-    code, said = home("review", "accept", f"graph/{NAME}", "--why", "the fleet went back to opset 11")
-    assert (code, said) == (0, f"accepted graph/{NAME}\n")
+    code, printed = home("review", "accept", f"graph/{NAME}", "--why", "the fleet went back to opset 11")
+    assert (code, printed) == (0, f"accepted graph/{NAME}\n")
     entry = {entry.name: entry for entry in read_index(Path("golden"))}[f"graph/{NAME}"]
     assert entry.why == "the fleet went back to opset 11" and "golden check" in entry.test and entry.versions["torch"]
     assert problems(Path("golden")) == [] and kinds_in(".pending") == []
     assert home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")[0] == 0
 
 
-def test_a_change_that_loses_parity_is_not_accepted_unless_that_is_said(home, releases):
-    code, said = home("golden", "check", releases["scaled"], "--name", NAME)
-    assert code == 1 and "multiplied by 1.01" in said and "LOST: structure.weights" in said, said
+def test_a_change_that_loses_parity_is_not_accepted_without_the_option(home, releases):
+    code, printed = home("golden", "check", releases["scaled"], "--name", NAME)
+    assert code == 1 and "multiplied by 1.01" in printed and "LOST: structure.weights" in printed, printed
     assert f"graph/{NAME}.json" in kinds_in(".pending")
     before = Path("golden", INDEX).read_text()
 
-    code, said = home("review", "accept", f"graph/{NAME}", "--why", "retrained")
-    assert code == 2 and "parity with the model is lost" in said and "--parity-lost" in said
+    code, printed = home("review", "accept", f"graph/{NAME}", "--why", "retrained")
+    assert code == 2 and "parity with the model is lost" in printed and "--parity-lost" in printed
     assert Path("golden", INDEX).read_text() == before
 
-    code, said = home("review", "accept", f"graph/{NAME}", "--same", "--why", "retrained", "--parity-lost")
+    code, printed = home("review", "accept", f"graph/{NAME}", "--same", "--why", "retrained", "--parity-lost")
     assert code == 0
     entry = {entry.name: entry for entry in read_index(Path("golden"))}[f"graph/{NAME}"]
     assert entry.why == "retrained (parity with the model lost)"
@@ -129,9 +132,9 @@ def test_a_rejected_change_leaves_the_golden_and_stays_red(home, releases):
     before = {path: path.read_bytes() for path in Path("golden").rglob("*.json")}
     assert home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")[0] == 1
 
-    code, said = home("review", "reject", f"graph/{NAME}")
+    code, printed = home("review", "reject", f"graph/{NAME}")
 
-    assert (code, said) == (0, f"rejected graph/{NAME}: the golden stays\n")
+    assert (code, printed) == (0, f"rejected graph/{NAME}: the golden stays\n")
     assert {path: path.read_bytes() for path in Path("golden").rglob("*.json")} == before
     assert kinds_in(".pending") == []
     assert home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")[0] == 1
@@ -147,12 +150,12 @@ def test_what_ci_found_is_reviewed_from_its_artifact(home, releases, tmp_path, m
     monkeypatch.delenv("CI")
     shutil.move(str(tmp_path / "runner" / "detparity-pending"), str(tmp_path / "artifact"))
 
-    code, said = home("review", "--from", "artifact")
-    assert code == 1 and "1 golden waits" in said and "These commands show and decide" in said
-    assert f'detparity review accept graph/{NAME} --why ".." --from artifact' in said
-    code, said = home("review", "list", "--from", "artifact")
-    assert code == 1 and "1 golden waits" in said
-    code, said = home("review", "accept", f"graph/{NAME}", "--why", "opset 11", "--from", "artifact")
+    code, printed = home("review", "--from", "artifact")
+    assert code == 1 and "1 golden waits" in printed and "These commands show and decide" in printed
+    assert f'detparity review accept graph/{NAME} --why ".." --from artifact' in printed
+    code, printed = home("review", "list", "--from", "artifact")
+    assert code == 1 and "1 golden waits" in printed
+    code, printed = home("review", "accept", f"graph/{NAME}", "--why", "opset 11", "--from", "artifact")
     assert code == 0 and kinds_in("artifact") == []
 
 
@@ -161,9 +164,9 @@ def test_a_golden_that_changed_since_is_not_overwritten(home, releases):
     entry = {entry.name: entry for entry in read_index(Path("golden"))}[f"graph/{NAME}"]
     store(Path("golden"), entry, {"opset": "another"})
 
-    code, said = home("review", "accept", f"graph/{NAME}", "--why", "x")
+    code, printed = home("review", "accept", f"graph/{NAME}", "--why", "x")
 
-    assert code == 2 and "has another golden by now" in said and "golden check" in said
+    assert code == 2 and "has another golden by now" in printed and "golden check" in printed
 
 
 def test_a_file_that_no_longer_differs_waits_no_longer(home, releases):
@@ -173,7 +176,7 @@ def test_a_file_that_no_longer_differs_waits_no_longer(home, releases):
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, words",
     [
         (("golden", "record", "{released}", "--name", NAME), "already"),
         (("golden", "record", "{scaled}", "--name", "other"), "does not do what the model does"),
@@ -187,12 +190,12 @@ def test_a_file_that_no_longer_differs_waits_no_longer(home, releases):
         (("review", "bless"), "invalid choice"),
     ],
 )
-def test_unusable_input_is_one_line(home, releases, arguments, said):
+def test_unusable_input_is_one_line(home, releases, arguments, words):
     before = {path: path.read_bytes() for path in Path("golden").rglob("*") if path.is_file()}
 
     code, text = home(*(argument.format(**releases) for argument in arguments))
 
-    assert code == 2 and said in text and text.count("\n") == 1, text
+    assert code == 2 and words in text and text.count("\n") == 1, text
     assert {path: path.read_bytes() for path in Path("golden").rglob("*") if path.is_file()} == before
 
 
@@ -215,7 +218,7 @@ def waiting(name="graph/grid", **changes):
 
 
 @pytest.mark.parametrize(
-    "spoil, said",
+    "spoil, words",
     [
         (lambda p: p.update(name="../../etc/cron"), "is no name of a golden"),
         (lambda p: p.update(name="graph/../x"), "is no name of a golden"),
@@ -228,7 +231,7 @@ def waiting(name="graph/grid", **changes):
         (lambda p: p.update(schema=9), "it wants `schema` 1"),
     ],
 )
-def test_a_pending_file_may_come_from_anywhere(tmp_path, spoil, said):
+def test_a_pending_file_may_come_from_anywhere(tmp_path, spoil, words):
     path = pending.write(tmp_path, waiting())
     found = json.loads(path.read_text())
     spoil(found)
@@ -236,13 +239,13 @@ def test_a_pending_file_may_come_from_anywhere(tmp_path, spoil, said):
 
     with pytest.raises(InputError) as error:
         pending.read(tmp_path)
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert words in str(error.value) and "\n" not in str(error.value)
 
 
 def opened(tmp_path, *all_):
     for one in all_:
         pending.write(tmp_path / "waits", one)
-    return review.open_review(Place(tmp_path / "golden", tmp_path / "waits"), [])
+    return review.open_review(Folders(tmp_path / "golden", tmp_path / "waits"), [])
 
 
 FIVE = (
@@ -256,21 +259,21 @@ FIVE = (
         parity={"parity.declared": "failed"},
         lost="it moved",
     ),
-    waiting("detections/grid", words=("scene 1: a star is gone",), same="gone"),
+    waiting("detections/grid", words=("scene 1: a star is missing",), same="missing"),
 )
 
 
-def test_five_goldens_that_changed_in_three_ways_are_three_decisions(tmp_path):
+def test_five_goldens_with_three_changes_are_three_decisions(tmp_path):
     found = opened(tmp_path, *FIVE)
     (tmp_path / "golden").mkdir()
     answers = iter(["a", "opset 13 from now on", "", "x", "s", "a", "no", "r"])
-    asked, said = [], []
+    asked, printed = [], []
 
     def ask(prompt):
         asked.append(prompt)
         return next(answers)
 
-    left = review.walk(found, lambda one, target: None, ask, said.append)
+    left = review.walk(found, lambda one, target: None, ask, printed.append)
 
     # The largest group first: accepted with one reason. Then one is skipped after two answers that mean nothing, one is not accepted
     # since the words were not typed.
@@ -298,12 +301,12 @@ def test_lost_parity_of_one_stops_accepting_all_of_them(tmp_path):
     assert len(kinds_in(tmp_path / "waits")) == 5 and not (tmp_path / "golden").exists()
 
 
-def test_showing_names_what_changed_alike(tmp_path):
+def test_showing_names_what_has_the_same_change(tmp_path):
     found = opened(tmp_path, *FIVE)
 
     text = review.showing(found, review.named(found, "graph/raw"), lambda one, target: None)
 
-    assert "changed alike  graph/grid, graph/grid-dynamic" in text
+    assert "same change  graph/grid, graph/grid-dynamic" in text
     assert "accept graph/raw --same --why" in text
     assert all(len(line) < 160 for line in text.splitlines())
 
@@ -327,11 +330,13 @@ def test_a_file_that_does_not_load_has_not_shown_that_parity_holds(home, release
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "NoSuchOperator"
     onnx.save(model, str(tmp_path / "my.onnx"))
 
-    code, said = home("golden", "check", tmp_path / "my.onnx", "--name", NAME)
+    code, printed = home("golden", "check", tmp_path / "my.onnx", "--name", NAME)
 
-    assert code == 1 and "Conv 58 -> 57" in said and "LOST: " in said and "blocked by structure.load" in said, said
-    code, said = home("review", "accept", f"graph/{NAME}", "--why", "x")
-    assert code == 2 and "--parity-lost" in said
+    assert (
+        code == 1 and "Conv 58 -> 57" in printed and "LOST: " in printed and "blocked by structure.load" in printed
+    ), printed
+    code, printed = home("review", "accept", f"graph/{NAME}", "--why", "x")
+    assert code == 2 and "--parity-lost" in printed
 
 
 def test_a_closed_terminal_leaves_what_was_not_decided(tmp_path, monkeypatch, capsys):
@@ -350,8 +355,8 @@ def test_what_a_pending_file_says_cannot_move_the_cursor(tmp_path, capsys):
     opened(tmp_path, waiting(words=("\x1b[2Jall is well",)))
 
     assert main.main(["review", "list", "--golden", str(tmp_path / "golden"), "--from", str(tmp_path / "waits")]) == 1
-    said = capsys.readouterr().out
-    assert "\x1b" not in said and "\\x1b[2Jall is well" in said
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and "\\x1b[2Jall is well" in printed
 
 
 def test_the_picture_shows_both_sides(tmp_path):
@@ -384,7 +389,7 @@ def test_the_picture_shows_both_sides(tmp_path):
         {"before": 1, "now": None},
     ],
 )
-def test_a_picture_that_cannot_be_drawn_is_said(tmp_path, seen):
+def test_a_picture_that_cannot_be_drawn_is_reported(tmp_path, seen):
     pytest.importorskip("PIL.Image")
 
     assert str(picture.draw(waiting(seen=seen), tmp_path / "seen.png")).startswith("not drawn")
@@ -392,7 +397,7 @@ def test_a_picture_that_cannot_be_drawn_is_said(tmp_path, seen):
 
 
 def test_pytest_blesses_nothing(tmp_path):
-    """A golden that is missing, and one that says something else, turn their tests red and wait outside the golden folder."""
+    """A golden that is missing, and one that differs, fail their tests and wait outside the golden folder."""
     golden = tmp_path / "golden"
     shutil.copytree(resources.root() / "golden" / "graph", golden / "graph")
     shutil.copytree(resources.root() / "golden" / "values", golden / "values")

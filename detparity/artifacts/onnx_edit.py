@@ -1,0 +1,95 @@
+"""Models cut, exposed and renamed, as bytes: what an engine is given in place of a file. No check reads protobuf here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Dict, Mapping, Sequence, Set, Union
+
+import onnx
+
+from detparity.artifacts.onnx_graph import all_nodes
+
+
+def _model(source: Union[Path, bytes]) -> onnx.ModelProto:
+    return onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
+
+
+def expose(source: Union[Path, bytes], names: Sequence[str]) -> bytes:
+    """The model with these inner tensors as outputs instead of its own; nodes that reach none of them are left out."""
+    model = _model(source)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    _prune(model, set())
+    return bytes(model.SerializeToString())
+
+
+def named_by_outputs(source: Union[Path, bytes]) -> bytes:
+    """The model with a name for every node: those that have none of their own get that of the first tensor they make."""
+    model = _model(source)
+    nodes = list(all_nodes(model.graph.node))
+    count = Counter(node.name for node in nodes)
+    for node in nodes:
+        if not node.name or count[node.name] > 1:
+            node.name = next(filter(None, node.output), "")
+    return bytes(model.SerializeToString())
+
+
+def tail_of(source: Union[Path, bytes], cut: Mapping[str, int], integers: Sequence[str] = ()) -> bytes:
+    """The part of the model after the tensors of `cut` (name to rank), which become its inputs: float32, those of `integers` int32.
+
+    The image stays an input where the tail still reads its shape.
+    """
+    model = _model(source)
+    _prune(model, set(cut))
+    used = {name for node in model.graph.node for name in node.input}
+    inputs = [value for value in model.graph.input if value.name in used]
+    del model.graph.input[:]
+    for value in inputs:
+        value.type.tensor_type.ClearField("shape")
+    model.graph.input.extend(inputs)
+    for name, rank in cut.items():
+        shape = [f"{name}_{axis}" for axis in range(rank)]
+        kind = onnx.TensorProto.INT32 if name in integers else onnx.TensorProto.FLOAT
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+    return bytes(model.SerializeToString())
+
+
+def _prune(model: onnx.ModelProto, stop: Set[str]) -> None:
+    """Keep the nodes that lead to the outputs, looking back no further than `stop`; inferred shapes go with the rest."""
+    needed = {value.name for value in model.graph.output}
+    retained = []
+    for node in reversed(model.graph.node):
+        makes = set(node.output) - stop
+        if needed & makes:
+            retained.append(node)
+            needed.update(node.input)
+            for attribute in node.attribute:
+                needed.update(name for inner in attribute.g.node for name in inner.input)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(retained))
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(tensors)
+    del model.graph.value_info[:]
+    domains = {node.domain for node in retained} | {""}
+    imports = [item for item in model.opset_import if item.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+
+
+def newest() -> Dict[str, int]:
+    """The IR version and opset that onnx.helper stamps by default."""
+    return {"onnx_ir": int(onnx.IR_VERSION), "onnx_opset": int(onnx.defs.onnx_opset_version())}
+
+
+def smallest(ir_version: int, opset: int) -> bytes:
+    """A model of one Identity with these versions, to test which a runtime takes."""
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])], "smallest", values[:1], values[1:]
+    )
+    imports = [onnx.helper.make_opsetid("", opset)]
+    model = onnx.helper.make_model(graph, opset_imports=imports)
+    model.ir_version = ir_version
+    return bytes(model.SerializeToString())

@@ -1,0 +1,170 @@
+"""The engines in a child process: the same runners and the same facts, with the file outside our own process.
+
+One child serves all files of a process, until a file ends it; then the next request meets a new worker, and what an earlier one had
+loaded is loaded again when it is next called.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple, Union
+
+import numpy as np
+
+from detparity.artifacts.torchscript_facts import Constant, ScriptFile, Written
+from detparity.core.environment import memory_bytes
+from detparity.core.isolate import Child, Died, Limits, Refused
+from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Load, Runner
+
+MEMORY_SHARE = 0.5  # of the machine's memory, that one worker may take
+LEAST_SECONDS = 60.0  # for any request
+CLASSES = {one.__name__: one for one in (ScriptFile, Constant, Written)}
+Source = Union[str, Path, bytes]
+Seconds = Callable[[int], float]  # images to seconds
+
+
+def at_least(images: int) -> float:
+    """The limit where no reference says how long a run takes."""
+    return LEAST_SECONDS * max(1, images)
+
+
+class Engines:
+    """The child of this process and what is loaded in it."""
+
+    def __init__(self) -> None:
+        total = memory_bytes()
+        memory = int(total * MEMORY_SHARE) if total else None
+        self.child = Child("detparity.engines.child", Limits(memory, LEAST_SECONDS))
+        self.threads = 0  # of torch, 0 for its default
+        self._generation = 0
+        self._unused: Set[int] = set()
+
+    def start(self) -> None:
+        """Start the child without waiting for it."""
+        self.child.start()
+
+    @property
+    def confinement(self) -> str:
+        """What holds for the child, in one line."""
+        if not self.child.confinement:
+            self._ask("configure", {"threads": 0, "bare": ""}, {}, LEAST_SECONDS, "it starts")
+        return self.child.confinement
+
+    def prepare(self, engine: str, source: Source, how: Load = Load(), seconds: Seconds = at_least) -> Runner:
+        """Load a file in an engine. seconds: what loading, or a call, may take for so many images.
+
+        Raises EngineError where it does not load, EngineDied where that ends the child, ImportError where the engine is missing.
+        """
+        loaded = _Loaded(self, engine, source, how, seconds)
+        loaded.load()
+        return Runner(loaded.facts["engine"], loaded.call, loaded.facts["facts"], tuple(loaded.facts["input_names"]))
+
+    def read_script(self, kind: str, path: Path) -> ScriptFile:
+        """The facts of a TorchScript file, "torchscript" or "lite". Raises EngineError where torch cannot load it."""
+        content, arrays = self._ask("read", {"kind": kind, "path": _full(path)}, {}, LEAST_SECONDS, "torch loads it")
+        found: ScriptFile = _unpacked(content, arrays)
+        return found
+
+    def problem(self, path: Path) -> Optional[str]:
+        """What onnx's checker says of a file; None where it finds nothing."""
+        found, _ = self._ask("problem", {"path": _full(path)}, {}, LEAST_SECONDS, "onnx checks it")
+        return None if found is None else str(found)
+
+    def inferred(self, path: Path) -> Optional[bytes]:
+        """The shapes onnx infers, as a serialised graph."""
+        _, arrays = self._ask("inferred", {"path": _full(path)}, {}, LEAST_SECONDS, "onnx infers shapes")
+        return arrays["graph"].tobytes() if "graph" in arrays else None
+
+    def newest(self) -> Dict[str, int]:
+        """The newest IR version and opset that ONNX Runtime loads."""
+        return dict(self._ask("newest", {}, {}, LEAST_SECONDS, "ONNX Runtime starts")[0])
+
+    def forget(self, number: int, generation: int) -> None:
+        """Release what is loaded under a number, at the next request."""
+        if generation == self.child.generation:
+            self._unused.add(number)
+
+    def _ask(
+        self, name: str, content: Mapping[str, Any], arrays: Arrays, seconds: float, doing: str
+    ) -> Tuple[Any, Dict[str, np.ndarray]]:
+        try:
+            if self.child.generation != self._generation or not self._generation:
+                self.child.request("configure", {"threads": self.threads, "bare": os.environ.get("DETPARITY_BARE", "")})
+                self._generation = self.child.generation
+                self._unused.clear()
+            if self._unused:
+                self.child.request("release", {"numbers": sorted(self._unused)})
+                self._unused.clear()
+            return self.child.request(name, content, arrays, seconds)
+        except Died as died:
+            raise EngineDied(died.how, f"{_what(died)} while {doing}") from None
+        except Refused as refused:
+            if refused.kind in ("ImportError", "ModuleNotFoundError"):
+                raise ImportError(str(refused)) from None
+            if refused.kind == "MemoryError":
+                raise EngineDied("memory", f"takes more memory than it may while {doing}") from None
+            raise EngineError(str(refused) if refused.kind == "EngineError" else f"{refused.kind}: {refused}") from None
+
+
+def _what(died: Died) -> str:
+    return f"crashes the process ({died.what})" if died.how == "crash" else died.what
+
+
+class _Loaded:
+    """A file in the child; loaded again where the worker that held it has ended."""
+
+    def __init__(self, engines: Engines, engine: str, source: Source, how: Load, seconds: Seconds) -> None:
+        self._engines, self._engine, self._source, self._how = engines, engine, source, how
+        self.seconds = seconds
+        self.facts: Dict[str, Any] = {}
+        self._generation = 0
+
+    def load(self) -> None:
+        content: Dict[str, Any] = {"engine": self._engine, "how": asdict(self._how)}
+        arrays: Dict[str, np.ndarray] = {}
+        if isinstance(self._source, bytes):
+            arrays["model"] = np.frombuffer(self._source, np.uint8)
+        else:
+            content["path"] = _full(self._source)
+        self.facts, _ = self._engines._ask("prepare", content, arrays, self.seconds(1), f"{self._engine} loads it")
+        self._generation = self._engines.child.generation
+
+    def call(self, feed: Arrays) -> Arrays:
+        if self._generation != self._engines.child.generation:
+            self.load()
+        images = max((len(array) for array in feed.values() if array.ndim), default=1)
+        seconds = self.seconds(images)
+        order, found = self._engines._ask(
+            "call", {"number": self.facts["number"]}, feed, seconds, f"{self._engine} runs it"
+        )
+        return {name: found[name] for name in order}
+
+    def __del__(self) -> None:
+        if self.facts:
+            self._engines.forget(self.facts["number"], self._generation)
+
+
+def _full(path: Union[str, Path]) -> str:
+    """The child works in another folder."""
+    return os.path.abspath(path)
+
+
+def _unpacked(content: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(content, list):
+        return tuple(_unpacked(item, arrays) for item in content)
+    if not isinstance(content, dict):
+        return content
+    if "array" in content:
+        return arrays[content["array"]]
+    if "items" in content:
+        return {key: _unpacked(item, arrays) for key, item in content["items"]}
+    return CLASSES[content["class"]](*(_unpacked(field, arrays) for field in content["fields"]))
+
+
+@functools.cache
+def client() -> Engines:
+    """The engines of this process, whose child is started at the first request."""
+    return Engines()
