@@ -11,7 +11,7 @@ from typing import Dict, Protocol, Tuple
 from detparity.core.vocabulary import Variant
 from detparity.models.yolov7.detector import YoloDetector
 
-from .options import ExportOptions
+from .options import ExportOptions as ExportOptions
 
 MODULES = (
     *("onnx_raw", "onnx_grid", "onnx_dynamo", "end2end_ort", "end2end_trt", "end2end_trt_nms"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from detparity import engines
 from detparity.core.environment import line_of
 from detparity.core.vocabulary import EngineError, Size
 from detparity.inputs.images import batch_of
@@ -56,9 +57,13 @@ def _inside(recipe: Recipe, batch: int, size: Size) -> ColdStart:
 def _import(recipe: Recipe) -> None:
     """Import what the contender needs, so that its own loading is timed alone."""
     if recipe.engine == "onnxruntime":
-        pass
-    else:
-        pass
+        engines.module("onnxruntime")
+        return
+    engines.module("lite")
+    from detparity.engines import eager
+    from detparity.models.yolov7 import checkpoint_loader
+
+    assert eager and checkpoint_loader
 
 
 def _mark() -> Optional[int]:
