@@ -80,7 +80,7 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """Export by export, not group by group: what one check worked out is still there for the next."""
     order: List[str] = []
 
-    def place(item: pytest.Item) -> int:
+    def position(item: pytest.Item) -> int:
         callspec = getattr(item, "callspec", None)
         params = callspec.params if callspec else {}
         subject = params.get("promise", params.get("golden_case"))
@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
             order.append(key)
         return order.index(key)
 
-    items.sort(key=place)
+    items.sort(key=position)
 
 
 def _promises(config: pytest.Config, groups: List[str]) -> List[Any]:
@@ -178,7 +178,7 @@ def exports(session: Session, shared_folder: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def made(session: Session) -> Any:
-    """Call with an exporter's name for its path, or for what kept its exporter from making it: asked of the exporter once."""
+    """Call with an exporter's name for its path, or for what prevented its exporter from making it: asked of the exporter once."""
 
     def make(name: str) -> Union[Path, NotMade]:
         try:

@@ -234,7 +234,7 @@ def _open_script(
     metadata = script_metadata(file.metadata)
     grids = stuck_size([cells for _, cells in script_grids(file.constants, facts)], facts)
     size = img_size or image_size(metadata) or grids
-    size, head = _try_sizes(path, kind, engines, [_usable(path, size, facts)] if size else _trial_sizes(facts))
+    size, head = _try_sizes(path, kind, engines, [_usable(path, size, facts)] if size else _sizes_to_try(facts))
     stored = metadata.get("detparity.variant", "")
     own = ("lite",) if kind == "lite" else ("traced", "traced-dynamic", "scripted")
     found = parse_variant(variant or (stored if stored in own else own[0]), head)
@@ -244,7 +244,7 @@ def _open_script(
     return file, contract, f"{found.name} ({head}), {source}, at {size[0]}x{size[1]}"
 
 
-def _trial_sizes(facts: ModelFacts) -> List[Size]:
+def _sizes_to_try(facts: ModelFacts) -> List[Size]:
     return [
         (count * facts.max_stride, count * facts.max_stride) for count in (10, 20, 5, 4, 13, 8, 40, 2, 1, 3, 6, 7, 9)
     ]

@@ -84,7 +84,7 @@ class Options:
 @dataclass(frozen=True)
 class Subject:
     """What is judged: `path` of a user's file, or None and the name of one of the own exporters; the ids of its checks; died: how the
-    process that read the file ended, where it did, which is then all that can be said of it."""
+    process that read the file ended, where it did, which is then all that is known of it."""
 
     title: str
     path: Optional[Path]
@@ -208,11 +208,11 @@ class Session:
 
     def chosen(self, check_ids: Sequence[str]) -> List[str]:
         """The checks that `--checks` and a quick run leave. Raises InputError for a name that is neither a check nor a group."""
-        wanted = self.options.checks
+        asked = self.options.checks
         if self.options.quick:
-            named = [name.strip() for name in (wanted or "").split(",")]  # one that is asked for by name runs
+            named = [name.strip() for name in (asked or "").split(",")]  # one that is asked for by name runs
             check_ids = [check for check in check_ids if check not in checks.NOT_QUICK or check in named]
-        return [check for check in check_ids if check in checks.select(wanted)] if wanted else list(check_ids)
+        return [check for check in check_ids if check in checks.select(asked)] if asked else list(check_ids)
 
     def require_known_failures_met(self, subjects: Sequence[Subject]) -> None:
         """Raise InputError for a known failure that nothing in this run could meet. A choice among the own exporters leaves those of
@@ -297,7 +297,7 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
 
 
 def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
-    """What can be said of a file whose reading ended its process."""
+    """The record of a file whose reading ended its process."""
     path = subject.path
     assert path is not None
     if died.how == "crash":
@@ -374,7 +374,7 @@ def model_record(session: Session) -> Dict[str, Any]:
 
 
 def about(session: Session) -> Dict[str, Any]:
-    """What a report says of its run: options, environment, model, and how the files were kept apart from this process."""
+    """What a report states of its run: options, environment, model, and how the files were isolated from this process."""
     return {
         "strict": session.options.strict,
         "quick": session.options.quick,

@@ -1,4 +1,4 @@
-"""`detparity bench`: time exported files against their model, in turns."""
+"""`detparity bench`: time exported files against their model, interleaved."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="in the demo, only these exporters, by name or pattern",
     )
-    parser.add_argument("--checks", help="run only these checks, by id or room, separated by commas")
+    parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
         "--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner (docs/performance.md)"

@@ -1,4 +1,4 @@
-"""`detparity export`: one model to the files asked for, each whole or not at all."""
+"""`detparity export`: one model to the files asked for, each complete or not at all."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--standard-nms", action="store_true", help="for TensorRT without its deprecated plugin")
     parser.add_argument("--opset", type=int, metavar="N", help="of the ONNX file (default 12; with --dynamo 18)")
     parser.add_argument(
-        "--dynamo", action="store_true", help="ONNX by way of torch.export; an opset below 18 is converted down to"
+        "--dynamo", action="store_true", help="ONNX by torch.export; an opset below 18 is converted down to"
     )
     add_nms(parser, 100, 0.45, 0.25)
     for name in ("--fp16", "--int8", "--include-nms"):
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _end2end(options: argparse.Namespace) -> Tuple[str, Any]:
-    """The head and the promise: --max-wh chooses ONNX Runtime, 0 included; without it TensorRT is meant."""
+    """The head and the promise: --max-wh chooses ONNX Runtime, 0 included; without it the target is TensorRT."""
     from detparity.core.contract import NmsPromise
 
     require_nms(options)
@@ -123,7 +123,7 @@ def export_files(
 ) -> None:
     """Write the files and say one line for each. Raises InputError for what cannot be used; a failed export writes nothing.
 
-    opset: of the ONNX file, its exporter's default where None; dynamo: make it by way of torch.export; mobile: optimise the lite file.
+    opset: of the ONNX file, its exporter's default where None; dynamo: make it by torch.export; mobile: optimise the lite file.
     """
     if not folder.is_dir():
         raise InputError(f"--output-dir {folder} is not a directory")
@@ -133,7 +133,7 @@ def export_files(
     onnx = Variant(head, axes, DYNAMO if dynamo else ONNX)
     # Suppression changes the ONNX file only: TorchScript keeps its decoded predictions.
     decoded = "grid" if onnx.end2end else head
-    wanted = {
+    variants = {
         "torchscript": Variant(decoded, script_axes, "traced"),
         "lite": Variant(decoded, "dynamic", "lite"),
         "onnx": onnx,
@@ -153,12 +153,12 @@ def export_files(
                 f"using {safe.max_wh:g}, the smallest safe offset"
             )
     for name in dict.fromkeys(include):
-        variant = wanted[name]
+        variant = variants[name]
         path = folder / f"{detector.facts.name}{SUFFIX[variant.form]}"
         try:
-            way = "lite-mobile" if mobile and name == "lite" else None
+            exporter = "lite-mobile" if mobile and name == "lite" else None
             content = export_bytes(
-                detector, variant, size, batch, simplify if name == "onnx" else None, nms, opset, way
+                detector, variant, size, batch, simplify if name == "onnx" else None, nms, opset, exporter
             )
         except InputError:
             raise

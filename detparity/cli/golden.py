@@ -40,10 +40,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         else:
             one.add_argument("--pending", type=Path, metavar="DIR", help="where to put what waits for review")
         one.set_defaults(run=run)
-    gone = verbs.add_parser("remove", help="take a golden that no test asks for away, with its entry")
-    gone.add_argument("name", metavar="NAME", help="such as graph/car-detector")
-    gone.add_argument("--golden", type=Path, metavar="DIR", help="where goldens lie")
-    gone.set_defaults(run=_remove)
+    removal = verbs.add_parser("remove", help="take a golden that no test asks for away, with its entry")
+    removal.add_argument("name", metavar="NAME", help="such as graph/car-detector")
+    removal.add_argument("--golden", type=Path, metavar="DIR", help="where goldens lie")
+    removal.set_defaults(run=_remove)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from detparity.core.vocabulary import EngineDied
 SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "export": ("export", "export a detector to TorchScript and ONNX"),
     "check": ("check", "judge exported files against their model"),
-    "bench": ("bench", "time exported files against their model, in turns"),
+    "bench": ("bench", "time exported files against their model, interleaved"),
     "scaling": ("scaling", "measure how cost grows with size, batch, candidates, classes, threads"),
     "diff": ("diff", "say what changed between two ONNX files"),
     "matrix": ("matrix", "merge the reports of many environments into one table"),
@@ -43,7 +43,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print(f"detparity: the file {printable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output has gone: nothing is left to say, and the interpreter must not try again at exit.
+        # The reader of our output has ended: there is nothing to print, and the interpreter must not try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
 

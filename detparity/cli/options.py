@@ -12,7 +12,7 @@ from detparity.models.choice import ARCH_WIDTH, FIRST_SEED, ModelChoice
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with a wrong option said in one line like every other unusable input."""
+    """argparse, with a wrong option reported in one line like every other unusable input."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (`{self.prog} --help` lists the options)")
@@ -66,7 +66,7 @@ def require_writable(*paths: Optional[Path], reads: Sequence[Path] = ()) -> None
 
 
 def require_pages(html: Optional[Path]) -> None:
-    """Raise InputError, before the work begins, where an HTML page is wanted and could not be made."""
+    """Raise InputError, before the work begins, where an HTML page is requested and could not be made."""
     if html is not None:
         from detparity.reports.html import templates
 

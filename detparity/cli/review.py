@@ -19,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", parser_class=Parser)
     everywhere = [parser]
     for verb, about in (
-        ("list", "what waits, in groups that changed alike"),
+        ("list", "what waits, grouped by the change"),
         ("show", "what changed in one golden, in words, with its picture and whether parity holds"),
         ("accept", "make goldens of what waits"),
         ("reject", "take away what waits; the golden stays"),
@@ -29,17 +29,17 @@ def add(parser: argparse.ArgumentParser) -> None:
         if verb != "list":
             one.add_argument("name", metavar="NAME", help="such as graph/grid")
         if verb in ("accept", "reject"):
-            one.add_argument("--same", action="store_true", help="and all that changed in the same way")
+            one.add_argument("--same", action="store_true", help="and all with the same change")
         if verb == "accept":
             one.add_argument("--why", default="", metavar="TEXT", help="the reason, which the index records")
             one.add_argument(
                 "--parity-lost", action="store_true", help="although it no longer does what the model does"
             )
-    for place in everywhere:
+    for one_parser in everywhere:
         # Given once, before or after the verb: a default of its own would undo the other.
-        missing = None if place is parser else argparse.SUPPRESS
-        place.add_argument("--golden", type=Path, default=missing, metavar="DIR", help="where goldens lie")
-        place.add_argument(
+        missing = None if one_parser is parser else argparse.SUPPRESS
+        one_parser.add_argument("--golden", type=Path, default=missing, metavar="DIR", help="where goldens lie")
+        one_parser.add_argument(
             "--from",
             dest="pending",
             type=Path,

@@ -258,7 +258,7 @@ def _unnamed() -> int:
         return os.dup(file.fileno())
 
 
-def _drain(source: int, kept: Deque[bytes]) -> None:
+def _drain(source: int, parts: Deque[bytes]) -> None:
     total = 0
     while True:
         try:
@@ -268,10 +268,10 @@ def _drain(source: int, kept: Deque[bytes]) -> None:
         if not part:
             os.close(source)
             return
-        kept.append(part)
-        total = sum(map(len, kept)) if total > 4 * OUTPUT else total + len(part)
-        while total > OUTPUT and len(kept) > 1:
-            total -= len(kept.popleft())
+        parts.append(part)
+        total = sum(map(len, parts)) if total > 4 * OUTPUT else total + len(part)
+        while total > OUTPUT and len(parts) > 1:
+            total -= len(parts.popleft())
 
 
 def _ending(code: int) -> str:

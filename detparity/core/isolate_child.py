@@ -18,7 +18,7 @@ from detparity.core.isolate_messages import WORD, Arrays, Handler, Shared, exact
 
 
 def serve(arguments: List[str]) -> None:
-    """The server: import, confine, then fork one worker after the other. Returns when the parent is gone."""
+    """The server: import, confine, then fork one worker after the other. Returns when the parent has ended."""
     main, folder, memory = arguments[:3]
     descriptor, requests, replies, status, lifeline = map(int, arguments[3:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent decides
@@ -58,7 +58,7 @@ def _teller(status: int) -> Callable[[Mapping[str, Any]], None]:
 
 
 def _attend(worker: int, woken: int, lifeline: int, tell: Callable[[Mapping[str, Any]], None]) -> None:
-    """Wait for a worker's end and report it; where the parent is gone, end it and this process."""
+    """Wait for a worker's end and report it; where the parent has ended, end it and this process."""
     while True:
         found, code, used = os.wait4(worker, os.WNOHANG)
         if found:
@@ -96,7 +96,7 @@ def _work(handlers: Mapping[str, Handler], generation: int, shared: Shared, requ
     """The worker: answer requests until there are none, then end without a return."""
     code = 1
     try:
-        for length in _meant(generation, requests):
+        for length in _addressed(generation, requests):
             (name, content), arrays = shared.read(length)
             answer, found = _answered(handlers[name], content, arrays)
             try:
@@ -111,13 +111,13 @@ def _work(handlers: Mapping[str, Handler], generation: int, shared: Shared, requ
         os._exit(code)
 
 
-def _meant(generation: int, requests: int) -> Iterator[int]:
+def _addressed(generation: int, requests: int) -> Iterator[int]:
     while True:
         try:
-            meant, length = WORD.unpack(exactly(requests, WORD.size))
+            addressed, length = WORD.unpack(exactly(requests, WORD.size))
         except EOFError:
             return
-        if meant == generation and length:
+        if addressed == generation and length:
             yield length
 
 

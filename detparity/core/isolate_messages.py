@@ -16,7 +16,9 @@ Arrays = Mapping[str, np.ndarray]
 Handler = Callable[[Mapping[str, Any], Arrays], Tuple[Any, Arrays]]
 
 
-WORD = struct.Struct("<QQ")  # which worker is meant, and the length of the JSON at the start of the shared file
+WORD = struct.Struct(
+    "<QQ"
+)  # the number of the worker addressed, and the length of the JSON at the start of the shared file
 
 
 _ALIGN = 64
@@ -51,9 +53,9 @@ class Shared:
         start = -(-len(text) // _ALIGN) * _ALIGN
         target = self._mapped(max(start + offset, 1))
         target[: len(text)] = text
-        for (_, _, _, place), array in zip(described, arrays.values()):
+        for (_, _, _, position), array in zip(described, arrays.values()):
             if array.nbytes:
-                view = np.frombuffer(target, array.dtype, array.size, start + place).reshape(array.shape)
+                view = np.frombuffer(target, array.dtype, array.size, start + position).reshape(array.shape)
                 view[...] = array
         return len(text)
 
@@ -66,12 +68,12 @@ class Shared:
         content, described = json.loads(source[:length])
         start = -(-length // _ALIGN) * _ALIGN
         arrays = {}
-        for name, dtype, shape, place in described:
+        for name, dtype, shape, position in described:
             kind = np.dtype(dtype)
             count = int(np.prod(shape, dtype=np.int64)) if shape else 1
-            if kind.hasobject or count < 0 or start + place + count * kind.itemsize > size:
+            if kind.hasobject or count < 0 or start + position + count * kind.itemsize > size:
                 raise ValueError(f"the array {name!r} does not fit the shared file")
-            arrays[str(name)] = np.frombuffer(source, kind, count, start + place).reshape(shape).copy()
+            arrays[str(name)] = np.frombuffer(source, kind, count, start + position).reshape(shape).copy()
         return content, arrays
 
 

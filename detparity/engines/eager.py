@@ -42,26 +42,26 @@ def prepare_head(detector: YoloDetector, head: str, threads: int = 0) -> Runner:
     return runner("eager", network if head == "raw" else Predictions(network).eval(), threads)
 
 
-def prepare(detector: YoloDetector, way: str = "onednn") -> Runner:
-    """Prepare the detector to run one way: "exact" (float64) or one of `WAYS`.
+def prepare(detector: YoloDetector, run: str = "onednn") -> Runner:
+    """Prepare the detector for one of its runs: "exact" (float64) or one of `WAYS`.
 
     Outputs `predictions` (B, rows, fields) and `logits_k` (B, na, ny, nx, fields) per level. "batch" runs each image as the last
     of a batch of two with its own mirror image.
     """
-    module = _Both(detector.exact if way == "exact" else detector.network).eval()
+    module = _Both(detector.exact if run == "exact" else detector.network).eval()
 
     def call(feed: Arrays) -> Arrays:
         x = torch.from_numpy(np.array(feed["images"]))
         count = len(x)
-        if way == "exact":
+        if run == "exact":
             x = x.double()
-        if way == "channels-last":
+        if run == "channels-last":
             x = x.contiguous(memory_format=torch.channels_last)
-        if way == "batch":
+        if run == "batch":
             x = torch.cat([x.flip(3), x])
-        with torch.no_grad(), onednn(way != "plain"):
+        with torch.no_grad(), onednn(run != "plain"):
             found = module(x)
         names = ["predictions"] + [f"logits_{index}" for index in range(len(found) - 1)]
         return {name: tensor[len(x) - count :].numpy().copy() for name, tensor in zip(names, found)}
 
-    return Runner("eager", call, {"way": way, "torch": str(torch.__version__)})
+    return Runner("eager", call, {"way": run, "torch": str(torch.__version__)})

@@ -1,6 +1,6 @@
 """Files that end in the TensorRT plugin, on a CPU: ONNX Runtime up to the plugin, the plugin by its documented semantics.
 
-ONNX Runtime refuses a file with an unknown operator as a whole, so the plugin node is taken off and its inputs become outputs.
+ONNX Runtime refuses a file with an unknown operator altogether, so the plugin node is taken off and its inputs become outputs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
     file = onnx_graph.read(path)
     nodes = [node for node in file.graph.nodes if node.op == "EfficientNMS_TRT"]
     if len(nodes) != 1 or len(nodes[0].inputs) < 2:
-        raise EngineError(f"the file has {len(nodes)} EfficientNMS_TRT nodes with boxes and scores where one is wanted")
+        raise EngineError(
+            f"the file has {len(nodes)} EfficientNMS_TRT nodes with boxes and scores where one is expected"
+        )
     boxes, scores = nodes[0].inputs[:2]
     model = onnx_edit.expose(path, [boxes, scores])
     inner = onnxruntime.prepare(model, how)

@@ -28,7 +28,7 @@ _SOURCE = re.compile(r"\S*/onnxruntime\S*?\.(h|cc):\d+ (?:[\w:<>&*~, ]+\([^)]*\)
 
 
 def one_line(error: Exception) -> str:
-    """The runtime's reason in one line, without its error code and the places in its own sources."""
+    """The runtime's reason in one line, without its error code and the lines of its own sources."""
     return _SOURCE.sub("", _PREAMBLE.sub("", " ".join(str(error).split())))
 
 
@@ -41,14 +41,14 @@ def prepare(source: Union[str, Path, bytes], how: Load = Load()) -> Runner:
     names = [output.name for output in session.get_outputs()]
 
     def call(feed: Arrays) -> Arrays:
-        told = ort.RunOptions()
-        timer = threading.Timer(seconds, setattr, (told, "terminate", True)) if seconds else None
+        run_options = ort.RunOptions()
+        timer = threading.Timer(seconds, setattr, (run_options, "terminate", True)) if seconds else None
         if timer:
             timer.start()
         try:
-            values = session.run(names, dict(feed), told)
+            values = session.run(names, dict(feed), run_options)
         except Exception as error:
-            if told.terminate:
+            if run_options.terminate:
                 raise EngineError(f"it was still running after {seconds:g} seconds") from None
             raise EngineError(one_line(error)) from None
         finally:
@@ -145,11 +145,11 @@ def _events(session: Any, feeds: Sequence[np.ndarray], runs: int) -> List[Dict[s
 
 
 def _medians(events: Sequence[Dict[str, Any]], warm_up: int, rounds: int) -> Tuple[Tuple[KernelTime, ...], float]:
-    """Each kernel's seconds and those in none. The events are the whole profile."""
-    whole = sorted((event for event in events if event["name"] == "model_run"), key=lambda event: int(event["ts"]))
-    if len(whole) != warm_up + rounds:
-        raise EngineError(f"the runtime's profile holds {len(whole)} of {warm_up + rounds} runs")
-    starts = [event["ts"] for event in whole]
+    """Each kernel's seconds and those in none. The events are the complete profile."""
+    complete = sorted((event for event in events if event["name"] == "model_run"), key=lambda event: int(event["ts"]))
+    if len(complete) != warm_up + rounds:
+        raise EngineError(f"the runtime's profile holds {len(complete)} of {warm_up + rounds} runs")
+    starts = [event["ts"] for event in complete]
     kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(SUFFIX)]
     kernels.sort(key=lambda event: (event["ts"], -event["dur"]))
     taken: Dict[Tuple[str, str], np.ndarray] = {}
@@ -158,7 +158,7 @@ def _medians(events: Sequence[Dict[str, Any]], warm_up: int, rounds: int) -> Tup
         if run >= 0:
             key = (event["name"][: -len(SUFFIX)], event["args"]["op_name"])
             taken.setdefault(key, np.zeros(rounds))[run] += own
-    rest = np.array([event["dur"] for event in whole[warm_up:]], float) - sum(taken.values(), np.zeros(rounds))
+    rest = np.array([event["dur"] for event in complete[warm_up:]], float) - sum(taken.values(), np.zeros(rounds))
     found = tuple(KernelTime(*key, float(np.median(times)) * 1e-6) for key, times in taken.items())
     return found, max(float(np.median(rest)), 0.0) * 1e-6
 

@@ -15,7 +15,7 @@ from detparity.inputs import images
 from detparity.models.yolov7.detector import official_key, run_order
 from detparity.oracle.noise_floor import STATISTICS, Key, Stats, Truth, count_of, limit, measure, split_levels
 
-STEP = 1e-3  # relative: stands clear of the noise, and small enough to act linearly
+STEP = 1e-3  # relative: well above the noise, and small enough to act linearly
 
 
 def _picked(detector: Any, most: int) -> List[str]:

@@ -1,7 +1,7 @@
-"""The oracle of one detector: float64 truth and noise floor of any image, worked out once and kept within a budget.
+"""The reference of one detector: its float64 values and noise floor on any image, computed once and stored within a budget.
 
 The floor is the largest error of several ways of running float32, so it only grows with each of them: what is within the floor of
-the first way is within the floor of all, and the others need not be run. Most files are right, so most of the work is never done.
+the first is within the floor of all, and the others need not be run. Most files are right, so most of the work is never done.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Ways:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Known:
     """What is known of one image: the truths by head, and for as long as ways of the floor are left to run, the float64 logits."""
 
     truths: Mapping[str, Truth]
@@ -48,7 +48,7 @@ class Kept:
 
 
 class Shelf:
-    """A folder where processes that ask about one model leave what they know for each other. Files are renamed into place whole, and
+    """A folder where processes that ask about one model leave what they know for each other. Files appear complete, by renaming, and
     two processes that work out the same image write the same numbers, so none waits for another."""
 
     def __init__(self, folder: Path, model: str) -> None:
@@ -56,10 +56,10 @@ class Shelf:
         self._model = model
 
     def _path(self, key: Tuple[Picture, Size], heads: Sequence[str]) -> Path:
-        told = hashlib.sha256(repr((self._model, key, sorted(heads))).encode()).hexdigest()
-        return self._folder / f"{told[:32]}.npz"
+        digest = hashlib.sha256(repr((self._model, key, sorted(heads))).encode()).hexdigest()
+        return self._folder / f"{digest[:32]}.npz"
 
-    def find(self, key: Tuple[Picture, Size], heads: Sequence[str]) -> Optional[Kept]:
+    def find(self, key: Tuple[Picture, Size], heads: Sequence[str]) -> Optional[Known]:
         """What another process left, if any did."""
         path = self._path(key, heads)
         if not path.exists():
@@ -75,11 +75,11 @@ class Shelf:
                 }
                 truths[head] = Truth(tuple(found[f"{head}-{level}"] for level in range(levels)), floor, head, key[1])
             exact = tuple(found[f"exact-{level}"] for level in range(levels)) if "exact-0" in found else ()
-        return Kept(truths, exact)
+        return Known(truths, exact)
 
-    def leave(self, key: Tuple[Picture, Size], kept: Kept) -> None:
+    def leave(self, key: Tuple[Picture, Size], known: Known) -> None:
         arrays: Dict[str, np.ndarray] = {}
-        for head, truth in kept.truths.items():
+        for head, truth in known.truths.items():
             arrays["levels"] = np.array(len(truth.levels))
             arrays.update({f"{head}-{level}": values for level, values in enumerate(truth.levels)})
             arrays[f"{head}-floor"] = np.array(
@@ -88,11 +88,11 @@ class Shelf:
                     for level in range(len(truth.levels))
                 ]
             )
-        arrays.update({f"exact-{level}": values for level, values in enumerate(kept.exact)})
+        arrays.update({f"exact-{level}": values for level, values in enumerate(known.exact)})
         written = io.BytesIO()
         np.savez(written, **arrays)  # type: ignore[arg-type]  # its stubs know one keyword of their own
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(self._path(key, list(kept.truths)), written.getvalue())
+        write_bytes(self._path(key, list(known.truths)), written.getvalue())
 
 
 class Oracle:
@@ -109,7 +109,7 @@ class Oracle:
         self._shelf = shelf
         self._ways = ways
         self._heads = tuple(dict.fromkeys((*heads, "grid")))
-        self._kept: OrderedDict[Tuple[Picture, Size], Kept] = OrderedDict()
+        self._stored: OrderedDict[Tuple[Picture, Size], Known] = OrderedDict()
         self._once: Dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, work_out: Callable[[], Worth]) -> Worth:
@@ -121,35 +121,35 @@ class Oracle:
 
     def truth(self, picture: Picture, size: Size, head: str) -> Truth:
         """The truth of one image (kind, seed) at a size, for the `raw` or the `grid` head, its floor that of all ways."""
-        *_, whole = self.growing(picture, size, head)
-        return whole
+        *_, complete = self.growing(picture, size, head)
+        return complete
 
     def growing(self, picture: Picture, size: Size, head: str) -> Iterator[Truth]:
-        """The same truth with the floor of the first way, then with that of all: whoever is content with the former stops there."""
+        """The same truth with the floor of the first run, then with that of all runs: a caller that accepts the former stops there."""
         key = (picture, size)
-        kept = self._found(key)
-        yield kept.truths[head]
-        if kept.exact:
-            yield self._keep(key, self._completed(key, kept)).truths[head]
+        known = self._found(key)
+        yield known.truths[head]
+        if known.exact:
+            yield self._keep(key, self._completed(key, known)).truths[head]
 
-    def _found(self, key: Tuple[Picture, Size]) -> Kept:
+    def _found(self, key: Tuple[Picture, Size]) -> Known:
         self.asked += 1
-        if key not in self._kept:
+        if key not in self._stored:
             left = self._left(key)
             self._keep(key, self._begun(key) if left is None else left)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        self._stored.move_to_end(key)
+        return self._stored[key]
 
-    def _begun(self, key: Tuple[Picture, Size]) -> Kept:
-        """The exact run and the first way."""
+    def _begun(self, key: Tuple[Picture, Size]) -> Known:
+        """The exact run and the first float32 run."""
         self.worked_out += 1
         feed = _feed(key)
         exact = tuple(
             value[0] for name, value in self._timed(self._ways.exact, feed).items() if name.startswith("logits")
         )
-        kept = Kept(self._made(key, exact, [next(iter(self._ways.ways.values()))(feed)]), exact)
-        self._leave(key, kept)
-        return kept
+        known = Known(self._made(key, exact, [next(iter(self._ways.ways.values()))(feed)]), exact)
+        self._leave(key, known)
+        return known
 
     def _timed(self, run: Callable[[Arrays], Arrays], feed: Arrays) -> Arrays:
         start = time.perf_counter()
@@ -157,25 +157,25 @@ class Oracle:
         self.slowest = max(self.slowest, time.perf_counter() - start)
         return found
 
-    def _left(self, key: Tuple[Picture, Size]) -> Optional[Kept]:
+    def _left(self, key: Tuple[Picture, Size]) -> Optional[Known]:
         return self._shelf.find(key, self._heads) if self._shelf else None
 
-    def _leave(self, key: Tuple[Picture, Size], kept: Kept) -> None:
+    def _leave(self, key: Tuple[Picture, Size], known: Known) -> None:
         if self._shelf is not None:
-            self._shelf.leave(key, kept)
+            self._shelf.leave(key, known)
 
-    def _completed(self, key: Tuple[Picture, Size], kept: Kept) -> Kept:
+    def _completed(self, key: Tuple[Picture, Size], known: Known) -> Known:
         """The other ways as well, unless another process has run them meanwhile."""
         left = self._left(key)
         if left is not None and not left.exact:
             return left
         feed = _feed(key)
-        more = self._made(key, kept.exact, [way(feed) for way in list(self._ways.ways.values())[1:]])
-        whole = Kept(
-            {head: replace(truth, floor=larger(truth.floor, more[head].floor)) for head, truth in kept.truths.items()}
+        more = self._made(key, known.exact, [run(feed) for run in list(self._ways.ways.values())[1:]])
+        complete = Known(
+            {head: replace(truth, floor=larger(truth.floor, more[head].floor)) for head, truth in known.truths.items()}
         )
-        self._leave(key, whole)
-        return whole
+        self._leave(key, complete)
+        return complete
 
     def _made(self, key: Tuple[Picture, Size], exact: Sequence[np.ndarray], runs: Sequence[Arrays]) -> Dict[str, Truth]:
         return {
@@ -183,12 +183,12 @@ class Oracle:
             for head in self._heads
         }
 
-    def _keep(self, key: Tuple[Picture, Size], kept: Kept) -> Kept:
+    def _keep(self, key: Tuple[Picture, Size], known: Known) -> Known:
         """Keep this and let go of what was longest unused, while there is more than the budget."""
-        self._kept[key] = kept
-        while sum(one.nbytes for one in self._kept.values()) > BUDGET_BYTES and len(self._kept) > 1:
-            self._kept.popitem(last=False)
-        return kept
+        self._stored[key] = known
+        while sum(one.nbytes for one in self._stored.values()) > BUDGET_BYTES and len(self._stored) > 1:
+            self._stored.popitem(last=False)
+        return known
 
 
 def _feed(key: Tuple[Picture, Size]) -> Dict[str, np.ndarray]:
@@ -206,8 +206,8 @@ def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...], shared: Opt
     """The oracle of a detector, its runs counted on `clock`. shared: a folder where other processes leave what they worked out."""
     from detparity.engines import eager
 
-    def timed(way: str) -> Callable[[Arrays], Arrays]:
-        runner = eager.prepare(detector, way)
+    def timed(run_name: str) -> Callable[[Arrays], Arrays]:
+        runner = eager.prepare(detector, run_name)
 
         def call(feed: Arrays) -> Arrays:
             with clock.running():
@@ -215,5 +215,5 @@ def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...], shared: Opt
 
         return call
 
-    ways = Ways(timed("exact"), {way: timed(way) for way in eager.WAYS})
+    ways = Ways(timed("exact"), {run_name: timed(run_name) for run_name in eager.WAYS})
     return Oracle(detector.facts, ways, heads, Shelf(shared, detector.facts.digest) if shared else None)

@@ -40,7 +40,7 @@ def flatten(result: Any) -> Dict[str, np.ndarray]:
             for item in value:
                 visit(item)
         else:
-            raise EngineError(f"it returns a {type(value).__name__} where tensors are wanted")
+            raise EngineError(f"it returns a {type(value).__name__} where tensors are expected")
 
     visit(result)
     return {"output" if index == 0 else f"output_{index}": value for index, value in enumerate(found)}

@@ -91,7 +91,7 @@ def oracle(session):
 
 
 @pytest.fixture(scope="module")
-def on_trial(session, made, oracle):
+def context_of(session, made, oracle):
     """Call as `made` for the context of the file, opened once."""
     found = {}
 
@@ -114,9 +114,9 @@ def _wrong(context):
     return {outcome.check: outcome.findings or outcome.reason for outcome in outcomes if outcome.outcome != "passed"}
 
 
-def test_files_run_in_a_process_that_has_none_of_our_code(made, on_trial, tmp_path):
+def test_files_run_in_a_process_that_has_none_of_our_code(made, context_of, tmp_path):
     files = {
-        made(*choice): on_trial(*choice) for choice in (("scripted", "grid"), ("scripted", "raw"), ("lite", "grid"))
+        made(*choice): context_of(*choice) for choice in (("scripted", "grid"), ("scripted", "raw"), ("lite", "grid"))
     }
     cases = [Case(size, parity.pictures(batch, seed=k % 2)) for k, (size, batch) in enumerate(UNSEEN)]
     np.savez(tmp_path / "feed.npz", **{str(k): batch_of(case.pictures, case.size) for k, case in enumerate(cases)})
@@ -247,8 +247,8 @@ def test_content_and_not_the_name_distinguishes_lite_from_full(session, made, tm
             open_file(path, facts, variant)
 
 
-def test_checks_that_need_a_graph_are_not_asked_of_a_lite_file(on_trial):
-    ids = {name: set(applicable(on_trial(name))) for name in ("scripted", "lite")}
+def test_checks_that_need_a_graph_are_not_asked_of_a_lite_file(context_of):
+    ids = {name: set(applicable(context_of(name))) for name in ("scripted", "lite")}
 
     assert ids["scripted"] - ids["lite"] == {"script.devices", "script.baked-size"}
     assert ids["lite"] - ids["scripted"] == set()
@@ -355,9 +355,9 @@ def test_numbers_are_named_for_what_they_are(numbers, what):
 
 @pytest.mark.parametrize("name", ["traced-dynamic", "scripted"])
 @pytest.mark.parametrize("head", ["grid", "raw"])
-def test_our_own_files_name_no_size_at_all(head, name, on_trial):
+def test_our_own_files_name_no_size_at_all(head, name, context_of):
     """Not even one that parity.sizes would have to excuse."""
-    context = on_trial(name, head)
+    context = context_of(name, head)
 
     assert list(baked_size._named(context, SIZE)) == []
     assert baked_size.script_grids(context.script.constants, context.facts) == []
