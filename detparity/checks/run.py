@@ -189,7 +189,7 @@ class Session:
         registry = checks.registry().values()
         files = self.options.artifacts if artifacts is None else artifacts
         if self.options.artifacts:
-            return [self._subject(path) for path in files]
+            return [self.subject(path) for path in files]
         assert self.own is not None
         subjects = []
         for name in self.exporters():
@@ -198,7 +198,8 @@ class Session:
             subjects.append(Subject(name, None, name, asked))
         return subjects
 
-    def _subject(self, path: Path) -> Subject:
+    def subject(self, path: Path) -> Subject:
+        """One of the user's files with the checks of its contract. Raises InputError where it cannot be used."""
         try:
             contract = self.open(path).contract
         except EngineDied as died:

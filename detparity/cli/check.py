@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Dict, Sequence
 
 from detparity.cli.options import (
     add_model,
     add_nms,
     choice_of,
     opset_of,
+    path_of,
     require_nms,
     require_pages,
     require_writable,
+    say,
     size_of,
 )
 from detparity.core.errors import InputError
-from detparity.core.files import write_text
+from detparity.core.files import STDOUT, require_file, write_text
 from detparity.core.verdict import exit_code
-
-Say = Callable[[str], None]
+from detparity.engines.remote import client
+from detparity.reports import junit
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -64,11 +65,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
-    require_writable(options.json, options.html, options.junit, reads=[*options.artifacts, *options.weights])
+    outputs = (options.json, options.html, options.junit)
+    reads = [*options.artifacts, *options.weights, options.expectations, path_of(options.cfg)]
+    require_writable(*outputs, reads=reads)
     require_pages(options.html)
     require_nms(options)
+    _require_one_file(options.artifacts)
+    for path in options.weights:
+        require_file(path, "a checkpoint")
+    client().start()  # its imports overlap with ours
     from detparity.artifacts.open import Asked
     from detparity.checks.run import Options
+    from detparity.cli.check_files import check
 
     promised = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
     asked = Options(
@@ -83,82 +91,44 @@ def run(options: argparse.Namespace) -> int:
         known_failures=options.expectations,
         exporters=tuple(options.exporter),
     )
+    to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
-        found = check(asked, Path(scratch), lambda text: print(text, flush=True))
+        found = check(asked, Path(scratch), lambda text: say(text, to=to))
     _write_reports(found, options)
     return exit_code(found["verdict"])
 
 
-def check(asked: Any, scratch: Path, say: Say) -> Dict[str, Any]:
-    """Judge every artifact, or what the own exporters make where none is given, and return the report.
-
-    asked: `checks.run.Options`; scratch: a folder for exports. Raises InputError where the model or an option cannot be used.
-    """
-    from detparity import checks
-    from detparity.checks.run import Session, heads_of
-    from detparity.core.vocabulary import EngineDied, variant_names
-    from detparity.tools.export_cache import KitExports
-
-    if asked.checks:
-        checks.select(asked.checks)
-    if asked.variant is not None and asked.variant not in variant_names():
-        raise InputError(f"unknown variant {asked.variant!r}: known are {', '.join(variant_names())}")
-    if asked.artifacts and asked.exporters:
-        raise InputError("--exporter chooses among the kit's own exporters; it does not go with files")
-    start = time.perf_counter()
-    session = Session(asked, None if asked.artifacts else KitExports(scratch))
-    _ = session.detector, session.exporters()
-    unusable: List[Dict[str, Any]] = []
-    usable: List[Path] = []
-    for path in dict.fromkeys(asked.artifacts):
+def _require_one_file(artifacts: Sequence[Path]) -> None:
+    """Raise InputError where none of the files is there to be read: known before anything heavy is imported."""
+    problems = []
+    for path in artifacts:
         try:
-            with contextlib.suppress(EngineDied):  # a finding, which `subjects` knows of
-                session.open(path)
-            usable.append(path)
+            require_file(path, "an exported model")
+            return
         except InputError as error:
-            unusable.append({"path": str(path), "verdict": "unusable", "reason": str(error), "checks": []})
-    subjects = session.subjects(usable)
-    if subjects:
-        session.require_known_failures_met(subjects)
-    session.heads = heads_of(session, subjects)
-    return _reported(session, subjects, unusable, start, say)
-
-
-def _reported(session: Any, subjects: Any, unusable: List[Dict[str, Any]], start: float, say: Say) -> Dict[str, Any]:
-    from detparity.checks.run import about, judge_all
-    from detparity.reports.recorder import Recorder
-    from detparity.reports.report import report
-    from detparity.reports.terminal import artifact_text, verdict_line
-
-    strict = session.options.strict
-    recorder = Recorder(strict)
-    for subject in subjects:
-        entry: Mapping[str, Any] = {}
-        for judged in judge_all(session, [subject]):
-            entry = recorder.add(judged.record)
-        if entry:
-            say(artifact_text(entry, strict))
-    timings = {
-        "engine_seconds": session.clock.engine,
-        "total_seconds": time.perf_counter() - start,
-        "truths_asked": session.oracle.asked,
-        "truths_worked_out": session.oracle.worked_out,
-    }
-    found = report(about(session), [*recorder.entries.values(), *unusable], timings)
-    for entry in unusable:
-        say(artifact_text(entry))
-    say(verdict_line(found))
-    return found
+            problems.append(str(error))
+    if problems:
+        raise InputError("; ".join(problems))
 
 
 def _write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
-    if options.json:
-        write_text(options.json, json.dumps(found, indent=1) + "\n")
-    if options.html:
-        from detparity.reports.html import page
+    """Write every report that can be written; raises InputError, afterwards, for one that cannot."""
+    problems = []
+    for path, page in ((options.json, _json), (options.html, _html), (options.junit, junit.page)):
+        if path is not None:
+            try:
+                write_text(path, page(found))
+            except InputError as error:
+                problems.append(str(error))
+    if problems:
+        raise InputError("; ".join(problems))
 
-        write_text(options.html, page(found))
-    if options.junit:
-        from detparity.reports import junit
 
-        write_text(options.junit, junit.page(found))
+def _json(found: Dict[str, Any]) -> str:
+    return json.dumps(found, indent=1) + "\n"
+
+
+def _html(found: Dict[str, Any]) -> str:
+    from detparity.reports.html import page
+
+    return page(found)

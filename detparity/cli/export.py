@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import detparity.kit.exporters as exporters
 from detparity.artifacts.open import LARGEST_SIDE
@@ -13,15 +16,18 @@ from detparity.cli.options import (
     add_nms,
     choice_of,
     opset_of,
+    path_of,
     require_nms,
+    require_writable,
+    say,
     size_of,
 )
 from detparity.core.contract import NmsPromise
-from detparity.core.errors import InputError
+from detparity.core.errors import InputError, clipped
 from detparity.core.files import write_bytes
 from detparity.core.vocabulary import DYNAMO, ONNX, Size, Variant
 from detparity.models.choice import ModelChoice, load_detector
-from detparity.tools.export_cache import SUFFIX, export_bytes, safe_nms
+from detparity.tools.export_cache import SUFFIX, export_bytes, missing, safe_nms
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +63,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_nms(parser, 100, 0.45, 0.25)
     for name in ("--fp16", "--int8", "--include-nms"):
         parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--force", action="store_true", help="overwrite files that are there")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit codes: 0 exported, 2 unusable input or a failed export; then nothing is written."""
     for name in ("fp16", "int8", "include_nms"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')} is not supported yet")
@@ -74,10 +82,21 @@ def run(options: argparse.Namespace) -> int:
     assert size is not None
     axes = "dynamic" if options.dynamic else "dynamic-batch" if options.dynamic_batch else "static"
     head, nms = _end2end(options) if options.end2end else ("grid" if options.grid else "raw", None)
-    folder = options.output_dir or (options.weights[-1].parent if options.weights else Path("."))
-    simplify, batch = options.simplify, options.batch_size
-    how = {"opset": opset_of(options), "dynamo": options.dynamo, "mobile": options.mobile}
-    export_files(choice_of(options), head, axes, size, batch, simplify, options.include, folder, print, nms, **how)
+    asked = Export(
+        choice_of(options),
+        Variant(head, axes, DYNAMO if options.dynamo else ONNX),
+        size,
+        options.batch_size,
+        options.simplify,
+        tuple(dict.fromkeys(options.include)),
+        options.output_dir or (options.weights[-1].parent if options.weights else Path(".")),
+        nms,
+        opset_of(options),
+        options.mobile,
+        options.force,
+        tuple(filter(None, [*options.weights, path_of(options.cfg)])),
+    )
+    export_files(asked, say)
     return 0
 
 
@@ -87,7 +106,7 @@ def _end2end(options: argparse.Namespace) -> Tuple[str, Any]:
 
     require_nms(options)
     if not options.grid:
-        print("note: --end2end implies --grid")
+        say("note: --end2end implies --grid")
     promise = NmsPromise(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
     if options.max_wh is not None:
         return "end2end-ort", promise
@@ -106,66 +125,109 @@ def rounded(size: Size, stride: int, say: Callable[[str], None]) -> Size:
     return up
 
 
-def export_files(
-    choice: ModelChoice,
-    head: str,
-    axes: str,
-    size: Size,
-    batch: int,
-    simplify: Optional[str],
-    include: Sequence[str],
-    folder: Path,
-    say: Callable[[str], None],
-    nms: Optional[NmsPromise] = None,
-    opset: Optional[int] = None,
-    dynamo: bool = False,
-    mobile: bool = False,
-) -> None:
-    """Write the files and say one line for each. Raises InputError for what cannot be used; a failed export writes nothing.
+@dataclass(frozen=True)
+class Export:
+    """What `export` is asked for. onnx: the variant of the ONNX file; include: kinds of file; opset: of the ONNX file, None for its
+    exporter's own; mobile: optimise the lite file; force: overwrite what is there; reads: files that are read."""
 
-    opset: of the ONNX file, its exporter's default where None; dynamo: make it by torch.export; mobile: optimise the lite file.
+    choice: ModelChoice
+    onnx: Variant
+    size: Size
+    batch: int
+    simplify: Optional[str]
+    include: Tuple[str, ...]
+    folder: Path
+    nms: Optional[NmsPromise] = None
+    opset: Optional[int] = None
+    mobile: bool = False
+    force: bool = False
+    reads: Tuple[Path, ...] = ()
+
+    def variants(self) -> Dict[str, Variant]:
+        """The variant of each kind of file. Suppression changes the ONNX file only: TorchScript has decoded predictions."""
+        decoded = "grid" if self.onnx.end2end else self.onnx.head
+        script_axes = "dynamic" if self.onnx.axes == "dynamic" else "static"
+        return {
+            "torchscript": Variant(decoded, script_axes, "traced"),
+            "lite": Variant(decoded, "dynamic", "lite"),
+            "onnx": self.onnx,
+        }
+
+
+def export_files(asked: Export, say: Callable[[str], None]) -> None:
+    """Write the files and say one line for each, then how to check them. Every file is made before the first is written.
+
+    Raises InputError for what cannot be used, what is there already, and an export that fails.
     """
-    if not folder.is_dir():
-        raise InputError(f"--output-dir {folder} is not a directory")
-    detector = load_detector(choice)
-    size = rounded(size, detector.facts.max_stride, say)
-    script_axes = "dynamic" if axes == "dynamic" else "static"
-    onnx = Variant(head, axes, DYNAMO if dynamo else ONNX)
-    # Suppression changes the ONNX file only: TorchScript keeps its decoded predictions.
-    decoded = "grid" if onnx.end2end else head
-    variants = {
-        "torchscript": Variant(decoded, script_axes, "traced"),
-        "lite": Variant(decoded, "dynamic", "lite"),
-        "onnx": onnx,
+    if not asked.folder.is_dir():
+        raise InputError(f"--output-dir {asked.folder} is not a directory")
+    _require_packages(asked)
+    detector = load_detector(asked.choice)
+    asked = replace(asked, size=rounded(asked.size, detector.facts.max_stride, say))
+    paths = {
+        name: asked.folder / f"{detector.facts.name}{SUFFIX[variant.form]}"
+        for name, variant in asked.variants().items()
+        if name in asked.include
     }
-    if onnx.end2end and onnx.name not in exporters.registry():
+    require_writable(*paths.values(), reads=asked.reads)
+    there = [path for path in paths.values() if path.exists()]
+    if there and not asked.force:
+        raise InputError(f"{there[0]} is there already: --force overwrites it, --output-dir writes elsewhere")
+    _require_suppression(asked, detector, say)
+    contents = {name: _made(asked, detector, name) for name in paths}
+    for name, path in paths.items():
+        write_bytes(path, contents[name])
+        variant = asked.variants()[name]
+        shown = f"{variant.name} ({variant.head})" if name != "onnx" else variant.name
+        say(f"{path}: {shown}, {asked.size[0]}x{asked.size[1]}, {len(contents[name]):,} bytes")
+    words = ["detparity", "check", *map(str, paths.values()), *asked.choice.arguments]
+    say(f"check them:  {' '.join(map(shlex.quote, words))}")
+
+
+def _require_packages(asked: Export) -> None:
+    """Raise InputError for a package or a part of torch that the export needs and that is not here."""
+    if asked.simplify and "onnx" in asked.include and importlib.util.find_spec(asked.simplify) is None:
+        raise InputError(
+            f"--simplify needs {asked.simplify}, which is not installed: pip install 'detparity[simplify]'"
+        )
+    exporter = "lite-mobile" if asked.mobile else f"{asked.onnx.head}-dynamo" if asked.onnx.dynamo else ""
+    reason = missing(exporter) if exporter in exporters.registry() else None
+    if reason and (asked.mobile or "onnx" in asked.include):
+        raise InputError(f"{'--mobile' if asked.mobile else '--dynamo'} cannot be used here: {reason}")
+
+
+def _require_suppression(asked: Export, detector: Any, say: Callable[[str], None]) -> None:
+    """Raise InputError for a suppression that no exporter makes; say so where the class offset is raised."""
+    if not asked.onnx.end2end or "onnx" not in asked.include:
+        return
+    if asked.onnx.name not in exporters.registry():
         why = (
             "--dynamo makes no suppression"
-            if dynamo
+            if asked.onnx.dynamo
             else "the plugin's boxes and scores are of fixed length; use --dynamic-batch"
         )
-        raise InputError(f"{onnx.name} cannot be made: {why}")
-    if onnx.end2end and nms is not None:
-        safe = safe_nms(detector.facts, onnx, size, nms)
-        if safe.max_wh != nms.max_wh:
+        raise InputError(f"{asked.onnx.name} cannot be made: {why}")
+    if asked.nms is not None:
+        safe = safe_nms(detector.facts, asked.onnx, asked.size, asked.nms)
+        if safe.max_wh != asked.nms.max_wh:
             say(
-                f"warning: at --max-wh {nms.max_wh:g} classes can meet in the suppression; "
+                f"warning: at --max-wh {asked.nms.max_wh:g} classes can meet in the suppression; "
                 f"using {safe.max_wh:g}, the smallest safe offset"
             )
-    for name in dict.fromkeys(include):
-        variant = variants[name]
-        path = folder / f"{detector.facts.name}{SUFFIX[variant.form]}"
-        try:
-            exporter = "lite-mobile" if mobile and name == "lite" else None
-            content = export_bytes(
-                detector, variant, size, batch, simplify if name == "onnx" else None, nms, opset, exporter
-            )
-        except InputError:
-            raise
-        except Exception as error:  # whatever an exporter raises, no file and one line
+
+
+def _made(asked: Export, detector: Any, name: str) -> bytes:
+    """The content of one file. Raises InputError with the exporter's reason where it makes none."""
+    variant = asked.variants()[name]
+    simplify = asked.simplify if name == "onnx" else None
+    exporter = "lite-mobile" if asked.mobile and name == "lite" else None
+    try:
+        return export_bytes(detector, variant, asked.size, asked.batch, simplify, asked.nms, asked.opset, exporter)
+    except InputError:
+        raise
+    except Exception as error:  # whatever an exporter raises, no file and one line
+        if "XNNPACK" in str(error) or "xnnpack" in str(error):
             raise InputError(
-                f"exporting {variant.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
-            ) from error
-        write_bytes(path, content)
-        shown = f"{variant.name} ({variant.head})" if name != "onnx" else variant.name
-        say(f"{path}: {shown}, {size[0]}x{size[1]}, {len(content):,} bytes")
+                "--mobile needs a torch that is built with XNNPACK, and this one is not; leave it out"
+            ) from None
+        raise InputError(f"exporting {variant.name} failed: {type(error).__name__}: {clipped(error, 400)}") from error

@@ -1,63 +1,140 @@
-"""The `detparity` command. Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
+"""The `detparity` command. Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete, 70 internal error,
+130 interrupted, 143 terminated."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import importlib
 import os
+import re
+import signal
 import sys
-from typing import List, Mapping, Optional, Sequence, Tuple
+import tempfile
+import threading
+import traceback
+from typing import Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
-from detparity.cli.options import Parser
+from detparity.cli.options import Parser, complain, nearest
 from detparity.core.errors import InputError
-from detparity.core.text import printable
 from detparity.core.version import __version__
 from detparity.core.vocabulary import EngineDied
 
+UNUSABLE, INTERNAL, INTERRUPTED, TERMINATED = 2, 70, 130, 143
+
 # Subcommand: its module of this package, and its line of help. A module is imported when its subcommand is the one that was given.
 SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
-    "export": ("export", "export a detector to TorchScript and ONNX"),
     "check": ("check", "judge exported files against their model"),
-    "bench": ("bench", "time exported files against their model, interleaved"),
-    "scaling": ("scaling", "measure how cost grows with size, batch, candidates, classes, threads"),
+    "export": ("export", "export a detector to TorchScript and ONNX"),
     "diff": ("diff", "say what changed between two ONNX files"),
-    "matrix": ("matrix", "merge the reports of many environments into one table"),
     "golden": ("golden", "record goldens of your own exports, and compare the next release"),
     "review": ("review", "review goldens that changed: list, show, accept, reject"),
-    "models": ("models", "list every architecture with its size"),
+    "bench": ("bench", "time exported files against their model, interleaved"),
+    "matrix": ("matrix", "merge the reports of many environments into one table"),
     "script-doctor": ("doctor", "say why a model does not script, and what works instead"),
+    "scaling": ("scaling", "measure how cost grows with size, batch, candidates, classes, threads"),
+    "models": ("models", "list every architecture with its size"),
     "checks": ("checks", "list every check with its level"),
     "shims": ("shims", "list every compatibility shim with the versions that need it"),
 }
 
 
+class Terminated(BaseException):
+    """SIGTERM, so that what is open is closed on the way out."""
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the command; unusable input is one line on stderr and exit code 2."""
+    """Run the command and return its exit code. Whatever goes wrong is one line on stderr."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = _parser(words).parse_args(words)
-        return int(options.run(options))
+        with _terminated():
+            options = _parsed(words)
+            return int(options.run(options))
     except InputError as error:
-        print(f"detparity: {error}", file=sys.stderr)
-        return 2
+        complain(str(error))
     except EngineDied as error:
-        print(f"detparity: the file {printable(str(error))}", file=sys.stderr)
-        return 2
+        complain(f"a file {error}")
     except BrokenPipeError:
         # The reader of our output has ended: there is nothing to print, and the interpreter must not try again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except Terminated:
+        complain("terminated")
+        return TERMINATED
+    except OSError as error:
+        named = f": {error.filename}" if error.filename else ""
+        complain(f"the system refuses to go on{named}: {error.strerror or error}")
+    except MemoryError:
+        complain("this needs more memory than there is")
+    except Exception as error:
+        _report(error)
+        return INTERNAL
+    return UNUSABLE
 
 
-def _parser(words: List[str]) -> Parser:
+def _parsed(words: List[str]) -> argparse.Namespace:
+    """The options. Raises InputError, with the nearest name there is, for an option or a subcommand that is not known."""
     parser = Parser(prog="detparity", description="Does the exported detector still do what the model does?")
     parser.add_argument("--version", action="version", version=f"detparity {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
     given = next((word for word in words if not word.startswith("-")), "")
-    for name, (module, about) in SUBCOMMANDS.items():
-        one = commands.add_parser(name, help=about)
-        if name == given:
-            importlib.import_module(f"detparity.cli.{module}").add(one)
+    parsers = {name: commands.add_parser(name, help=about) for name, (_, about) in SUBCOMMANDS.items()}
+    if not words:
+        parser.print_help()
+        raise SystemExit(0)
+    if given not in parsers:
+        if given:
+            parser.error(f"there is no command {given!r}{nearest(given, list(parsers))}")
+        parser.parse_args(words)
+    importlib.import_module(f"detparity.cli.{SUBCOMMANDS[given][0]}").add(parsers[given])
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        chosen = _deepest(parsers[given], words)
+        wrong = next((word for word in unknown if word.startswith("-")), unknown[0])
+        near = nearest(wrong.split("=")[0], chosen.option_names())
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+    return options
+
+
+def _deepest(parser: Parser, words: List[str]) -> Parser:
+    """The parser of the last subcommand that was given."""
+    for word in words:
+        parser = parser.subparsers().get(word, parser)
     return parser
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM raises in the main thread, as SIGINT does. In another thread, where no handler can be set, it acts as before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(error: Exception) -> None:
+    """An error of our own: one line, and a file with the trace."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    first = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")[:200]
+    try:
+        handle, name = tempfile.mkstemp(prefix="detparity-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(f"detparity {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{text}")
+        where = f"please report it with the trace in {name}"
+    except OSError:
+        where = "please report it; its trace could not be written"
+    complain(f"internal error ({first}); {where}")
 
 
 if __name__ == "__main__":

@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
+import os
+import re
 import sys
 from pathlib import Path
-from typing import NoReturn, Optional, Sequence, Tuple
+from typing import IO, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
+from detparity.artifacts.external_data import beside
 from detparity.core.errors import InputError
+from detparity.core.files import STDOUT
+from detparity.core.text import printable
 from detparity.models.choice import ARCH_WIDTH, FIRST_SEED, ModelChoice
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """What a mistyped word may stand for, as the end of a message; empty where nothing is near."""
+    plain = {name.lstrip("-"): name for name in known}
+    found = difflib.get_close_matches(word.lstrip("-"), list(plain), 1, 0.7)
+    return f"; did you mean {plain[found[0]]}?" if found else ""
 
 
 class Parser(argparse.ArgumentParser):
     """argparse, with a wrong option reported in one line like every other unusable input."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (`{self.prog} --help` lists the options)")
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        near = nearest(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
+        raise InputError(f"{message}{near} (`{self.prog} --help` lists the options)")
+
+    def option_names(self) -> List[str]:
+        """The options of this parser, as they are spelled."""
+        return [name for action in self._actions for name in action.option_strings]
+
+    def subparsers(self) -> Mapping[str, Parser]:
+        """The parsers of its subcommands, by name."""
+        found = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return found[0] if found else {}
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +68,11 @@ def choice_of(options: argparse.Namespace) -> ModelChoice:
     return ModelChoice(tuple(options.weights), options.arch, options.width, options.seed, options.cfg)
 
 
+def path_of(cfg: Optional[str]) -> Optional[Path]:
+    """The file that --cfg names, None where it names an architecture."""
+    return Path(cfg) if cfg is not None and Path(cfg).suffix in (".yaml", ".yml") else None
+
+
 def size_of(values: Optional[Sequence[int]]) -> Optional[Tuple[int, int]]:
     if values is None:
         return None
@@ -53,16 +83,28 @@ def size_of(values: Optional[Sequence[int]]) -> Optional[Tuple[int, int]]:
     return (values[0], values[-1])
 
 
-def require_writable(*paths: Optional[Path], reads: Sequence[Path] = ()) -> None:
+def require_writable(*paths: Optional[Path], reads: Sequence[Optional[Path]] = ()) -> None:
     """Raise InputError, before the work begins, for an output that could not be written, is written twice, or is one of the files
-    that are read."""
-    taken = {path.resolve(): "it is one of the files that are read" for path in reads}
+    that are read, those that an ONNX file keeps its tensors in included. `-` is standard output."""
+    inputs = [path for path in reads if path is not None]
+    taken = {one.resolve(): "it is one of the files that are read" for path in inputs for one in (path, *beside(path))}
     for path in filter(None, paths):
-        why = taken.get(path.resolve()) or ("it is a directory" if path.is_dir() else "")
-        why = why or ("" if path.parent.is_dir() else "its folder does not exist")
+        if path == STDOUT:
+            key, why = path, taken.get(path, "")
+        else:
+            key = path.resolve()
+            why = taken.get(key) or ("it is a directory" if path.is_dir() else "")
+            why = why or ("" if path.parent.is_dir() else "its folder does not exist")
+            why = why or (
+                "" if os.access(path.parent, os.W_OK) or _is_special(path) else "its folder cannot be written to"
+            )
         if why:
             raise InputError(f"cannot write {path}: {why}")
-        taken[path.resolve()] = "two outputs of this command name it"
+        taken[key] = "two outputs of this command name it"
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()
 
 
 def require_pages(html: Optional[Path]) -> None:
@@ -73,13 +115,18 @@ def require_pages(html: Optional[Path]) -> None:
         templates()
 
 
-def say(text: str, end: str = "\n") -> None:
+def say(text: str, end: str = "\n", to: Optional[IO[str]] = None) -> None:
     """Print what may quote a file: a terminal that lacks a character shows another, and nothing moves its cursor."""
-    from detparity.core.text import printable
-
-    encoding = sys.stdout.encoding or "utf-8"
+    stream = sys.stdout if to is None else to
+    encoding = getattr(stream, "encoding", None) or "utf-8"
     shown = "\n".join(map(printable, text.split("\n")))
-    print(shown.encode(encoding, "replace").decode(encoding), end=end, flush=True)
+    print(shown.encode(encoding, "backslashreplace").decode(encoding), end=end, flush=True, file=stream)
+
+
+def complain(text: str) -> None:
+    """One line on stderr."""
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed: the exit code is all that can be given
+        say("detparity: " + " ".join(text.split("\n")), to=sys.stderr)
 
 
 def ask(prompt: str) -> str:

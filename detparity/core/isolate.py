@@ -239,7 +239,9 @@ class _Server:
                 self._next_status()
 
     def close(self) -> None:
-        os.close(self._lifeline)  # the server ends its worker and itself
+        os.close(self._lifeline)  # the server ends its worker and itself, once it has imported what it needs
+        if not self._ready:
+            self._process.kill()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:

@@ -10,7 +10,7 @@ from detparity.core.verdict import overall
 SCHEMA = "detparity-report-3"
 
 
-def unusable(path: str, reason: str) -> Dict[str, Any]:
+def unusable_entry(path: str, reason: str) -> Dict[str, Any]:
     """The entry of an artifact that could not be read."""
     return {"path": path, "verdict": "unusable", "reason": reason, "checks": []}
 

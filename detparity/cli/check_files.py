@@ -1,0 +1,86 @@
+"""What `detparity check` does once its options are read: judge, one file open at a time, and report."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping
+
+from detparity import checks
+from detparity.checks.run import Options, Session, Subject, about, heads_of, judge_all
+from detparity.core.errors import InputError
+from detparity.core.vocabulary import variant_names
+from detparity.reports.recorder import Recorder
+from detparity.reports.report import report, unusable_entry
+from detparity.reports.terminal import artifact_text, verdict_line
+from detparity.tools.export_cache import KitExports
+
+Say = Callable[[str], None]
+
+
+def check(asked: Options, scratch: Path, say: Say) -> Dict[str, Any]:
+    """Judge every artifact, or what the own exporters make where none is given, and return the report.
+
+    scratch: a folder for exports. Raises InputError where the model or an option cannot be used.
+    """
+    if asked.checks:
+        checks.select(asked.checks)
+    if asked.variant is not None and asked.variant not in variant_names():
+        raise InputError(f"unknown variant {asked.variant!r}: known are {', '.join(variant_names())}")
+    if asked.artifacts and asked.exporters:
+        raise InputError("--exporter chooses among the kit's own exporters; it does not go with files")
+    start = time.perf_counter()
+    session = Session(asked, None if asked.artifacts else KitExports(scratch))
+    _ = session.detector, session.exporters()
+    recorder = Recorder(asked.strict)
+    unusable: List[Dict[str, Any]] = []
+    if asked.artifacts:
+        unusable = _judge_files(session, recorder, say)
+    else:
+        subjects = session.subjects()
+        session.require_known_failures_met(subjects)
+        for subject in subjects:
+            _judge(session, subject, recorder, say)
+    timings = {
+        "engine_seconds": session.clock.engine,
+        "total_seconds": time.perf_counter() - start,
+        "truths_asked": session.oracle.asked,
+        "truths_worked_out": session.oracle.worked_out,
+    }
+    found = report(about(session), [*recorder.entries.values(), *unusable], timings)
+    for entry in unusable:
+        say(artifact_text(entry))
+    say(verdict_line(found))
+    return found
+
+
+def _judge_files(session: Session, recorder: Recorder, say: Say) -> List[Dict[str, Any]]:
+    """Judge the user's files, one open at a time; returns the entries of those that cannot be used."""
+    files = list(dict.fromkeys(session.options.artifacts))
+    unusable: List[Dict[str, Any]] = []
+    if session.options.known_failures is not None:
+        subjects = []
+        for path in files:
+            with contextlib.suppress(InputError):
+                subjects.append(session.subject(path))
+                session.release(subjects[-1])
+        session.require_known_failures_met(subjects)
+    for path in files:
+        try:
+            subject = session.subject(path)
+        except InputError as error:
+            unusable.append(unusable_entry(str(path), str(error)))
+            continue
+        if len(files) == 1:
+            session.heads = heads_of(session, [subject])
+        _judge(session, subject, recorder, say)
+    return unusable
+
+
+def _judge(session: Session, subject: Subject, recorder: Recorder, say: Say) -> None:
+    entry: Mapping[str, Any] = {}
+    for judged in judge_all(session, [subject]):
+        entry = recorder.add(judged.record)
+    if entry:
+        say(artifact_text(entry, session.options.strict))
