@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -11,38 +11,105 @@ from detparity.artifacts.onnx_graph import Graph, Node, plain_name
 from detparity.core.vocabulary import ConvWeights
 
 UNFOLDED = frozenset(("BatchNormalization", "Mul", "Add"))
+CONVOLUTIONS = ("Conv", "FusedConv")  # the second is ONNX Runtime's own, of the same inputs
+STORED_AS = {"float16": "float16", "bfloat16": "bfloat16", "int8": "8 bits", "uint8": "8 bits"}
 
 
 @dataclass(frozen=True)
 class Stored:
     """A convolution as the file has it; bias None where it has none; node None for TorchScript; unfolded: whether something
-    after it could be the batch-norm or the implicit factor that was not folded in."""
+    after it could be the batch-norm or the implicit factor that was not folded in; rounded: "float16" or "8 bits" where the file
+    stores it so; step: the largest distance of two neighbouring values then."""
 
     name: str
     weight: np.ndarray
     bias: Optional[np.ndarray]
     node: Optional[Node] = None
     unfolded: bool = False
+    rounded: str = ""
+    step: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A constant in float32, how the file stores it, and the name under which."""
+
+    name: str
+    value: np.ndarray
+    rounded: str = ""
+    step: float = 0.0
+
+
+class _Constants:
+    """The constants of a graph behind operators that only pass on, convert or dequantise them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._constants, self._producers = graph.constants, graph.producers()
+
+    def tensor(self, name: str) -> Optional[_Tensor]:
+        start, node = name, self._producers.get(name)
+        while name not in self._constants and node is not None and node.op in ("Identity", "Cast"):
+            name = node.inputs[0]
+            node = self._producers.get(name)
+        value = self._constants.get(name)
+        if value is not None and value.dtype.kind in "fV":
+            rounded = STORED_AS.get(str(value.dtype), "")
+            return _Tensor(start, value.astype(np.float32) if rounded else value, rounded)
+        if node is not None and node.op == "DequantizeLinear" and len(node.inputs) > 1:
+            zero = node.inputs[2] if len(node.inputs) > 2 else ""
+            return self.quantised(node.inputs[0], node.inputs[1], zero, int(node.get("axis", 1)))
+        return None
+
+    def quantised(self, name: str, scale: str, zero: str, axis: int = 0) -> Optional[_Tensor]:
+        """A constant of integers times its scale, which is one number or one along an axis."""
+        value, scales = self._constants.get(name), self._constants.get(scale)
+        if value is None or scales is None or value.dtype.kind not in "iu":
+            return None
+        point = self._constants.get(zero, np.zeros((), value.dtype))
+        shape = [-1 if k == axis % value.ndim else 1 for k in range(value.ndim)] if scales.size > 1 else []
+        if scales.size > 1 and (value.ndim == 0 or scales.size != value.shape[axis % value.ndim]):
+            return None
+        scales = scales.astype(np.float64).reshape(shape)
+        point = point.astype(np.float64).reshape(shape if point.size > 1 else [])
+        dequantised = ((value.astype(np.float64) - point) * scales).astype(np.float32)
+        return _Tensor(name, dequantised, STORED_AS.get(str(value.dtype), ""), float(np.abs(scales).max()))
 
 
 def onnx_convs(graph: Graph) -> List[Stored]:
-    """The convolutions of a graph whose weights are constants, in its order."""
-    producers, consumers = graph.producers(), graph.consumers()
-
-    def constant(name: str) -> Optional[np.ndarray]:
-        while name not in graph.constants and name in producers and producers[name].op == "Identity":
-            name = producers[name].inputs[0]
-        return graph.constants.get(name)
-
+    """The convolutions of a graph whose weights are constants, in its order; those of 8 bits with their weights dequantised."""
+    constants, consumers = _Constants(graph), graph.consumers()
     found = []
     for node in graph.nodes:
-        if node.op == "Conv":
-            weight = constant(node.inputs[1])
-            bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-            if weight is not None:
-                after = {reader.op for reader in consumers.get(node.outputs[0], [])}
-                found.append(Stored(node.inputs[1], weight, bias, node, bool(after & UNFOLDED)))
+        pair = _operands(constants, node)
+        if pair is not None and pair[0].value.ndim == 4:
+            weight, bias = pair
+            after = {reader.op for reader in consumers.get(node.outputs[0], [])}
+            value = None if bias is None or bias.value.ndim != 1 else bias.value
+            unfolded = bool(after & UNFOLDED)
+            found.append(Stored(weight.name, weight.value, value, node, unfolded, weight.rounded, weight.step))
     return found
+
+
+def _operands(constants: _Constants, node: Node) -> Optional[Tuple[_Tensor, Optional[_Tensor]]]:
+    """Weight and bias of a convolution, where its weight is constant."""
+    given = list(node.inputs)
+    if node.op in CONVOLUTIONS and node.domain in ("", "com.microsoft") and len(given) > 1:
+        weight = constants.tensor(given[1])
+        return weight and (weight, constants.tensor(given[2]) if len(given) > 2 else None)
+    if node.op == "QLinearConv" and len(given) > 7:
+        weight = constants.quantised(given[3], given[4], given[5])
+        return weight and (weight, None)
+    if node.op == "ConvInteger" and len(given) > 1:
+        return _integer_weight(constants, given)
+    return None
+
+
+def _integer_weight(constants: _Constants, given: Sequence[str]) -> Optional[Tuple[_Tensor, Optional[_Tensor]]]:
+    """The weight of a ConvInteger, whose scale is multiplied in later: the constant of the same name with `_scale`, as ONNX
+    Runtime's quantiser writes it."""
+    stem = given[1][: -len("_quantized")] if given[1].endswith("_quantized") else given[1]
+    weight = constants.quantised(given[1], f"{stem}_scale", given[3] if len(given) > 3 else "")
+    return weight and (weight, None)
 
 
 def match(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:
@@ -57,9 +124,18 @@ def match(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int
 
 
 def by_name(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:
-    """The file's convolutions by the index of the model's whose official name they bear."""
+    """The file's convolutions by the index of the model's whose official name they bear; those of another shape left out."""
+    return {
+        index: found
+        for index, found in named(expected, stored).items()
+        if found.weight.shape == expected[index].weight.shape
+    }
+
+
+def named(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:
+    """The same, whatever their shapes."""
     found: Dict[int, Stored] = {}
-    plain = {plain_name(s.name): s for s in stored}
+    plain = {plain_name(s.name.replace("_quantized", "")): s for s in stored}
     for index, conv in enumerate(expected):
         official = f"{conv.key}.weight"
         hits = [s for name, s in plain.items() if name == official or name.endswith("." + official)]

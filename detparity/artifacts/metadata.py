@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from typing import Any, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from detparity.core.vocabulary import Size
 
@@ -19,6 +19,38 @@ def parse(text: str) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
     return text
+
+
+def class_names(value: Any) -> Tuple[str, ...]:
+    """The names of classes 0, 1, ... from a list, or from a dictionary by class number: 0 to 79, or "0" to "79".
+
+    Raises ValueError, with a clause about what holds the names, where they are neither, or where a number is missing or occurs twice.
+    """
+    if isinstance(value, (list, tuple)):
+        return tuple(str(name) for name in value)
+    if not isinstance(value, Mapping):
+        raise ValueError("names no classes" if value is None else "holds class names that are neither a list nor a dictionary")
+    found: Dict[int, str] = {}
+    for key, name in value.items():
+        number = _class_number(key)
+        if number in found:
+            raise ValueError(f"has two names for class {number}")
+        found[number] = str(name)
+    missing = next((number for number in range(len(found)) if number not in found), None)
+    if missing is not None:
+        raise ValueError(
+            f"numbers its {len(found)} class names {min(found)} to {max(found)}, without {missing}, "
+            f"where 0 to {len(found) - 1} are expected"
+        )
+    return tuple(found[number] for number in range(len(found)))
+
+
+def _class_number(key: Any) -> int:
+    if isinstance(key, int) and not isinstance(key, bool):
+        return int(key)
+    if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 7:
+        return int(key)
+    raise ValueError(f"has a class name under {str(key)[:40]!r}, which is no class number")
 
 
 def image_size(metadata: Mapping[str, str]) -> Optional[Size]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Uni
 import numpy as np
 
 from detparity.artifacts import onnx_nms
+from detparity.artifacts.input_form import image_shape
 from detparity.artifacts.grid_constants import grid_constants, script_grids, stuck_size
 from detparity.artifacts.metadata import LARGEST_SIDE, image_size, parse, script_metadata
 from detparity.core.contract import Contract, NmsPromise, contract_for, default_opset
@@ -111,11 +112,14 @@ def _open_onnx(
     file = onnx_graph.read(path, engines)
     if not file.graph.inputs:
         raise InputError(f"{path} has no input, so it is no exported detector")
-    shape = file.graph.inputs[0].shape or ()
+    shape = image_shape(file.graph)
     found = parse_variant(variant) if variant else _read_variant(file, shape)
     if not found.onnx:
         raise InputError(f"{path} is an ONNX file, which cannot be {found.name!r}")
     size = _declared_size(shape)
+    if img_size and size and not found.dynamic_size and img_size != size:
+        given, own = ("x".join(map(str, one)) for one in (img_size, size))
+        raise InputError(f"--img-size {given}: {path} takes {own} alone")
     if found.dynamic_size or size is None:
         size = (
             img_size or image_size(file.metadata) or _grid_size(file.graph.constants, facts) or size or _default(facts)

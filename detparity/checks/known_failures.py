@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from detparity.core import environment as facts
 from detparity.core.contract import INFO
-from detparity.core.errors import InputError
+from detparity.core.errors import InputError, clipped
 from detparity.core.files import require_file
 from detparity.core.findings import Finding, Outcome
 
@@ -55,8 +55,8 @@ def read(path: Path) -> Tuple[KnownFailure, ...]:
     toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         content = toml.loads(path.read_text(encoding="utf-8"))
-    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {' '.join(str(error).split())}") from None
+    except (ValueError, RecursionError) as error:  # wrong TOML, wrong UTF-8, numbers of thousands of digits, endless nesting
+        raise InputError(f"{path} is not TOML: {clipped(error)}") from None
     number = content.get("format")
     version = number if isinstance(number, int) and number in TABLE else 0
     table = TABLE.get(version, TABLE[FORMAT])

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Mapping, Tuple
+from typing import Iterator, List, Mapping, Tuple
 
-from detparity.artifacts.metadata import parse, script_metadata
+from detparity.artifacts.metadata import class_names, parse, script_metadata
 from detparity.checks.context import Context
 from detparity.core.contract import MUST, SHOULD, Contract
 from detparity.core.findings import Check, Finding, Row
 from detparity.core.text import listed
 
 KEYS = ("names", "stride", "imgsz")
-
-
-def _names(value: Any) -> List[str]:
-    if isinstance(value, dict):
-        return [str(value[key]) for key in sorted(value, key=lambda key: int(key))]
-    return [str(item) for item in value] if isinstance(value, (list, tuple)) else []
 
 
 def judge(metadata: Mapping[str, str], contract: Contract) -> Iterator[Finding]:
@@ -31,7 +25,7 @@ def judge(metadata: Mapping[str, str], contract: Contract) -> Iterator[Finding]:
         )
     rows: List[Row] = [("key", "model", "file")]
     if "names" in metadata:
-        rows += _names_rows(_try_names(metadata["names"]), facts.names)
+        rows += _names_rows(metadata["names"], facts.names)
     if "stride" in metadata and parse(metadata["stride"]) not in (facts.max_stride, list(facts.strides)):
         rows.append(("stride", str(facts.max_stride), metadata["stride"][:40]))
     if "imgsz" in metadata and not contract.variant.dynamic_size:
@@ -48,14 +42,11 @@ def judge(metadata: Mapping[str, str], contract: Contract) -> Iterator[Finding]:
         )
 
 
-def _try_names(text: str) -> List[str]:
+def _names_rows(text: str, names: Tuple[str, ...]) -> List[Row]:
     try:
-        return _names(parse(text))
-    except (ValueError, TypeError):
-        return []
-
-
-def _names_rows(found: List[str], names: Tuple[str, ...]) -> List[Row]:
+        found = class_names(parse(text))
+    except ValueError as error:
+        return [("names", f"{len(names)} classes", f"it {error}")]
     if len(found) != len(names):
         return [("names", f"{len(names)} classes", f"{len(found)} classes")]
     wrong = [(f"names[{k}]", names[k], found[k]) for k in range(len(names)) if names[k] != found[k]]

@@ -23,13 +23,14 @@ from detparity.checks.weights import coverage
 from detparity.core import environment
 from detparity.core.case import Explorer
 from detparity.core.clock import Clock
-from detparity.core.contract import MUST, contract_for
+from detparity.core.contract import MUST, Contract, contract_for
 from detparity.core.errors import InputError, NotMade
 from detparity.core.files import sha256
 from detparity.core.findings import MADE, Finding, Outcome
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied, Size, parse_variant
+from detparity.engines.eager import bytes_per_pixel
 from detparity.engines.reference_runs import Oracle, make_oracle
 from detparity.engines.remote import client
 from detparity.inputs import box_strategies, case_strategies
@@ -37,6 +38,9 @@ from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
 from detparity.oracle.noise_floor import measure, split_levels
 
 LOADS = "script.load"  # the check that a TorchScript file loads; where that ends its process, no other can be made
+
+MEMORY_SHARE = 0.75  # of the machine's memory, that a verdict may need
+COPIES = 4  # of images and outputs, that are held at one time
 
 
 class OwnExports(Protocol):
@@ -228,8 +232,26 @@ class Session:
         if path not in self._opened:
             options = self.options
             variant = options.variant if name is None or self.own is None else self.own.promised(name)
-            self._opened[path] = open_file(path, self.detector.facts, variant, options.img_size, name, options.promised)
+            found = open_file(path, self.detector.facts, variant, options.img_size, name, options.promised)
+            self._require_memory(path, found.contract)
+            self._opened[path] = found
         return self._opened[path]
+
+    def _require_memory(self, path: Path, contract: Contract) -> None:
+        """Raise InputError, before anything is drawn, for a size or a batch that this machine has not the memory for."""
+        height, width = contract.size
+        total = environment.memory_bytes()
+        image = COPIES * 4 * (3 * height * width + self.detector.facts.rows(contract.size) * self.detector.facts.fields)
+        needed = self._bytes_per_pixel * height * width + image * contract.batch
+        if total and needed > MEMORY_SHARE * total:
+            raise InputError(
+                f"{path}: a batch of {contract.batch} at {height}x{width} needs about {needed / 1e9:.0f} GB for the reference, "
+                f"and this machine has {total / 1e9:.0f} GB"
+            )
+
+    @functools.cached_property
+    def _bytes_per_pixel(self) -> float:
+        return bytes_per_pixel(self.detector)
 
     def context(self, path: Path, name: Optional[str] = None) -> Context:
         """The context of one artifact, made at the first call."""

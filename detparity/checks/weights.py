@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterator, List, Mapping, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity.artifacts.conv_weights import Stored, _distance, by_content, by_name, match, onnx_convs
+from detparity.artifacts.other_model import other_model, other_weights
 from detparity.checks.context import Context
-from detparity.core.contract import MUST, Contract
+from detparity.core.contract import MUST, SHOULD, Contract
 from detparity.core.findings import Check, Finding, Row
 from detparity.core.text import number
 from detparity.core.vocabulary import ConvWeights
@@ -16,16 +17,41 @@ from detparity.core.vocabulary import ConvWeights
 if TYPE_CHECKING:
     from detparity.artifacts.torchscript_facts import ScriptFile
 
+CONVOLUTION = frozenset(("aten::_convolution", "aten::conv2d", "aten::convolution"))
 TOLERANCE = 1e-5  # of the tensor's largest value: fusing in float32 moves a weight by about 1e-7
 
 
-def _script_convs(file: ScriptFile) -> List[Stored]:
+def script_convs(file: ScriptFile) -> List[Stored]:
+    """The convolutions of a module: its parameters, or the constants of its graph where it was frozen."""
     state, found = file.state, []
     unfolded = bool({"aten::batch_norm", "aten::_batch_norm_impl_index"} & set(file.ops))
     for name, value in state.items():
         if name.endswith(".weight") and value.ndim == 4:
             found.append(Stored(name, value, state.get(name[: -len("weight")] + "bias"), unfolded=unfolded))
+    frozen = [one for one in file.constants if one.value.ndim == 4 and CONVOLUTION.intersection(one.readers)]
+    return found or [Stored(one.path or f"constant {k}", one.value, None) for k, one in enumerate(frozen)]
+
+
+def stored_convs(context: Context) -> List[Stored]:
+    """The convolutions of the file, worked out once."""
+    if "convolutions" not in context.notes:
+        onnx = context.artifact.kind == "onnx"
+        context.notes["convolutions"] = onnx_convs(context.onnx.graph) if onnx else script_convs(context.script)
+    found: List[Stored] = context.notes["convolutions"]
     return found
+
+
+def model_problem(context: Context) -> Optional[str]:
+    """How the file shows that it is an export of another model; only where its numbers are not the model's that is true."""
+    if "other model" not in context.notes:
+        context.notes["other model"] = other_model(context.weights, stored_convs(context), context.facts)
+    found: Optional[str] = context.notes["other model"]
+    return found
+
+
+def deciding(context: Context) -> str:
+    """The check of numbers that decides where stored weights cannot be compared."""
+    return "nms.detections" if context.contract.variant.end2end else "parity.declared"
 
 
 def _only_reordered(context: Context, expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> bool:
@@ -39,47 +65,59 @@ def _only_reordered(context: Context, expected: Sequence[ConvWeights], stored: S
     exact = all(_distance(found.weight, expected[index].weight) <= TOLERANCE for index, found in pairs.items())
     if len(pairs) != len(expected) or not exact:
         return False
-    deciding = "nms.detections" if context.contract.variant.end2end else "parity.declared"
-    return context.outcome(deciding).outcome == "passed"
+    return context.outcome(deciding(context)).outcome == "passed"
 
 
-def _how(found: np.ndarray, wanted: np.ndarray, others: Mapping[str, np.ndarray]) -> str:
-    """What happened to a tensor, where it can be told."""
+def _how(found: np.ndarray, expected: np.ndarray, others: Mapping[str, np.ndarray]) -> str:
+    """What happened to a tensor, where that shows."""
     for key, other in others.items():
-        if other is not wanted and other.shape == found.shape and _distance(found, other) <= TOLERANCE:
+        if other is not expected and other.shape == found.shape and _distance(found, other) <= TOLERANCE:
             return f"it is the tensor of {key}"
-    if np.array_equal(found, wanted.astype(np.float16).astype(found.dtype)):
+    if found.shape != expected.shape:
+        return f"is {'x'.join(map(str, found.shape))} where the model has {'x'.join(map(str, expected.shape))}"
+    if np.array_equal(found, expected.astype(np.float16).astype(found.dtype)):
         return "rounded to float16"
-    differs = found != wanted
+    differs = found != expected
     zeros = differs & (found == 0)
-    if zeros.any() and _distance(np.where(zeros, wanted, found), wanted) <= TOLERANCE:
+    if zeros.any() and _distance(np.where(zeros, expected, found), expected) <= TOLERANCE:
         return f"{int(zeros.sum())} of {found.size} values set to zero"
-    ratio = float((found.astype(np.float64) * wanted).sum() / max(float((wanted.astype(np.float64) ** 2).sum()), 1e-30))
-    if _distance(found / ratio if ratio else found, wanted) <= TOLERANCE:
+    squares = float((expected.astype(np.float64) ** 2).sum())
+    ratio = float((found.astype(np.float64) * expected).sum() / max(squares, 1e-30))
+    if _distance(found / ratio if ratio else found, expected) <= TOLERANCE:
         return f"multiplied by {ratio:.6g}"
-    far = np.abs(found.astype(np.float64) - wanted) > TOLERANCE * np.abs(wanted).max()
+    far = np.abs(found.astype(np.float64) - expected) > TOLERANCE * np.abs(expected).max()
     return f"{int(far.sum())} of {found.size} values differ"
 
 
+def _rounded(found: Stored, expected: np.ndarray) -> str:
+    """What a file of lower precision did to a tensor, where that explains it."""
+    if found.rounded == "float16" and np.array_equal(found.weight, expected.astype(np.float16).astype(np.float32)):
+        return "rounded to float16"
+    if found.step and float(np.abs(found.weight.astype(np.float64) - expected).max()) <= 0.51 * found.step:
+        return f"rounded to {found.rounded}"
+    return ""
+
+
 def compare(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Iterator[Finding]:
+    """Findings about the tensors that differ, those of one precision in one. Pairs have equal shapes."""
     pairs = match(expected, stored)
     weights = {conv.key + ".weight": conv.weight for conv in expected}
     biases = {conv.key + ".bias": conv.bias for conv in expected}
     rows: List[Row] = [("tensor", "largest difference", "what happened")]
+    rounded = 0
     for index, found in sorted(pairs.items()):
         conv = expected[index]
         unfused = found.unfolded and _distance(found.weight, conv.plain) <= TOLERANCE
         if _distance(found.weight, conv.weight) > TOLERANCE and not unfused:
-            worst = _distance(found.weight, conv.weight)
-            rows.append((conv.key + ".weight", _share(worst), _how(found.weight, conv.weight, weights)))
+            worst, how = _distance(found.weight, conv.weight), _rounded(found, conv.weight)
+            rounded += bool(how)
+            rows.append((conv.key + ".weight", _share(worst), how or _how(found.weight, conv.weight, weights)))
         if found.bias is not None and not unfused and _distance(found.bias, conv.bias) > TOLERANCE:
-            rows.append(
-                (conv.key + ".bias", _share(_distance(found.bias, conv.bias)), _how(found.bias, conv.bias, biases))
-            )
+            bias = _distance(found.bias, conv.bias)
+            rows.append((conv.key + ".bias", _share(bias), _how(found.bias, conv.bias, biases)))
     if len(rows) > 1:
-        what = "1 tensor that differs" if len(rows) == 2 else f"{len(rows) - 1} tensors that differ"
         yield Finding(
-            f"stores {what} from the fused checkpoint, first {rows[1][0]}.",
+            _differing(rows, rounded, pairs, other_weights(expected, stored)),
             tuple(rows[:13]),
             headed=True,
             notes=(f"Allowed: {number(TOLERANCE)} of the tensor's largest value.",),
@@ -87,32 +125,65 @@ def compare(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Iterat
         )
 
 
+def _differing(rows: Sequence[Row], rounded: int, pairs: Mapping[int, Stored], other: bool) -> str:
+    """The sentence of `compare`; rounded: how many weights are the model's in a lower precision."""
+    if other:
+        return f"stores the weights of another checkpoint: none of its {len(pairs)} convolutions is the model's."
+    if rounded and rounded == sum(row[0].endswith(".weight") for row in rows):
+        precision = sorted({found.rounded for found in pairs.values() if found.rounded})
+        return f"stores its weights in {' and '.join(precision)}: {rounded} of {len(pairs)} convolutions are rounded."
+    what = "1 tensor that differs" if len(rows) == 2 else f"{len(rows) - 1} tensors that differ"
+    return f"stores {what} from the fused checkpoint, first {rows[1][0]}."
+
+
 def _share(distance: float) -> str:
     return f"{number(distance)} of its largest value" if np.isfinite(distance) else "another shape or not finite"
 
 
 def onnx_weights(context: Context) -> Iterator[Finding]:
-    stored = onnx_convs(context.onnx.graph)
+    stored = stored_convs(context)
     found = list(compare(context.weights, stored))
-    if found and not _only_reordered(context, context.weights, stored):
-        yield from found
+    if found and _only_reordered(context, context.weights, stored):
+        found = []
+    yield from _about_the_model(context, found)
 
 
 def script_weights(context: Context) -> Iterator[Finding]:
-    yield from compare(context.weights, _script_convs(context.script))
+    yield from _about_the_model(context, list(compare(context.weights, stored_convs(context))))
+
+
+def _about_the_model(context: Context, found: List[Finding]) -> Iterator[Finding]:
+    """One finding where the file is an export of another model, or where no weight could be compared; else these."""
+    problem = model_problem(context)
+    if problem and context.outcome(deciding(context)).outcome != "passed":
+        yield Finding(
+            f"{problem}.",
+            notes=("Give the checkpoint that the file was exported from, or export this one.",),
+            evidence={"model": problem},
+        )
+        return
+    stored = stored_convs(context)
+    if not match(context.weights, stored):
+        yield Finding(
+            f"holds {len(stored) or 'no'} constant weights of convolutions, of which none could be compared with the model's "
+            f"{len(context.weights)}: only its numbers are.",
+            evidence={"stored": len(stored), "expected": len(context.weights)},
+            level=SHOULD,
+        )
+    yield from found
 
 
 def onnx_attributes(context: Context) -> Iterator[Finding]:
     """Strides, padding and groups of matched convolutions; slopes of leaky activations in order."""
     rows: List[Row] = [("node", "attribute", "model", "file")]
-    for index, found in sorted(match(context.weights, onnx_convs(context.onnx.graph)).items()):
+    for index, found in sorted(match(context.weights, stored_convs(context)).items()):
         conv, node = context.weights[index], found.node
         assert node is not None
-        wanted = {"strides": list(conv.stride), "dilations": [1, 1], "group": conv.groups}
+        expected = {"strides": list(conv.stride), "dilations": [1, 1], "group": conv.groups}
         default = {"strides": [1, 1], "dilations": [1, 1], "group": 1}
         if node.get("auto_pad", "NOTSET") == "NOTSET":
-            wanted["pads"], default["pads"] = [*conv.padding, *conv.padding], [0, 0, 0, 0]
-        for key, value in wanted.items():
+            expected["pads"], default["pads"] = [*conv.padding, *conv.padding], [0, 0, 0, 0]
+        for key, value in expected.items():
             if node.get(key, default[key]) != value:
                 rows.append((node.title, key, str(value), str(node.get(key, default[key]))))
     alphas = [
@@ -132,9 +203,9 @@ def _slopes(expected: Sequence[float], found: Sequence[Tuple[str, float]]) -> Li
     if len(expected) != len(found):
         return []
     return [
-        (title, "slope", number(wanted), number(value))
-        for wanted, (title, value) in zip(expected, found)
-        if abs(value - wanted) > 1e-6 * max(abs(wanted), 1e-6)
+        (title, "slope", number(slope), number(value))
+        for slope, (title, value) in zip(expected, found)
+        if abs(value - slope) > 1e-6 * max(abs(slope), 1e-6)
     ]
 
 
@@ -150,8 +221,7 @@ def _attributes_finding(rows: Sequence[Row]) -> Iterator[Finding]:
 
 def coverage(context: Context) -> Tuple[int, List[str]]:
     """How many of the model's convolutions were compared, and the keys of those that were not comparable."""
-    found = onnx_convs(context.onnx.graph) if context.artifact.kind == "onnx" else _script_convs(context.script)
-    pairs = match(context.weights, found)
+    pairs = match(context.weights, stored_convs(context))
     return len(pairs), [conv.key for index, conv in enumerate(context.weights) if index not in pairs]
 
 

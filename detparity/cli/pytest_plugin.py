@@ -228,6 +228,8 @@ class Recorder:
         found = report(about(run), entries, timings)
         if self.records.broken:
             found["broken"] = self.records.broken
+            if found["verdict"] == "conforms":  # a worker that died may have had a check that decides
+                found["verdict"] = "incomplete"
         target = option(self._config, "json")
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, json.dumps(found, indent=1) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
 
-from detparity.core.contract import MUST, Contract
+from detparity.core.contract import LEVELS, MUST, Contract
 
 Row = Tuple[str, ...]
 MADE = "export.made"  # the check that an exporter makes its file; what it skips, the version has no exporter for
@@ -14,7 +14,8 @@ MADE = "export.made"  # the check that an exporter makes its file; what it skips
 @dataclass(frozen=True)
 class Finding:
     """One thing wrong. message: one sentence, without the subject; rows: facts in columns, the first row their headings
-    where `headed`; notes: what would have passed, what is ruled out, where; evidence: the same as data, for the report."""
+    where `headed`; notes: what would have passed, what is ruled out, where; evidence: the same as data, for the report;
+    follows: the check whose finding has the same cause, which is then shown in full and this in one line."""
 
     message: str
     rows: Tuple[Row, ...] = ()
@@ -22,6 +23,7 @@ class Finding:
     notes: Tuple[str, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
     level: str = MUST
+    follows: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,16 @@ class Outcome:
 
 
 class CannotRun(Exception):
-    """Raised inside a check that cannot run here; the text says what is missing."""
+    """Raised inside a check that cannot run here; the text says what is missing. hides: whether a promise is left unjudged."""
+
+    def __init__(self, text: str, hides: bool = True) -> None:
+        super().__init__(text)
+        self.hides = hides
+
+
+def worst_level(findings: Iterable[Finding], otherwise: str) -> str:
+    """The worst level of some findings; otherwise: where there are none."""
+    return min((finding.level for finding in findings), key=LEVELS.index, default=otherwise)
 
 
 def fails(outcome: Outcome, strict: bool) -> bool:

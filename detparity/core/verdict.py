@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from detparity.core.contract import MUST
-from detparity.core.findings import MADE, Outcome
+from detparity.core.findings import MADE, Outcome, worst_level
 
 EXIT = {"conforms": 0, "violates": 1, "unusable": 2, "incomplete": 3}
 
@@ -20,14 +20,20 @@ def outcome_record(outcome: Outcome, texts: Sequence[str]) -> Dict[str, Any]:
     """One entry of `checks[]`; texts: the full rendered text of each finding."""
     record: Dict[str, Any] = {
         "id": outcome.check,
-        "level": outcome.level,
+        "level": worst_level(outcome.findings, outcome.level),
         "outcome": outcome.outcome,
         "reason": outcome.reason,
         "incomplete": outcome.incomplete,
         "seconds": round(outcome.seconds, 4),
         "engine_seconds": round(outcome.engine_seconds, 4),
         "findings": [
-            {"level": finding.level, "message": finding.message, "evidence": _plain(finding.evidence), "text": text}
+            {
+                "level": finding.level,
+                "message": finding.message,
+                "evidence": _plain(finding.evidence),
+                "text": text,
+                **({"follows": finding.follows} if finding.follows else {}),
+            }
             for finding, text in zip(outcome.findings, texts)
         ],
     }

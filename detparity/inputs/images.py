@@ -118,15 +118,28 @@ KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
 }
 # All that the other kinds show, in fewer pictures.
 FEW = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
+# A picture as numbers of lower precision hold it: "8-bit noise" is noise in steps of 1/255.
+ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "8-bit": lambda image: np.rint(image * np.float32(255)) / np.float32(255),
+    "float16": lambda image: image.astype(np.float16).astype(np.float32),
+}
 MADE = 8  # pictures cached: a check uses the one it has just judged again
 
 
 @functools.lru_cache(maxsize=MADE)
 def make(kind: str, size: Size, seed: int) -> np.ndarray:
     """Return the image of this kind, (3, H, W) float32 in 0..1. It is shared, and cannot be written to."""
-    image = KINDS[kind](size, seed)
+    rounding, _, plain = kind.rpartition(" ")
+    image = KINDS[plain](size, seed)
+    if rounding:
+        image = ROUNDED[rounding](image)
     image.setflags(write=False)
     return image
+
+
+def rounded(picture: Picture, rounding: str) -> Picture:
+    """The same picture as `ROUNDED[rounding]` leaves it; rounding: "" for none."""
+    return (f"{rounding} {picture[0]}", picture[1]) if rounding else picture
 
 
 def batch_of(pictures: Sequence[Picture], size: Size) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from detparity.core.errors import InputError
+from detparity.core.text import printable
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -79,7 +80,14 @@ def templates() -> Any:
         import jinja2
     except ImportError:
         raise InputError("--html needs jinja2, which is not installed: pip install 'detparity[html]'") from None
-    return jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    return jinja2.Environment(
+        autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined, finalize=_without_control_characters
+    )
+
+
+def _without_control_characters(value: Any) -> Any:
+    """What a template shows of a value: names in a file may hold control characters, which are spelled out."""
+    return "\n".join(map(printable, value.split("\n"))) if type(value) is str else value
 
 
 def page(report: Mapping[str, Any]) -> str:

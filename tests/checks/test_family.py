@@ -87,6 +87,7 @@ def _red(name: str, width: float, variant: str, folder: Any, classes: int = CLAS
     ]
 
 
+DEFAULT = 12  # cases of the default run
 Met = FrozenSet[Tuple[str, str]]
 
 
@@ -118,17 +119,22 @@ def _chosen() -> Tuple[Tuple[str, str], ...]:
     return tuple(chosen)
 
 
-def _cases(all_of_them: bool) -> List[Any]:
+def _cases() -> List[Any]:
     return [
-        pytest.param(name, variant, id=f"{name}:{variant}")
-        for name in sorted(ARCHITECTURES)
-        for variant in VARIANTS
-        if all_of_them or (name, variant) in _chosen()
+        pytest.param(name, variant, id=f"{name}:{variant}") for name in sorted(ARCHITECTURES) for variant in VARIANTS
     ]
 
 
-@pytest.mark.proof
-@pytest.mark.parametrize("name, variant", _cases(False))
+def _covering() -> List[Any]:
+    """The cases that leave nothing out; those that add most are in the default run, the others in the lanes."""
+    default = _chosen()[:DEFAULT]
+    return [
+        pytest.param(*case, id=":".join(case), marks=pytest.mark.proof if case in default else pytest.mark.lanes)
+        for case in sorted(_chosen())
+    ]
+
+
+@pytest.mark.parametrize("name, variant", _covering())
 def test_conforms(name, variant, tmp_path):
     assert _red(name, NARROW.get(name, 1 / 16), variant, tmp_path) == []
 
@@ -142,13 +148,13 @@ def test_the_chosen_cases_leave_nothing_out():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, variant", _cases(True))
+@pytest.mark.parametrize("name, variant", _cases())
 def test_conforms_in_every_variant(name, variant, tmp_path):
     assert _red(name, NARROW.get(name, 1 / 16), variant, tmp_path) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, variant", _cases(True))
+@pytest.mark.parametrize("name, variant", _cases())
 def test_conforms_at_full_width(name, variant, tmp_path):
     assert _red(name, ARCHITECTURES[name].width, variant, tmp_path) == []
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from detparity.core import environment
 from detparity.models.compat import jit
 
-pytestmark = pytest.mark.smoke
+pytestmark = pytest.mark.lanes
 
 HERE = environment.environment()
 ZEROS = torch.zeros(2)

@@ -19,7 +19,7 @@ from torch._jit_internal import can_compile_class
 
 from detparity.core import environment
 
-pytestmark = pytest.mark.smoke
+pytestmark = pytest.mark.lanes
 
 HERE = environment.environment()
 NUMBER = itertools.count()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from detparity.models.compat import jit
 from detparity.models.yolov7.network import Predictions
 
-pytestmark = pytest.mark.smoke
+pytestmark = pytest.mark.lanes
 
 ZERO = torch.zeros(1)
 

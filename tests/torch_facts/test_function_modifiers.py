@@ -21,7 +21,7 @@ from torch.jit.frontend import FrontendError, NotSupportedError
 from detparity.core import environment
 from detparity.models.compat import jit
 
-pytestmark = pytest.mark.smoke
+pytestmark = pytest.mark.lanes
 
 HERE = environment.environment()
 ZERO = torch.zeros(1)

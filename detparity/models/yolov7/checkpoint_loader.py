@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from detparity.artifacts.metadata import class_names
 from detparity.core import pickle_reader
 from detparity.core.errors import InputError, clipped
 from detparity.core.pickle_reader import Record
@@ -196,14 +197,14 @@ def _route(index: int, layer: Record) -> List[int]:
 
 
 def _names(model: Record, classes: int) -> Tuple[str, ...]:
-    names = _state(model).get("names")
-    if isinstance(names, Mapping):
-        names = [names[key] for key in sorted(names)]
-    if names is None:
-        names = [str(index) for index in range(classes)]
+    """The class names, by class number. Raises InputError where they are not those of `classes` classes: none is made up or moved."""
+    try:
+        names = class_names(_state(model).get("names"))
+    except ValueError as error:
+        raise InputError(f"it {error}; its head scores {classes} classes") from None
     if len(names) != classes:
-        raise InputError(f"it names {len(names)} classes but its head scores {classes}")
-    return tuple(str(name) for name in names)
+        raise InputError(f"it names {len(names) or 'no'} classes but its head scores {classes}")
+    return names
 
 
 def _number(record: Record, key: str) -> int:

@@ -6,6 +6,7 @@ hand alone. The index holds the digest of every recorded file, so that neither c
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from detparity.core.errors import InputError, clipped
-from detparity.core.files import write_text
+from detparity.core.files import locked, write_text
 
 SCHEMA = 1
 INDEX = "INDEX.json"
+LOCK = ".INDEX.lock"  # held while the index is read, changed and written
 RECORDED = ("detections", "graph", "runtime", "values")
 AUTHORED = ("nms",)
 KINDS = (*AUTHORED, *RECORDED)
@@ -81,11 +83,37 @@ def read_json(path: Path, what: str) -> Any:
     try:
         if path.stat().st_size > 20 * CAP:
             raise InputError(f"{path} is larger than {what} can be")
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        require_encodable(found, str(path))
+        return found
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not {what}: {clipped(error)}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises InputError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}") from None
+
+
+def require_encodable(value: Any, where: str) -> None:
+    """Raise InputError for a text that UTF-8 cannot hold, wherever in the value it is: JSON can spell half a character."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where} holds a text that is not Unicode") from None
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            require_encodable(key, where)
+            require_encodable(item, where)
+    elif isinstance(value, list):
+        for item in value:
+            require_encodable(item, where)
 
 
 def read_index(folder: Path) -> Tuple[Entry, ...]:
@@ -206,22 +234,27 @@ def store(folder: Path, entry: Entry, content: Mapping[str, Any]) -> Entry:
     text = canonical(content)
     if len(text.encode()) > CAP:
         raise InputError(f"{entry.file} would have {len(text.encode())} bytes; a golden has {CAP} at most")
-    others = [other for other in read_index(folder) if other.file != entry.file]
     written = Entry(**{**asdict(entry), "sha256": digest(text)})
     path = folder / entry.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
-    write_index(folder, [*others, written])
+    make_folder(path.parent)
+    with locked(folder / LOCK):  # others may store here at the same time
+        others = [other for other in read_index(folder) if other.file != entry.file]
+        write_text(path, text)
+        write_index(folder, [*others, written])
     return written
 
 
 def discard(folder: Path, name: str) -> None:
     """Remove a recorded golden and its entry. Raises InputError where there is none, or it is authored."""
     entries = read_index(folder)
-    found = [entry for entry in entries if entry.name == name]
-    if not found:
+    if not any(entry.name == name for entry in entries):
         raise InputError(f"{folder} holds no golden called {clipped(name)}")
-    if found[0].kind in AUTHORED:
-        raise InputError(f"{name} is authored: remove its file and its entry by hand")
-    write_index(folder, [entry for entry in entries if entry.name != name])
-    (folder / found[0].file).unlink()
+    with locked(folder / LOCK):
+        entries = read_index(folder)
+        found = [entry for entry in entries if entry.name == name]
+        if found and found[0].kind in AUTHORED:
+            raise InputError(f"{name} is authored: remove its file and its entry by hand")
+        write_index(folder, [entry for entry in entries if entry.name != name])
+        for entry in found:
+            with contextlib.suppress(FileNotFoundError):  # the entry was all there was
+                (folder / entry.file).unlink()

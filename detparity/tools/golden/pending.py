@@ -87,6 +87,10 @@ def read(folder: Path) -> List[Pending]:
     return sorted(found, key=lambda one: one.name)
 
 
+def _of_texts(table: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, str) for value in table.values())
+
+
 def _read(path: Path) -> Pending:
     found = read_json(path, "a pending golden")
     what = f"{path} is not a pending golden"
@@ -99,6 +103,7 @@ def _read(path: Path) -> Pending:
     texts = ("name", "kind", "subject", "test", "repeat", "lane", "same", "lost", "drawn")
     wrong = [key for key in texts if not isinstance(found[key], str)]
     wrong += [key for key in ("versions", "content", "parity", "seen") if not isinstance(found[key], dict)]
+    wrong += [key for key in ("versions", "parity") if key not in wrong and not _of_texts(found[key])]
     if not isinstance(found["words"], list) or not all(isinstance(word, str) for word in found["words"]):
         wrong.append("words")
     if wrong:
