@@ -95,10 +95,10 @@ def _operands(constants: _Constants, node: Node) -> Optional[Tuple[_Tensor, Opti
     given = list(node.inputs)
     if node.op in CONVOLUTIONS and node.domain in ("", "com.microsoft") and len(given) > 1:
         weight = constants.tensor(given[1])
-        return weight and (weight, constants.tensor(given[2]) if len(given) > 2 else None)
+        return None if weight is None else (weight, constants.tensor(given[2]) if len(given) > 2 else None)
     if node.op == "QLinearConv" and len(given) > 7:
         weight = constants.quantised(given[3], given[4], given[5])
-        return weight and (weight, None)
+        return None if weight is None else (weight, None)
     if node.op == "ConvInteger" and len(given) > 1:
         return _integer_weight(constants, given)
     return None
@@ -109,7 +109,7 @@ def _integer_weight(constants: _Constants, given: Sequence[str]) -> Optional[Tup
     Runtime's quantiser writes it."""
     stem = given[1][: -len("_quantized")] if given[1].endswith("_quantized") else given[1]
     weight = constants.quantised(given[1], f"{stem}_scale", given[3] if len(given) > 3 else "")
-    return weight and (weight, None)
+    return None if weight is None else (weight, None)
 
 
 def match(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int, Stored]:

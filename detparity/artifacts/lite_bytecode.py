@@ -1,14 +1,11 @@
 """A lite archive as plain facts: the operators its bytecode calls, its numbers, its tensors. Nothing in it runs, no torch is needed.
 
 The lite interpreter runs `bytecode.pkl`, one program per method, on the objects of `data.pkl`. There is no graph: no types, no names
-of values, no source lines. Both pickles are read by an unpickler for which every name is an inert record.
+of values, no source lines. Both pickles are read by the interpreter that reads checkpoints, for which every name is opaque data.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,26 +13,20 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from detparity.core.pickle_interpreter import Interpreter, Opaque, loaded
+from detparity.core.pickle_interpreter import unknown as opaque
+from detparity.core.pickle_scan import Budget, Names
+from detparity.core.pickle_stand_ins import STORAGES, view
+from detparity.core.torch_archive import Archive, Refused
 from detparity.core.vocabulary import EngineError
 
 PROGRAM, STATE = "bytecode.pkl", "data.pkl"
-MOST_BYTES = 64 << 20  # of a pickle; the programs of the largest official architecture take less than 1 MB
+MOST_BYTES = 1 << 20  # of the extra file with metadata
 LEAKY = ("aten::leaky_relu", "aten::leaky_relu_")
-STORAGES = {
-    "FloatStorage": "<f4",
-    "DoubleStorage": "<f8",
-    "HalfStorage": "<f2",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
-# What the reader of a damaged zip or pickle may raise.
+# What the contents may lead to that are not those of a lite archive, once zip and pickles are known to be complete.
 BROKEN = (
-    *(zipfile.BadZipFile, pickle.UnpicklingError, OSError, EOFError, KeyError, IndexError),
-    *(TypeError, ValueError, AttributeError, OverflowError, RuntimeError),
+    *(OSError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError),
+    MemoryError,
 )
 
 
@@ -53,96 +44,98 @@ class Lite:
     metadata: str
 
 
-class _Thing:
-    """An object as the pickle describes it: its arguments and its state; its class is not loaded."""
+class _Storage(Opaque):
+    """A persistent id: the type of the numbers, None where numpy has none, and the name of the member that holds them."""
 
-    qualified = ""
+    __slots__ = ("key", "sort")
 
-    def __init__(self, *args: object) -> None:
-        self.args = args
-
-    state: object = None
-    args: Tuple[object, ...] = ()  # what NEWOBJ makes is not initialised
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
+    def __init__(self, sort: Optional[str], key: str) -> None:
+        super().__init__("torch.Storage", "is a bare storage")
+        self.sort, self.key = sort, key
 
 
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return type(name, (_Thing,), {"qualified": f"{module}.{name}"})
+class _Reader(Interpreter):
+    opaque_root = True  # a module, of a class that is not looked for
 
     def persistent_load(self, pid: object) -> object:
-        return pid
+        kinds = tuple(map(type, pid)) if type(pid) is tuple and len(pid) == 5 else ()
+        if type(pid) is not tuple or kinds != (str, Opaque, str, str, int) or pid[0] != "storage":
+            raise Refused(f"its {self.what} holds a persistent id that does not describe a storage")
+        name = pid[1].qualified.rpartition(".")[2]
+        return _Storage(name if name in STORAGES else None, pid[2])
 
 
-class _Archive:
-    """The members of a torch archive, without the folder they share."""
+def _known(module: str, name: str) -> Optional[Opaque]:
+    """The helpers of TorchScript's own pickles are data like the rest."""
+    return opaque(module, name) if module == "torch.jit._pickle" else None
 
-    def __init__(self, path: Union[str, Path]) -> None:
-        self.zip = zipfile.ZipFile(path)
-        self.size = Path(path).stat().st_size
-        self.members = {info.filename.partition("/")[2]: info for info in self.zip.infolist()}
 
-    def read(self, name: str) -> bytes:
-        info = self.members[name]
-        if info.file_size > self.size:
-            raise ValueError(f"{name} says it is larger than the file it is in")
-        return self.zip.read(info)
+class _Lite:
+    """The pickles and storages of a lite archive."""
+
+    def __init__(self, archive: Archive) -> None:
+        archive.require_plain(every=False)
+        self.archive = archive
+        self.names = Budget()  # paths of tensors are as long as the file says
+        self._storages: Dict[Tuple[str, str], np.ndarray] = {}
 
     def pickle(self, name: str) -> Any:
-        if self.members[name].file_size > MOST_BYTES:
-            raise ValueError(f"{name} is larger than {MOST_BYTES >> 20} MiB")
-        return _Reader(io.BytesIO(self.read(name))).load()
+        if name not in self.archive:
+            raise Refused(f"it has no {name}")
+        data = self.archive.read_pickle(name)
+        names = Names(_known, opaque)
+        return loaded(_Reader(data, name, names), data, names, self.archive.size)
 
-    def tensor(self, thing: _Thing, folders: Sequence[str]) -> Optional[np.ndarray]:
+    def metadata(self, name: str) -> str:
+        data = self.archive.read(name) if name in self.archive else b""
+        return data[:MOST_BYTES].decode(errors="replace")
+
+    def tensor(self, made: Opaque, folders: Sequence[str]) -> Optional[np.ndarray]:
         """The value of a rebuilt tensor, or None where numpy has no such type."""
-        pid, offset, size, stride = thing.args[:4]
-        assert isinstance(pid, tuple)
-        kind = STORAGES.get(pid[1].__name__)
-        if kind is None:
+        storage, offset, size, stride = made.args[:4]
+        if type(storage) is not _Storage or type(offset) is not int:
+            raise Refused("a tensor is made of something that is not a storage")
+        if storage.sort is None:
             return None
-        paths = [f"{folder}/{pid[2]}" for folder in folders]
-        flat = np.frombuffer(self.read(next(filter(self.members.__contains__, paths), paths[0])), kind)
-        dims, steps = _integers(size), _integers(stride)
-        if not all(dims):
-            return np.zeros(dims, kind)
-        first = _integers((offset,))[0]
-        last = first + sum((dim - 1) * step for dim, step in zip(dims, steps))
-        if len(dims) != len(steps) or last >= flat.size:
-            raise ValueError("a tensor reaches beyond its storage")
-        strides = tuple(step * flat.itemsize for step in steps)
-        return np.lib.stride_tricks.as_strided(flat[first:], dims, strides, writeable=False)
-
-
-def _integers(values: object) -> Tuple[int, ...]:
-    """Sizes, strides, offsets: integers, none below zero."""
-    if not isinstance(values, tuple) or not all(isinstance(value, int) and value >= 0 for value in values):
-        raise ValueError("a tensor's shape is no tuple of non-negative integers")
-    return values
+        paths = [f"{folder}/{storage.key}" for folder in folders]
+        path = next((one for one in paths if one in self.archive), None)
+        if path is None:
+            raise Refused(f"it has no member {paths[0][:80]!r}")
+        key = (path, storage.sort)
+        if key not in self._storages:
+            self._storages[key] = STORAGES[storage.sort].decode(self.archive.read(path))
+        try:
+            return view(self._storages[key], offset, size, stride)
+        except Refused:
+            raise Refused("a tensor reaches beyond its storage, or has a shape that is none") from None
 
 
 def read(path: Union[str, Path], extra: str) -> Lite:
     """Read a lite archive. extra: the name of the extra file to return. Raises EngineError where it cannot be read."""
     try:
-        archive = _Archive(path)
-        with archive.zip:
-            version, *methods = archive.pickle(PROGRAM)
-            root = archive.pickle(STATE)
-            program = _forward(root, methods)
-            state = dict(_tensors(archive, root, "", ("data", "constants")))
-            for index, constant in enumerate(program["constants"]):
-                state.update(_tensors(archive, constant, f"constant {index}", ("bytecode", "constants")))
-            name = f"extra/{extra}"
-            metadata = archive.read(name).decode(errors="replace") if name in archive.members else ""
-            return Lite(version, _ops(program), _slopes(program), state, _training(root), metadata)
+        with Archive(Path(path), "a lite archive") as archive:
+            return _read(_Lite(archive), extra)
+    except Refused as refusal:
+        raise EngineError(f"its bytecode cannot be read ({refusal})") from None
     except BROKEN as error:
         raise EngineError(
             f"its bytecode cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         ) from None
 
 
-def _forward(root: _Thing, methods: Sequence[Any]) -> Dict[str, Any]:
+def _read(lite: _Lite, extra: str) -> Lite:
+    version, *methods = lite.pickle(PROGRAM)
+    root = lite.pickle(STATE)
+    if not isinstance(root, Opaque) or type(version) is not int:
+        raise Refused("it does not hold a module and the version of its program")
+    program = _forward(root, methods)
+    state = dict(_tensors(lite, root, "", ("data", "constants")))
+    for index, constant in enumerate(program["constants"]):
+        state.update(_tensors(lite, constant, f"constant {index}", ("bytecode", "constants")))
+    return Lite(version, _ops(program), _slopes(program), state, _training(root), lite.metadata(f"extra/{extra}"))
+
+
+def _forward(root: Opaque, methods: Sequence[Any]) -> Dict[str, Any]:
     """The program that runs: what it calls is inlined into it. There may be programs of other methods."""
     programs = {name: parts for name, parts, *_ in methods}
     entry = root.qualified + ".forward"
@@ -174,40 +167,42 @@ def _slopes(program: Mapping[str, Any]) -> Tuple[float, ...]:
     return tuple(found)
 
 
-def _tensors(archive: _Archive, value: object, path: str, folders: Sequence[str]) -> Iterator[Tuple[str, np.ndarray]]:
-    """Every tensor below `value`, by path. A packed operator keeps (weight, bias, ...) as its state."""
-    if isinstance(value, _Thing):
+def _tensors(lite: _Lite, value: object, path: str, folders: Sequence[str]) -> Iterator[Tuple[str, np.ndarray]]:
+    """Every tensor below `value`, by path. A packed operator has (weight, bias, ...) as its state."""
+    lite.names.spend(len(path))
+    if isinstance(value, Opaque):
         name = value.qualified.rpartition(".")[2]
         if name == "_rebuild_tensor_v2":
-            found = archive.tensor(value, folders)
+            found = lite.tensor(value, folders)
             if found is not None:
                 yield path, found
         elif isinstance(value.state, tuple):
-            yield from _packed(archive, value.state, path, folders)
+            yield from _packed(lite, value.state, path, folders)
         elif isinstance(value.state, dict):
             for key, item in value.state.items():
-                yield from _tensors(archive, item, f"{path}.{key}".lstrip("."), folders)
+                yield from _tensors(lite, item, f"{path}.{key}".lstrip("."), folders)
         elif value.qualified.startswith("torch.jit._pickle.") and value.args:
-            yield from _tensors(archive, value.args[0], path, folders)
+            yield from _tensors(lite, value.args[0], path, folders)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _tensors(archive, item, f"{path}.{index}", folders)
+            yield from _tensors(lite, item, f"{path}.{index}", folders)
 
 
 def _packed(
-    archive: _Archive, state: Tuple[Any, ...], path: str, folders: Sequence[str]
+    lite: _Lite, state: Tuple[Any, ...], path: str, folders: Sequence[str]
 ) -> Iterator[Tuple[str, np.ndarray]]:
     """Weight and bias of a packed operator; one that has no bias adds zeros, whatever the model has."""
     for part, item in zip(("weight", "bias"), state):
-        found = dict(_tensors(archive, item, f"{path}.{part}", folders))
+        found = dict(_tensors(lite, item, f"{path}.{part}", folders))
         yield from found.items()
         if part == "weight" and len(found) == 1 and state[1:2] == (None,):
             (weight,) = found.values()
-            yield f"{path}.bias", np.zeros(len(weight), weight.dtype)
+            if weight.size:
+                yield f"{path}.bias", np.zeros(len(weight), weight.dtype)
 
 
 def _training(value: object) -> bool:
     """Whether a module anywhere inside says that it is in training."""
-    if not isinstance(value, _Thing) or not isinstance(value.state, dict):
+    if not isinstance(value, Opaque) or not isinstance(value.state, dict):
         return False
     return value.state.get("training") is True or any(_training(item) for item in value.state.values())

@@ -29,7 +29,9 @@ def class_names(value: Any) -> Tuple[str, ...]:
     if isinstance(value, (list, tuple)):
         return tuple(str(name) for name in value)
     if not isinstance(value, Mapping):
-        raise ValueError("names no classes" if value is None else "holds class names that are neither a list nor a dictionary")
+        raise ValueError(
+            "names no classes" if value is None else "holds class names that are neither a list nor a dictionary"
+        )
     found: Dict[int, str] = {}
     for key, name in value.items():
         number = _class_number(key)

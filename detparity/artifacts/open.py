@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Uni
 import numpy as np
 
 from detparity.artifacts import onnx_nms
-from detparity.artifacts.input_form import image_shape
 from detparity.artifacts.grid_constants import grid_constants, script_grids, stuck_size
+from detparity.artifacts.input_form import image_shape
 from detparity.artifacts.metadata import LARGEST_SIDE, image_size, parse, script_metadata
+from detparity.core import file_kind
 from detparity.core.contract import Contract, NmsPromise, contract_for, default_opset
 from detparity.core.errors import InputError
 from detparity.core.files import require_file, sha256
@@ -96,12 +97,9 @@ def open_artifact(
 
 def _kind(path: Path) -> str:
     """What reads the file, by its content: "torchscript", "lite" or, whatever else it is, "onnx"."""
-    from detparity.core import pickle_reader
-
-    kind = pickle_reader.kind(path)
-    if kind in ("checkpoint", "legacy"):
-        raise InputError(f"{path} is a checkpoint, not an exported model; give it with --weights")
-    return kind if kind in ("torchscript", "lite") else "onnx"
+    file_kind.require_exported(path)
+    found = file_kind.kind(path)
+    return found if found in file_kind.SCRIPTS else "onnx"
 
 
 def _open_onnx(

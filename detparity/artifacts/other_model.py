@@ -6,9 +6,11 @@ from collections import Counter
 from typing import List, Optional, Sequence, Tuple
 
 from detparity.artifacts.conv_weights import Stored, by_content, match, named
+from detparity.artifacts.onnx_graph import plain_name
 from detparity.core.vocabulary import ConvWeights, ModelFacts
 
 Shape = Tuple[int, ...]
+SHARE = 5  # one convolution in so many that fits nowhere, and the file is another model's
 
 
 def other_model(expected: Sequence[ConvWeights], stored: Sequence[Stored], facts: ModelFacts) -> Optional[str]:
@@ -30,13 +32,13 @@ def other_model(expected: Sequence[ConvWeights], stored: Sequence[Stored], facts
     ]
     if not extra or not missing:
         return None
-    first = next((found for found in stored if found.weight.shape in extra), stored[0])
-    if 2 * sum(missing.values()) > len(expected):
-        what = f"the first of its {sum(extra.values())} convolutions that fit nowhere in the model is {first.name} {_text(first)}"
-        return f"is an export of another model: {what}"
-    where = f" where the model has {_shape(misfits[0][2])}" if misfits and misfits[0][0] == first.name else ""
-    count = f"{sum(extra.values())} of its {len(stored)} convolutions fit"
-    return f"is an export of a model of other widths: {count} nowhere in the model, the first is {first.name} {_text(first)}{where}"
+    first = next(found for found in stored if found.weight.shape in extra)
+    own = {name: shape for name, _, shape in misfits}.get(first.name)
+    count = sum(extra.values())
+    text = f"{plain_name(first.name)} {_text(first)}" + (f" where the model has {_shape(own)}" if own else "")
+    if SHARE * count < len(stored):
+        return f"holds {count} of {len(stored)} convolutions that fit nowhere in the model, the first is {text}"
+    return f"is an export of another model: {count} of its {len(stored)} convolutions fit nowhere in this one, the first is {text}"
 
 
 def _text(found: Stored) -> str:
@@ -55,7 +57,9 @@ def _classes(expected: Sequence[ConvWeights], stored: Sequence[Stored], facts: M
         return None
     heads = [conv for conv in expected if conv.weight.shape[0] == width and conv.weight.shape[2:] == (1, 1)][-count:]
     by_official = named(heads, stored)
-    found = [by_official[k] for k in sorted(by_official)] or [s for s in stored if s.weight.shape[2:] == (1, 1)][-count:]
+    found = [by_official[k] for k in sorted(by_official)] or [s for s in stored if s.weight.shape[2:] == (1, 1)][
+        -count:
+    ]
     widths = {s.weight.shape[0] for s in found}
     if len(found) != count or len(widths) != 1:
         return None
@@ -63,7 +67,7 @@ def _classes(expected: Sequence[ConvWeights], stored: Sequence[Stored], facts: M
     return fields - 5 if not rest and fields > 5 else None
 
 
-def _left_over(stored: Sequence[Shape], expected: Sequence[Shape]) -> Tuple["Counter[Shape]", "Counter[Shape]"]:
+def _left_over(stored: Sequence[Shape], expected: Sequence[Shape]) -> Tuple[Counter[Shape], Counter[Shape]]:
     """Shapes of the file that the model has not, and the reverse, without those that add up: merged or split convolutions."""
     extra, missing = Counter(stored) - Counter(expected), Counter(expected) - Counter(stored)
     for rest in {shape[1:] for shape in (*extra, *missing)}:

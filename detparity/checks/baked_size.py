@@ -45,7 +45,7 @@ def onnx_size(context: Context) -> Iterator[Finding]:
             reshapes.append((node.title, f"sizes {[int(v) for v in graph.constants[node.inputs[3]].ravel()]}"))
     if len(reshapes) > 1:
         yield Finding(
-            f"reshapes or resizes to a fixed number of cells in {len(reshapes) - 1} places, so it runs at no other size.",
+            f"reshapes or resizes to a fixed number of cells in {len(reshapes) - 1} nodes, so it runs at no other size.",
             tuple(reshapes),
             headed=True,
             evidence={"nodes": [row[0] for row in reshapes[1:]]},
@@ -55,8 +55,8 @@ def onnx_size(context: Context) -> Iterator[Finding]:
 def _names_cells(target: Sequence[int], facts: ModelFacts) -> bool:
     """Whether a reshape target fixes what depends on the image size: both cell counts of a level, or its rows."""
     if len(target) == 5:
-        kept = [v for v in target[1:] if v not in (facts.anchors_per_level, facts.fields)]
-        return len(kept) == 2 and min(kept) > 0 and max(kept) > 1
+        left = [v for v in target[1:] if v not in (facts.anchors_per_level, facts.fields)]
+        return len(left) == 2 and min(left) > 0 and max(left) > 1
     return len(target) == 3 and target[2] == facts.fields and target[1] > facts.anchors_per_level
 
 
@@ -81,13 +81,21 @@ def script_size(context: Context) -> Iterator[Finding]:
         )
     named = list(_named(context, size or context.contract.size))
     if named and context.outcome("parity.sizes").outcome != "passed":  # a number may also be there by chance
-        count = "1 place" if len(named) == 1 else f"{len(named)} places"
+        count = "1 operator" if len(named) == 1 else f"{len(named)} operators"
         yield Finding(
             f"has {_text(size or context.contract.size)} written into its graph in {count}, so it is right at no other size.",
             (("operator", "number", "which is", "recorded at"), *named[:MOST_ROWS]),
             headed=True,
             evidence={"size": list(size or context.contract.size), "numbers": [list(row) for row in named]},
         )
+
+
+def is_baked(context: Context) -> bool:
+    """Whether the file that promises every size holds what ties it to one; of a module that is a finding only where sizes fail."""
+    if context.contract.variant.onnx:
+        return next(iter(onnx_size(context)), None) is not None
+    grids = script_grids(context.script.constants, context.facts)
+    return bool(grids) or next(_named(context, context.contract.size), None) is not None
 
 
 def _sizes_of(cells: Size, facts: ModelFacts) -> List[Size]:

@@ -5,12 +5,14 @@ Engines are loaded when first asked for, so that a check of structure alone star
 
 from __future__ import annotations
 
+import functools
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import (
     TYPE_CHECKING,
     Any,
+    Callable,
     Dict,
     Iterable,
     Iterator,
@@ -25,6 +27,8 @@ from typing import (
 import numpy as np
 
 from detparity import engines
+from detparity.artifacts.input_form import FILLED, InputForm, input_form, transposed
+from detparity.checks.other_inputs import settle
 from detparity.core.case import BoxExplorer, Case, Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, expected_shapes
@@ -45,12 +49,17 @@ from detparity.core.vocabulary import (
 )
 from detparity.engines.reference_runs import Oracle
 from detparity.engines.remote import LEAST_SECONDS, client
-from detparity.inputs.images import batch_of
+from detparity.inputs.images import batch_of, rounded
 
 if TYPE_CHECKING:
     from detparity.artifacts.onnx_graph import OnnxFile
     from detparity.artifacts.torchscript_facts import ScriptFile
     from detparity.core.findings import Check
+
+
+def _as_found(_: Context, check_id: str, findings: Tuple[Finding, ...]) -> Tuple[Finding, ...]:
+    return findings
+
 
 SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engine may take
 
@@ -58,7 +67,9 @@ SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engin
 @dataclass(eq=False)
 class Context:
     """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
-    how: how the variant and the size were found; quick: whether less is tried, to know sooner."""
+    how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
+    those of other checks; notes: what checks work out of the file once; form and filled: how the file takes its image, and what its
+    other inputs are given."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -75,6 +86,8 @@ class Context:
     quick: bool = False
     outcomes: Dict[str, Outcome] = field(default_factory=dict)
     died: Optional[EngineDied] = None
+    fold: Callable[[Context, str, Tuple[Finding, ...]], Tuple[Finding, ...]] = _as_found
+    notes: Dict[str, Any] = field(default_factory=dict)
     _reported_by: Optional[str] = None
     _runners: Dict[Tuple[str, str, int, Tuple[str, ...]], Union[Runner, EngineError]] = field(default_factory=dict)
 
@@ -85,6 +98,16 @@ class Context:
     @property
     def script(self) -> ScriptFile:
         return self.file  # type: ignore[return-value]
+
+    @functools.cached_property
+    def form(self) -> InputForm:
+        """How the file takes its image; (B, 3, H, W) float32 unless an ONNX file declares something else."""
+        return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm()
+
+    @functools.cached_property
+    def filled(self) -> str:
+        """What the inputs beside the image are given: what makes the numbers right, where anything does."""
+        return settle(self) if self.form.others else FILLED[0]
 
     def runner(self, engine: str = "", **how: Any) -> Runner:
         """The artifact in its engine, or in the one called `engine`, prepared once; how: of `Load`. Raises EngineError where it does
@@ -109,7 +132,7 @@ class Context:
             with self._engine_runs(name):
                 return client().prepare(name, self.artifact.path, how, self._seconds)
         except ImportError as error:
-            raise CannotRun(f"the engine {name} is not installed ({error})") from None
+            raise CannotRun(f"the engine {name} is not installed ({error.name or error})") from None
         except EngineError as error:
             return error
 
@@ -133,9 +156,24 @@ class Context:
 
     def run(self, images: np.ndarray, **engine: Any) -> Arrays:
         """Run the artifact on (B, 3, H, W) images; outputs in the file's order. Raises EngineError."""
+        return self.run_filled(images, self.filled, **engine)
+
+    def run_filled(self, images: np.ndarray, filled: str, **engine: Any) -> Arrays:
+        """The same, with the inputs beside the image given otherwise."""
         runner = self.runner(**engine)
+        feed = self.form.feed(self.form.image or runner.input_names[0], images, filled)
         with self._engine_runs(str(engine.get("engine", "")) or self._engine()):
-            return runner.call({runner.input_names[0]: images})
+            return runner.call(feed)
+
+    def predict(self, case: Case, **engine: Any) -> Arrays:
+        """What the file gives for a case; predictions that have fields before rows are put in the promised order."""
+        return self.read(self.run(self.batch(case), **engine), case.size)
+
+    def read(self, outputs: Arrays, size: Size) -> Arrays:
+        """Outputs in the promised order of axes."""
+        if self.contract.variant.head == "grid" and transposed(outputs, self.facts.rows(size), self.facts.fields):
+            return {name: array.transpose(0, 2, 1) for name, array in outputs.items()}
+        return outputs
 
     def tail_runner(self, cut: Mapping[str, int]) -> Runner:
         """The part of an ONNX file after the tensors of `cut` (name to rank), in its engine. Raises EngineError."""
@@ -147,21 +185,25 @@ class Context:
 
         with self._engine_runs(self._engine()):
             runner = client().prepare("onnxruntime", expose(self.artifact.path, names), Load("disabled"), self._seconds)
-            return dict(runner.call({runner.input_names[0]: images}))
+            return dict(runner.call(self.form.feed(self.form.image, images, self.filled)))
 
     def truth(self, picture: Picture, size: Size) -> Any:
         """The oracle's truth for the head this artifact promises; suppression is judged against the decoded predictions."""
-        return self.oracle.truth(picture, size, truth_head(self.contract.variant))
+        return self.oracle.truth(self.taken(picture), size, truth_head(self.contract.variant))
+
+    def taken(self, picture: Picture) -> Picture:
+        """A picture as the type of the file's input holds it."""
+        return rounded(picture, self.form.rounding)
 
     def growing(self, picture: Picture, size: Size) -> Iterator[Any]:
         """The same truth with a floor that grows: what is within an earlier one is within the last."""
-        return self.oracle.growing(picture, size, truth_head(self.contract.variant))
+        return self.oracle.growing(self.taken(picture), size, truth_head(self.contract.variant))
 
     def shapes(self, batch: int, size: Size) -> List[Tuple[int, ...]]:
         return list(expected_shapes(self.contract, batch, size).values())
 
     def batch(self, case: Case) -> np.ndarray:
-        return batch_of(case.pictures, case.size)
+        return batch_of([self.taken(picture) for picture in case.pictures], case.size)
 
     def outcome(self, check_id: str) -> Outcome:
         """Run a check once, after those it needs; a check whose need failed is skipped without making the verdict incomplete."""
@@ -179,10 +221,10 @@ class Context:
         findings: Tuple[Finding, ...] = ()
         reason, result, incomplete = None, "passed", False
         try:
-            findings = tuple(check.run(self))
+            findings = self.fold(self, check.id, tuple(check.run(self)))
             result = "failed" if findings else "passed"
         except CannotRun as error:
-            reason, result, incomplete = str(error), "skipped", check.level == "MUST"
+            reason, result, incomplete = str(error), "skipped", error.hides and check.level == "MUST"
         except EngineDied as error:
             if self._reported_by is not None:
                 return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
@@ -196,7 +238,8 @@ class Context:
                     True,
                 )
         except EngineError as error:
-            findings, result = (Finding("does not run.", notes=(str(error)[:600],)),), "failed"
+            refused = Finding("does not run.", notes=(str(error)[:600],), evidence={"refused": str(error)[:600]})
+            findings, result = self.fold(self, check.id, (refused,)), "failed"
         except Exception as error:  # a check that breaks is reported as broken, never as passed
             reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
         seconds = time.perf_counter() - start

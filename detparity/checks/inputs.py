@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity.checks.context import Context
 from detparity.core.case import Case, Space
-from detparity.core.contract import largest_size
+from detparity.core.contract import Contract, largest_size
 from detparity.core.vocabulary import EngineError, Picture, Size
 from detparity.inputs import images
 
+PIXELS = 4 * 640 * 640  # of different pictures in one batch: each costs a run of the model in float64
+FEWEST = 3  # different pictures in a batch of more
 
-def pictures(batch: int, kind: str = "noise", seed: int = 0) -> Tuple[Picture, ...]:
-    """A batch of different pictures, the first of the kind asked for."""
-    others = [(("noise", "natural", "scene")[slot % 3], seed + slot) for slot in range(1, batch)]
-    return ((kind, seed), *others)
+
+def pictures(batch: int, kind: str = "noise", seed: int = 0, size: Optional[Size] = None) -> Tuple[Picture, ...]:
+    """A batch of pictures, the first of the kind asked for. All are different; where a size is given, no more than `distinct` are,
+    and the others come again in an order that no shift or reversal of the batch leaves as it is."""
+    count = distinct(batch, size) if size else batch
+    if count == batch:
+        others = [(("noise", "natural", "scene")[slot % 3], seed + slot) for slot in range(1, batch)]
+        return ((kind, seed), *others)
+    some = [(("noise", "natural", "scene")[slot % 3], slot) for slot in range(1, count)]  # of one seed, for all cases
+    drawn = np.random.default_rng([batch, count]).integers(0, count - 1, batch - count)
+    return ((kind, seed), *some, *(some[index] for index in drawn))
+
+
+def distinct(batch: int, size: Size) -> int:
+    """How many different pictures a batch holds at a size."""
+    return min(batch, max(FEWEST, PIXELS // (size[0] * size[1])))
+
+
+def slots_note(contract: Contract) -> str:
+    """What a report says of a batch whose pictures are not all different; empty where they are."""
+    count = distinct(contract.batch, contract.size)
+    return f", {contract.batch} images of {count} different pictures" if count < contract.batch else ""
 
 
 def space(context: Context, always: Sequence[Case], draws: int = 0, **choices: Any) -> Space:
@@ -33,11 +53,11 @@ def space(context: Context, always: Sequence[Case], draws: int = 0, **choices: A
 
 def first_case(context: Context) -> Case:
     """Noise at the declared size and batch: what the report's table of floors and errors is measured on."""
-    return Case(context.contract.size, pictures(context.contract.batch))
+    return Case(context.contract.size, pictures(context.contract.batch, size=context.contract.size))
 
 
 def kinds(context: Context) -> Tuple[str, ...]:
-    """Kinds of pictures that between them show what hangs on a picture: one by one where a small picture will do, in few where the
+    """Kinds of pictures that between them show what depends on a picture: one by one where a small picture will do, in few where the
     size is fixed and each of them costs a run of the model in float64."""
     one_by_one = tuple(kind for kind in images.KINDS if kind != "mosaic")
     return one_by_one if context.contract.variant.dynamic_size else images.FEW

@@ -55,7 +55,10 @@ def read(path: Path) -> Tuple[KnownFailure, ...]:
     toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         content = toml.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # wrong TOML, wrong UTF-8, numbers of thousands of digits, endless nesting
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # wrong TOML, wrong UTF-8, numbers of thousands of digits, endless nesting
         raise InputError(f"{path} is not TOML: {clipped(error)}") from None
     number = content.get("format")
     version = number if isinstance(number, int) and number in TABLE else 0

@@ -55,18 +55,18 @@ def average_precision(context: Context) -> Iterator[Finding]:
     contract = context.contract
     rule = rule_of(contract) if contract.variant.end2end else RULE
     cases = _cases(contract)
-    pictures = tuple(picture for case in cases for picture in case.pictures)
+    pictures = _scenes(cases)
     key = ("precision", rule, pictures, contract.size, contract.nms and contract.nms.max_wh)
     model: _Model = context.oracle.once(key, lambda: _model(context, pictures, rule))
     found: List[Detected] = []
     for case in cases:
-        outputs = context.run(context.batch(case))
+        outputs = context.predict(case)
         wrong = outputs_problem(context, case, outputs)
         if wrong:
             yield wrong
             return
         found += [_labelled(one, contract) for one in detections(context, case, outputs, rule)]
-    file = [found[index] for index in model.settled]
+    file = [found[index] for index in model.settled]  # of a batch of more, its first images
     theirs = precision(file, model.truths, len(CLASSES))
     over = [
         name
@@ -79,7 +79,7 @@ def average_precision(context: Context) -> Iterator[Finding]:
 
 def _model(context: Context, pictures: Tuple[Picture, ...], rule: NmsRule) -> _Model:
     contract = context.contract
-    truths = [context.oracle.truth(picture, contract.size, "grid") for picture in pictures]
+    truths = [context.oracle.truth(context.taken(picture), contract.size, "grid") for picture in pictures]
     predictions = [np.concatenate(truth.levels) for truth in truths]
     tolerance = tolerance_of(truths, contract)
     possible = [
@@ -112,9 +112,14 @@ def _cases(contract: Contract) -> List[Case]:
     """The scenes, in batches as the contract has them."""
     batch = BATCH if contract.variant.dynamic_batch else contract.batch
     return [
-        Case(contract.size, tuple(("scene", first + slot) for slot in range(batch)))
+        Case(contract.size, tuple(("scene", first + slot % SCENES) for slot in range(batch)))
         for first in range(0, SCENES, batch)
     ]
+
+
+def _scenes(cases: Sequence[Case]) -> Tuple[Picture, ...]:
+    """The pictures of all cases, each once."""
+    return tuple(dict.fromkeys(picture for case in cases for picture in case.pictures))
 
 
 def outputs_problem(context: Context, case: Case, outputs: Arrays) -> Optional[Finding]:
@@ -133,7 +138,7 @@ def suppressed(predictions: np.ndarray, rule: NmsRule) -> Detected:
 
 def detections(context: Context, case: Case, outputs: Arrays, rule: NmsRule) -> List[Detected]:
     """What a file detects in each image of a batch: its own detections, or its predictions under the reference suppression."""
-    head, images = context.contract.variant.head, range(len(case.pictures))
+    head, images = context.contract.variant.head, range(min(len(case.pictures), SCENES))
     arrays = list(outputs.values())
     if head == "end2end-ort":
         rows = arrays[0].astype(np.float64)

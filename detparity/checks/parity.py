@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from detparity.checks import causes
+from detparity.checks.causes import anchor_note, grid_note
 from detparity.checks.context import Context, truth_head
 from detparity.checks.inputs import cheap_size, kinds, pictures, space
 from detparity.core.case import Case
@@ -35,9 +38,10 @@ EVALUATOR_PIXELS = 32 * 64  # the reference evaluator resizes number by number: 
 def compare(context: Context, case: Case, **engine: Any) -> List[Finding]:
     """Run one case and judge every image of the batch against its own truth."""
     try:
-        outputs = context.run(context.batch(case), **engine)
+        outputs = context.predict(case, **engine)
     except EngineError as error:
-        return [Finding(f"does not run at {case}.", notes=(str(error)[:600],), evidence={"case": str(case)})]
+        text = str(error)[:600]
+        return [Finding(f"does not run at {case}.", notes=(text,), evidence={"case": case, "refused": text})]
     return judge_outputs(context, case, outputs)
 
 
@@ -50,20 +54,28 @@ def judge_outputs(context: Context, case: Case, outputs: Arrays) -> List[Finding
 def judge_predictions(context: Context, case: Case, outputs: Arrays, head: str) -> List[Finding]:
     """Judge outputs that are what `head`, "raw" or "grid", gives; the finding of the first image that is out of bounds, if any."""
     for slot, picture in enumerate(case.pictures):
-        found = _out_of_bounds(context, picture, case.size, outputs, slot, head)
+        if _repeated(case, outputs, slot):
+            continue
+        found = out_of_bounds(context, picture, case.size, outputs, slot, head)
         if found is not None:
             return [_difference(context, case, slot, *found)]
     return []
 
 
-def _out_of_bounds(
+def _repeated(case: Case, outputs: Arrays, slot: int) -> bool:
+    """Whether an earlier slot has the same picture and got the same bits."""
+    first = case.pictures.index(case.pictures[slot])
+    return first < slot and all(np.array_equal(array[first], array[slot]) for array in outputs.values())
+
+
+def out_of_bounds(
     context: Context, picture: Picture, size: Size, outputs: Arrays, slot: int, head: str
 ) -> Optional[Tuple[Truth, Sequence[np.ndarray], List[Excess]]]:
-    """The truth, the file's levels and what of them lies over its limit under the whole floor; None where they are within a floor."""
+    """The truth, the file's levels and what of them lies over its limit under the complete floor; None where nothing does."""
     found = None
     levels: Sequence[np.ndarray] = ()
     stats: Dict[Key, Stats] = {}
-    for truth in context.oracle.growing(picture, size, head):
+    for truth in context.oracle.growing(context.taken(picture), size, head):
         if not levels:
             levels = split_levels(truth.head, context.facts, size, outputs, slot)
             stats = measure(truth.levels, levels)
@@ -84,7 +96,9 @@ def shape_problem(context: Context, case: Case, outputs: Arrays) -> Optional[Fin
     rows: List[Row] = [("promised", ", ".join(map(str, expected))), ("produced", ", ".join(map(str, shapes)))]
     if types != {np.dtype(np.float32)}:
         rows.append(("types", ", ".join(sorted(map(str, types)))))
-    return Finding(f"returns other shapes than promised at {case}.", tuple(rows), evidence={"case": str(case)})
+    what = "types" if shapes == expected else "shapes"
+    evidence = {"case": case, "shapes": [list(shape) for shape in shapes]}
+    return Finding(f"returns other {what} than promised at {case}.", tuple(rows), evidence=evidence)
 
 
 def _difference(
@@ -106,18 +120,21 @@ def _difference(
         ("where", f"image {slot}, {cell}"),
         ("passes", f"at {number(worst.floors)} floors; allowed are {number(worst.limit)}"),
     ]
-    rows.append(("out of bounds", "; ".join(_groups(context, over))))
+    groups = _groups(context, over)
+    shown = (f"{group} at stride {', '.join(map(str, strides))}" for group, strides in groups.items())
+    rows.append(("out of bounds", "; ".join(shown)))
     rows.append(("within", ", ".join(_innocent(context, over)) or "nothing"))
-    notes = tuple(filter(None, (_anchor_note(context, truth, levels), _grid_note(context, truth, levels, case.size))))
+    notes = tuple(filter(None, (anchor_note(context, truth, levels, over), grid_note(context, truth, levels, over))))
     return Finding(
         f"differs from the model at {case}.",
         tuple(rows),
         notes=notes,
         evidence={
-            "case": str(case),
+            "case": case,
             "image": slot,
             "stride": context.facts.strides[worst.level],
             "group": worst.group,
+            "out_of_bounds": groups,
             "statistic": worst.statistic,
             "error": worst.error,
             "floors": worst.floors,
@@ -143,13 +160,14 @@ def worst_place(context: Context, truth: Truth, values: np.ndarray, worst: Exces
     return int(row), column, text
 
 
-def _groups(context: Context, over: Sequence[Excess]) -> List[str]:
+def _groups(context: Context, over: Sequence[Excess]) -> Dict[str, List[int]]:
+    """Strides by group, of what is out of bounds."""
     found: Dict[str, List[int]] = OrderedDict()
     for excess in sorted(over, key=lambda item: (list(GROUPS).index(item.group), item.level)):
         strides = found.setdefault(excess.group, [])
         if context.facts.strides[excess.level] not in strides:
             strides.append(context.facts.strides[excess.level])
-    return [f"{group} at stride {', '.join(map(str, strides))}" for group, strides in found.items()]
+    return found
 
 
 def _innocent(context: Context, over: Sequence[Excess]) -> List[str]:
@@ -160,51 +178,24 @@ def _innocent(context: Context, over: Sequence[Excess]) -> List[str]:
     return fine + levels
 
 
-def _anchor_note(context: Context, truth: Truth, levels: Sequence[np.ndarray]) -> str:
-    """Say which anchors the file uses where widths and heights are off by constant factors."""
-    if truth.head != "grid":
-        return ""
-    wrong = []
-    for level, (reference, values) in enumerate(zip(truth.levels, levels)):
-        per = len(reference) // context.facts.anchors_per_level
-        for anchor in range(context.facts.anchors_per_level):
-            rows = slice(anchor * per, (anchor + 1) * per)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = values[rows, 2:4] / reference[rows, 2:4]
-            middle = np.median(ratio, axis=0)
-            steady = np.isfinite(ratio).all() and (np.abs(ratio - middle) < 1e-3 * np.abs(middle)).all()
-            if steady and (np.abs(middle - 1) > 1e-3).any():
-                own = context.facts.anchors[level][anchor]
-                file = tuple(float(own[k] * middle[k]) for k in range(2))
-                wrong.append(
-                    f"stride {context.facts.strides[level]} anchor {anchor} is {own[0]:g}x{own[1]:g} in the model, "
-                    f"{file[0]:.4g}x{file[1]:.4g} in the file"
-                )
-    return "Anchors differ: " + "; ".join(wrong) + "." if wrong else ""
-
-
-def _grid_note(context: Context, truth: Truth, levels: Sequence[np.ndarray], size: Size) -> str:
-    """Say so where centres are off by whole cells: a transposed, shifted or stale grid."""
-    if truth.head != "grid":
-        return ""
-    for level, (reference, values) in enumerate(zip(truth.levels, levels)):
-        stride = context.facts.strides[level]
-        cells = (values[:, 0:2] - reference[:, 0:2]) / stride
-        if not np.isfinite(cells).all() or (np.abs(cells - np.round(cells)) > 0.05).any() or np.abs(cells).max() < 0.5:
-            continue
-        ny, nx = context.facts.cells(size)[level]
-        y, x = np.indices((ny, nx))
-        swapped = np.tile(np.stack([y - x, x - y], -1).reshape(-1, 2), (context.facts.anchors_per_level, 1))
-        kind = "the grid is transposed" if np.abs(cells - swapped).max() < 0.5 else "the grid is not this image's"
-        return f"Centres at stride {stride} are off by whole cells: {kind}."
-    return ""
+def explained(context: Context, findings: Sequence[Finding]) -> Iterator[Finding]:
+    """The findings, each with its cause where one that was tried explains all of it."""
+    for finding in findings:
+        case = finding.evidence.get("case")
+        cause = causes.explain(context, case) if isinstance(case, Case) and "group" in finding.evidence else None
+        if cause is None:
+            yield finding
+        else:
+            message = f"{finding.message[:-1]}: {cause.sentence}."
+            evidence = {**finding.evidence, "cause": cause.sentence}
+            yield replace(finding, message=message, notes=(cause.note, *finding.notes), evidence=evidence)
 
 
 def declared(context: Context) -> Iterator[Finding]:
     """Noise, a natural picture and a scene at the declared size and batch."""
     contract = context.contract
-    cases = [Case(contract.size, pictures(contract.batch, kind)) for kind in DECLARED]
-    yield from context.explore(space(context, cases), lambda case: compare(context, case))
+    cases = [Case(contract.size, pictures(contract.batch, kind, size=contract.size)) for kind in DECLARED]
+    yield from explained(context, context.explore(space(context, cases), lambda case: compare(context, case)))
 
 
 def values(context: Context) -> Iterator[Finding]:
@@ -213,9 +204,9 @@ def values(context: Context) -> Iterator[Finding]:
     size = cheap_size(context)
     all_kinds, draws = kinds(context), 2 if contract.variant.dynamic_size else 0
     left = ("noise", "natural") if contract.variant.dynamic_size else DECLARED
-    cases = [Case(size, pictures(contract.batch, kind, 1)) for kind in all_kinds if kind not in left]
+    cases = [Case(size, pictures(contract.batch, kind, 1, size)) for kind in all_kinds if kind not in left]
     tried = space(context, cases, draws, only=size, kinds=all_kinds, batches=(contract.batch, contract.batch))
-    yield from context.explore(tried, lambda case: compare(context, case))
+    yield from explained(context, context.explore(tried, lambda case: compare(context, case)))
 
 
 def sizes(context: Context) -> Iterator[Finding]:
@@ -238,10 +229,10 @@ def isolation(context: Context) -> Iterator[Finding]:
     """An image gives the same numbers whatever stands beside it: its neighbours are replaced, alone and together."""
     contract, size = context.contract, cheap_size(context)
     count = 3 if contract.variant.dynamic_batch else contract.batch
-    first = Case(size, pictures(count, seed=2))
+    first = Case(size, pictures(count, seed=2, size=size))
     others = (("white", 0), ("checkerboard", 3), ("dark", 1), ("gradient", 0))
     other = Case(size, (first.pictures[0], *(others[k % 4] for k in range(count - 1))))
-    before, after = context.run(context.batch(first)), context.run(context.batch(other))
+    before, after = context.predict(first), context.predict(other)
     truth = context.truth(first.pictures[0], size)
     left, right = (split_levels(truth.head, context.facts, size, outputs, 0) for outputs in (before, after))
     for level, (a, b) in enumerate(zip(left, right)):
@@ -265,9 +256,10 @@ def isolation(context: Context) -> Iterator[Finding]:
 
 def repeat(context: Context) -> Iterator[Finding]:
     """The same input four times gives the same bits, and its buffer is not written to."""
-    case = Case(cheap_size(context), pictures(context.contract.batch, "natural", 3))
+    size = cheap_size(context)
+    case = Case(size, pictures(context.contract.batch, "natural", 3, size))
     given = context.batch(case)
-    kept = given.copy()
+    before = given.copy()
     first = context.run(given)
     for call in range(2, 3 if context.quick else 5):
         again = context.run(given)
@@ -280,27 +272,28 @@ def repeat(context: Context) -> Iterator[Finding]:
                     evidence={"call": call, "output": name, "moved": moved},
                 )
                 return
-    if not np.array_equal(given, kept):
-        yield Finding(f"writes to its input buffer: {int((given != kept).sum())} of {given.size} values changed.")
+    if not np.array_equal(given, before):
+        yield Finding(f"writes to its input buffer: {int((given != before).sum())} of {given.size} values changed.")
 
 
 def optimisation(context: Context) -> Iterator[Finding]:
     """With graph optimisations disabled the numbers are right as well."""
-    case = Case(cheap_size(context), pictures(context.contract.batch))
-    yield from _only_there(context, case, "with graph optimisations disabled", optimisation="disabled")
+    yield from _only_there(context, _plain_case(context), "with graph optimisations disabled", optimisation="disabled")
 
 
 def threads(context: Context) -> Iterator[Finding]:
     """On one thread the numbers are right as well."""
-    case = Case(cheap_size(context), pictures(context.contract.batch))
-    yield from _only_there(context, case, "on one thread", threads=1)
+    yield from _only_there(context, _plain_case(context), "on one thread", threads=1)
+
+
+def _plain_case(context: Context) -> Case:
+    size = cheap_size(context)
+    return Case(size, pictures(context.contract.batch, size=size))
 
 
 def _only_there(context: Context, case: Case, where: str, **engine: Any) -> Iterator[Finding]:
     for finding in compare(context, case, **engine):
-        yield Finding(
-            finding.message[:-1] + f", {where}.", finding.rows, finding.headed, finding.notes, finding.evidence
-        )
+        yield replace(finding, message=finding.message[:-1] + f", {where}.")
 
 
 def sequence(context: Context) -> Iterator[Finding]:
@@ -326,18 +319,11 @@ def evaluator(context: Context) -> Iterator[Finding]:
         raise CannotRun(f"the reference evaluator is for small models: {size[0]}x{size[1]} is above its limit")
     case = Case(size, pictures(contract.batch, "natural", 4))
     try:
-        outputs = context.run(context.batch(case), engine="onnx_reference")
+        outputs = context.predict(case, engine="onnx_reference")
     except EngineError as error:
         raise CannotRun(f"the reference evaluator cannot run it ({error})") from None
     for finding in judge_outputs(context, case, outputs):
-        yield Finding(
-            finding.message[:-1] + ", in the reference evaluator.",
-            finding.rows,
-            finding.headed,
-            finding.notes,
-            finding.evidence,
-            INFO,
-        )
+        yield replace(finding, message=finding.message[:-1] + ", in the reference evaluator.", level=INFO)
 
 
 def _always(contract: Contract) -> bool:

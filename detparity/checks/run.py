@@ -17,7 +17,8 @@ from detparity import checks
 from detparity.artifacts.open import Asked, Intake, open_artifact
 from detparity.checks import export
 from detparity.checks.context import Context, truth_head
-from detparity.checks.inputs import first_case
+from detparity.checks.follows import fold
+from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.known_failures import KnownFailures, applying, read, settle
 from detparity.checks.weights import coverage
 from detparity.core import environment
@@ -141,6 +142,7 @@ def make_context(
         found.how,
         box_strategies.explore,
         quick,
+        fold=fold,
     )
 
 
@@ -354,7 +356,7 @@ def _artifact(context: Context) -> Dict[str, Any]:
         "path": str(context.artifact.path) if context.artifact.name is None else context.artifact.name,
         "sha256": context.artifact.sha256,
         "variant": context.contract.variant.name,
-        "how": context.how,
+        "how": context.how + slots_note(context.contract),
     }
     if context.artifact.kind == "onnx":
         opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
@@ -420,9 +422,7 @@ def noise_of(context: Context) -> Mapping[str, Mapping[str, float]]:
     """Floor and error per unit group on the first case of parity.declared, the worst level of each, in its unit and in floors."""
     case = first_case(context)
     truth = context.truth(case.pictures[0], case.size)
-    found = measure(
-        truth.levels, split_levels(truth.head, context.facts, case.size, context.run(context.batch(case)), 0)
-    )
+    found = measure(truth.levels, split_levels(truth.head, context.facts, case.size, context.predict(case), 0))
     table: Dict[str, Dict[str, float]] = {}
     for (level, group), stats in found.items():
         floor = truth.floor[level, group]

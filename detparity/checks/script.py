@@ -85,7 +85,8 @@ def structure(context: Context) -> Iterator[Finding]:
             produced = context.run(context.batch(case))
         except EngineError as error:
             if case.size == context.contract.size and len(case.pictures) == context.contract.batch:
-                yield Finding(f"does not run at {case}.", notes=(str(error)[:600],))
+                text = str(error)[:600]
+                yield Finding(f"does not run at {case}.", notes=(text,), evidence={"case": str(case), "refused": text})
             continue
         expected = context.shapes(len(case.pictures), case.size)
         rows: List[Row] = [("output", "promised", "returned")]
@@ -101,7 +102,7 @@ def structure(context: Context) -> Iterator[Finding]:
                 f"returns other tensors than promised at {case}.",
                 tuple(rows),
                 headed=True,
-                evidence={"case": str(case)},
+                evidence={"case": str(case), "produced": [list(array.shape) for array in produced.values()]},
             )
             return
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from detparity.artifacts.onnx_graph import Graph, Node, Value
 from detparity.checks.context import Context
+from detparity.checks.interface import axes, inputs, outputs, shape_text
 from detparity.core.case import Case
-from detparity.core.contract import MUST, SHOULD, Axis, Contract, TensorPromise
+from detparity.core.contract import MUST, SHOULD, Contract
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.text import listed
 from detparity.core.vocabulary import EngineError
 
-INVENTED_AXIS = re.compile(r"(_dim_\d+|^unk__\d+)$")
-INVENTED_FREE_AXIS = re.compile(r"(_dim_\d+|^unk__\d+|^s\d+)$")
-INVENTED_NAME = re.compile(r"^\d+$|^onnx::|/|_output_\d+$")
+QUANTISED = re.compile(r"QLinear|Dynamic|MatMulInteger|QGemm|QAttention|QuantizeLinear|DequantizeLinear|ConvInteger")
 RANDOM_OPS = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 )
@@ -27,7 +26,7 @@ DOUBLE = 11  # TensorProto.DOUBLE
 
 def checker(context: Context) -> Iterator[Finding]:
     if context.onnx.died:
-        raise CannotRun("onnx is not asked again: structure.load says what it does to the process")
+        raise CannotRun("onnx is not asked again: structure.load reports what it does to the process")
     if context.onnx.problem:
         yield Finding("is refused by the ONNX checker.", notes=(context.onnx.problem[:600],))
 
@@ -48,22 +47,33 @@ def load(context: Context) -> Iterator[Finding]:
 
 def opset(context: Context) -> Iterator[Finding]:
     promised, found = context.contract.opsets, context.onnx.opsets
+    used = {*promised, *(node.domain for node in context.onnx.graph.walk())}
+    unused = sorted(set(found) - used)
     rows = [
         (
             f"domain {domain or 'ai.onnx'!r}",
             f"promised {promised.get(domain, 'nothing')}",
             f"file {found.get(domain, 'nothing')}",
         )
-        for domain in sorted({*promised, *found})
+        for domain in sorted({*promised, *found} - set(unused))
         if promised.get(domain) != found.get(domain)
     ]
     if rows:
         note = f"`--opset {found['']}` promises the one it has." if set(promised) == set(found) else ""
+        own = promised.get("") != found.get("")
         yield Finding(
             "imports other operator sets than promised.",
             tuple(rows),
             notes=(note,) if note else (),
-            evidence={"opsets": dict(found)},
+            evidence={"opsets": dict(found), **({"version": found.get("")} if own else {})},
+        )
+    if unused:
+        what = "a domain" if len(unused) == 1 else f"{len(unused)} domains"
+        yield Finding(
+            f"imports {what} that no node uses: {listed(unused)}.",
+            notes=("A runtime that does not know a domain may refuse the file.",),
+            evidence={"unused": unused},
+            level=SHOULD,
         )
 
 
@@ -78,124 +88,13 @@ def ir_version(context: Context) -> Iterator[Finding]:
         )
 
 
-def _dtype_text(value: Value) -> str:
-    return f"{value.dtype} {_shape_text(value.shape)}"
-
-
-def _shape_text(shape: Optional[Tuple[object, ...]]) -> str:
-    return (
-        "of unknown rank" if shape is None else "(" + ", ".join("?" if dim is None else str(dim) for dim in shape) + ")"
-    )
-
-
-def inputs(context: Context) -> Iterator[Finding]:
-    found = [value for value in context.onnx.graph.inputs if value.name not in context.onnx.graph.initializers]
-    yield from _names("input", context.contract.inputs, found)
-
-
-def outputs(context: Context) -> Iterator[Finding]:
-    yield from _names("output", context.contract.outputs, context.onnx.graph.outputs)
-
-
-def _names(what: str, promised: Tuple[TensorPromise, ...], found: Sequence[Value]) -> Iterator[Finding]:
-    rows: List[Row] = [("", "promised", "file")]
-    wrong, invented = False, []
-    for index in range(max(len(promised), len(found))):
-        promise = promised[index] if index < len(promised) else None
-        value = found[index] if index < len(found) else None
-        mark = ""
-        if promise is None or value is None or promise.dtype != value.dtype:
-            wrong, mark = True, "<- differs"
-        elif promise.name != value.name:
-            if promise.invented_name_ok and INVENTED_NAME.search(value.name):
-                invented.append(value.name)
-            else:
-                wrong, mark = True, "<- differs"
-        rows.append(
-            (
-                f"{what} {index}",
-                f"{promise.name} {promise.dtype}" if promise else "nothing",
-                f"{value.name} {value.dtype}" if value else "nothing",
-                mark,
-            )
-        )
-    if wrong:
-        yield Finding(
-            f"has other {what}s than promised (names, order, count and types are compared).",
-            tuple(rows),
-            evidence={what + "s": [value.name for value in found]},
-        )
-    if invented:
-        yield Finding(
-            f"leaves the names of {what}s to the exporter: {listed(invented)}.",
-            notes=("Such names change with the exporter's version; name every output.",),
-            evidence={"invented": invented},
-            level=SHOULD,
-        )
-
-
-def axes(context: Context) -> Iterator[Finding]:
-    """Declared axes of inputs and outputs, position by position."""
-    declared = {value.name: value for value in (*context.onnx.graph.inputs, *context.onnx.graph.outputs)}
-    positions = list(zip(context.contract.inputs, context.onnx.graph.inputs)) + list(
-        zip(context.contract.outputs, context.onnx.graph.outputs)
-    )
-    for promise, value in positions:
-        yield from _axes_of(promise, declared.get(promise.name, value), context.contract)
-
-
-def _axes_of(promise: TensorPromise, value: Value, contract: Contract) -> Iterator[Finding]:
-    if value.shape is None or len(value.shape) != len(promise.axes):
-        found = "no shape" if value.shape is None else f"{len(value.shape)} axes {_shape_text(value.shape)}"
-        yield Finding(f"declares {found} for {value.name!r} where {len(promise.axes)} axes are promised.")
-        return
-    taken = {axis.symbol for tensor in contract.inputs for axis in tensor.axes if axis.symbol}
-    judged = [_axis(axis, dim, taken) for axis, dim in zip(promise.axes, value.shape)]
-    for level in (MUST, SHOULD):
-        wrong = [(index, reason) for index, (found, reason) in enumerate(judged) if found == level]
-        if not wrong:
-            continue
-        reasons = dict(wrong)
-        rows: List[Row] = [("axis", "contract", "graph")]
-        for index, (axis, dim) in enumerate(zip(promise.axes, value.shape)):
-            mark = f"<- {reasons[index]}" if index in reasons else ""
-            rows.append((str(index), str(axis), "?" if dim is None else str(dim), mark))
-        index, reason = wrong[0]
-        count = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        yield Finding(
-            f"declares axis {index} of {value.name!r} as {value.shape[index]!r}: {reason}{count}.",
-            tuple(rows),
-            headed=True,
-            evidence={"tensor": value.name, "axes": [index for index, _ in wrong], "declared": list(value.shape)},
-            level=level,
-        )
-
-
-def _axis(axis: Axis, dim: object, taken: Set[str]) -> Tuple[str, str]:
-    """Return (level, reason) for one axis; ("", "") where it is as promised."""
-    if dim is None:
-        return SHOULD, "unnamed"
-    if isinstance(dim, int):
-        if axis.number is None:
-            return MUST, "fixed where the contract says it varies"
-        return ("", "") if dim == axis.number else (MUST, f"{dim} where {axis.number} is promised")
-    symbol = str(dim)
-    if re.fullmatch(r"-?\d+", symbol):
-        return MUST, "a numeral used as a symbol"
-    if axis.free:
-        if symbol in taken:
-            return MUST, "the name of another number"
-        return (SHOULD, "a name the exporter invented") if INVENTED_FREE_AXIS.search(symbol) else ("", "")
-    if axis.number is not None:
-        if INVENTED_AXIS.search(symbol):
-            return SHOULD, f"a name the exporter invented where {axis.number} is promised"
-        return MUST, f"a symbol where {axis.number} is promised"
-    return ("", "") if symbol == axis.symbol else (MUST, f"another name than {axis.symbol!r}")
-
-
 def inferred(context: Context) -> Iterator[Finding]:
     """Shapes that follow from the operators must not contradict what the file declares."""
     graph = context.onnx.graph
+    if context.onnx.died:
+        raise CannotRun("onnx is not asked again: structure.load reports what it does to the process")
+    if not graph.inferred:
+        raise CannotRun("onnx infers no shape of this graph, so nothing was compared")
     declared = {**graph.declared, **{value.name: value for value in graph.outputs}}
     rows: List[Row] = [("value", "declared", "inferred")]
     for name, value in declared.items():
@@ -206,7 +105,7 @@ def inferred(context: Context) -> Iterator[Finding]:
             isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(value.shape, other.shape)
         )
         if clash:
-            rows.append((name, _shape_text(value.shape), _shape_text(other.shape)))
+            rows.append((name, shape_text(value.shape), shape_text(other.shape)))
     if len(rows) > 1:
         yield Finding(
             f"declares {len(rows) - 1} shapes that contradict its own operators.",
@@ -225,20 +124,25 @@ def shapes(context: Context) -> Iterator[Finding]:
             produced = context.run(images)
         except EngineError as error:
             if case.size == contract.size:
-                yield Finding(f"does not run on the size it declares, {case}.", notes=(str(error)[:600],))
+                text = str(error)[:600]
+                yield Finding(
+                    f"does not run on the size it declares, {case}.", notes=(text,), evidence={"refused": text}
+                )
             continue  # at another size the failure is parity.sizes' to report
         rows: List[Row] = [("output", "promised", "declared", "produced")]
         bound: Dict[str, int] = {}
-        for value in graph.inputs[:1]:
-            _bind(bound, value, images.shape)
-        wrong = False
+        for value in graph.inputs:
+            if value.name == context.form.image:
+                _bind(bound, value, context.form.shape(images))
+        wrong, as_declared = False, True
         for index, (value, array) in enumerate(zip(graph.outputs, produced.values())):
             promised = context.shapes(*_batch_and_size(case))
             expected = promised[index] if index < len(promised) else None
-            agrees = _fits(array.shape, expected) and _bind(bound, value, array.shape)
+            declared = _bind(bound, value, array.shape)
+            agrees, as_declared = _fits(array.shape, expected) and declared, as_declared and declared
             wrong = wrong or not agrees
             rows.append(
-                (value.name, str(expected), _shape_text(value.shape), str(array.shape) + ("" if agrees else "  <-"))
+                (value.name, str(expected), shape_text(value.shape), str(array.shape) + ("" if agrees else "  <-"))
             )
         if wrong:
             yield Finding(
@@ -246,7 +150,11 @@ def shapes(context: Context) -> Iterator[Finding]:
                 tuple(rows),
                 headed=True,
                 notes=("Equal symbols must stand for equal numbers.",),
-                evidence={"case": str(case), "produced": {name: list(array.shape) for name, array in produced.items()}},
+                evidence={
+                    "case": str(case),
+                    "produced": {name: list(array.shape) for name, array in produced.items()},
+                    "as_declared": as_declared,
+                },
             )
             return
 
@@ -328,17 +236,58 @@ def dead_nodes(context: Context) -> Iterator[Finding]:
 
 
 def operators(context: Context) -> Iterator[Finding]:
-    """Domains, random and training-mode operators, control flow."""
-    known = set(context.contract.opsets)
-    for node in context.onnx.graph.walk():
-        if node.domain not in known:
-            yield Finding(f"uses {node.full_op}, of a domain its variant does not promise.", (("node", node.title),))
+    """Domains, random and training-mode operators, control flow. One finding a domain."""
+    graph = context.onnx.graph
+    domains: Dict[str, List[Node]] = {}
+    for node in graph.walk():
+        if node.domain not in context.contract.opsets:
+            domains.setdefault(node.domain, []).append(node)
         elif node.op in RANDOM_OPS:
             yield Finding(f"uses the random operator {node.op}.", (("node", node.title),))
-        elif _trains(node, context.onnx.graph):
+        elif _trains(node, graph):
             yield Finding(f"has a {node.op} in training mode.", (("node", node.title),))
         elif node.op in CONTROL_FLOW:
             yield Finding(f"has control flow ({node.op}) in its graph.", (("node", node.title),), level=SHOULD)
+    for domain, nodes in domains.items():
+        yield _foreign(domain, nodes)
+
+
+def _foreign(domain: str, nodes: Sequence[Node]) -> Finding:
+    """The finding about the nodes of a domain that is not promised."""
+    counts: Dict[str, int] = {}
+    for node in nodes:
+        counts[node.full_op] = counts.get(node.full_op, 0) + 1
+    what = next(iter(counts)) if len(counts) == 1 else f"{len(counts)} operators of {domain}"
+    rows = tuple((op, f"{count} nodes" if count > 1 else "1 node", _first(nodes, op)) for op, count in counts.items())
+    note = _made_by(domain, counts)
+    return Finding(
+        f"uses {what}, of a domain its variant does not promise.",
+        rows[:12],
+        notes=(note,) if note else (),
+        evidence={"domain": domain, "operators": counts},
+    )
+
+
+def _first(nodes: Sequence[Node], op: str) -> str:
+    return f"first {next(node.title for node in nodes if node.full_op == op)}"
+
+
+def _made_by(domain: str, counts: Mapping[str, int]) -> str:
+    """What wrote these operators, and what to do."""
+    if domain == "com.microsoft.nchwc":
+        return (
+            "ONNX Runtime wrote them when it optimised the file for the processor it ran on: no export, and no other runtime "
+            "or processor reads it. Deploy the file it was made from."
+        )
+    names = [op.partition(":")[2] for op in counts]
+    if domain == "com.microsoft" and any(QUANTISED.match(name) for name in names):
+        return (
+            "An 8-bit file of ONNX Runtime: no other runtime reads these operators. Quantise to pairs of QuantizeLinear and "
+            "DequantizeLinear."
+        )
+    if domain == "com.microsoft":
+        return "ONNX Runtime wrote them when it optimised the file: no other runtime reads it. Deploy the file it was made from."
+    return ""
 
 
 def _trains(node: Node, graph: Graph) -> bool:

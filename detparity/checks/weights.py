@@ -164,9 +164,13 @@ def _about_the_model(context: Context, found: List[Finding]) -> Iterator[Finding
         return
     stored = stored_convs(context)
     if not match(context.weights, stored):
+        what = (
+            f"holds {len(stored)} convolutions with constant weights, none the model's"
+            if stored
+            else "holds no constant weights"
+        )
         yield Finding(
-            f"holds {len(stored) or 'no'} constant weights of convolutions, of which none could be compared with the model's "
-            f"{len(context.weights)}: only its numbers are.",
+            f"{what}: none of the {len(context.weights)} convolutions could be compared, only the numbers are.",
             evidence={"stored": len(stored), "expected": len(context.weights)},
             level=SHOULD,
         )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, Dict, Sequence
 
 from detparity.cli.options import (
     add_model,
     add_nms,
     choice_of,
+    path_of,
     require_nms,
     require_pages,
     require_writable,
@@ -19,6 +22,11 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.core.errors import InputError
+from detparity.core.files import write_text
+from detparity.core.isolate import ending
+from detparity.core.vocabulary import EngineDied
+
+ANSWER = "answer.json"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -47,16 +55,33 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 measured, 1 a file is wrong and was not timed, 2 unusable input."""
-    from detparity.artifacts.open import Asked
-    from detparity.core.files import write_text
-    from detparity.tools.bench import report, run
-
-    require_writable(options.json, options.html, reads=[*options.artifacts, *options.weights])
+    require_writable(options.json, options.html, reads=[*options.artifacts, *options.weights, path_of(options.cfg)])
     require_pages(options.html)
     require_nms(options)
     for name, least in (("batch_size", 1), ("threads", 0), ("rounds", 1)):
         if getattr(options, name) is not None and not least <= getattr(options, name) <= 100_000:
             raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)} is outside {least} to 100000")
+    with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
+        # As a command, a user's files are timed in a process that can write nowhere else.
+        apart = options.as_command and options.artifacts
+        result = confined(options.words, Path(scratch)) if apart else measured(options, Path(scratch))
+    say(result["text"])
+    if result["record"] is None:
+        return 1
+    if options.json:
+        write_text(options.json, json.dumps(result["record"], indent=1) + "\n")
+    if options.html:
+        from detparity.tools.bench.html import page
+
+        write_text(options.html, page(result["record"]))
+    return 0
+
+
+def measured(options: argparse.Namespace, scratch: Path) -> Dict[str, Any]:
+    """What was measured, as `text` and as `record` for the report; without a record, the text says which file is wrong."""
+    from detparity.artifacts.open import Asked
+    from detparity.tools.bench import report, run
+
     promise = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
     asked = run.Asked(
         choice_of(options),
@@ -70,18 +95,25 @@ def run(options: argparse.Namespace) -> int:
         options.baseline,
         not options.no_profile,
     )
-    with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
-        try:
-            measured = run.run(asked, Path(scratch), lambda line: print(line, file=sys.stderr, flush=True))
-        except run.WrongFile as wrong:
-            say(str(wrong))
-            return 1
-        found = report.record(measured, run.repeat_command(asked))
-    say(report.text(measured))
-    if options.json:
-        write_text(options.json, json.dumps(found, indent=1) + "\n")
-    if options.html:
-        from detparity.tools.bench.html import page
+    try:
+        found = run.run(asked, scratch, lambda line: say(line, to=sys.stderr))
+    except run.WrongFile as wrong:
+        return {"text": str(wrong), "record": None}
+    return {"text": report.text(found), "record": report.record(found, run.repeat_command(asked))}
 
-        write_text(options.html, page(found))
-    return 0
+
+def confined(words: Sequence[str], scratch: Path) -> Dict[str, Any]:
+    """`measured` in a process of its own. Raises InputError with its line, and EngineDied where a file ended it."""
+    command = [sys.executable, "-m", "detparity.cli.bench_process", str(scratch), *words]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            say(line.decode(errors="backslashreplace").rstrip("\n"), to=sys.stderr)
+        code = process.wait()
+    answer = scratch / ANSWER
+    if code or not answer.is_file():
+        raise EngineDied("crash", f"ends the process that times it ({ending(code)})")
+    found: Dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+    if "unusable" in found:
+        raise InputError(found["unusable"])
+    return found

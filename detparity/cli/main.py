@@ -49,6 +49,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         with _terminated():
             options = _parsed(words)
+            options.words, options.as_command = words, arguments is None
             return int(options.run(options))
     except InputError as error:
         complain(str(error))

@@ -210,7 +210,7 @@ class _Server:
         except EOFError:
             code = self._process.wait()
             self._worker = 0
-            raise _ServerDied("crash", f"the child process ended ({_ending(code)})", self.printed(), 0) from None
+            raise _ServerDied("crash", f"the child process ended ({ending(code)})", self.printed(), 0) from None
         if "ended" in found:
             self._worker = 0
         return found
@@ -220,7 +220,7 @@ class _Server:
         full = self.limits.memory is not None and peak > 0.9 * self.limits.memory
         if full or "bad_alloc" in output or "MemoryError" in output:
             return Died("memory", f"takes more than {(self.limits.memory or 0) / 1e9:.1f} GB of memory", output, peak)
-        return Died("crash", _ending(int(ended["ended"])), output, peak)
+        return Died("crash", ending(int(ended["ended"])), output, peak)
 
     def printed(self) -> str:
         """The end of what the child has printed."""
@@ -276,7 +276,7 @@ def _drain(source: int, parts: Deque[bytes]) -> None:
             total -= len(parts.popleft())
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
     """How a process ended, in words: the name of a signal, or its exit code."""
     if code < 0:
         try:

@@ -44,8 +44,9 @@ def abi() -> int:
         return 0
 
 
-def confine(writable: Optional[Path] = None) -> str:
-    """Confine this process and all it starts, for good; writable: the folder it may write in. Returns what holds now, in one line.
+def confine(writable: Optional[Path] = None, programs: bool = False) -> str:
+    """Confine this process and all it starts, for good; writable: the folder it may write in; programs: whether it may start any.
+    Returns what holds now, in one line.
 
     Raises OSError where the kernel has no Landlock or refuses.
     """
@@ -55,7 +56,7 @@ def confine(writable: Optional[Path] = None) -> str:
     changes = 0
     for first, bits in CHANGES:
         changes |= bits if version >= first else 0
-    rules = _Ruleset(changes | EXECUTE, TCP if version >= 4 else 0, SCOPED if version >= 6 else 0)
+    rules = _Ruleset(changes | (0 if programs else EXECUTE), TCP if version >= 4 else 0, SCOPED if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = _call(CREATE_RULESET, ctypes.byref(rules), size, 0)
     try:
@@ -69,7 +70,11 @@ def confine(writable: Optional[Path] = None) -> str:
         _call(RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
-    return f"Landlock {version}: no writing, no new programs" + (", no TCP" if version >= 4 else "")
+    return (
+        f"Landlock {version}: no writing"
+        + ("" if programs else ", no new programs")
+        + (", no TCP" if version >= 4 else "")
+    )
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:

@@ -20,7 +20,7 @@ from detparity.core.torch_archive import Refused, one_line, quoted
 MAX_DEPTH = 100
 # Sharing can make a small file describe an endless walk; official ones unfold to little more than they hold.
 MAX_UNFOLDING, MIN_UNFOLDED, MAX_ELEMENTS = 16, 10_000, 64
-_RECORD_BYTES, _ENTRY_BYTES, _SHORT = 256, 64, 64
+_RECORD_BYTES, _ENTRY_BYTES = 256, 64
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 # What remains possible once every operation is known to be complete and allowed: a value missing on the stack
 # or in the memo, a wrong number of arguments, text that is not UTF-8, a number that numpy does not take.
@@ -95,6 +95,7 @@ class Interpreter(pickle._Unpickler):
     The one in C will not do: it takes a memo index from the file as the size of an allocation. `loaded` is the way to use it.
     """
 
+    opaque_root = False  # whether the pickle may be one object of an unknown class
     stack: List[Any]
     append: Callable[[object], None]
     pop_mark: Callable[[], List[Any]]
@@ -225,7 +226,7 @@ def loaded(interpreter: Interpreter, data: bytes, names: Resolve, size: int) -> 
     try:
         scan(data, interpreter.what, names)
         root = interpreter.load()
-        if isinstance(root, Opaque):
+        if isinstance(root, Opaque) and not interpreter.opaque_root:
             raise Refused(root.why if root.why.startswith(("its ", "names ")) else f"its {interpreter.what} {root.why}")
         _check_tree(root, interpreter.what, size)
         return root
@@ -246,8 +247,7 @@ def _cost(value: object, inner: bool = True) -> int:
         return len(cast(str, value))
     if type(value) in (tuple, list, dict, OrderedDict, set, frozenset):
         members = cast(Collection[object], value)
-        below = sum(_cost(item, False) for item in members) if inner and len(members) <= _SHORT else 0
-        return _ENTRY_BYTES * len(members) + below
+        return _ENTRY_BYTES * len(members) + (sum(_cost(item, False) for item in members) if inner else 0)
     return 0
 
 
@@ -258,7 +258,7 @@ def _check_tree(root: object, what: str, size: int) -> None:
     """Refuse data that a plain recursive walk would not finish: cyclic, too deep, or huge by sharing."""
     done: Dict[int, Tuple[int, int, int]] = {}  # id -> depth, nodes unfolded, array elements unfolded
     ancestors: Set[int] = set()
-    pending = [root]
+    pending, held = [root], 1
     while pending:
         node = pending[-1]
         if id(node) in done or type(node) in _SCALARS:
@@ -277,26 +277,15 @@ def _check_tree(root: object, what: str, size: int) -> None:
         elements = sum(one[2] for one in below) + (node.size if isinstance(node, np.ndarray) else 0)
         if depth > MAX_DEPTH:
             raise Refused(f"its {what} describes data nested more than {MAX_DEPTH} deep")
-        done[id(node)] = depth, nodes, elements
-        if elements > MAX_ELEMENTS * size or nodes > (1 << 62):
+        held += len(parts)
+        done[id(node)] = depth, min(nodes, 1 << 62), elements
+        if elements > MAX_ELEMENTS * size:
             raise Refused(f"its {what} describes data of more than {MAX_ELEMENTS} times the file's size")
         ancestors.remove(id(node))
         pending.pop()
-    nodes = done[id(root)][1] if id(root) in done else 1
-    if nodes > MIN_UNFOLDED + MAX_UNFOLDING * _held(done, root, what):
+    unfolded = done[id(root)][1] if id(root) in done else 1
+    if unfolded > MIN_UNFOLDED + MAX_UNFOLDING * held:
         raise Refused(f"its {what} describes data of more than {MAX_UNFOLDING} times the file's own parts")
-
-
-def _held(done: Dict[int, Tuple[int, int, int]], root: object, what: str) -> int:
-    """How many parts a tree has, each counted once."""
-    total, seen, pending = 1, {id(root)}, [root]
-    while pending:
-        parts = [] if type(pending[-1]) in _SCALARS else _parts(pending[-1], what)
-        pending.pop()
-        total += len(parts)
-        pending.extend(part for part in parts if id(part) in done and id(part) not in seen)
-        seen.update(map(id, pending))
-    return total
 
 
 def _parts(node: object, what: str) -> List[object]:

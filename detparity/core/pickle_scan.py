@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import pickletools
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Mapping, Tuple
 
 from detparity.core.torch_archive import Refused, quoted
 
@@ -33,8 +33,14 @@ OPCODE_NAMES = frozenset(
     )
     for name in names.split()
 )
-MAKING = frozenset("TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST EMPTY_DICT EMPTY_SET FROZENSET REDUCE NEWOBJ".split())
+MAKING = frozenset(["TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "FROZENSET", "REDUCE", "NEWOBJ"])
 OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
+# Code -> name, what reads its argument, whether it makes an object.
+_ALLOWED: Mapping[bytes, Tuple[str, Any, bool]] = {
+    code: (opcode.name, opcode.arg.reader if opcode.arg else None, opcode.name in MAKING)
+    for code, opcode in OPCODES.items()
+    if opcode.name in OPCODE_NAMES
+}
 
 # Modules no training object lives in; their functions run programs, import, load, write or reach the network.
 _RUNNING = frozenset(
@@ -85,7 +91,7 @@ class Budget:
     def spend(self, count: int) -> None:
         self.left -= count
         if self.left < 0:
-            raise Refused(f"its pickle makes more than {MAX_MADE_BYTES >> 20} MiB out of little; nothing was executed")
+            raise Refused(f"its pickle makes more than {MAX_MADE_BYTES >> 20} MiB by repeating a few values; nothing was executed")
 
 
 class Names:
@@ -140,24 +146,25 @@ def scan(data: bytes, what: str, names: Resolve) -> None:
         code = stream.read(1)
         if not code:
             raise Refused(f"its {what} is malformed (it ends before its end mark)")
-        opcode = OPCODES.get(code)
-        if opcode is None or opcode.name not in OPCODE_NAMES:
-            operation = opcode.name if opcode else repr(code)
+        entry = _ALLOWED.get(code)
+        if entry is None:
+            operation = OPCODES[code].name if code in OPCODES else repr(code)
             raise Refused(f"its {what} uses the operation {operation}, which torch.save does not write")
-        made += opcode.name in MAKING
-        if opcode.name == "GLOBAL":
+        operation, reader, makes = entry
+        made += makes
+        if operation == "GLOBAL":
             module, name = stream.readline()[:-1], stream.readline()[:-1]
             names(module.decode("utf-8"), name.decode("utf-8"))
             continue
-        argument: Any = opcode.arg.reader(stream) if opcode.arg else None
-        if opcode.name == "STOP":
+        argument: Any = reader(stream) if reader else None
+        if operation == "STOP":
             if stream.read(1):
                 raise Refused(f"its {what} is malformed (data after its end mark)")
             if made > MAX_OBJECTS:
                 raise Refused(f"its {what} makes {made} objects, more than {MAX_OBJECTS}")
             return
-        if opcode.name == "LONG_BINPUT" and argument >= len(data):
+        if operation == "LONG_BINPUT" and argument >= len(data):
             raise Refused(f"its {what} is malformed (memo index {argument} in {len(data)} bytes)")
-        if isinstance(argument, int) and argument.bit_length() > MAX_INTEGER_BITS:
+        if operation == "LONG1" and argument.bit_length() > MAX_INTEGER_BITS:
             raise Refused(f"its {what} holds an integer of {argument.bit_length()} bits")
     raise Refused(f"its {what} has more than {MAX_OPCODES} operations")

@@ -26,6 +26,8 @@ def render(subject: str, check: str, finding: Finding, repeat: Optional[str] = N
         lines += ["", *columns(finding.rows)]
     for note in finding.notes:
         lines += ["", *textwrap.wrap(note, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")]
+    if finding.follows:
+        lines += ["", f"  Cause:   that of {finding.follows}"]
     if repeat:
         lines += ["", f"  Repeat:  {repeat}"]
     return "\n".join(lines)

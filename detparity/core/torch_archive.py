@@ -65,18 +65,18 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
-    def require_plain(self) -> None:
-        """Raise Refused unless every member is stored as it is and all of them fit in the file."""
-        for info in self._members.values():
-            if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-                raise Refused(f"holds the compressed member {quoted(info.filename)}; torch compresses none")
-            if info.flag_bits & _ENCRYPTED:
-                raise Refused(f"holds the encrypted member {quoted(info.filename)}")
-        if sum(info.file_size for info in self._members.values()) > self.size:
+    def require_plain(self, every: bool = True) -> None:
+        """Raise Refused unless members are stored as they are and all of them fit in the file. every: False where some may be
+        compressed, as source code in TorchScript is; those are never read."""
+        plain = [info for info in self._members.values() if every or info.compress_type == zipfile.ZIP_STORED]
+        for info in plain:
+            _require_plain(info)
+        if sum(info.file_size for info in plain) > self.size:
             raise Refused("declares members that are larger than the file")
 
     def read(self, name: str) -> bytes:
         info = self._members[name]
+        _require_plain(info)
         if info.CRC == 0:
             # torch.serialization.set_crc32_options(False) writes 0 for "not computed", zipfile's None.
             info.CRC = None  # type: ignore[assignment]
@@ -93,6 +93,13 @@ class Archive:
         if self._members[name].file_size > MAX_PICKLE_BYTES:
             raise Refused(f"its {name} is larger than {MAX_PICKLE_BYTES >> 20} MiB")
         return self.read(name)
+
+
+def _require_plain(info: zipfile.ZipInfo) -> None:
+    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        raise Refused(f"holds the compressed member {quoted(info.filename)}; torch compresses none")
+    if info.flag_bits & _ENCRYPTED:
+        raise Refused(f"holds the encrypted member {quoted(info.filename)}")
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:

@@ -23,6 +23,7 @@ from detparity.engines import efficient_nms, lite, onnx_reference, onnxruntime, 
 # Imported before the server forks, so that no worker waits for them.
 PRELOADED = (efficient_nms, lite, onnx_reference, onnxruntime, torchscript)
 
+IN_PLACE = ("torchscript", "lite")  # engines whose programs can write to their input
 _RUNNERS: Dict[int, Runner] = {}
 _NUMBERS = itertools.count(1)
 
@@ -50,12 +51,16 @@ def prepare(content: Mapping[str, Any], arrays: Arrays) -> Answer:
 
 
 def call(content: Mapping[str, Any], arrays: Arrays) -> Answer:
-    """Run what was loaded. The outputs come in the runner's order."""
-    found = _RUNNERS[content["number"]].call(arrays)
+    """Run what was loaded. The outputs come in the runner's order, then the inputs that it wrote to, as it left them."""
+    runner = _RUNNERS[content["number"]]
+    given = {name: array.copy() for name, array in arrays.items()} if runner.engine in IN_PLACE else {}
+    found = runner.call(arrays)
     for name, value in found.items():
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:
             raise EngineError(f"its output {name!r} is no array of numbers")
-    return list(found), found
+    written = [name for name, array in given.items() if not np.array_equal(array, arrays[name], equal_nan=True)]
+    left = {f"input {name}": arrays[name] for name in written}
+    return {"order": list(found), "written": written}, {**found, **left}
 
 
 def release(content: Mapping[str, Any], _: Arrays) -> Answer:

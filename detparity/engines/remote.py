@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple, Union
@@ -21,6 +22,7 @@ from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Load, Run
 
 MEMORY_SHARE = 0.5  # of the machine's memory, that one worker may take
 LEAST_SECONDS = 60.0  # for any request
+START_SECONDS = 120.0  # for a worker to answer its first request, the imports of its server included
 CLASSES = {one.__name__: one for one in (ScriptFile, Constant, Written)}
 Source = Union[str, Path, bytes]
 Seconds = Callable[[int], float]  # images to seconds
@@ -87,14 +89,25 @@ class Engines:
         if generation == self.child.generation:
             self._unused.add(number)
 
+    def _configure(self) -> None:
+        """Make a new worker and give it this process's settings. A second one is made where the first does not answer: it was forked
+        while a thread of a runtime held a lock."""
+        settings = {"threads": self.threads, "bare": os.environ.get("DETPARITY_BARE", "")}
+        try:
+            self.child.request("configure", settings, seconds=START_SECONDS)
+        except Died as died:
+            if died.how != "time":
+                raise
+            self.child.request("configure", settings, seconds=START_SECONDS)
+        self._generation = self.child.generation
+        self._unused.clear()
+
     def _ask(
         self, name: str, content: Mapping[str, Any], arrays: Arrays, seconds: float, doing: str
     ) -> Tuple[Any, Dict[str, np.ndarray]]:
         try:
             if self.child.generation != self._generation or not self._generation:
-                self.child.request("configure", {"threads": self.threads, "bare": os.environ.get("DETPARITY_BARE", "")})
-                self._generation = self.child.generation
-                self._unused.clear()
+                self._configure()
             if self._unused:
                 self.child.request("release", {"numbers": sorted(self._unused)})
                 self._unused.clear()
@@ -103,7 +116,8 @@ class Engines:
             raise EngineDied(died.how, f"{_what(died)} while {doing}") from None
         except Refused as refused:
             if refused.kind in ("ImportError", "ModuleNotFoundError"):
-                raise ImportError(str(refused)) from None
+                named = re.search(r"No module named '([^']+)'", str(refused))
+                raise ImportError(str(refused), name=named[1] if named else None) from None
             if refused.kind == "MemoryError":
                 raise EngineDied("memory", f"takes more memory than it may while {doing}") from None
             raise EngineError(str(refused) if refused.kind == "EngineError" else f"{refused.kind}: {refused}") from None
@@ -137,10 +151,13 @@ class _Loaded:
             self.load()
         images = max((len(array) for array in feed.values() if array.ndim), default=1)
         seconds = self.seconds(images)
-        order, found = self._engines._ask(
+        names, found = self._engines._ask(
             "call", {"number": self.facts["number"]}, feed, seconds, f"{self._engine} runs it"
         )
-        return {name: found[name] for name in order}
+        for name in names["written"]:  # as in one process: the caller's own array changes
+            if feed[name].flags.writeable:
+                feed[name][...] = found[f"input {name}"]
+        return {name: found[name] for name in names["order"]}
 
     def __del__(self) -> None:
         if self.facts:

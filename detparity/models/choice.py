@@ -8,6 +8,7 @@ from typing import Any, List, Optional, Tuple
 
 from detparity.core import resources
 from detparity.core.errors import InputError
+from detparity.core.file_kind import require_checkpoint
 from detparity.core.files import require_file
 
 BUNDLED_SIZE = (256, 320)  # height, width of the bundled detector's exports: not square, so that swapped axes show
@@ -49,6 +50,7 @@ def load_detector(choice: ModelChoice) -> Any:
         raise InputError("--width and --seed are for a model that --arch or --cfg builds; the bundled one is trained")
     for path in choice.weights:
         require_file(path, "a checkpoint")
+        require_checkpoint(path)
     if not chosen:
         return bundled()
     drawn = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Dict, Mapping, Sequence
 
 from detparity.core.errors import InputError
 from detparity.core.text import printable
+from detparity.reports.findings import fails, followers, in_order, mark, roots
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -36,16 +37,17 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 {% for a in report.artifacts %}
 <tr><td><a href="#a{{ loop.index }}">{{ a.path }}</a></td><td>{{ a.variant or '' }}</td>
 <td><span class="tag {{ a.verdict }}">{{ a.verdict }}</span></td>
-<td>{{ a.checks|selectattr('outcome', 'in', ['failed', 'error'])|map(attribute='id')|join(', ') }}</td></tr>
+<td>{{ a.failed|join(', ') }}</td></tr>
 {% endfor %}
 </table>
 {% for a in report.artifacts %}
 <h2 id="a{{ loop.index }}">{{ a.path }}: <span class="tag {{ a.verdict }}">{{ a.verdict }}</span></h2>
 {% if a.reason %}<p>{{ a.reason }}</p>{% elif a.verdict == 'not made' %}<p>{{ a.checks[0].reason }}</p>{% endif %}
 {% if a.how %}<p class="quiet">{{ a.how }}</p>{% endif %}
-{% for c in a.checks %}{% if c.known_failure is defined %}<p class="known">{{ c.id }} is a known failure: {{ c.known_failure.reason }}
+{% for root, names in a.followers %}<p class="quiet">{{ names|join(', ') }}: as {{ root }} shows</p>{% endfor %}
+{% for c in a.ordered %}{% if c.known_failure is defined %}<p class="known">{{ c.id }} is a known failure: {{ c.known_failure.reason }}
 {%- if c.known_failure.link %} (<a href="{{ c.known_failure.link }}">{{ c.known_failure.link }}</a>){% endif %}</p>{% endif %}
-{% for f in c.findings %}<pre>{{ f.text }}</pre>{% endfor %}
+{% if c.id not in a.roots %}{% for f in c.findings %}<pre>{{ f.text }}</pre>{% endfor %}{% endif %}
 {% if c.outcome == 'error' %}<pre>{{ c.id }} could not be judged: {{ c.reason }}</pre>{% endif %}{% endfor %}
 {% if a.noise %}
 <table>
@@ -61,8 +63,9 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 <table>
 <tr><th>Check</th><th>Level</th><th>Outcome</th><th>Seconds</th><th></th></tr>
 {% for c in a.checks %}
-<tr><td>{{ c.id }}</td><td>{{ c.level }}</td><td><span class="tag {{ c.outcome }}">{{ c.outcome }}</span></td>
-<td class="n">{{ '%.2f'|format(c.seconds) }}</td><td>{{ c.reason or '' }}</td></tr>
+<tr><td>{{ c.id }}</td><td>{{ c.level }}</td><td><span class="tag {{ a.marks[c.id]|lower }}">{{ a.marks[c.id] }}</span></td>
+<td class="n">{{ '%.2f'|format(c.seconds) }}</td>
+<td>{{ c.reason or ('follows from ' + a.roots[c.id] if c.id in a.roots else '') }}</td></tr>
 {% endfor %}
 </table></details>
 {% endif %}
@@ -90,9 +93,29 @@ def _without_control_characters(value: Any) -> Any:
     return "\n".join(map(printable, value.split("\n"))) if type(value) is str else value
 
 
+def _shown(checks: Sequence[Mapping[str, Any]], strict: bool) -> Dict[str, Any]:
+    """What a page shows of an artifact's checks: what failed, what follows from what, and the word for each outcome."""
+    folded = roots(checks)
+    return {
+        "failed": [check["id"] for check in checks if fails(check, strict) and check["id"] not in folded],
+        "roots": folded,
+        "followers": followers(checks),
+        "ordered": in_order(checks),
+        "marks": {check["id"]: mark(check, strict) for check in checks},
+    }
+
+
 def page(report: Mapping[str, Any]) -> str:
     """Return the page. Raises InputError where jinja2 is not installed."""
     artifacts = [
-        {"variant": None, "how": None, "reason": None, "noise": None, **entry} for entry in report["artifacts"]
+        {
+            "variant": None,
+            "how": None,
+            "reason": None,
+            "noise": None,
+            **entry,
+            **_shown(entry["checks"], report["strict"]),
+        }
+        for entry in report["artifacts"]
     ]
     return str(templates().from_string(PAGE).render(report={**report, "artifacts": artifacts}))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any, Mapping
 from xml.etree import ElementTree
 
+from detparity.core.contract import LEVELS
+from detparity.reports.findings import decisive, roots
+
 
 def page(report: Mapping[str, Any]) -> str:
     """The complete file."""
@@ -15,7 +18,8 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _suite(artifact: Mapping[str, Any], strict: bool) -> ElementTree.Element:
-    cases = [_case(artifact["path"], check, strict) for check in artifact["checks"]]
+    folded = roots(artifact["checks"])
+    cases = [_case(artifact["path"], check, strict, folded.get(check["id"], "")) for check in artifact["checks"]]
     if artifact["verdict"] == "unusable":
         case = ElementTree.Element("testcase", classname=_text(artifact["path"]), name="readable", time="0.000")
         ElementTree.SubElement(case, "error", message=_text(artifact["reason"]))
@@ -34,18 +38,20 @@ def _suite(artifact: Mapping[str, Any], strict: bool) -> ElementTree.Element:
     return suite
 
 
-def _case(path: str, check: Mapping[str, Any], strict: bool) -> ElementTree.Element:
+def _case(path: str, check: Mapping[str, Any], strict: bool, root: str) -> ElementTree.Element:
+    """The case of one check; root: the check from whose finding it follows, or empty."""
     case = ElementTree.Element("testcase", classname=_text(path), name=check["id"], time=f"{check['seconds']:.3f}")
-    decisive = {"MUST", "SHOULD"} if strict else {"MUST"}
-    red = [finding for finding in check["findings"] if finding["level"] in decisive]
-    soft = [finding for finding in check["findings"] if finding["level"] not in decisive]
+    red = [finding for finding in check["findings"] if finding["level"] in decisive(strict)]
+    soft = [finding for finding in check["findings"] if finding["level"] not in decisive(strict)]
     if check["outcome"] == "error":
         ElementTree.SubElement(case, "error", message=_text(check["reason"]))
     elif check["outcome"] == "known failure":
         ElementTree.SubElement(case, "skipped", type="known failure", message=_text(check["reason"]))
     elif red:
-        failure = ElementTree.SubElement(case, "failure", message=_text(red[0]["message"]))
-        failure.text = _text("\n\n".join(finding["text"] for finding in red))
+        worst = min(red, key=lambda finding: LEVELS.index(finding["level"]))
+        message = f"follows from {root}: {worst['message']}" if root else worst["message"]
+        failure = ElementTree.SubElement(case, "failure", message=_text(message), type=check["level"])
+        failure.text = _text(message if root else "\n\n".join(finding["text"] for finding in red))
     elif check["outcome"] == "skipped":
         ElementTree.SubElement(case, "skipped", message=_text(check["reason"]))
     if soft and check["outcome"] != "known failure":

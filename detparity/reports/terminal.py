@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from detparity.core.contract import LEVELS
 from detparity.core.text import columns, listed, number
+from detparity.reports.findings import followers, in_order, mark, roots
 
+MOST = 110  # letters of a line
+PRECISION = "parity.map"
 MARK = {
     "passed": "passed",
     "failed": "FAILED",
@@ -16,44 +20,88 @@ MARK = {
 
 
 def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
-    """One artifact: heading, table of checks by group, noise, and what decides the verdict in full; the rest is in the table."""
+    """One artifact: heading, table of checks by group, noise, and each cause in full, those that decide the verdict first."""
     heading = f"{artifact['path']}: {artifact['verdict']}"
     if artifact["verdict"] in ("unusable", "not made"):
         return f"{heading}\n  {artifact.get('reason') or artifact['checks'][0]['reason']}\n"
     lines = [heading, f"  {artifact['how']}", ""]
-    lines += columns([("check", "outcome", ""), *_rows(artifact)])
+    lines += columns([("check", "outcome", ""), *_rows(artifact, strict)])
     lines += _noise(artifact)
-    for check in artifact["checks"]:
-        for finding in check["findings"] if check["outcome"] != "known failure" else []:
-            if finding["level"] == "MUST" or (strict and finding["level"] == "SHOULD"):
-                lines += ["", finding["text"]]
-        if check["outcome"] == "error":
-            lines += ["", f"{check['id']} could not be judged: {check['reason']}"]
+    lines += _texts(artifact["checks"])
     return "\n".join(lines) + "\n"
 
 
-def _rows(artifact: Mapping[str, Any]) -> List[Any]:
-    """Passed checks share a line per group, as do those that another one blocks; every other one has its own."""
+def _texts(checks: Sequence[Mapping[str, Any]]) -> List[str]:
+    """The findings in full, MUST before SHOULD, without those that follow from another check's."""
+    lines: List[str] = []
+    folded = roots(checks)
+    for level in ("MUST", "SHOULD"):
+        for check in in_order(checks):
+            shown = check["findings"] if check["outcome"] != "known failure" and check["id"] not in folded else []
+            lines += [line for finding in shown if finding["level"] == level for line in ("", finding["text"])]
+    for check in checks:
+        if check["outcome"] == "error":
+            lines += ["", f"{check['id']} could not be judged: {check['reason']}"]
+    return lines
+
+
+def _rows(artifact: Mapping[str, Any], strict: bool) -> List[Any]:
+    """Passed checks share a line per group, as do those that another one blocks, or that follow from another one; every other one has
+    its own."""
     passed: Dict[str, List[str]] = {}
     blocked: Dict[Tuple[str, str], List[str]] = {}
     rows: List[Any] = []
-    for check in artifact["checks"]:
+    folded = roots(artifact["checks"])
+    for check in in_order(artifact["checks"]):
         group, name = check["id"].split(".", 1)
         if check["outcome"] == "passed":
             passed.setdefault(group, []).append(name)
         elif check["outcome"] == "skipped" and str(check["reason"]).startswith("blocked by "):
             blocked.setdefault((group, check["reason"]), []).append(name)
-        else:
-            what = check["reason"] or (check["findings"][0]["message"] if check["findings"] else "")
-            soft = check["outcome"] == "failed" and all(finding["level"] != "MUST" for finding in check["findings"])
-            mark = check["findings"][0]["level"] if soft else MARK[check["outcome"]]
-            rows.append((check["id"], mark, what if len(what) <= 110 else what[:107] + "..."))
+        elif check["id"] not in folded:
+            worst = min(check["findings"], key=lambda finding: LEVELS.index(finding["level"]), default=None)
+            what = check["reason"] or (worst["message"] if worst else "")
+            found = mark(check, strict)
+            rows.append((check["id"], MARK.get(found, found), clip(what)))
+    return [(f"{group}.*", "passed", f"{len(names)}: {', '.join(names)}") for group, names in passed.items()] + [
+        *rows,
+        *_following(artifact["checks"]),
+        *_blocked(blocked),
+    ]
+
+
+def _following(checks: Sequence[Mapping[str, Any]]) -> List[Tuple[str, str, str]]:
+    """A line for the checks that follow from one, and one for the precision, which shows how much that costs."""
+    messages = {check["id"]: check["findings"][0]["message"] for check in checks if check["findings"]}
+    rows = []
+    for root, names in followers(checks):
+        for group in ([name for name in names if name != PRECISION], [name for name in names if name == PRECISION]):
+            if len(group) > 1:
+                rows.append((_shared(group), "follows", f"from {root}: {', '.join(group)}"))
+            elif group:
+                rows.append((group[0], "follows", clip(f"from {root}: {messages[group[0]]}")))
+    return rows
+
+
+def clip(text: str) -> str:
+    return text if len(text) <= MOST else text[: MOST - 3] + "..."
+
+
+def _blocked(blocked: Mapping[Tuple[str, str], Sequence[str]]) -> List[Tuple[str, str, str]]:
+    """A line for the checks of a group that one blocks."""
+    rows = []
     for (group, reason), names in blocked.items():
         alone = len(names) == 1
         rows.append(
             (f"{group}.{names[0] if alone else '*'}", "skipped", reason if alone else f"{reason}: {', '.join(names)}")
         )
-    return [(f"{group}.*", "passed", f"{len(names)}: {', '.join(names)}") for group, names in passed.items()] + rows
+    return rows
+
+
+def _shared(names: Sequence[str]) -> str:
+    """One name for several checks."""
+    groups = {name.split(".")[0] for name in names}
+    return names[0] if len(names) == 1 else f"{groups.pop()}.*" if len(groups) == 1 else f"{len(names)} checks"
 
 
 def _noise(artifact: Mapping[str, Any]) -> List[str]:

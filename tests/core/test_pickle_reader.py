@@ -27,7 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detparity.core.errors import InputError
-from detparity.core.pickle_reader import Record, kind, read
+from detparity.core.pickle_reader import Opaque, Record, kind, read
 from detparity.models.compat.pickler import save
 from detparity.models.compat.torch_load import load_trusted
 
@@ -113,6 +113,8 @@ def walk(node: object) -> Iterator[object]:
     parts: List[object] = []
     if isinstance(node, Record):
         parts = [node.args, node.state]
+    elif isinstance(node, Opaque):
+        parts = [node.args, node.state, *node.items]
     elif isinstance(node, dict):
         parts = [*node, *node.values()]
     elif isinstance(node, (set, frozenset)):
@@ -126,7 +128,7 @@ def walk(node: object) -> Iterator[object]:
 def assert_plain(root: object) -> None:
     plain = {type(None), bool, int, float, str, bytes, list, tuple, dict, OrderedDict, set, frozenset}
     for node in walk(root):
-        assert type(node) in plain | {Record, np.ndarray}
+        assert type(node) in plain | {Record, np.ndarray} or isinstance(node, Opaque)
         assert type(node) is not np.ndarray or not node.flags.writeable
 
 

@@ -210,7 +210,7 @@ class Named(Predictions):
 
 
 @defect(
-    "script.structure", "parity.declared", variant="traced-dynamic", says="it returns a dict where tensors are wanted"
+    "script.structure", "parity.declared", variant="traced-dynamic", says="it returns a dict where tensors are expected"
 )
 def script_returns_dict(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     """The predictions come back in a dictionary, which no runtime of the promised list understands."""

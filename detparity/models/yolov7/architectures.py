@@ -318,7 +318,7 @@ def plan(name: str, width: Optional[float] = None) -> Plan:
     known = ARCHITECTURES[full_name(name)]
     factor = known.width if width is None else width
     require_factor("width", factor)
-    drawn = Plan(factor, known.anchors, known.activation, known.depth)
+    drawn = Plan(factor, known.anchors, known.activation, known.depth, title=full_name(name))
     known.draw(drawn)
     return drawn
 

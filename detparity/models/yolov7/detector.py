@@ -23,13 +23,15 @@ from detparity.models.yolov7.stages import layers_of
 @dataclass(frozen=True, eq=False)
 class YoloDetector:
     """network: fused, float32, evaluation; exact: the same fused in float64 and never rounded; weights: its convolutions in
-    the order they run; slopes: those of the leaky activations, in the same order."""
+    the order they run; slopes: those of the leaky activations, in the same order; note: what loading found out that no one stated,
+    such as the architecture of a state dict, a clause about the model or empty."""
 
     facts: ModelFacts
     network: Network
     exact: Network
     weights: Tuple[ConvWeights, ...]
     slopes: Tuple[float, ...]
+    note: str = ""
 
 
 def make_detector(name: str, names: Tuple[str, ...], network: Network) -> YoloDetector:

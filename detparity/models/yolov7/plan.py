@@ -12,11 +12,11 @@ from torch import nn
 from detparity.core.errors import InputError, clipped
 from detparity.models.yolov7.block_builders import HEADS, KINDS
 from detparity.models.yolov7.network import Level, Network
-from detparity.models.yolov7.size_limits import require_bounded
+from detparity.models.yolov7.size_limits import MAX_LAYERS, MAX_READS, require_bounded
 
 Anchors = Tuple[Tuple[Tuple[float, float], ...], ...]
 # Far above any detector: a table must not take all memory. Weights are counted as if no kernel were smaller than 3x3.
-MAX_CHANNELS, MAX_REPEATS, MAX_LAYERS, MAX_WEIGHTS = 16384, 1000, 2000, 2_000_000_000
+MAX_CHANNELS, MAX_REPEATS, MAX_BLOCKS, MAX_WEIGHTS = 16384, 1000, 2500, 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class Plan:
     taps: Tuple[int, ...] = ()
     auxiliary: Tuple[int, ...] = ()
     weights: int = 0
+    blocks: int = 0
+    reads: int = 0
+    title: str = ""  # what messages call it
 
     def add(self, kind: str, reads: Sequence[int], *args: Any, repeat: int = 1) -> int:
         """Draw a layer and return its handle. args: as in a layer table, channel counts before scaling.
@@ -64,6 +67,7 @@ class Plan:
         if not reads or (len(reads) > 1 and not what.joins):
             raise InputError(f"{where}: reads {len(reads)} layers where it takes one")
         counted = self._repeats(where, repeat)
+        self._count(where, counted, len(reads))
         arguments = list(args)
         if what.widened:
             arguments[:1] = [self.channels[reads[0]], self.scaled(where, args[0] if args else None)]
@@ -87,6 +91,13 @@ class Plan:
         self.channels.append(channels)
         self.strides.append(stride)
         return len(self.steps)
+
+    def _count(self, where: str, blocks: int, reads: int) -> None:
+        """Raise InputError for more blocks and connections than any detector has, before any is made."""
+        self.blocks += blocks
+        self.reads += reads
+        if self.blocks > MAX_BLOCKS or self.reads > MAX_READS:
+            raise InputError(f"{where}: {self.blocks} blocks that read {self.reads} layers, too many for any detector")
 
     def scaled(self, where: str, channels: Any) -> int:
         """A channel count of a table at this width."""

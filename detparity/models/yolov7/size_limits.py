@@ -6,28 +6,61 @@ layer joined to itself again and again.
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple, cast
+from typing import Dict, List, Mapping, Sequence, Tuple, cast
 
 import numpy as np
 from torch import nn
 
 from detparity.core.errors import InputError
+from detparity.core.pickle_interpreter import Record
 from detparity.models.yolov7 import blocks
 from detparity.models.yolov7.network import Network
 
 MAX_STRIDE = 256
 MAX_KERNEL = 64
 MAX_POOLS = 16
-MAX_ELEMENTS = (
-    1 << 27
-)  # of one layer on the smallest image, 170 times what the largest official model has at full width
+# Of one layer on the smallest image: 42 times what the largest official model has at full width.
+MAX_ELEMENTS = 1 << 25
+# Multiplications of one pass over the smallest image, or values compared: the largest official model has about 10^10.
+MAX_WORK = 4e11
+# Modules of one model, and layers that its layers read: the largest official model has about 2000 and 500.
+MAX_MODULES, MAX_LAYERS, MAX_READS = 20_000, 2000, 100_000
+MAX_TIED, MIN_TIED = 2, 1 << 20  # how often a stored number may be used, and how many may be used freely
 
 
 def require_shape(what: str, stored: object, expected: Sequence[int]) -> None:
     """Raise InputError unless the stored array has the shape its module states: arrays are bounded by the file, numbers are not."""
     found = tuple(stored.shape) if isinstance(stored, np.ndarray) else type(stored).__name__
-    if found != tuple(expected):
+    if found != tuple(expected) or 0 in expected:
         raise InputError(f"{what} states a weight of {tuple(expected)} and holds one of {found}")
+
+
+def require_countable(layers: Sequence[Record]) -> None:
+    """Raise InputError where records describe more modules, or use their numbers more often, than any model: a record may be shared,
+    and each use of it makes modules of its own."""
+    if len(layers) > MAX_LAYERS:
+        raise InputError(f"has {len(layers)} layers, more than {MAX_LAYERS}")
+    pending: List[object] = list(layers)
+    modules, used = len(layers), 0
+    stored: Dict[int, int] = {}
+    while pending:
+        state = getattr(pending.pop(), "state", None)
+        parts = state if isinstance(state, Mapping) else {}
+        for kind in ("_parameters", "_buffers"):
+            arrays = parts.get(kind)
+            for array in arrays.values() if isinstance(arrays, Mapping) else ():
+                if isinstance(array, np.ndarray):
+                    used += array.size
+                    address = array.__array_interface__["data"][0]
+                    stored[address] = max(stored.get(address, 0), array.size)
+        children = parts.get("_modules")
+        below = list(children.values()) if isinstance(children, Mapping) else []
+        modules += len(below)
+        if modules > MAX_MODULES:
+            raise InputError(f"describes more than {MAX_MODULES} modules")
+        pending.extend(below)
+    if used > MIN_TIED + MAX_TIED * sum(stored.values()):
+        raise InputError(f"describes {used} weights by {sum(stored.values())} stored numbers")
 
 
 def require_bounded(network: Network) -> None:
@@ -37,6 +70,7 @@ def require_bounded(network: Network) -> None:
     if largest > MAX_STRIDE:
         raise InputError(f"the head has a stride of {largest}, more than {MAX_STRIDE}")
     outputs: List[Tuple[int, float]] = [(3, 1.0)]  # channels, and size as a share of the image's
+    work = 0.0
     for index, (layer, reads) in enumerate(zip(network.model, network.routes)):
         block = layer.block if isinstance(layer, blocks.One) else layer
         channels, size = _output(block, [outputs[x] for x in reads])
@@ -45,7 +79,21 @@ def require_bounded(network: Network) -> None:
         widest = max([channels, *(conv.out_channels for conv in block.modules() if isinstance(conv, nn.Conv2d))])
         if widest * (2 * largest * max(size, *(outputs[x][1] for x in reads))) ** 2 > MAX_ELEMENTS:
             raise InputError(f"layer {index} has {widest} channels at {size:g} of the image's size, too many to run")
+        work += _work(block, widest) * (2 * largest * max(size, *(outputs[x][1] for x in reads))) ** 2
+        if work > MAX_WORK:
+            raise InputError(f"one pass up to layer {index} takes more than {MAX_WORK:.0e} multiplications, too many to run")
         outputs.append((channels, size))
+
+
+def _work(block: nn.Module, channels: int) -> float:
+    """Multiplications and comparisons for one pixel, at most."""
+    total = float(channels)
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d):
+            total += module.weight.numel()
+        elif isinstance(module, nn.MaxPool2d):
+            total += channels * float(cast(int, module.kernel_size)) ** 2
+    return total
 
 
 def _output(block: nn.Module, reads: Sequence[Tuple[int, float]]) -> Tuple[int, float]:

@@ -12,7 +12,9 @@ from detparity.models.yolov7.architectures import full_name, plan, require_facto
 from detparity.models.yolov7.block_builders import HEADS
 from detparity.models.yolov7.plan import Anchors, Plan
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 17  # the largest official one takes 12 kB
+MAX_TEXT, MAX_PARTS, MAX_NESTING = 1000, 50_000, 20  # of one value; of all of them; of lists in lists
+MAX_INTEGER_BITS = 63
 MAX_CLASSES = 10000
 
 
@@ -29,8 +31,8 @@ def read(path: Path) -> Mapping[str, Any]:
         ) from None
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader(yaml))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a YAML file: {clipped(error)}") from None
+    except Exception as error:  # PyYAML raises what its readers of numbers, dates and tags raise: almost anything
+        raise InputError(f"{path} is not a YAML file: {type(error).__name__}: {clipped(error)}") from None
     if not isinstance(found, dict):
         raise InputError(
             f"{path} holds a {type(found).__name__} where a model (nc, anchors, backbone, head) is expected"
@@ -39,12 +41,15 @@ def read(path: Path) -> Mapping[str, Any]:
 
 
 def _loader(yaml: Any) -> Any:
-    """The safe loader, without aliases: a few lines of them can unfold to more than memory holds."""
+    """The safe loader, without aliases, a few lines of which can unfold to more than memory holds, and without long values."""
 
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 raise yaml.YAMLError("aliases are not taken")
+            event = self.peek_event()
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_TEXT:
+                raise yaml.YAMLError(f"a value of {len(event.value)} letters is not taken")
             return super().compose_node(parent, index)
 
     return Loader
@@ -63,6 +68,7 @@ def named(cfg: str, width: Optional[float] = None) -> Tuple[Plan, int, str]:
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    drawn.title = path.name
     return drawn, classes, path.stem
 
 
@@ -73,9 +79,31 @@ def plan_of(table: Mapping[str, Any], width: Optional[float] = None) -> Tuple[Pl
     are [from, repeats, block, arguments]. Raises InputError, naming the layer, for what no network can hold.
     """
     try:
+        _require_plain(table)
         return _drawn(table, width)
     except InputError as error:
         raise InputError(clipped(error, 400)) from None
+
+
+def _require_plain(table: Any) -> None:
+    """Raise InputError for a table of more parts than any, of deeper lists, and for what is neither text, number, list nor dictionary:
+    so numbers are bounded before anything is computed from them."""
+    pending, count = [(table, 0)], 0
+    while pending:
+        value, depth = pending.pop()
+        count += 1
+        if count > MAX_PARTS or depth > MAX_NESTING:
+            raise InputError(f"the table has more than {MAX_PARTS} parts, or lists nested more than {MAX_NESTING} deep")
+        if isinstance(value, Mapping):
+            pending.extend((part, depth + 1) for pair in value.items() for part in pair)
+        elif isinstance(value, (list, tuple)):
+            pending.extend((part, depth + 1) for part in value)
+        elif isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+            raise InputError(f"the table holds an integer of {value.bit_length()} bits, more than {MAX_INTEGER_BITS}")
+        elif isinstance(value, str) and len(value) > MAX_TEXT:
+            raise InputError(f"the table holds a text of {len(value)} letters, more than {MAX_TEXT}")
+        elif value is not None and not isinstance(value, (int, float, str)):
+            raise InputError(f"the table holds a {type(value).__name__}, which no layer table does")
 
 
 def _drawn(table: Mapping[str, Any], width: Optional[float]) -> Tuple[Plan, int]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
+import os
+import pickle
+import subprocess
+import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional
 
 from detparity import engines
 from detparity.core.environment import line_of
+from detparity.core.resources import PACKAGE
 from detparity.core.vocabulary import EngineError, Size
 from detparity.inputs.images import batch_of
 from detparity.tools.bench.candidates import Recipe, pictures_of, prepare
@@ -31,12 +34,33 @@ class ColdStart:
 
 def measure(recipe: Recipe, batch: int, size: Size) -> ColdStart:
     """Prepare and run a contender in a process of its own. Raises EngineError where it fails there."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(_inside, recipe, batch, size).result()
-        except BrokenProcessPool:
-            raise EngineError(f"the process that ran {recipe.path or recipe.engine} ended without an answer") from None
+    code = f"import sys; sys.path[0] = {str(PACKAGE.parent)!r}; from detparity.tools.bench.cold_start import answer; answer()"
+    question = pickle.dumps((recipe, batch, size))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], input=question, capture_output=True, check=False
+    )
+    if done.returncode:
+        raise EngineError(f"the process that ran {recipe.path or recipe.engine} ended without an answer")
+    found = json.loads(done.stdout.splitlines()[-1])
+    if "error" in found:
+        raise EngineError(found["error"])
+    return ColdStart(**found)
+
+
+def answer() -> None:
+    """Read the question of `measure` from standard input, which is this program's own, and print the answer."""
+    recipe, batch, size = pickle.loads(sys.stdin.buffer.read())
+    _import(recipe)
+    if hasattr(os, "fork"):  # in a fork the peak counter starts anew, also where the system does not let it be reset
+        child = os.fork()
+        if child:
+            sys.exit(os.WEXITSTATUS(os.waitpid(child, 0)[1]))
+    try:
+        found = asdict(_inside(recipe, batch, size))
+    except EngineError as error:
+        found = {"error": str(error)}
+    print("\n" + json.dumps(found), flush=True)
+    os._exit(0)  # threads that a runtime started before the fork are not here to be waited for
 
 
 def _inside(recipe: Recipe, batch: int, size: Size) -> ColdStart:
@@ -67,12 +91,13 @@ def _import(recipe: Recipe) -> None:
 
 
 def _mark() -> Optional[int]:
-    """Bytes in memory now, after the system's peak counter is reset; None where it cannot be reset, since the answer would include the
-    peak of the imports."""
+    """Bytes in memory now, where the system's peak counter starts from there: it is reset, or this process has just been forked. None
+    elsewhere, since the answer would include the peak of the imports."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the high-water mark
     except OSError:
-        return None
+        now = _bytes("VmRSS") if Path("/proc/self/status").exists() else 0
+        return now if now and _bytes("VmHWM") < 1.01 * now else None
     return _bytes("VmRSS")
 
 

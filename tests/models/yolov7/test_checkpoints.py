@@ -276,12 +276,13 @@ def test_a_fused_state_dict_is_the_same_model(tmp_path):
 @pytest.mark.smoke
 def test_a_state_dict_of_another_network_is_refused_by_its_first_difference(tmp_path):
     path = _saved(standins.build(_plan(), 3, 3).state_dict(), tmp_path / "state.pt")
-    wide, long = _plan({"width_multiple": 0.5}), _plan({"backbone": [*TABLE["backbone"], [-1, 1, "SP", [5]]]})
+    large = _plan({"backbone": [[-1, 1, "Conv", [32, 5, 2]], *TABLE["backbone"][1:]]})
+    long = _plan({"backbone": [*TABLE["backbone"], [-1, 1, "SP", [5]]]})
 
     for plan, words in (
         (None, "which does not say its architecture; name it with --cfg"),
-        (wide, "model.0.conv.weight is of shape (8, 3, 3, 3) where (16, 3, 3, 3) is expected"),
-        (long, "model.12.m.0.weight, the first convolution of the head, is missing: another architecture?"),
+        (large, "layer 0 has the convolutions conv (3x3) where conv (5x5) is expected"),
+        (long, "model.12.m.0.weight, the first convolution of the head, is missing: it has 12 layers and not 13"),
     ):
         with pytest.raises(InputError, match=r"state\.pt: ") as caught:
             checkpoint_loader.load(path, plan=plan)

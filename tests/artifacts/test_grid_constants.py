@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from detparity.artifacts import grid_constants
 from detparity.checks import baked_size
 from detparity.core.vocabulary import ModelFacts
 
@@ -27,21 +28,21 @@ def test_evenly_spaced_anchors_are_no_grid(level, scale):
     """In pixels, with the 4 of the decode folded in, in cells."""
     values = (np.array(FACTS.anchors[level], np.float32) * np.float32(scale)).reshape(1, 3, 1, 1, 2)
 
-    assert baked_size.grid_constants({"anchors": values, "grid": GRID}, FACTS) == [("grid", (2, 3))]
-    assert level == 2 or baked_size.grid_cells(values)  # by itself it looks like one
+    assert grid_constants.grid_constants({"anchors": values, "grid": GRID}, FACTS) == [("grid", (2, 3))]
+    assert level == 2 or grid_constants.grid_cells(values)  # by itself it looks like one
 
 
 def test_a_grid_as_large_as_a_levels_anchors_is_still_a_grid():
     other = np.array([(0, 0), (1, 0), (2, 0)], np.float32).reshape(1, 1, 1, 3, 2)
 
-    assert baked_size.grid_constants({"row": other}, FACTS) == [("row", (1, 3))]
+    assert grid_constants.grid_constants({"row": other}, FACTS) == [("row", (1, 3))]
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5, -0.5])
 def test_one_coordinate_alone_is_a_grid_however_small(offset):
     plane = np.repeat(np.arange(3, dtype=np.float32)[:, None], 2, 1) + np.float32(offset)
 
-    assert baked_size.grid_constants({"rows": plane}, FACTS) == [("rows", (3, 2))]
+    assert grid_constants.grid_constants({"rows": plane}, FACTS) == [("rows", (3, 2))]
 
 
 def test_a_number_of_fields_is_no_count_of_cells():

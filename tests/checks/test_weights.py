@@ -1,0 +1,219 @@
+"""Stored weights: another model's file, files of lower precision, files without weights that can be compared."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from detparity.kit.tests.defects import edits
+from onnx import TensorProto, helper
+
+from detparity.artifacts.other_model import other_model
+from detparity.checks.weights import stored_convs
+from detparity.core.clock import Clock
+from detparity.engines.reference_runs import make_oracle
+from detparity.models.yolov7.seeded import seeded
+from detparity.tools.export_cache import exported
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def others():
+    """Detectors by what they differ in from `yolov7-tiny` of width 0.125 with 5 classes."""
+    return {
+        "model": seeded("yolov7-tiny", 0.125, 0, 5),
+        "classes": seeded("yolov7-tiny", 0.125, 0, 7),
+        "width": seeded("yolov7-tiny", 0.25, 0, 5),
+        "architecture": seeded("yolov7", 0.125, 0, 5),
+        "weights": seeded("yolov7-tiny", 0.125, 1, 5),
+    }
+
+
+@pytest.fixture(scope="module")
+def oracles():
+    made = {}
+
+    def of(detector):
+        return made.setdefault(detector.facts.digest, make_oracle(detector, Clock(), ("grid",)))
+
+    return of
+
+
+def _message(context, check):
+    return [finding.message for finding in context.outcome(check).findings]
+
+
+@pytest.mark.parametrize("name, check", [("grid", "structure.weights"), ("traced", "script.weights")])
+@pytest.mark.parametrize(
+    "other, says",
+    [
+        ("classes", "is an export of another model: it scores 7 classes where the model has 5."),
+        ("width", "is an export of another model: "),
+        ("architecture", "is an export of another model: "),
+        ("weights", "stores the weights of another checkpoint: none of its 58 convolutions is the model's."),
+    ],
+)
+def test_the_file_of_another_model_is_one_finding(
+    name, check, other, says, others, oracles, shared_folder, judged, outcomes, red
+):
+    content = exported(others[other], name, SIZE, shared_folder).read_bytes()
+    context = judged(
+        content, others["model"], oracles(others["model"]), "other." + ("onnx" if name == "grid" else "pt")
+    )
+    found = outcomes(context)
+
+    assert [outcome.reason for outcome in found.values() if outcome.outcome == "error"] == []
+    assert _message(context, check)[0].startswith(says)
+    assert found["parity.declared"].outcome == "failed"
+    assert red(found) == ({check} if other != "weights" else {check, "parity.declared"})
+
+
+def test_names_without_meaning_do_not_hide_another_model(others, oracles, shared_folder, judged, outcomes, red):
+    model = onnx.load(str(exported(others["classes"], "grid", SIZE, shared_folder)))
+    edits.rename(model, {tensor.name: f"onnx::Conv_{k}" for k, tensor in enumerate(model.graph.initializer)})
+    found = outcomes(judged(model, others["model"], oracles(others["model"])))
+
+    assert red(found) == {"structure.weights"}
+    assert "scores 7 classes where the model has 5" in found["structure.weights"].findings[0].message
+
+
+def test_a_few_convolutions_of_another_width_are_counted(others, shared_folder, judged):
+    context = judged(exported(others["model"], "grid", SIZE, shared_folder).read_bytes(), others["model"])
+    stored = stored_convs(context)
+    wider = [
+        one if k != 3 else type(one)(one.name, np.concatenate([one.weight, one.weight[:1]]), None)
+        for k, one in enumerate(stored)
+    ]
+
+    assert other_model(others["model"].weights, stored, others["model"].facts) is None
+    text = other_model(others["model"].weights, wider, others["model"].facts)
+    assert text.startswith("holds 1 of 58 convolutions that fit nowhere in the model, the first is model.")
+    assert " where the model has " in text
+
+
+def _half(model):
+    for index in range(len(edits.nodes(model, "Conv"))):
+        name = edits.weight(model, index)
+        edits.set_value(model, name, edits.value_of(model, name).astype(np.float16))
+        edits.splice(model, name, lambda x, op: op("Cast", x, to=TensorProto.FLOAT))
+    return model
+
+
+def _pairs(model):
+    """Weights in eight bits, one scale a channel, dequantised in the graph."""
+    for index in range(len(edits.nodes(model, "Conv"))):
+        name = edits.weight(model, index)
+        values = edits.value_of(model, name)
+        scale = (np.abs(values).reshape(len(values), -1).max(1) / 127).astype(np.float32)
+        edits.set_value(model, name, np.rint(values / scale[:, None, None, None]).astype(np.int8))
+        zero = np.zeros(len(values), np.int8)
+        edits.splice(model, name, lambda x, op, s=scale, z=zero: op("DequantizeLinear", x, s, z, axis=0))
+    model.opset_import[0].version = 13
+    return model
+
+
+@pytest.mark.smoke
+def test_a_file_of_float16_weights_is_one_finding(clean, judged):
+    context = judged(_half(clean()))
+
+    (message,) = _message(context, "structure.weights")
+    assert message.startswith("stores its weights in float16: ")
+    assert {row[2] for row in context.outcome("structure.weights").findings[0].rows[1:]} == {"rounded to float16"}
+
+
+def test_a_file_of_eight_bit_weights_is_one_finding(clean, judged):
+    model = clean("raw", opset=13)
+    context = judged(_pairs(model))
+
+    (message,) = _message(context, "structure.weights")
+    assert message == "stores its weights in 8 bits: 58 of 58 convolutions are rounded."
+
+
+@pytest.mark.smoke
+def test_a_file_without_comparable_weights_does_not_pass(clean, judged):
+    model = clean()
+    for index in range(len(edits.nodes(model, "Conv"))):
+        edits.splice(model, edits.weight(model, index), lambda x, op: op("Add", x, 0.0))
+    context = judged(model)
+    outcome = context.outcome("structure.weights")
+
+    assert (outcome.outcome, [finding.level for finding in outcome.findings]) == ("failed", ["SHOULD"])
+    assert "none of the 58 convolutions could be compared" in outcome.findings[0].message
+    assert context.outcome("parity.declared").outcome == "passed"
+
+
+def test_a_frozen_module_is_compared(session, clean, judged, tmp_path):
+    path = tmp_path / "traced.pt"
+    path.write_bytes(clean("traced"))
+    extra = {"detparity.json": ""}
+    module = torch.jit.load(str(path), _extra_files=extra)
+    frozen = torch.jit.freeze(module.eval())
+    frozen.save(str(tmp_path / "frozen.pt"), _extra_files=extra)
+    context = judged((tmp_path / "frozen.pt").read_bytes(), name="edited.pt")
+
+    assert len(stored_convs(context)) == 58
+    assert context.outcome("script.weights").outcome == "passed"
+
+
+@pytest.mark.smoke
+def test_a_tensor_of_another_shape_under_an_official_name_breaks_nothing(clean, judged):
+    model = clean()
+    name = edits.weight(model, 0)
+    edits.set_value(model, name, np.concatenate([edits.value_of(model, name)] * 2))
+    context = judged(model)
+
+    assert context.outcome("structure.weights").outcome in ("failed", "passed")
+    assert context.outcome("structure.attributes").outcome != "error"
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "value, says",
+    [
+        (lambda names: dict(enumerate(names)), ""),
+        (lambda names: {str(k): name for k, name in reversed(list(enumerate(names)))}, ""),
+        (lambda names: {k + 1: name for k, name in enumerate(names)}, "numbers its 5 class names 1 to 5, without 0"),
+        (lambda names: names[:2], "2 classes"),
+        (lambda names: [*names, "more"], "6 classes"),
+        (lambda names: None, "names no classes"),
+        (lambda names: {name: k for k, name in enumerate(names)}, "which is no class number"),
+    ],
+)
+def test_names_in_metadata_are_read_by_class_number(value, says, session, clean, judged):
+    model = clean()
+    edits.set_metadata(model, names=json.dumps(value(list(session.detector.facts.names))))
+    outcome = judged(model).outcome("structure.metadata")
+
+    assert outcome.outcome == ("failed" if says else "passed")
+    assert says in str([finding.rows for finding in outcome.findings])
+
+
+@pytest.mark.smoke
+def test_a_domain_is_one_finding_and_an_unused_one_is_a_should(clean, judged):
+    model = clean()
+    convs, activations = edits.nodes(model, "Conv"), {n.input[0]: n for n in edits.nodes(model, "LeakyRelu")}
+    for conv in convs[:3]:
+        activation = activations[conv.output[0]]
+        conv.op_type, conv.domain = "FusedConv", "com.microsoft"
+        edits.set_attribute(conv, "activation", "LeakyRelu")
+        edits.set_attribute(conv, "activation_params", [0.1])
+        conv.output[0] = activation.output[0]
+        model.graph.node.remove(activation)
+    for domain in ("com.microsoft", "ai.onnx.ml", "com.microsoft.nchwc"):
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+    context = judged(model)
+    (operators,) = context.outcome("structure.operators").findings
+    used, unused = context.outcome("structure.opset").findings
+
+    assert operators.rows[0][:2] == ("com.microsoft:FusedConv", "3 nodes")
+    assert "Deploy the file it was made from" in operators.notes[0]
+    assert (used.level, used.follows) == ("MUST", "structure.operators")
+    assert (unused.level, unused.message) == (
+        "SHOULD",
+        "imports 2 domains that no node uses: ai.onnx.ml, com.microsoft.nchwc.",
+    )
+    assert context.outcome("structure.weights").outcome == "passed"
