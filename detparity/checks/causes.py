@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequ
 import numpy as np
 
 from detparity.core.case import Case
+from detparity.core.findings import Finding
 from detparity.core.vocabulary import Arrays, EngineError, ModelFacts, Size
 from detparity.oracle.noise_floor import (
     EPS32,
@@ -19,11 +20,12 @@ from detparity.oracle.noise_floor import (
     Truth,
     excesses,
     measure,
-    split_levels,
 )
 
 if TYPE_CHECKING:
     from detparity.checks.context import Context
+
+Judge = Callable[["Context", Case, Arrays], Sequence[Finding]]
 
 STEADY = 1e-3  # of a factor that is the same for all boxes
 NEAR = 2e-3  # of a score, and of a box in parts of its image: what is further off needs no closer look
@@ -53,24 +55,27 @@ IMAGES: Tuple[Tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
 )
 
 
-def explain(context: Context, case: Case) -> Optional[Cause]:
-    """The cause that explains every number of a case that is out of bounds; None where none of those known does."""
-    head = context.contract.variant.head
+def explained(context: Context, findings: Sequence[Finding], judge: Judge) -> Iterator[Finding]:
+    """The findings, each with its cause where one that was tried explains all of it. judge: the findings about what a run gives."""
+    for finding in findings:
+        case = finding.evidence.get("case")
+        numbers = "out_of_bounds" in finding.evidence or "kinds" in finding.evidence
+        cause = _cause(context, case, judge) if isinstance(case, Case) and numbers else None
+        if cause is None:
+            yield finding
+        else:
+            message = f"{finding.message[:-1]}: {cause.sentence}."
+            evidence = {**finding.evidence, "cause": cause.sentence}
+            yield replace(finding, message=message, notes=(cause.note, *finding.notes), evidence=evidence)
 
-    def right(outputs: Arrays) -> bool:
-        return all(
-            not excesses(
-                truth, measure(truth.levels, split_levels(truth.head, context.facts, case.size, outputs, slot))
-            )
-            for slot, truth in _truths(context, case)
-        )
 
+def _cause(context: Context, case: Case, judge: Judge) -> Optional[Cause]:
+    """The cause that explains all that is out of bounds in a case; None where none of those known does."""
     try:
-        if head == "grid":
+        found = None
+        if context.contract.variant.head == "grid":
             found = layout_cause(context, case, context.predict(case))
-            if found is not None:
-                return found
-        return image_cause(context, case, right)
+        return found or image_cause(context, case, lambda outputs: not judge(context, case, outputs))
     except EngineError:
         return None
 
@@ -89,12 +94,7 @@ def image_cause(context: Context, case: Case, right: Callable[[Arrays], bool]) -
     for sentence, tried, change in IMAGES:
         if "reverse" not in sentence and context.form.rounding:
             continue
-        outputs = context.read(context.run(np.ascontiguousarray(change(given))), case.size)
-        try:
-            fits = right(outputs)
-        except (ValueError, IndexError):  # outputs of other shapes
-            return None
-        if fits:
+        if right(context.read(context.run(np.ascontiguousarray(change(given))), case.size)):
             return Cause(
                 sentence, f"Tried {tried}: all numbers are then the model's. Export without that preprocessing."
             )

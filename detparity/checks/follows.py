@@ -44,7 +44,7 @@ def _cause(context: Context, check_id: str, finding: Finding) -> Optional[str]:
     if check_id == "structure.opset":
         return (
             "structure.operators"
-            if "unused" not in finding.evidence and _fails(context, "structure.operators")
+            if "version" not in finding.evidence and _fails(context, "structure.operators")
             else None
         )
     if check_id == "structure.outputs":
@@ -97,32 +97,33 @@ def _declared(context: Context, finding: Finding) -> Optional[str]:
 
 
 def _numbers(context: Context, check_id: str, finding: Finding) -> Optional[str]:
-    found, case = finding.evidence, finding.evidence.get("case")
+    """The cause of a finding about what a run gives."""
+    found, first = finding.evidence, deciding(context)
+    if check_id != first and _at_other_sizes(context, finding):
+        return "structure.baked-size" if context.contract.variant.onnx else "script.baked-size"
     if "refused" in found or "shapes" in found:
         key = "refused" if "refused" in found else "produced"
         known = next((one for one in SHAPES if _fails_with(context, one, (key,))), None)
         return known or ("structure.outputs" if "shapes" in found and _fails(context, "structure.outputs") else None)
-    first = deciding(context)
     if check_id == "parity.map" and _fails_with(context, first, ("out_of_bounds", "kinds")):
         return first  # precision is worked out from the numbers that differ
     if check_id == first or not _applies(context, first) or not ("out_of_bounds" in found or "kinds" in found):
         return None
-    outcome = context.outcome(first)
-    if any(_same(one.evidence, found) for one in outcome.findings):
-        return first
+    return first if any(_same(one.evidence, found) for one in context.outcome(first).findings) else None
+
+
+def _at_other_sizes(context: Context, finding: Finding) -> bool:
+    """Whether a file that is right at its declared size fails at another, and holds what ties it to one."""
+    case, first = finding.evidence.get("case"), deciding(context)
     elsewhere = isinstance(case, Case) and case.size != context.contract.size
-    if elsewhere and outcome.outcome == "passed" and context.contract.variant.dynamic_size and is_baked(context):
-        return _baked(context)
-    return None
+    if not elsewhere or not context.contract.variant.dynamic_size or not _applies(context, first):
+        return False
+    return context.outcome(first).outcome == "passed" and is_baked(context)
 
 
 def _applies(context: Context, check_id: str) -> bool:
     check = context.checks.get(check_id)
     return check is not None and check.applies(context.contract)
-
-
-def _baked(context: Context) -> str:
-    return "structure.baked-size" if context.contract.variant.onnx else "script.baked-size"
 
 
 def _same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

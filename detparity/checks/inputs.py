@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -26,6 +26,21 @@ def pictures(batch: int, kind: str = "noise", seed: int = 0, size: Optional[Size
     some = [(("noise", "natural", "scene")[slot % 3], slot) for slot in range(1, count)]  # of one seed, for all cases
     drawn = np.random.default_rng([batch, count]).integers(0, count - 1, batch - count)
     return ((kind, seed), *some, *(some[index] for index in drawn))
+
+
+def cases_of(batch: int, some: Sequence[str], seed: int, size: Size) -> List[Case]:
+    """Cases that between them hold pictures of these kinds: one a kind; of a batch whose pictures are not all different, as many kinds
+    a case as it has different pictures."""
+    count = distinct(batch, size)
+    if count == batch:
+        return [Case(size, pictures(batch, kind, seed)) for kind in some]
+    cases = []
+    for start in range(0, len(some), count):
+        first = [(kind, seed) for kind in some[start : start + count]]
+        first += [("noise", seed + 1 + slot) for slot in range(FEWEST - len(first))]
+        drawn = np.random.default_rng([batch, len(first)]).integers(0, len(first), batch - len(first))
+        cases.append(Case(size, (*first, *(first[index] for index in drawn))))
+    return cases
 
 
 def distinct(batch: int, size: Size) -> int:

@@ -6,19 +6,29 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from detparity.artifacts import onnx_nms
+from detparity.checks.causes import explained
 from detparity.checks.context import Context
-from detparity.checks.inputs import cheap_size, distinct, pictures, space
+from detparity.checks.inputs import cases_of, cheap_size, distinct, pictures, space
+from detparity.checks.nms_graph import (
+    attributes,
+    baked,
+    class_offset,
+    head_range,
+    operator,
+    promise_of,
+    suppression_of,
+    thresholds,
+)
 from detparity.checks.nms_tail import Cut, dense, feed, find_cut
 from detparity.core.case import Case
-from detparity.core.contract import INFO, MUST, SHOULD, Contract, NmsPromise, largest_size
+from detparity.core.contract import INFO, MUST, Contract, largest_size
 from detparity.core.findings import CannotRun, Check, Finding, Row
-from detparity.core.text import listed, number
 from detparity.core.vocabulary import Arrays
 from detparity.inputs import images
 from detparity.oracle import class_offset as offset
 from detparity.oracle.nms import NmsRule, end2end_ort_rule, end2end_trt_nms_rule, end2end_trt_rule
-from detparity.oracle.nms_certificate import Certificate, Tolerance, certify_padded, certify_rows
+from detparity.oracle.nms_case import Certificate, Tolerance
+from detparity.oracle.nms_certificate import certify_padded, certify_rows
 from detparity.oracle.noise_floor import EPS32, Truth
 
 # How many floors a number may be from the truth before it is another number: the largest of 200 correct exports was 2.2.
@@ -26,182 +36,6 @@ FLOORS = 5.0
 SCORE_ROUNDING = 2e-6
 DRAWS = 40
 LARGE_BATCH = 8  # from which on the tail is fed less often: every image of a batch is certified
-PLUGIN_KINDS = {
-    "background_class": ("INT", -1),
-    "box_coding": ("INT", 1),
-    "class_agnostic": ("INT", 0),
-    "plugin_version": ("STRING", "1"),
-    "score_activation": ("INT", 0),
-}
-
-
-def _promise(context: Context) -> NmsPromise:
-    assert context.contract.nms is not None
-    return context.contract.nms
-
-
-def _found(context: Context) -> onnx_nms.Suppression:
-    found = onnx_nms.find(context.onnx.graph)
-    if found is None:
-        raise CannotRun("the graph has no suppression operator")
-    return found
-
-
-def operator(context: Context) -> Iterator[Finding]:
-    """One operator of the promised kind, all its inputs there and of the right rank; no loop around it."""
-    graph = context.onnx.graph
-    wanted = "EfficientNMS_TRT" if context.contract.variant.head == "end2end-trt" else "NonMaxSuppression"
-    found = onnx_nms.find(graph)
-    nodes = [] if found is None else [node for node in found.nodes if node.op == wanted]
-    if len(nodes) != 1 or found is None or len(found.nodes) != 1:
-        titles = [] if found is None else [node.title for node in found.nodes]
-        yield Finding(
-            f"has {len(nodes)} {wanted} nodes where one is promised"
-            + (f" (suppression: {listed(titles)})." if titles else ": nothing is suppressed."),
-            evidence={"nodes": titles},
-        )
-        return
-    controls = [node.title for node in graph.walk() if node.op in ("If", "Loop", "Scan")]
-    if controls:
-        yield Finding(f"suppresses under control flow: {listed(controls)}.", evidence={"nodes": controls})
-    if wanted == "NonMaxSuppression":
-        yield from _inputs(context, nodes[0])
-
-
-def _inputs(context: Context, node: Any) -> Iterator[Finding]:
-    names = ("boxes", "scores", "max_output_boxes_per_class", "iou_threshold", "score_threshold")
-    given = list(node.inputs) + [""] * (5 - len(node.inputs))
-    rows: List[Row] = []
-    for name, tensor in zip(names, given):
-        if not tensor:
-            missing = "missing: the operator then returns nothing" if "max" in name else "missing"
-            rows.append((name, missing))
-            continue
-        value = onnx_nms.constant(context.onnx.graph, tensor)
-        if name in names[2:] and value is not None and value.size != 1:
-            rows.append((name, f"{value.size} numbers where one is promised"))
-    if rows:
-        yield Finding(
-            f"gives {node.title} other inputs than the operator needs.",
-            tuple(rows),
-            evidence={"inputs": [r[0] for r in rows]},
-        )
-    if node.get("center_point_box", 0) != 0:
-        yield Finding(
-            f"tells {node.title} that boxes are centre and size (center_point_box {node.get('center_point_box')}); they are corners.",
-            evidence={"center_point_box": node.get("center_point_box")},
-        )
-
-
-def thresholds(context: Context) -> Iterator[Finding]:
-    """IoU and score thresholds, cap and class offset of the operator against the promise."""
-    found, promise = _found(context), _promise(context)
-    table: List[Tuple[str, Optional[float], Optional[float], str]] = [
-        ("iou threshold", promise.iou_threshold, found.iou_threshold, "iou-thres"),
-        ("score threshold", promise.score_threshold, found.score_threshold, "conf-thres"),
-        ("cap per image", promise.cap, found.cap, "topk-all"),
-    ]
-    if promise.max_wh is not None:
-        table.append(("class offset", promise.max_wh, found.max_wh, "max-wh"))
-    rows: List[Row] = [("", "promised", "file")]
-    for title, wanted, value, key in table:
-        if value is None or wanted is None or np.float32(value) != np.float32(wanted):
-            source = promise.sources.get(key, "")
-            rows.append(
-                (title, f"{number(float(wanted or 0))} ({source})", "no constant" if value is None else f"{value:.6g}")
-            )
-    if len(rows) > 1:
-        yield Finding(
-            f"suppresses by other numbers than promised: {rows[1][0]} {rows[1][2]} where {rows[1][1]} is promised.",
-            tuple(rows),
-            headed=True,
-            evidence={"numbers": [row[0] for row in rows[1:]]},
-        )
-
-
-def attributes(context: Context) -> Iterator[Finding]:
-    """The plugin's attributes by name, type and value."""
-    node = _found(context).node
-    wanted: Dict[str, Tuple[str, Any]] = {
-        **PLUGIN_KINDS,
-        "iou_threshold": ("FLOAT", None),
-        "score_threshold": ("FLOAT", None),
-        "max_output_boxes": ("INT", None),
-    }
-    rows: List[Row] = [("attribute", "promised", "file")]
-    for key, (kind, value) in sorted(wanted.items()):
-        found = node.attributes.get(key)
-        text = f"{kind}{'' if value is None else f' {value}'}"
-        if found is None:
-            if key == "class_agnostic":
-                yield Finding(
-                    "leaves out class_agnostic, which the plugin asks for from TensorRT 8.6 on.",
-                    evidence={"attribute": key},
-                    level=SHOULD,
-                )
-            else:
-                rows.append((key, text, "missing"))
-        elif found.kind != kind or (value is not None and found.value != value):
-            rows.append((key, text, f"{found.kind} {found.value}"))
-    extra = sorted(set(node.attributes) - set(wanted))
-    rows += [(key, "nothing", f"{node.attributes[key].kind} {node.attributes[key].value}") for key in extra]
-    if len(rows) > 1:
-        names = [row[0] for row in rows[1:]]
-        yield Finding(
-            f"gives {node.op} other attributes than promised: {listed(names)}.",
-            tuple(rows),
-            headed=True,
-            evidence={"attributes": names},
-        )
-    if node.domain != "TRT":
-        yield Finding(f"puts {node.op} into the domain {node.domain!r} where 'TRT' is promised.")
-
-
-def head_range(contract: Contract) -> offset.HeadRange:
-    """Where this head can put boxes at the largest promised size."""
-    facts = contract.facts
-    return offset.HeadRange(facts.anchors, facts.strides, largest_size(contract), facts.classes)
-
-
-def class_offset(context: Context) -> Iterator[Finding]:
-    """Whether two boxes of different classes that this head can decode could suppress each other after the offset."""
-    found, promise = _found(context), _promise(context)
-    if found.max_wh is None:
-        return  # no constant to judge: nms.tail presses on it with neighbouring classes on one box
-    breach = offset.judge(head_range(context.contract), found.max_wh, promise.iou_threshold)
-    if breach:
-        rows = tuple((key.replace("_", " "), str(value)) for key, value in breach.facts.items())
-        yield Finding(f"keeps classes apart by an unsafe offset. {breach.sentence}", rows, evidence=dict(breach.facts))
-
-
-def baked(context: Context) -> Iterator[Finding]:
-    """Counts of one image size or batch fixed in the tail of a file that promises to vary."""
-    graph, contract, facts = context.onnx.graph, context.contract, context.facts
-    found = _found(context)
-    counts = {facts.rows(contract.size), *facts.level_rows(contract.size)}
-    around = {node.index: node for name in found.node.inputs for node in onnx_nms.before(graph, name)[-60:]}
-    around.update({node.index: node for node in found.tail})
-    rows: List[Row] = [("node", "fixed")]
-    for _, node in sorted(around.items()):
-        position = {"Reshape": 1, "Expand": 1, "TopK": 1, "ConstantOfShape": 0, "Slice": 2, "Tile": 1}.get(node.op)
-        if position is None or position >= len(node.inputs):
-            continue
-        value = onnx_nms.constant(graph, node.inputs[position])
-        if value is None or value.dtype.kind not in "iu":
-            continue
-        numbers = [int(v) for v in np.ravel(value)]
-        if contract.variant.dynamic_size and counts.intersection(numbers):
-            rows.append((node.title, f"{numbers}: rows of a {contract.size[0]}x{contract.size[1]} image"))
-    if len(rows) > 1:
-        yield Finding(
-            f"fixes the number of predictions in its tail in {len(rows) - 1} places.",
-            tuple(rows),
-            headed=True,
-            evidence={"nodes": [row[0] for row in rows[1:]]},
-        )
-
-
-# --- numbers --------------------------------------------------------------------------------------------------------
 
 
 def rule_of(contract: Contract) -> NmsRule:
@@ -250,27 +84,25 @@ def compare(context: Context, case: Case, **engine: Any) -> List[Finding]:
 
 def judge_outputs(context: Context, case: Case, outputs: Arrays) -> List[Finding]:
     """Certify what one run detected."""
-    wrong = layout_problem(context, outputs, len(case.pictures), str(case))
+    wrong = layout_problem(context, outputs, len(case.pictures), case)
     if wrong:
         return [wrong]
     found: List[Finding] = []
     for truths in _growing(context, case):
         predictions = np.stack([np.concatenate(truth.levels) for truth in truths])
-        found = _findings(
-            certify(context.contract, outputs, predictions, tolerance_of(truths, context.contract)), str(case)
-        )
+        found = _findings(certify(context.contract, outputs, predictions, tolerance_of(truths, context.contract)), case)
         if not found:
             break  # what could come from candidates moved this little could come from those moved further
     return found
 
 
 def _growing(context: Context, case: Case) -> Iterator[List[Truth]]:
-    """The truths of all pictures of a case, each with its first floor, then with its whole one."""
+    """The truths of all pictures of a case, each with its first floor, then with its complete one."""
     yield [next(context.growing(picture, case.size)) for picture in case.pictures]
     yield [context.truth(picture, case.size) for picture in case.pictures]
 
 
-def layout_problem(context: Context, outputs: Arrays, batch: int, where: str) -> Optional[Finding]:
+def layout_problem(context: Context, outputs: Arrays, batch: int, where: object) -> Optional[Finding]:
     """Count, shapes and types of the outputs, before anything is read from them."""
     wanted = context.shapes(batch, context.contract.size)
     kinds = [np.dtype(promise.dtype) for promise in context.contract.outputs]
@@ -289,7 +121,7 @@ def layout_problem(context: Context, outputs: Arrays, batch: int, where: str) ->
     return Finding(f"returns other shapes or types than promised at {where}.", rows, evidence=evidence)
 
 
-def _findings(certificate: Certificate, where: str) -> List[Finding]:
+def _findings(certificate: Certificate, where: object) -> List[Finding]:
     if certificate.accepted:
         return []
     first = certificate.breaches[0]
@@ -314,10 +146,10 @@ def _findings(certificate: Certificate, where: str) -> List[Finding]:
 def detections(context: Context) -> Iterator[Finding]:
     """Every kind of picture at the declared size and batch."""
     contract = context.contract
-    cases = [Case(contract.size, pictures(contract.batch, kind, 1, contract.size)) for kind in images.FEW]
+    cases = cases_of(contract.batch, images.FEW, 1, contract.size)
     draws = 2 if distinct(contract.batch, contract.size) == contract.batch else 0
     tried = space(context, cases, draws, only=contract.size, batches=(contract.batch, contract.batch))
-    yield from context.explore(tried, lambda case: compare(context, case))
+    yield from explained(context, context.explore(tried, lambda case: compare(context, case)), judge_outputs)
 
 
 def sizes(context: Context) -> Iterator[Finding]:
@@ -365,7 +197,7 @@ def tail(context: Context) -> Iterator[Finding]:
     cut = find_cut(context)
     if cut is None:
         raise CannotRun("no tensor separates the predictions from the suppression; it was driven through images only")
-    contract, promise = context.contract, _promise(context)
+    contract, promise = context.contract, promise_of(context)
     batch = 3 if contract.variant.dynamic_batch else contract.batch
     seeds, draws = (1, DRAWS // 4) if context.quick or batch > LARGE_BATCH else (4, DRAWS)
     for seed in range(seeds):
@@ -410,7 +242,7 @@ def tensorrt(context: Context) -> Iterator[Finding]:
 
 
 def deprecated(context: Context) -> Iterator[Finding]:
-    if _found(context).plugin:
+    if suppression_of(context).plugin:
         yield Finding(
             "relies on the plugin EfficientNMS_TRT, which TensorRT deprecates from 10.12 on.",
             notes=("The operator NonMaxSuppression does the same on newer versions.",),

@@ -120,7 +120,7 @@ def say(text: str, end: str = "\n", to: Optional[IO[str]] = None) -> None:
     stream = sys.stdout if to is None else to
     encoding = getattr(stream, "encoding", None) or "utf-8"
     shown = "\n".join(map(printable, text.split("\n")))
-    print(shown.encode(encoding, "backslashreplace").decode(encoding), end=end, flush=True, file=stream)
+    print(shown.encode(encoding, "replace").decode(encoding), end=end, flush=True, file=stream)
 
 
 def complain(text: str) -> None:

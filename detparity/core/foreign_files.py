@@ -55,8 +55,8 @@ _TEXT_ENDINGS = (".yaml", ".yml", ".json", ".txt", ".py", ".toml", ".md", ".xml"
 def recognised(path: Path, head: bytes) -> Optional[Foreign]:
     """What a file that is no zip archive is, or None where its first bytes do not show it."""
     tests: Tuple[Callable[[Path, bytes], Optional[Foreign]], ...] = (
-        *(_pointer, _magic, _page, _engine_with_metadata, _safetensors, _bare_pickle, _text, _by_ending),
-        _protobuf,
+        *(_pointer, _magic, _page, _engine_with_metadata, _safetensors, _bare_pickle, _text, _protobuf),
+        _by_ending,
     )
     for test in tests:
         found = test(path, head)

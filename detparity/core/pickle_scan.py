@@ -16,7 +16,7 @@ from detparity.core.torch_archive import Refused, quoted
 # The largest official architecture with its EMA needs about 0.7 million operations.
 MAX_OPCODES = 2_000_000
 MAX_OBJECTS = 600_000  # containers and objects made
-MAX_INTEGER_BITS = 64
+MAX_INTEGER_BITS = 128  # the state of a random generator
 MAX_MADE_BYTES = 128 << 20
 
 # What pickle protocols 2 to 4 write for plain data and objects; torch.save writes 2 by default.

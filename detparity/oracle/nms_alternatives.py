@@ -15,7 +15,7 @@ import numpy.typing as npt
 from detparity.oracle.average_precision import Detected, Mask
 from detparity.oracle.boxes import Floats, corners, iou_bounds
 from detparity.oracle.nms import Candidates, NmsRule, class_scores, decoded
-from detparity.oracle.nms_certificate import FLOAT32_SCORE, FLOAT32_SPACING, Tolerance
+from detparity.oracle.nms_case import FLOAT32_SCORE, FLOAT32_SPACING, Tolerance
 
 LIMIT = 64  # answers of one image; more than a few mean that nothing is certain about it
 

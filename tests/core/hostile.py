@@ -100,7 +100,10 @@ ROWS: Dict[str, Tuple[Callable[[], bytes], str]] = {
     "texts encoded": (lambda: calls(ENCODE, LONG, text("latin1")), "by repeating a few values"),
     "devices named": (lambda: calls(named("torch", "device"), LONG, number(1)), "by repeating a few values"),
     "sets of a list": (lambda: calls(named("__builtin__", "set"), items(200_000)), "by repeating a few values"),
-    "frozen sets of a list": (lambda: calls(named("__builtin__", "frozenset"), items(200_000)), "by repeating a few values"),
+    "frozen sets of a list": (
+        lambda: calls(named("__builtin__", "frozenset"), items(200_000)),
+        "by repeating a few values",
+    ),
     "paths joined": (lambda: calls(PATH, LONG, text("y")), "by repeating a few values"),
     "counts copied": (lambda: calls(named("collections", "Counter"), entries(8000)), "by repeating a few values"),
     "unknown calls": (lambda: calls(named("easydict", "EasyDict"), items(200_000)), "by repeating a few values"),

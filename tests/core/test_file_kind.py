@@ -126,7 +126,11 @@ def _written(content: bytes) -> Callable[[Path], Path]:
         (_written(ONNX), require_checkpoint, "is an ONNX file, not a checkpoint; it is an exported model"),
         (_saved, require_exported, "is a checkpoint, not an exported model; give it with --weights"),
         (_written(ONNX[:-20]), require_exported, "is an ONNX file cut short; copy or download it again"),
-        (_written(zipped({"a/data.pkl": bytes(99)})[:-40]), require_checkpoint, "is a truncated or damaged zip archive"),
+        (
+            _written(zipped({"a/data.pkl": bytes(99)})[:-40]),
+            require_checkpoint,
+            "is a truncated or damaged zip archive",
+        ),
     ],
 )
 def test_one_for_the_other_and_halves_are_named(make: object, require: object, words: str, tmp_path: Path) -> None:
@@ -138,7 +142,7 @@ def test_one_for_the_other_and_halves_are_named(make: object, require: object, w
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["x.onnx", "x.pt", "Best.PT", "x.mlmodel", "x.bin.onnx", "x"])
+@pytest.mark.parametrize("name", ["x.onnx", "x.pt", "Best.PT", "x.mlmodel", "x.bin", "x.engine", "x"])
 def test_the_content_decides_and_not_the_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(ONNX)

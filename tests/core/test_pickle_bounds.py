@@ -13,7 +13,11 @@ from detparity.core.errors import InputError
 from detparity.core.pickle_reader import read
 
 MOST_BYTES, MOST_SECONDS = 600 << 20, 15
-UNTRACED = ("lists", "records", "numpy shape")  # hundreds of thousands of objects, which tracing memory makes several times slower
+UNTRACED = (
+    "lists",
+    "records",
+    "numpy shape",
+)  # hundreds of thousands of objects, which tracing memory makes several times slower
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -41,7 +41,8 @@ from detparity.oracle.authored_cases import (
     rule_of,
     score_of,
 )
-from detparity.oracle.nms_certificate import Certificate, Tolerance, certify_padded, certify_rows
+from detparity.oracle.nms_case import Certificate, Tolerance
+from detparity.oracle.nms_certificate import certify_padded, certify_rows
 from detparity.tools.export_cache import attempt
 
 FOLDER = resources.root() / "golden" / "nms"

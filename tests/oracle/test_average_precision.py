@@ -15,7 +15,7 @@ from detparity.oracle.average_precision import Detected, Objects, bounds, precis
 from detparity.oracle.boxes import iou
 from detparity.oracle.nms import NmsRule, candidates, greedy
 from detparity.oracle.nms_alternatives import answers
-from detparity.oracle.nms_certificate import Tolerance
+from detparity.oracle.nms_case import Tolerance
 
 FAST = settings(max_examples=60, derandomize=True, database=None, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -21,14 +21,8 @@ from detparity.inputs.box_strategies import predictions
 from detparity.oracle import nms
 from detparity.oracle.boxes import Floats, corners, iou, pairwise_iou
 from detparity.oracle.nms import NmsRule
-from detparity.oracle.nms_certificate import (
-    Certificate,
-    Detections,
-    Tolerance,
-    certify_image,
-    certify_padded,
-    certify_rows,
-)
+from detparity.oracle.nms_case import Certificate, Detections, Tolerance
+from detparity.oracle.nms_certificate import certify_image, certify_padded, certify_rows
 
 FAST = settings(max_examples=100, derandomize=True, database=None, deadline=None)
 

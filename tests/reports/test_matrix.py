@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detparity.cli import main
+from detparity.reports.matrix import advice, markdown, model, read, view
 from detparity.reports.matrix import html as matrix_html
-from detparity.reports.matrix import markdown, model, read, view
 
 pytestmark = pytest.mark.smoke
 
@@ -274,7 +274,7 @@ def test_optional_engines_do_not_degrade_a_variant(merged):
 
     assert marks(table) == {("end2end-trt", "static"): ["yes"]}
     (line,) = (line for line in view.view(table).tables[0].lines if line.label == "nms.tensorrt")
-    assert (line.marks[0].word, line.marks[0].numbers) == (view.NOTHING, (1,))
+    assert (line.marks[0].word, line.marks[0].numbers) == (advice.NOTHING, (1,))
     assert "the engine tensorrt is not installed." in markdown.page(table)
 
 
@@ -284,7 +284,7 @@ def test_a_blocked_check_leads_to_what_blocks_it(merged):
 
     assert [finding.check for finding in shown.findings] == ["structure.axes"]
     assert [(line.label, line.marks[0].word, line.marks[0].numbers) for line in shown.tables[0].lines] == [
-        ("parity.values", view.NOTHING, (1,)),
+        ("parity.values", advice.NOTHING, (1,)),
         ("structure.axes", "NO", (1,)),
     ]
 
@@ -309,7 +309,7 @@ def test_a_file_that_this_version_cannot_make_is_not_run_with_one_reason(merged)
     )
     shown = view.view(table)
 
-    assert marks(table)["grid-dynamo", "static"] == [view.NOTHING, "yes"]
+    assert marks(table)["grid-dynamo", "static"] == [advice.NOTHING, "yes"]
     assert [(finding.check, finding.detail.reason) for finding in shown.findings] == [("export.made", reason)]
     assert all(line.marks[0].numbers == (1,) for line in shown.tables[1].lines)
     assert table.verdict == "conforms"
@@ -326,7 +326,7 @@ def test_fewer_checks_than_elsewhere_are_not_a_plain_yes(merged):
 def test_a_variant_that_a_lane_lacks_is_not_run(merged):
     table = merged(report("3.9.18 1.7.1", artifact("raw")), report("3.11.9 2.13.0", artifact("grid"), artifact("raw")))
 
-    assert marks(table) == {("raw", "static"): ["yes", "yes"], ("grid", "static"): [view.NOTHING, "yes"]}
+    assert marks(table) == {("raw", "static"): ["yes", "yes"], ("grid", "static"): [advice.NOTHING, "yes"]}
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_an_expected_lane_without_a_report_is_an_incomplete_column(files, comman
     assert "Verdict: incomplete (3 lanes: 1 incomplete, 2 conform)" in out
     _, shown, _ = command(tmp_path / "m.json")
     assert "- **py39-torch1.7**: expected, but no report came." in shown
-    assert f"| **grid** | static | {view.NOTHING} | yes | yes |" in shown
+    assert f"| **grid** | static | {advice.NOTHING} | yes | yes |" in shown
     # The report comes after all: the column is complete.
     assert command(tmp_path / "m.json", *files(report("3.9.18 1.7.1")))[0] == 0
 
@@ -452,7 +452,7 @@ def test_what_split_jobs_exported_is_added_up(merged):
 
 
 def _advice(table):
-    return "\n".join(view.advice(table))
+    return "\n".join(advice.advice(table))
 
 
 def test_advice_follows_from_the_numbers(merged):

@@ -7,7 +7,7 @@ names of those objects before each key.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, Union, cast
 
 import numpy as np
 
@@ -101,14 +101,12 @@ def _named_parts(value: Any) -> Iterator[Tuple[str, Any]]:
 
 
 def is_state(value: Any) -> bool:
-    """Whether a value is a state dict: arrays by name, and perhaps numbers beside them."""
-    if not isinstance(value, Mapping) or not value:
+    """Whether a value is a state dict: arrays by name, some of numbered layers, and perhaps numbers beside them."""
+    if not isinstance(value, Mapping):
         return False
     arrays = [key for key, item in value.items() if isinstance(item, np.ndarray)]
-    if len(arrays) == len(value):
-        return all(isinstance(key, str) for key in arrays)
-    plain = not any(isinstance(item, (Mapping, list, tuple, Record)) for item in value.values())
-    return plain and any(isinstance(key, str) and _LAYER.fullmatch(key) for key in arrays)
+    nested = any(isinstance(item, (Mapping, list, tuple, Record)) for item in value.values())
+    return not nested and any(isinstance(key, str) and _LAYER.fullmatch(key) for key in arrays)
 
 
 # --- a state dict by the official names
@@ -168,12 +166,10 @@ def names(model: Record, classes: int) -> Tuple[str, ...]:
     given = state_of(model).get("names")
     try:
         found = class_names(given) if given else ()
-        texts = isinstance(given, (str, bytes)) or any(
-            not isinstance(name, (str, int, float)) for name in (given.values() if isinstance(given, Mapping) else given or ())
-        )
     except ValueError as error:
         raise InputError(f"it {error}") from None
-    if texts:
+    entries = given.values() if isinstance(given, Mapping) else given or ()
+    if not all(isinstance(name, (str, int, float)) for name in cast(Iterable[Any], entries)):
         raise InputError("it holds class names that are no texts")
     if len(found) != classes:
         stated = f"names {len(found)} classes" if found else "names no classes"

@@ -160,17 +160,14 @@ def _nearest(shape: Sequence[Kernels]) -> str:
 def _matching(state: State, shape: Sequence[Kernels]) -> List[Fitted]:
     """The known architectures that a state dict fits, one for each that computes something of its own."""
     implicit = any(f".{part}.0.implicit" in key for key in state for part in IMPLICIT)
+    plans = [plan for plan in map(architectures.plan, architectures.ARCHITECTURES) if not _difference(plan, shape)]
+    same_head = [plan for plan in plans if plan.head.startswith("I") == implicit]
     found: Dict[Tuple[Any, ...], Fitted] = {}
-    names = sorted(architectures.ARCHITECTURES, key=lambda name: architectures.plan(name).head.startswith("I") != implicit)
-    for name in names:
-        plan = architectures.plan(name)
-        if _difference(plan, shape):
-            continue
+    for plan in same_head or plans:
         try:
             network = _network(plan, state)
-            with torch.no_grad():
-                side = 2 * max(plan.strides)
-                first_pass(network.eval(), torch.zeros(1, 3, side, side))
+            side = 2 * max(plan.strides)
+            first_pass(network.eval(), torch.zeros(1, 3, side, side))
         except InputError:
             continue
         found.setdefault(_identity(plan, state), Fitted(network, plan, f"fits {_short(plan)} {_width(plan, network)}"))
@@ -189,13 +186,14 @@ def _identity(plan: Plan, state: State) -> Tuple[Any, ...]:
 
 def _width(plan: Plan, network: Network) -> str:
     """The width at which a plan gives the channels of a network, as a clause."""
-    low, high = 0.0, math.inf
+    low, high, pruned = 0.0, math.inf, False
     for step, layer in zip(plan.steps, network.model):
-        convs = [module for module in layer.modules() if isinstance(module, nn.Conv2d)]
-        if KINDS[step.kind].widened and step.kind not in ("DownC", "Stem", "SPPCSPC") and convs:
-            base, found = step.args[1] / plan.width, convs[-1].out_channels
+        if step.kind in ("Conv", "RepConv"):
+            conv = next(module for module in layer.modules() if isinstance(module, nn.Conv2d))
+            base, found = step.args[1] / plan.width, conv.out_channels
             low, high = max(low, (found - 8) / base), min(high, found / base)
-    if not low < high:
+            pruned = pruned or found % 8 > 0
+    if pruned or not low < high:
         return "with channel counts of its own, as after pruning"
     for parts in (1, 2, 4, 8, 16, 20, 100):
         if math.floor(high * parts) / parts > low:

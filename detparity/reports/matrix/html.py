@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detparity.reports import html
-from detparity.reports.matrix import view
+from detparity.reports.matrix import advice, view
 from detparity.reports.matrix.model import Matrix
 
 # The report's own style, and what a wide table needs: it scrolls, and its first column stays.
@@ -112,11 +112,11 @@ def page(matrix: Matrix) -> str:
             strict=view.strict_text(shown.lanes),
             legend=view.LEGEND,
             legend_end=view.LEGEND_END,
-            nothing=view.NOTHING,
+            nothing=advice.NOTHING,
             sections=view.by_section(shown.findings),
             sentence=view.sentence,
             safe_link=view.safe_link,
-            lanes_text=view.lanes_text,
+            lanes_text=advice.lanes_text,
         )
     )
     return str(found)

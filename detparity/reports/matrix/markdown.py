@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from typing import Iterable, List, Sequence
 
+from detparity.reports.matrix.advice import NO, UNDECIDED, lanes_text
 from detparity.reports.matrix.model import Lane, Matrix
 from detparity.reports.matrix.view import (
     LEGEND,
     LEGEND_END,
-    NO,
-    UNDECIDED,
     Alert,
     Block,
     Finding,
     Mark,
     by_section,
-    lanes_text,
     safe_link,
     sentence,
     strict_text,

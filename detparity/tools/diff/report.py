@@ -17,11 +17,11 @@ from detparity.core.findings import Row
 from detparity.core.text import WIDTH, columns, number, printable
 from detparity.core.version import __version__
 from detparity.engines.remote import client
-from detparity.tools.diff import graph_diff
-from detparity.tools.diff.graph_diff import Difference
+from detparity.tools.diff import graph_diff, weight_diff
 from detparity.tools.diff.graph_summary import Read, Step, read_graph
 from detparity.tools.diff.output_diff import NotCompared, Numbers, Output, compare
 from detparity.tools.diff.tensor_diff import Apart, apart, happened
+from detparity.tools.diff.weight_diff import Difference
 
 SCHEMA = "detparity/diff/1"
 LONGEST = 400  # characters of a line, whatever a file says
@@ -107,7 +107,7 @@ def _differences(sides: Tuple[Side, Side]) -> Tuple[Difference, ...]:
     for name, mine, others in zip("AB", problems, reversed(problems)):
         if mine and not others:
             words = f"{name} fails the ONNX checker: {mine if len(mine) <= 200 else mine[:197] + '...'}"
-            rank = graph_diff.KINDS.index("versions")
+            rank = weight_diff.KINDS.index("versions")
             found.append(Difference("versions", words, rank, f"versions: checker {name}"))
     return tuple(sorted(found, key=lambda item: item.rank))
 
@@ -117,7 +117,7 @@ def _tensors(sides: Tuple[Side, Side]) -> Tuple[Tensor, ...]:
     found: List[Tensor] = []
     weights = [side.read.weights for side in sides]
     owners = {weight.sha256: weight.name or weight.title for weight in reversed(weights[0])}
-    for before, after in graph_diff.match(sides[0].read.facts, sides[1].read.facts).pairs:
+    for before, after in weight_diff.match(sides[0].read.facts, sides[1].read.facts).pairs:
         old, new = weights[0][before.position], weights[1][after.position]
         if old.sha256 != new.sha256 and old.value.shape == new.value.shape:
             gap = apart(old.value, new.value)
@@ -197,14 +197,14 @@ def _lines(found: Diff) -> List[str]:
         if not found.spelled:
             return [f"{names[0]} and {names[1]} are the same file"]
         return [f"{names[0]} and {names[1]} are the same graph; {_and(found.spelled)} differ"]
-    kinds = [kind for kind in graph_diff.KINDS if any(item.kind == kind for item in found.differences)]
+    kinds = [kind for kind in weight_diff.KINDS if any(item.kind == kind for item in found.differences)]
     lines = [
         f"B differs from A in {_and(kinds)}.",
         "",
         *columns([_head(name, side) for name, side in zip("AB", found.sides)]),
         "",
     ]
-    values = set(graph_diff.value_changes(*(side.read.facts for side in found.sides))) if found.tensors else set()
+    values = set(weight_diff.value_changes(*(side.read.facts for side in found.sides))) if found.tensors else set()
     lines += _rows([(item.kind, item.words) for item in found.differences if item not in values])
     if found.lead[0]:
         same = found.lead[0] == found.lead[1]

@@ -15,14 +15,15 @@ import sysconfig
 import types
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
 from detparity.models.compat import jit
-from detparity.tools.doctor import source, standin
+from detparity.tools.doctor import source, source_facts, standin
 from detparity.tools.doctor.causes import CompilerError, Failure, Location, Mistake, kind_of, taken_apart
+from detparity.tools.doctor.model_facts import facts_of
 
 FunctionModifiers = torch._jit_internal.FunctionModifiers
 MARKS = {str(FunctionModifiers.IGNORE): "ignored", str(FunctionModifiers.UNUSED): "unused"}
@@ -174,7 +175,7 @@ def _further(one: CompilerError, other: CompilerError) -> bool:
 def _stand_in_for(module: nn.Module, copy: nn.Module, work: _Work) -> nn.Module:
     kind = type(module)
     forward = next((node for name, _, node in _functions(kind, work) if name == f"{kind.__name__}.forward"), None)
-    lists, hint = (source.list_parameters(forward), source.returns(forward)) if forward else ([], "")
+    lists, hint = (source_facts.list_parameters(forward), source_facts.returns(forward)) if forward else ([], "")
     declared = standin.interface(kind.forward, lists, hint)
     made = standin.stand_in(copy, declared, declared.returns[0], work.kinds)
     if isinstance(_attempt(made), CompilerError):
@@ -318,7 +319,7 @@ def _where(function: Any) -> Tuple[str, int]:
 
 def _read(module: nn.Module, work: _Work) -> List[Mistake]:
     """Known mistakes in forward and what it calls."""
-    facts = _facts(module)
+    facts = facts_of(module)
     found: List[Mistake] = []
     for name, file, node in _functions(type(module), work):
         found += source.mistakes(node, facts, name, work.name_of(file), linecache.getlines(file))
@@ -351,10 +352,10 @@ def _reached(kind: type) -> List[Tuple[str, str, Any]]:
         if node is None:
             continue
         found.append((name, code.co_filename, node))
-        for called in source.called_on_self(node):
+        for called in source_facts.called_on_self(node):
             method = inspect.getattr_static(kind, called, None)
             waiting.append((f"{kind.__name__}.{called}", getattr(method, "__func__", method)))
-        for called in source.called_by_name(node):
+        for called in source_facts.called_by_name(node):
             other = function.__globals__.get(called)
             if isinstance(other, types.FunctionType) and other.__code__.co_filename == code.co_filename:
                 waiting.append((called, other))
@@ -376,80 +377,3 @@ def _tree(function: Any) -> Any:
         return source.function_at("".join(lines), line, function.__name__)
     except SyntaxError:  # the file has changed since it was imported
         return None
-
-
-def _facts(module: nn.Module) -> source.Facts:
-    kind = type(module)
-    attributes = {name: _what(value) for name, value in vars(module).items() if not name.startswith("_")}
-    for tensors in (module._parameters, module._buffers):
-        attributes.update({name: source.NONE if value is None else source.VALUE for name, value in tensors.items()})
-    layers: Dict[str, FrozenSet[str]] = {}
-    for name, child in module._modules.items():
-        held = isinstance(child, (nn.ModuleList, nn.Sequential, nn.ModuleDict))
-        attributes[name] = source.NONE if child is None else source.MODULES if held else source.MODULE
-        if held and child is not None:
-            layers[name] = _mixed_among(list(child.children()))
-    on_class: Dict[str, Any] = {}
-    for base in reversed([base for base in kind.__mro__ if base not in (nn.Module, object)]):
-        on_class.update({n: v for n, v in vars(base).items() if not n.startswith("_") and _plain(v)})
-    constants = set(getattr(kind, "__constants__", ())) | set(getattr(kind, "__annotations__", ()))
-    sources = [_source(base) for base in kind.__mro__ if issubclass(base, nn.Module) and _users(base)]
-    made = frozenset().union(*(source.made_outside_init(text) for text in sources if text))
-    outside = getattr(kind.forward, "__globals__", {})
-    numpy = frozenset(n for n, v in outside.items() if isinstance(v, types.ModuleType) and v.__name__ == "numpy")
-    return source.Facts(attributes, layers, frozenset(set(on_class) - set(attributes) - constants), made, numpy)
-
-
-def _plain(value: Any) -> bool:
-    return not callable(value) and not isinstance(value, (property, classmethod, staticmethod))
-
-
-def _users(kind: type) -> bool:
-    return not kind.__module__.startswith("torch.")
-
-
-def _source(kind: type) -> str:
-    """The source of a class as a module of its own, empty where there is none."""
-    try:
-        return inspect.cleandoc("\n" + inspect.getsource(kind))
-    except (OSError, TypeError):
-        return ""
-
-
-def _what(value: Any) -> str:
-    if value is None:
-        return source.NONE
-    if isinstance(value, types.FunctionType):
-        return source.LAMBDA if value.__name__ == "<lambda>" else source.VALUE
-    if not isinstance(value, (list, tuple, dict)):
-        return source.VALUE
-    items = list(value.values() if isinstance(value, dict) else value)
-    if any(isinstance(item, nn.Module) for item in items):
-        return source.PYTHON_MODULES
-    if not items:
-        return source.EMPTY if not isinstance(value, tuple) else source.VALUE
-    if isinstance(value, tuple):
-        return source.VALUE
-    if any(item is None for item in items):
-        return source.HOLDS_NONE
-    if isinstance(value, list) and {type(item) for item in items} == {int, list}:
-        return source.ROUTES
-    return source.MIXED if len({_type(item) for item in items}) > 1 else source.VALUE
-
-
-def _type(value: Any) -> str:
-    """The name of a type, with the types of a list's items."""
-    if isinstance(value, torch.Tensor):
-        return "Tensor"
-    inner = sorted({_type(item) for item in value}) if isinstance(value, (list, tuple)) else []
-    return f"{type(value).__name__}{inner if inner else ''}"
-
-
-def _mixed_among(layers: Sequence[nn.Module]) -> FrozenSet[str]:
-    """Attributes that are an int in one layer and a list in another."""
-    kinds: Dict[str, set] = {}
-    for layer in layers:
-        for name, value in vars(layer).items():
-            if not name.startswith("_") and isinstance(value, (int, list)) and not isinstance(value, bool):
-                kinds.setdefault(name, set()).add(type(value))
-    return frozenset(name for name, found in kinds.items() if found == {int, list})

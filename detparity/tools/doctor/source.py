@@ -7,16 +7,24 @@ isinstance as the condition of an `if`, a plain f-string and print(module) compi
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
-from typing import Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from detparity.tools.doctor.causes import Location, Mistake
+from detparity.tools.doctor.source_facts import (
+    MODULE,
+    MODULES,
+    PYTHON_MODULES,
+    Context,
+    Facts,
+    Function,
+    Match,
+    is_kind,
+    last_name,
+    listed_names,
+    on_self,
+    unannotated,
+)
 
-Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
-Match = Tuple[str, str]  # kind and detail
-
-# What an attribute of a module can be, as far as scripting cares.
-MODULE, MODULES, PYTHON_MODULES = "module", "module list", "modules in a Python list"
 NONE, EMPTY, HOLDS_NONE, ROUTES, MIXED, LAMBDA, VALUE = (
     "none",
     "empty",
@@ -26,28 +34,6 @@ NONE, EMPTY, HOLDS_NONE, ROUTES, MIXED, LAMBDA, VALUE = (
     "lambda",
     "value",
 )
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of the instance. attributes: what each is; layers: per module list, the attributes of its layers that are an int
-    in one layer and a list in another; on_class: plain values that only the class has; made: attributes that methods other
-    than __init__ create; numpy: names of numpy."""
-
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    layers: Mapping[str, FrozenSet[str]] = field(default_factory=dict)
-    on_class: FrozenSet[str] = frozenset()
-    made: FrozenSet[str] = frozenset()
-    numpy: FrozenSet[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class _Context:
-    function: Function
-    facts: Facts
-    parents: Mapping[ast.AST, ast.AST]
-    over: Mapping[str, str]  # loop variable -> the module list it runs over
-    plain: FrozenSet[str]  # parameters without annotation
 
 
 def function_at(source: str, line: int, name: str) -> Optional[Function]:
@@ -63,7 +49,7 @@ def function_at(source: str, line: int, name: str) -> Optional[Function]:
 def mistakes(function: Function, facts: Facts, method: str, file: str, lines: List[str]) -> Tuple[Mistake, ...]:
     """Known mistakes of one function in the order of its lines, one of a kind and detail on a line."""
     parents = {child: parent for parent in ast.walk(function) for child in ast.iter_child_nodes(parent)}
-    context = _Context(function, facts, parents, dict(_loops(function, facts)), frozenset(_unannotated(function)))
+    context = Context(function, facts, parents, dict(_loops(function, facts)), frozenset(unannotated(function)))
     found: Dict[Tuple[int, Match], int] = {}
     for node in _compiled(function):
         for rule in _RULES if not _skipped(node, context) else _PARSED:
@@ -76,57 +62,6 @@ def mistakes(function: Function, facts: Facts, method: str, file: str, lines: Li
     )
 
 
-def called_on_self(function: Function) -> List[str]:
-    """Methods that a function calls on its module, in the order of the source."""
-    names = [_on_self(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
-    return list(dict.fromkeys(name for name in names if name))
-
-
-def called_by_name(function: Function) -> List[str]:
-    """Functions that a function calls by a bare name."""
-    calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
-    return list(dict.fromkeys(call.id for call in calls if isinstance(call, ast.Name)))
-
-
-def made_outside_init(source: str) -> FrozenSet[str]:
-    """Attributes that methods of the classes in `source` assign on self, __init__ left out."""
-    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-    stores = [
-        node for f in functions if f.name != "__init__" for node in ast.walk(f) if isinstance(node, ast.Attribute)
-    ]
-    return frozenset(node.attr for node in stores if isinstance(node.ctx, ast.Store) and _on_self(node))
-
-
-def list_parameters(function: Function) -> List[str]:
-    """Parameters without annotation that the body uses as a list of tensors."""
-    plain = set(_unannotated(function))
-    return [name for name in _unannotated(function) if name in {_listed(node, plain) for node in ast.walk(function)}]
-
-
-def returns(function: Function) -> str:
-    """What a function seems to return, where its last return statement shows it: `list`, or `tuple N`; else empty."""
-    found = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
-    if not found:
-        return ""
-    last = max(found, key=lambda node: node.lineno)
-    value = last.orelse if isinstance(last, ast.IfExp) else last
-    if isinstance(value, ast.Tuple):
-        return f"tuple {len(value.elts)}"
-    if isinstance(value, ast.Name):
-        made = [
-            node.value
-            for node in ast.walk(function)
-            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None and _targets(node) == [value.id]
-        ]
-        value = made[-1] if made else value
-    return "list" if isinstance(value, (ast.List, ast.ListComp)) else ""
-
-
-def _targets(node: Union[ast.Assign, ast.AnnAssign]) -> List[str]:
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
 def _compiled(function: Function) -> Iterator[ast.AST]:
     """Every node of the body and of the arguments; decorators and annotations are not compiled."""
     yield function
@@ -136,7 +71,7 @@ def _compiled(function: Function) -> Iterator[ast.AST]:
         yield from ast.walk(statement)
 
 
-def _skipped(node: ast.AST, context: _Context) -> bool:
+def _skipped(node: ast.AST, context: Context) -> bool:
     """Whether a node is under `if not torch.jit.is_scripting()`: parsed by the compiler, but not compiled."""
     child = node
     while child in context.parents:
@@ -144,30 +79,13 @@ def _skipped(node: ast.AST, context: _Context) -> bool:
         if isinstance(parent, ast.If) and child is not parent.test:
             negated = isinstance(parent.test, ast.UnaryOp) and isinstance(parent.test.op, ast.Not)
             test = parent.test.operand if isinstance(parent.test, ast.UnaryOp) else parent.test
-            if isinstance(test, ast.Call) and _last_name(test.func) == "is_scripting":
+            if isinstance(test, ast.Call) and last_name(test.func) == "is_scripting":
                 return (child in parent.body) == negated
         child = parent
     return False
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
-
-
-def _on_self(node: ast.AST) -> Optional[str]:
-    """The attribute's name, where a node is `self.NAME`."""
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
-        return node.attr
-    return None
-
-
-def _last_name(node: ast.AST) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
-def _is(node: ast.AST, facts: Facts, *kinds: str) -> Optional[str]:
-    """The attribute's name, where a node is an attribute of self of one of these kinds."""
-    name = _on_self(node)
-    return name if name is not None and facts.attributes.get(name) in kinds else None
 
 
 def _loops(function: Function, facts: Facts) -> Iterator[Tuple[str, str]]:
@@ -178,29 +96,22 @@ def _loops(function: Function, facts: Facts) -> Iterator[Tuple[str, str]]:
 
 
 def _pairs(target: ast.AST, values: ast.AST, facts: Facts) -> Iterator[Tuple[str, str]]:
-    name = _is(values, facts, MODULES)
+    name = is_kind(values, facts, MODULES)
     if name and isinstance(target, ast.Name):
         yield target.id, name
     elif isinstance(values, ast.Call) and isinstance(target, ast.Tuple):
         found: Dict[str, List[Optional[ast.expr]]] = {"enumerate": [None, *values.args], "zip": [*values.args]}
-        inner = found.get(_last_name(values.func), [])
+        inner = found.get(last_name(values.func), [])
         for part, value in zip(target.elts, inner):
             if value is not None:
                 yield from _pairs(part, value, facts)
 
 
-def _unannotated(function: Function) -> Iterator[str]:
-    arguments = function.args
-    for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
-        if argument.annotation is None and argument.arg != "self":
-            yield argument.arg
-
-
 # --- rules ----------------------------------------------------------------------------------------------------------
 
 
-def _attribute(node: ast.AST, context: _Context) -> Optional[Match]:
-    name = _on_self(node)
+def _attribute(node: ast.AST, context: Context) -> Optional[Match]:
+    name = on_self(node)
     if name is None or not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Store):
         return None
     known = context.facts.attributes.get(name)
@@ -209,21 +120,21 @@ def _attribute(node: ast.AST, context: _Context) -> Optional[Match]:
     return ("mutated-cache", f"self.{name} was None") if known == NONE else None
 
 
-def _cache(node: ast.AST, context: _Context) -> Optional[Match]:
+def _cache(node: ast.AST, context: Context) -> Optional[Match]:
     """`self.x[...] = ` and `self.x.append(...)` on what holds None or has no type yet."""
     owner: Optional[ast.AST] = None
     if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
         owner = node.value
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         owner = node.func.value if node.func.attr in ("append", "extend", "insert", "update", "setdefault") else None
-    name = None if owner is None else _is(owner, context.facts, EMPTY, HOLDS_NONE, NONE)
+    name = None if owner is None else is_kind(owner, context.facts, EMPTY, HOLDS_NONE, NONE)
     return ("mutated-cache", f"self.{name}") if name else None
 
 
-def _routes(node: ast.AST, context: _Context) -> Optional[Match]:
+def _routes(node: ast.AST, context: Context) -> Optional[Match]:
     if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return None
-    if _is(node, context.facts, ROUTES):
+    if is_kind(node, context.facts, ROUTES):
         return "mixed-type-routing", f"self.{node.attr}"
     if isinstance(node.value, ast.Name):
         over = context.over.get(node.value.id, "")
@@ -232,7 +143,7 @@ def _routes(node: ast.AST, context: _Context) -> Optional[Match]:
     return None
 
 
-def _isinstance(node: ast.AST, context: _Context) -> Optional[Match]:
+def _isinstance(node: ast.AST, context: Context) -> Optional[Match]:
     """isinstance that is not the complete condition, or whose classes the compiler cannot name; type(x) and x.__class__."""
     if isinstance(node, ast.Attribute) and node.attr == "__class__":
         return "isinstance", "__class__"
@@ -250,18 +161,18 @@ def _isinstance(node: ast.AST, context: _Context) -> Optional[Match]:
     return None if condition or not about else ("isinstance", about)
 
 
-def _subject(node: ast.AST, context: _Context) -> Optional[str]:
+def _subject(node: ast.AST, context: Context) -> Optional[str]:
     """What isinstance asks about, where that is a module or a route."""
     call = node.operand if isinstance(node, ast.UnaryOp) else node
     asked = call.args[0] if isinstance(call, ast.Call) else call
     base = asked.value if isinstance(asked, ast.Attribute) else asked
     if isinstance(base, ast.Name) and base.id in context.over:
         return f"isinstance({base.id}{'.' + asked.attr if isinstance(asked, ast.Attribute) else ''}, ...)"
-    name = _is(asked, context.facts, MODULE, MODULES)
+    name = is_kind(asked, context.facts, MODULE, MODULES)
     return f"isinstance(self.{name}, ...)" if name else None
 
 
-def _getattr(node: ast.AST, context: _Context) -> Optional[Match]:
+def _getattr(node: ast.AST, context: Context) -> Optional[Match]:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return None
     name, literal = node.func.id, len(node.args) > 1 and isinstance(node.args[1], ast.Constant)
@@ -270,7 +181,7 @@ def _getattr(node: ast.AST, context: _Context) -> Optional[Match]:
     return None
 
 
-def _signature(node: ast.AST, context: _Context) -> Optional[Match]:
+def _signature(node: ast.AST, context: Context) -> Optional[Match]:
     if node is not context.function:
         return None
     arguments = context.function.args
@@ -278,28 +189,28 @@ def _signature(node: ast.AST, context: _Context) -> Optional[Match]:
     return ("star-arguments", ", ".join(stars)) if stars else None
 
 
-def _starred(node: ast.AST, context: _Context) -> Optional[Match]:
+def _starred(node: ast.AST, context: Context) -> Optional[Match]:
     if not isinstance(node, ast.Call):
         return None
     lists = [
         a.value for a in node.args if isinstance(a, ast.Starred) and not isinstance(a.value, (ast.Tuple, ast.List))
     ]
     if lists or any(keyword.arg is None for keyword in node.keywords):
-        return "star-arguments", f"in the call of {_last_name(node.func)}"
+        return "star-arguments", f"in the call of {last_name(node.func)}"
     return None
 
 
-def _fstring(node: ast.AST, context: _Context) -> Optional[Match]:
+def _fstring(node: ast.AST, context: Context) -> Optional[Match]:
     if isinstance(node, ast.FormattedValue) and (node.conversion != -1 or node.format_spec is not None):
         return "f-string", ""
     return None
 
 
-def _builtin(node: ast.AST, context: _Context) -> Optional[Match]:
+def _builtin(node: ast.AST, context: Context) -> Optional[Match]:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return None
     name, facts = node.func.id, context.facts
-    modules = [bool(_is(a, facts, MODULES)) for a in node.args]
+    modules = [bool(is_kind(a, facts, MODULES)) for a in node.args]
     if name == "super":
         return "super-call", ""
     if name == "zip" and any(modules) and not all(modules):
@@ -311,10 +222,10 @@ def _builtin(node: ast.AST, context: _Context) -> Optional[Match]:
     return ("builtin", name) if name in ("map", "filter", "next", "open", "eval", "globals", "locals") else None
 
 
-def _index(node: ast.AST, context: _Context) -> Optional[Match]:
+def _index(node: ast.AST, context: Context) -> Optional[Match]:
     if not (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load)):
         return None
-    name = _is(node.value, context.facts, MODULES)
+    name = is_kind(node.value, context.facts, MODULES)
     inner: ast.AST = node.slice
     if type(inner).__name__ == "Index":  # Python 3.8 wraps indices; harmless to look through
         inner = inner.value  # type: ignore[attr-defined]
@@ -327,9 +238,9 @@ def _literal(node: ast.AST) -> bool:
     return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)
 
 
-def _none(node: ast.AST, context: _Context) -> Optional[Match]:
+def _none(node: ast.AST, context: Context) -> Optional[Match]:
     """An attribute that is None where a value is needed; a comparison with None is fine."""
-    name = _is(node, context.facts, NONE)
+    name = is_kind(node, context.facts, NONE)
     if name is None or not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return None
     parent = context.parents.get(node)
@@ -339,7 +250,7 @@ def _none(node: ast.AST, context: _Context) -> Optional[Match]:
     return ("none-attribute", f"self.{name}") if needed else None
 
 
-def _default(node: ast.AST, context: _Context) -> Optional[Match]:
+def _default(node: ast.AST, context: Context) -> Optional[Match]:
     if node is not context.function:
         return None
     arguments = context.function.args
@@ -350,36 +261,19 @@ def _default(node: ast.AST, context: _Context) -> Optional[Match]:
     return ("unannotated-parameter", ", ".join(plain)) if plain else None
 
 
-def _used_as_list(node: ast.AST, context: _Context) -> Optional[Match]:
-    name = _listed(node, set(context.plain))
+def _used_as_list(node: ast.AST, context: Context) -> Optional[Match]:
+    name = listed_names(node, set(context.plain))
     return ("unannotated-parameter", name) if name else None
 
 
-def _listed(node: ast.AST, plain: set) -> Optional[str]:
-    """The parameter that a node uses as a list: torch.cat(x), x.append(..), zip(.., x), self.m[i](x[i])."""
-    if not isinstance(node, ast.Call):
-        return None
-    called = _last_name(node.func)
-    candidates: List[ast.AST] = []
-    if called in ("cat", "stack", "concat"):
-        candidates = list(node.args[:1])
-    elif called == "zip":
-        candidates = list(node.args)
-    elif isinstance(node.func, ast.Attribute) and called in ("append", "extend"):
-        candidates = [node.func.value]
-    elif isinstance(node.func, ast.Subscript) and _on_self(node.func.value):
-        candidates = [argument.value for argument in node.args if isinstance(argument, ast.Subscript)]
-    return next((c.id for c in candidates if isinstance(c, ast.Name) and c.id in plain), None)
-
-
-def _lambda(node: ast.AST, context: _Context) -> Optional[Match]:
+def _lambda(node: ast.AST, context: Context) -> Optional[Match]:
     if isinstance(node, ast.Lambda):
         return "lambda", ""
-    name = _is(node.func, context.facts, LAMBDA) if isinstance(node, ast.Call) else None
+    name = is_kind(node.func, context.facts, LAMBDA) if isinstance(node, ast.Call) else None
     return ("lambda", f"self.{name}") if name else None
 
 
-def _numpy(node: ast.AST, context: _Context) -> Optional[Match]:
+def _numpy(node: ast.AST, context: Context) -> Optional[Match]:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return None
     base: ast.AST = node.func
@@ -390,7 +284,7 @@ def _numpy(node: ast.AST, context: _Context) -> Optional[Match]:
     return ("numpy", ".numpy()") if node.func.attr == "numpy" else None
 
 
-def _mixed_return(node: ast.AST, context: _Context) -> Optional[Match]:
+def _mixed_return(node: ast.AST, context: Context) -> Optional[Match]:
     """Returns of which some are a tuple and some are not, reported at the first that differs."""
     if not isinstance(node, ast.Return) or node.value is None or context.function.returns is not None:
         return None
@@ -406,23 +300,23 @@ def _shape(value: ast.AST) -> str:
     return f"tuple {len(value.elts)}" if isinstance(value, ast.Tuple) else "one"
 
 
-def _class_attribute(node: ast.AST, context: _Context) -> Optional[Match]:
-    name = _on_self(node)
+def _class_attribute(node: ast.AST, context: Context) -> Optional[Match]:
+    name = on_self(node)
     if name in context.facts.on_class and isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
         return "class-attribute", f"self.{name}"
     return None
 
 
-def _read(node: ast.AST, context: _Context) -> Optional[Match]:
+def _read(node: ast.AST, context: Context) -> Optional[Match]:
     """Attributes without a type, submodules in a Python list, and attributes that only a method creates."""
     if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
         return None
     facts = context.facts
-    if _is(node, facts, PYTHON_MODULES):
+    if is_kind(node, facts, PYTHON_MODULES):
         return "modules-in-list", f"self.{node.attr}"
-    if _is(node, facts, MIXED, EMPTY):
+    if is_kind(node, facts, MIXED, EMPTY):
         return "attribute-without-type", f"self.{node.attr}"
-    name = _on_self(node)
+    name = on_self(node)
     if name in facts.made and name not in facts.attributes and name not in facts.on_class:
         return "attribute-in-forward", f"self.{name}"
     return None
@@ -443,12 +337,12 @@ _SYNTAX = {
 }
 
 
-def _syntax(node: ast.AST, context: _Context) -> Optional[Match]:
+def _syntax(node: ast.AST, context: Context) -> Optional[Match]:
     what = _SYNTAX.get(type(node))
     return ("syntax", what) if what and node is not context.function else None
 
 
-Rule = Callable[[ast.AST, _Context], Optional[Match]]
+Rule = Callable[[ast.AST, Context], Optional[Match]]
 _PARSED: Tuple[Rule, ...] = (_signature, _fstring, _syntax, _lambda)  # refused while parsing, compiled or not
 _RULES: Tuple[Rule, ...] = (
     _signature,

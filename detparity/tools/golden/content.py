@@ -17,7 +17,8 @@ from detparity.core.contract import NmsPromise
 from detparity.core.vocabulary import Arrays, EngineError, Picture, Variant, parse_variant
 from detparity.oracle.average_precision import Detected
 from detparity.oracle.nms import NmsRule, end2end_ort_rule
-from detparity.oracle.nms_certificate import Tolerance, certify_rows
+from detparity.oracle.nms_case import Tolerance
+from detparity.oracle.nms_certificate import certify_rows
 from detparity.oracle.noise_floor import GROUPS, Truth, count_of, limit
 from detparity.tools.diff.graph_summary import graph_facts
 from detparity.tools.export_cache import promised

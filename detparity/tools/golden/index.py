@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import json
 import re
+import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +22,6 @@ from detparity.core.files import locked, write_text
 
 SCHEMA = 1
 INDEX = "INDEX.json"
-LOCK = ".INDEX.lock"  # held while the index is read, changed and written
 RECORDED = ("detections", "graph", "runtime", "values")
 AUTHORED = ("nms",)
 KINDS = (*AUTHORED, *RECORDED)
@@ -226,6 +226,12 @@ def content_of(folder: Path, entry: Entry) -> Dict[str, Any]:
     return content
 
 
+def _lock_of(folder: Path) -> Path:
+    """The lock that is held while the index of this folder is read, changed and written: not in the folder, which is under version
+    control."""
+    return Path(tempfile.gettempdir()) / f"detparity-golden-{digest(str(folder.resolve()))[:24]}.lock"
+
+
 def store(folder: Path, entry: Entry, content: Mapping[str, Any]) -> Entry:
     """Write a recorded golden and its entry; returns the entry as written. Raises InputError for an authored kind or a content
     over the cap."""
@@ -237,7 +243,7 @@ def store(folder: Path, entry: Entry, content: Mapping[str, Any]) -> Entry:
     written = Entry(**{**asdict(entry), "sha256": digest(text)})
     path = folder / entry.file
     make_folder(path.parent)
-    with locked(folder / LOCK):  # others may store here at the same time
+    with locked(_lock_of(folder)):  # others may store here at the same time
         others = [other for other in read_index(folder) if other.file != entry.file]
         write_text(path, text)
         write_index(folder, [*others, written])
@@ -249,7 +255,7 @@ def discard(folder: Path, name: str) -> None:
     entries = read_index(folder)
     if not any(entry.name == name for entry in entries):
         raise InputError(f"{folder} holds no golden called {clipped(name)}")
-    with locked(folder / LOCK):
+    with locked(_lock_of(folder)):
         entries = read_index(folder)
         found = [entry for entry in entries if entry.name == name]
         if found and found[0].kind in AUTHORED:

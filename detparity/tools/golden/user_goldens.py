@@ -112,7 +112,7 @@ def check_all(asked: Asked, folders: Folders, say: Say) -> int:
         else:
             red.append(pending_text(waiting, folders.pending))
     if same:
-        say(f"{asked.path}: as {', '.join(same)} says.")
+        say(f"{asked.path}: the same as {', '.join(same)}.")
     if red:
         say("\n\n".join(red))
     return 1 if red else 0

@@ -208,7 +208,7 @@ def test_the_plugin_of_tensorrt_runs_by_its_semantics(diff, bundled):
     code, out, _ = diff(model, other)
 
     assert code == 1 and "TRT:EfficientNMS_TRT iou_threshold 0.45 -> 0.5" in out
-    assert "Run at 1x3x256x320 with efficientnms" in out
+    assert "Run at 1x3x256x320 with efficient_nms" in out
 
 
 def test_dynamic_axes_are_filled(diff, bundled):

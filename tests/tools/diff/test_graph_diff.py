@@ -18,7 +18,7 @@ from detparity.core.errors import InputError, NotMade
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.remote import client
 from detparity.models.yolov7.seeded import seeded
-from detparity.tools.diff import graph_diff
+from detparity.tools.diff import weight_diff
 from detparity.tools.diff.canonical_text import array_text, attribute_text
 from detparity.tools.diff.graph_diff import differences, portable, signature
 from detparity.tools.diff.graph_summary import graph_facts, official_name
@@ -201,7 +201,7 @@ def test_the_facts_of_a_small_network(network):
     assert network["constants"]["Reshape.shape"] == {"[1, 6, -1]": 1}
     assert network["constants"]["Sub.B"] == {"[0.45]": 1}
     assert network["constants"]["Mul.constant"] == {"8.0": 1}
-    names = [tensor.name for tensor in graph_diff.tensors(network)]
+    names = [tensor.name for tensor in weight_diff.tensors(network)]
     assert names[:2] == ["model.0.conv.weight", "model.0.conv.bias"] and len(names) == 10
 
 
@@ -232,7 +232,7 @@ def test_facts_of_the_largest_architecture_stay_under_the_limit_of_goldens(read)
     detector = seeded("yolov7-e6e", 0.125, 0)
     facts = read(export_bytes(detector, parse_variant("end2end-ort-dynamic"), (256, 320)))
 
-    assert len(graph_diff.tensors(facts)) == 488
+    assert len(weight_diff.tensors(facts)) == 488
     assert len(json.dumps(facts, indent=1, sort_keys=True)) < 50_000
 
 
@@ -425,7 +425,7 @@ def test_a_change_in_words(title, read):
     found = changed(read, small.network(), edit)
 
     assert words(found) == expected
-    assert all(item.kind in graph_diff.KINDS for item in found)
+    assert all(item.kind in weight_diff.KINDS for item in found)
 
 
 def test_two_nodes_that_exchange_an_attribute(read):
@@ -705,7 +705,7 @@ def test_two_parameters_that_would_get_one_name_keep_their_own(read):
     for item in text.graph.initializer:
         item.name = item.name.replace("model.1.", "a.model.0.").replace("model.0.", "b.model.0.", 1)
 
-    names = {tensor.name for tensor in graph_diff.tensors(read(text))}
+    names = {tensor.name for tensor in weight_diff.tensors(read(text))}
 
     assert len(names) == 10 and None not in names
     assert differences(read(model), read(text)) == ()
@@ -730,7 +730,7 @@ def test_real_files_of_one_detector(read, shared_data):
     trt = words(differences(facts["grid"], facts["end2end-trt"]))
     assert "output 'output' is removed" in trt and "TRT:EfficientNMS_TRT 0 -> 1" in trt
     for one in facts.values():
-        assert [t.name for t in graph_diff.tensors(one)][:2] == ["model.0.conv.weight", "model.0.conv.bias"]
+        assert [t.name for t in weight_diff.tensors(one)][:2] == ["model.0.conv.weight", "model.0.conv.bias"]
 
 
 def test_our_two_exporters_of_one_variant_hold_the_same_weights(read, exports_of):
