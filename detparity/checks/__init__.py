@@ -24,11 +24,11 @@ def registry() -> Dict[str, Check]:
 NOT_QUICK = ("parity.map", "parity.threads", "parity.evaluator", "nms.tensorrt")
 
 
-def select(wanted: str) -> List[str]:
-    """The ids that a list of ids and rooms, separated by commas, stands for; raises InputError for an unknown name."""
+def select(names: str) -> List[str]:
+    """The ids that a list of ids and groups, separated by commas, chooses; raises InputError for an unknown name."""
     known = registry()
     found: List[str] = []
-    for name in filter(None, (part.strip() for part in wanted.split(","))):
+    for name in filter(None, (part.strip() for part in names.split(","))):
         hits = [check for check in known if check == name or check.startswith(name + ".")]
         if not hits:
             raise InputError(f"unknown check {name!r}: `detparity checks` lists them")

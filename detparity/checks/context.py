@@ -114,6 +114,11 @@ class Context:
         not load."""
         return self._prepared(engine or self._engine(), Load(**how))
 
+    def forget(self, **how: Any) -> None:
+        """Let go of the file as one check alone had it loaded; how: of `Load`."""
+        load = Load(**how)
+        self._runners.pop((self._engine(), load.optimisation, load.threads, tuple(load.cut)), None)
+
     def _engine(self) -> str:
         plugin = self.contract.variant.head == "end2end-trt"
         return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name

@@ -16,7 +16,7 @@ def made(_: Context) -> Iterator[Finding]:
 
 
 def outcome(problem: Optional[NotMade]) -> Outcome:
-    """The outcome of `export.made`; problem: what kept the exporter from making the file."""
+    """The outcome of `export.made`; problem: why the exporter did not make the file."""
     if problem is None:
         return Outcome(MADE, MUST, "passed")
     if problem.missing:

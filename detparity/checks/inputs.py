@@ -66,6 +66,13 @@ def space(context: Context, always: Sequence[Case], draws: int = 0, **choices: A
     return Space(tuple(always), draws, **chosen)
 
 
+def failing_cases(context: Context, check_id: str) -> List[Case]:
+    """The cases on which a check found that numbers or detections differ: what another check tries first, to see the same there."""
+    evidence = [finding.evidence for finding in context.outcome(check_id).findings]
+    cases = [found["case"] for found in evidence if "out_of_bounds" in found or "kinds" in found]
+    return [case for case in cases if isinstance(case, Case)]
+
+
 def first_case(context: Context) -> Case:
     """Noise at the declared size and batch: what the report's table of floors and errors is measured on."""
     return Case(context.contract.size, pictures(context.contract.batch, size=context.contract.size))

@@ -132,8 +132,8 @@ def outputs_problem(context: Context, case: Case, outputs: Arrays) -> Optional[F
 def suppressed(predictions: np.ndarray, rule: NmsRule) -> Detected:
     """Detections of predictions (rows, 5 + classes) under the reference suppression."""
     found = candidates(predictions, rule)
-    kept = found.take(greedy(found, rule))
-    return Detected(kept.boxes, kept.scores, kept.classes)
+    left = found.take(greedy(found, rule))
+    return Detected(left.boxes, left.scores, left.classes)
 
 
 def detections(context: Context, case: Case, outputs: Arrays, rule: NmsRule) -> List[Detected]:
@@ -181,7 +181,7 @@ def _objects(picture: Picture, contract: Contract) -> Objects:
     return Objects(drawn.boxes, drawn.classes)
 
 
-# --- what is said
+# --- findings
 
 
 def _finding(contract: Contract, first: str, model: _Model, file: Precision, where: str) -> Finding:

@@ -18,7 +18,7 @@ from detparity.core.vocabulary import ModelFacts, Size
 from detparity.oracle.decode import decode
 
 NO_OBJECT = -30.0
-EDGE = 1e-4  # a decoded number is kept this share of its range away from what the head cannot reach
+EDGE = 1e-4  # a decoded number is at least this share of its range away from what the head cannot reach
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ def find_cut(context: Context) -> Optional[Cut]:
     levels: Dict[str, int] = {}
     cells = facts.cells(contract.size)
     for k, (ny, nx) in enumerate(cells):
-        wanted = (contract.batch, facts.anchors_per_level, ny, nx, facts.fields)
-        hits = [name for name in candidates if shapes[name] == wanted]
+        shape = (contract.batch, facts.anchors_per_level, ny, nx, facts.fields)
+        hits = [name for name in candidates if shapes[name] == shape]
         # Members of an ensemble have levels of one size: each has its share of the tensors, in the order they run.
-        place, alike = cells[:k].count((ny, nx)), cells.count((ny, nx))
-        if len(hits) < alike:
+        before, equal = cells[:k].count((ny, nx)), cells.count((ny, nx))
+        if len(hits) < equal:
             return None
-        levels[hits[(place + 1) * len(hits) // alike - 1]] = 5
+        levels[hits[(before + 1) * len(hits) // equal - 1]] = 5
     return Cut(levels, True) if len(levels) == len(cells) and _separates(graph, set(levels)) else None
 
 
@@ -75,7 +75,7 @@ def _separates(graph: Graph, cut: Set[str]) -> bool:
 
 
 def feed(context: Context, cut: Cut, predictions: np.ndarray) -> Tuple[Dict[str, np.ndarray], np.ndarray]:
-    """What to feed the tail for these predictions (B, n, fields), and the predictions (B, rows, fields) it then stands for.
+    """What to feed the tail for these predictions (B, n, fields), and the predictions (B, rows, fields) that they are.
 
     Rows not given are background. At a logits cut, boxes the head cannot express there are moved to where it can.
     """
@@ -91,12 +91,12 @@ def feed(context: Context, cut: Cut, predictions: np.ndarray) -> Tuple[Dict[str,
         for ny, nx in facts.cells(size)
     ]
     for image in range(count):
-        _place([level[image] for level in raw], predictions[image], facts)
+        _position([level[image] for level in raw], predictions[image], facts)
     means = [np.concatenate(decode(facts, [level[image] for level in raw])[0]) for image in range(count)]
     return dict(zip(cut.names, raw)), np.stack(means)
 
 
-def _place(raw: Sequence[np.ndarray], boxes: np.ndarray, facts: ModelFacts) -> None:
+def _position(raw: Sequence[np.ndarray], boxes: np.ndarray, facts: ModelFacts) -> None:
     """Write boxes (n, fields) into one image's logits, each into a free anchor of a cell that can express it."""
     taken: Set[Tuple[int, int, int, int]] = set()
     for box in boxes:

@@ -94,9 +94,9 @@ def structure(context: Context) -> Iterator[Finding]:
         for index in range(max(len(expected), len(produced))):
             arrays = list(produced.values())
             found = f"{arrays[index].shape} {arrays[index].dtype}" if index < len(arrays) else "nothing"
-            wanted = f"{expected[index]} float32" if index < len(expected) else "nothing"
-            wrong = wrong or found != wanted
-            rows.append((str(index), wanted, found + ("" if found == wanted else "  <-")))
+            promised = f"{expected[index]} float32" if index < len(expected) else "nothing"
+            wrong = wrong or found != promised
+            rows.append((str(index), promised, found + ("" if found == promised else "  <-")))
         if wrong:
             yield Finding(
                 f"returns other tensors than promised at {case}.",

@@ -9,6 +9,7 @@ import numpy as np
 
 from detparity.artifacts.onnx_graph import Graph, Node, Value
 from detparity.checks.context import Context
+from detparity.checks.inputs import distinct
 from detparity.checks.interface import axes, inputs, outputs, shape_text
 from detparity.core.case import Case
 from detparity.core.contract import MUST, SHOULD, Contract
@@ -166,7 +167,8 @@ def _fits(shape: Tuple[int, ...], expected: Optional[Tuple[int, ...]]) -> bool:
 
 def shape_cases(contract: Contract) -> List[Case]:
     """The declared size and batch, and one case where every axis that may vary takes another, distinct number."""
-    declared = Case(contract.size, tuple(("noise", k) for k in range(contract.batch)))
+    count = distinct(contract.batch, contract.size)
+    declared = Case(contract.size, tuple(("noise", k % count) for k in range(contract.batch)))
     size, batch = contract.size, contract.batch
     if contract.variant.dynamic_size:
         stride = contract.facts.max_stride

@@ -25,6 +25,7 @@ from detparity.core.errors import InputError
 from detparity.core.files import STDOUT, require_file, write_text
 from detparity.core.verdict import exit_code
 from detparity.engines.remote import client
+from detparity.models.choice import require_one_model
 from detparity.reports import junit
 
 
@@ -70,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
     require_writable(*outputs, reads=reads)
     require_pages(options.html)
     require_nms(options)
+    require_one_model(choice_of(options))
     _require_one_file(options.artifacts)
     for path in options.weights:
         require_file(path, "a checkpoint")

@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     everywhere = [parser]
     for verb, about in (
         ("list", "what waits, grouped by the change"),
-        ("show", "what changed in one golden, in words, with its picture and whether parity holds"),
+        ("show", "what changed in one golden, as text, with its picture and whether parity holds"),
         ("accept", "make goldens of what waits"),
         ("reject", "take away what waits; the golden stays"),
     ):

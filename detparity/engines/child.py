@@ -23,7 +23,7 @@ from detparity.engines import efficient_nms, lite, onnx_reference, onnxruntime, 
 # Imported before the server forks, so that no worker waits for them.
 PRELOADED = (efficient_nms, lite, onnx_reference, onnxruntime, torchscript)
 
-IN_PLACE = ("torchscript", "lite")  # engines whose programs can write to their input
+WRITING = ("torchscript", "lite")  # engines whose programs can write to their input
 _RUNNERS: Dict[int, Runner] = {}
 _NUMBERS = itertools.count(1)
 
@@ -53,7 +53,7 @@ def prepare(content: Mapping[str, Any], arrays: Arrays) -> Answer:
 def call(content: Mapping[str, Any], arrays: Arrays) -> Answer:
     """Run what was loaded. The outputs come in the runner's order, then the inputs that it wrote to, as it left them."""
     runner = _RUNNERS[content["number"]]
-    given = {name: array.copy() for name, array in arrays.items()} if runner.engine in IN_PLACE else {}
+    given = {name: array.copy() for name, array in arrays.items()} if runner.engine in WRITING else {}
     found = runner.call(arrays)
     for name, value in found.items():
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:

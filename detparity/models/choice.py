@@ -41,13 +41,19 @@ class ModelChoice:
         return " + ".join(map(str, self.weights)) or self.cfg or self.arch or "bundled"
 
 
-def load_detector(choice: ModelChoice) -> Any:
-    """Return the detector. Raises InputError for a file or a name that cannot be used."""
+def require_one_model(choice: ModelChoice) -> None:
+    """Raise InputError for options that choose more than one model, or choose for one that is not built."""
     if choice.arch is not None and (choice.weights or choice.cfg is not None):
         raise InputError("--weights or --cfg and --arch both choose the model; give one of them")
     chosen = choice.weights or choice.arch is not None or choice.cfg is not None
     if not chosen and choice != ModelChoice():
         raise InputError("--width and --seed are for a model that --arch or --cfg builds; the bundled one is trained")
+
+
+def load_detector(choice: ModelChoice) -> Any:
+    """Return the detector. Raises InputError for a file or a name that cannot be used."""
+    require_one_model(choice)
+    chosen = choice.weights or choice.arch is not None or choice.cfg is not None
     for path in choice.weights:
         require_file(path, "a checkpoint")
         require_checkpoint(path)

@@ -133,8 +133,8 @@ def test_the_oracle_keeps_within_its_budget(session, monkeypatch):
     for seed in range(1, 8):
         oracle.truth(("noise", seed), (96, 96), "grid")
 
-    assert sum(kept.nbytes for kept in oracle._kept.values()) <= 4_000_000
-    assert len(oracle._kept) >= 2
+    assert sum(kept.nbytes for kept in oracle._stored.values()) <= 4_000_000
+    assert len(oracle._stored) >= 2
     again = oracle.truth(("noise", 0), (96, 96), "grid")
     assert all(np.array_equal(a, b) for a, b in zip(first.levels, again.levels))
 

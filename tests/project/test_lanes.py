@@ -64,7 +64,7 @@ def test_the_exporter_that_needs_onnxscript_has_it_in_its_lanes(tox, lanes):
 def test_ci_runs_what_a_lane_runs(tox, lanes):
     """Every lane and every part of it once, with the arguments tox gives a lane itself."""
     jobs = json.loads(_handed("github", lanes))["include"]
-    own = re.search(r"\{posargs:(.*) --json", tox["testenv"]["commands"]).group(1)
+    own = re.search(r"\{posargs:(.*) --detparity-json", tox["testenv"]["commands"]).group(1)
 
     assert sorted({job["lane"] for job in jobs}) == sorted(lanes)
     for name in lanes:
@@ -73,7 +73,7 @@ def test_ci_runs_what_a_lane_runs(tox, lanes):
         assert {job["python"] for job in mine} == {".".join(lanes[name]["python"].split(".")[:2])}
         for job in mine:
             split = f"--splits {len(mine)} --group {job['part']}"
-            assert job["run"] == f"tox -e {name} -- {own} {split} --json reports/{name}-{job['part']}.json"
+            assert job["run"] == f"tox -e {name} -- {own} {split} --detparity-json reports/{name}-{job['part']}.json"
 
 
 def test_both_services_run_the_same(lanes):

@@ -38,7 +38,8 @@ FOLDERS = ("detparity", "exporters", "suites", "scripts", "benchmarks")
 ALLOWED = {
     "detparity/checks/known_failures.py": {"debt", "says"},  # entries of format 1
     "detparity/reports/matrix/read.py": {"debt"},  # reports of schema 1 and 2
-    "detparity/tools/diff/graph_summary.py": set(),
+    "detparity/oracle/authored_cases.py": {"kept"},  # a field of the authored cases
+    "scripts/compare_revisions.py": {"debt", "told", "way"},  # undoes the renames
 }
 
 
@@ -50,6 +51,7 @@ def _sources():
 
 
 def _words(identifier):
+    identifier = re.sub(r"in_place", "", identifier, flags=re.IGNORECASE)  # the technical term
     return {part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", identifier)}
 
 
@@ -96,7 +98,8 @@ def test_messages_and_options_are_plain():
         if name.startswith("tests/"):  # tests quote what others say
             continue
         for line, text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
-            found = {word for word in re.findall(r"[a-z]+", text.lower())} & (AVOIDED - ALLOWED.get(name, set()))
+            plain = text.lower().replace("in place of", "").replace("in its place", "")
+            found = set(re.findall(r"[a-z]+", plain)) & (AVOIDED - ALLOWED.get(name, set()))
             if found or PHRASES.search(text):
                 wrong.append(f"{name}:{line}: {text[:80]!r}")
 

@@ -57,7 +57,7 @@ def _nothing(root: Any) -> str:
     return f"its model is a {what} where {MODEL} is expected"
 
 
-def _inside(value: Any, depth: int) -> Union[None, Found]:
+def _inside(value: Any, depth: int) -> Union[Found, None]:
     """The model in a value, or the state dict, through whatever wraps it; None where there is none. Raises InputError for several."""
     if isinstance(value, Record) and value.qualified in (*MODELS, ENSEMBLE):
         return value

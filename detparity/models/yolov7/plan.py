@@ -16,7 +16,7 @@ from detparity.models.yolov7.size_limits import MAX_LAYERS, MAX_READS, require_b
 
 Anchors = Tuple[Tuple[Tuple[float, float], ...], ...]
 # Far above any detector: a table must not take all memory. Weights are counted as if no kernel were smaller than 3x3.
-MAX_CHANNELS, MAX_REPEATS, MAX_BLOCKS, MAX_WEIGHTS = 16384, 1000, 2500, 2_000_000_000
+MAX_CHANNELS, MAX_REPEATS, MAX_BLOCKS, MAX_WEIGHTS = 16384, 1000, 1200, 600_000_000
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detparity.core.errors import InputError
 from detparity.inputs import images
 from detparity.models.yolov7.architectures import full_name, plan
 from detparity.models.yolov7.blocks import ImplicitA, ImplicitM
 from detparity.models.yolov7.detector import YoloDetector, first_pass, make_detector
 from detparity.models.yolov7.network import Level, Network
 from detparity.models.yolov7.plan import Plan, build
+from detparity.models.yolov7.size_limits import work_of
 
 CALIBRATION_SIDE = 192
+CALIBRATION_IMAGES = ("natural", "noise", "natural", "low-contrast", "natural", "dark", "natural", "gradient")
+MAX_CALIBRATION = 3e11  # multiplications: the largest official model takes 1.2 * 10^11
 # Mean and spread of the logits per field: boxes near their anchors, one row in a few dozen an object, classes distinct.
 LOGITS = {"xy": (0.0, 1.0), "wh": (0.0, 0.7), "objectness": (-4.0, 1.8), "class": (-4.0, 1.8)}
 
@@ -32,7 +36,11 @@ def seeded(name: str = "yolov7-tiny", width: Optional[float] = 0.25, seed: int =
 
 def conditioned(drawn: Plan, title: str, seed: int, classes: int) -> YoloDetector:
     """Return the detector of this plan and seed. Raises InputError for a block that cannot be made."""
-    network = build(drawn, classes).double()
+    network = build(drawn, classes)
+    work = len(CALIBRATION_IMAGES) * work_of(network, _side(network))
+    if work > MAX_CALIBRATION:
+        raise InputError(f"{title} takes {work:.1g} multiplications to be given its weights, more than {MAX_CALIBRATION:.0g}")
+    network = network.double()
     rng = np.random.default_rng([seed, 7])
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -55,13 +63,15 @@ def _fill(target: Tensor, values: np.ndarray) -> None:
         target.copy_(torch.from_numpy(values))
 
 
+def _side(network: Network) -> int:
+    stride = max(int(cast(float, level.stride)) for level in network.levels)
+    return -(-CALIBRATION_SIDE // stride) * stride
+
+
 def _calibrate(network: Network, seed: int) -> None:
     """Set batch-norm statistics and head scales from one pass: in training mode each layer normalises by its own batch."""
-    stride = max(int(cast(float, level.stride)) for level in network.levels)
-    side = -(-CALIBRATION_SIDE // stride) * stride
-    size = (side, side)
-    kinds = ("natural", "noise", "natural", "low-contrast", "natural", "dark", "natural", "gradient")
-    batch = np.stack([images.make(kind, size, seed + k) for k, kind in enumerate(kinds)]).astype(np.float64)
+    size = (_side(network), _side(network))
+    batch = np.stack([images.make(kind, size, seed + k) for k, kind in enumerate(CALIBRATION_IMAGES)]).astype(np.float64)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0

@@ -21,8 +21,8 @@ MAX_KERNEL = 64
 MAX_POOLS = 16
 # Of one layer on the smallest image: 42 times what the largest official model has at full width.
 MAX_ELEMENTS = 1 << 25
-# Multiplications of one pass over the smallest image, or values compared: the largest official model has about 10^10.
-MAX_WORK = 4e11
+# Multiplications of one pass over the smallest image, of which the largest official model has about 5 * 10^9 at full width.
+MAX_WORK, COMPARISON = 1e11, 10  # and how many take as long as one comparison of a pool
 # Modules of one model, and layers that its layers read: the largest official model has about 2000 and 500.
 MAX_MODULES, MAX_LAYERS, MAX_READS = 20_000, 2000, 100_000
 MAX_TIED, MIN_TIED = 2, 1 << 20  # how often a stored number may be used, and how many may be used freely
@@ -31,8 +31,10 @@ MAX_TIED, MIN_TIED = 2, 1 << 20  # how often a stored number may be used, and ho
 def require_shape(what: str, stored: object, expected: Sequence[int]) -> None:
     """Raise InputError unless the stored array has the shape its module states: arrays are bounded by the file, numbers are not."""
     found = tuple(stored.shape) if isinstance(stored, np.ndarray) else type(stored).__name__
-    if found != tuple(expected) or 0 in expected:
+    if found != tuple(expected):
         raise InputError(f"{what} states a weight of {tuple(expected)} and holds one of {found}")
+    if 0 in expected:
+        raise InputError(f"{what} states a weight of {tuple(expected)}, which has no numbers")
 
 
 def require_countable(layers: Sequence[Record]) -> None:
@@ -65,10 +67,15 @@ def require_countable(layers: Sequence[Record]) -> None:
 
 def require_bounded(network: Network) -> None:
     """Raise InputError where one pass over the smallest image would need more than `MAX_ELEMENTS` numbers at once in some layer,
-    or where a layer is larger than the image."""
+    or more than `MAX_WORK` multiplications in all, or where a layer is larger than the image."""
     largest = max(int(cast(float, level.stride)) for level in network.levels)
     if largest > MAX_STRIDE:
         raise InputError(f"the head has a stride of {largest}, more than {MAX_STRIDE}")
+    work_of(network, 2 * largest)
+
+
+def work_of(network: Network, side: int) -> float:
+    """Multiplications of one pass over a square image of `side` pixels, at most. Raises InputError as `require_bounded` does."""
     outputs: List[Tuple[int, float]] = [(3, 1.0)]  # channels, and size as a share of the image's
     work = 0.0
     for index, (layer, reads) in enumerate(zip(network.model, network.routes)):
@@ -77,22 +84,24 @@ def require_bounded(network: Network) -> None:
         if size > 1:
             raise InputError(f"layer {index} is {size:g} times as large as the image")
         widest = max([channels, *(conv.out_channels for conv in block.modules() if isinstance(conv, nn.Conv2d))])
-        if widest * (2 * largest * max(size, *(outputs[x][1] for x in reads))) ** 2 > MAX_ELEMENTS:
+        pixels = (side * max(size, *(outputs[x][1] for x in reads))) ** 2
+        if widest * pixels > MAX_ELEMENTS:
             raise InputError(f"layer {index} has {widest} channels at {size:g} of the image's size, too many to run")
-        work += _work(block, widest) * (2 * largest * max(size, *(outputs[x][1] for x in reads))) ** 2
+        work += _work(block, widest) * pixels
         if work > MAX_WORK:
-            raise InputError(f"one pass up to layer {index} takes more than {MAX_WORK:.0e} multiplications, too many to run")
+            raise InputError(f"one pass up to layer {index} takes {work:.1g} multiplications, too many to run")
         outputs.append((channels, size))
+    return work
 
 
 def _work(block: nn.Module, channels: int) -> float:
-    """Multiplications and comparisons for one pixel, at most."""
+    """Multiplications for one pixel, at most."""
     total = float(channels)
     for module in block.modules():
         if isinstance(module, nn.Conv2d):
             total += module.weight.numel()
         elif isinstance(module, nn.MaxPool2d):
-            total += channels * float(cast(int, module.kernel_size)) ** 2
+            total += COMPARISON * channels * float(cast(int, module.kernel_size)) ** 2
     return total
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, cast
 
 import numpy as np
@@ -95,7 +95,7 @@ def _shape(state: State) -> List[Kernels]:
     return [found.get(index, {}) for index in range(max(found) + 1)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kernels(kind: str, args: Tuple[Any, ...], repeat: int) -> Tuple[Tuple[str, int], ...]:
     block = _skeleton(Step(kind, (0,), args, repeat))
     return tuple(

@@ -161,7 +161,10 @@ def test_two_models_in_one_state_are_refused(model: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "name, width",
-    [("training-yolov7-tiny", 0.125), ("yolov7", 1 / 16), ("baseline-yolov4-csp", 1 / 16), ("baseline-x50-csp", 1.0)],
+    [
+        *(("training-yolov7-tiny", 0.125), ("yolov7", 1 / 16), ("baseline-yolov4-csp", 1 / 16)),
+        pytest.param("baseline-x50-csp", 1.0, marks=pytest.mark.slow),
+    ],,
 )
 def test_a_state_dict_is_read_without_its_table(name: str, width: float, tmp_path: Path) -> None:
     model = _model(name, width)
