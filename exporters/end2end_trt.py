@@ -7,8 +7,8 @@ from dataclasses import replace
 from detparity.core.vocabulary import Variant
 from detparity.models.yolov7.detector import YoloDetector
 from detparity.models.yolov7.network import FixedPredictions
-from exporters.nms_tails import append_trt, into_inner
 
+from .nms_tails import append_trt, into_inner
 from .options import ExportOptions, export_graph, finish
 
 VARIANTS = ("end2end-trt", "end2end-trt-dynamic-batch")

@@ -13,8 +13,8 @@ from detparity.core.vocabulary import Variant
 from detparity.models.compat import dynamo_export
 from detparity.models.yolov7.detector import YoloDetector
 from detparity.models.yolov7.network import FixedPredictions, Predictions, RawTuple
-from exporters import opset_downgrade
 
+from . import opset_downgrade
 from .options import ExportOptions, contract_of, finish, opset_of
 
 VARIANTS = tuple(f"{head}-dynamo{axes}" for head in ("raw", "grid") for axes in ("", "-dynamic-batch", "-dynamic"))

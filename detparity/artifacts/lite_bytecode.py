@@ -188,9 +188,7 @@ def _tensors(lite: _Lite, value: object, path: str, folders: Sequence[str]) -> I
             yield from _tensors(lite, item, f"{path}.{index}", folders)
 
 
-def _packed(
-    lite: _Lite, state: Tuple[Any, ...], path: str, folders: Sequence[str]
-) -> Iterator[Tuple[str, np.ndarray]]:
+def _packed(lite: _Lite, state: Tuple[Any, ...], path: str, folders: Sequence[str]) -> Iterator[Tuple[str, np.ndarray]]:
     """Weight and bias of a packed operator; one that has no bias adds zeros, whatever the model has."""
     for part, item in zip(("weight", "bias"), state):
         found = dict(_tensors(lite, item, f"{path}.{part}", folders))

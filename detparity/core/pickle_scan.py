@@ -1,8 +1,8 @@
 """What a pickle may do and name, decided before any of it runs; and the budget that is spent while it runs.
 
-A pickle is a program. Only the operations that torch writes for plain data and objects are let through. A name is never imported: it
-is replaced by inert code, recorded, or left as opaque data. Names of functions that run, load or write things are refused all the same, because
-a file that holds one is an attack on other programs.
+A pickle is a program. Only the operations that torch writes for plain data and objects are let through. A name is never
+imported: it is replaced by inert code, recorded, or left as opaque data. Names of functions that run, load or write things are
+refused all the same: a file that holds one is an attack on other programs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ OPCODE_NAMES = frozenset(
     )
     for name in names.split()
 )
-MAKING = frozenset(["TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "FROZENSET", "REDUCE", "NEWOBJ"])
+MAKING = frozenset(
+    ["TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "FROZENSET", "REDUCE", "NEWOBJ"]
+)
 OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 # Code -> name, what reads its argument, whether it makes an object.
 _ALLOWED: Mapping[bytes, Tuple[str, Any, bool]] = {
@@ -64,7 +66,14 @@ _RUNNING_NAMES = frozenset(
 )
 _RUNNING_PACKAGES = (
     *("torch.hub.", "torch.jit.", "torch.serialization.", "torch.package.", "torch.utils.cpp_extension."),
-    *("torch.distributed.rpc.", "torch._inductor.", "numpy.testing.", "numpy.f2py.", "numpy.distutils.", "numpy.ctypeslib."),
+    *(
+        "torch.distributed.rpc.",
+        "torch._inductor.",
+        "numpy.testing.",
+        "numpy.f2py.",
+        "numpy.distutils.",
+        "numpy.ctypeslib.",
+    ),
 )
 _HARMLESS = frozenset(
     ("types.SimpleNamespace", "types.NoneType", "io.BytesIO", "io.StringIO", "torch.serialization._get_layout")
@@ -91,7 +100,9 @@ class Budget:
     def spend(self, count: int) -> None:
         self.left -= count
         if self.left < 0:
-            raise Refused(f"its pickle makes more than {MAX_MADE_BYTES >> 20} MiB by repeating a few values; nothing was executed")
+            raise Refused(
+                f"its pickle makes more than {MAX_MADE_BYTES >> 20} MiB by repeating a few values; nothing was executed"
+            )
 
 
 class Names:

@@ -283,7 +283,7 @@ def _fill_array(array: np.ndarray, state: object) -> None:
         raise Refused("its data.pkl holds an array that is not of plain numbers")
     if math.prod(shape) * cast(Any, of.dtype).itemsize != len(data):
         raise Refused("its data.pkl holds an array whose shape is not that of its content")
-    array.__setstate__((1, shape, of.dtype, fortran, data))  # type: ignore[arg-type]
+    array.__setstate__((1, shape, cast(Any, of.dtype), fortran, data))  # type: ignore[arg-type]
     array.setflags(write=False)
 
 

@@ -1,4 +1,4 @@
-"""The zip archive that torch writes, as bounded bytes by name: nothing in it is decoded here, and nothing but the standard library is used.
+"""The zip archive that torch writes, as bounded bytes by name: nothing in it is decoded here. Uses the standard library alone.
 
 `torch.save` (since 1.6), TorchScript and lite archives have this form: a top folder, pickles in it, and raw storages, none compressed.
 """
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Dict, Iterable, Optional, Tuple, Type
 
 MAX_PICKLE_BYTES = 16 << 20  # the largest official architecture with its EMA needs 2 MB
-MAX_DIRECTORY_BYTES = 16 << 20  # of the list of members: room for a hundred thousand
+MAX_DIRECTORY_BYTES = 16 << 20  # of the list of members: enough for a hundred thousand
 _ENCRYPTED = 0x2041
 # What zipfile raises on damaged archives (RuntimeError: NotImplementedError for features it lacks).
 BROKEN_ZIP = (

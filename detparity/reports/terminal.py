@@ -9,7 +9,6 @@ from detparity.core.text import columns, listed, number
 from detparity.reports.findings import followers, in_order, mark, roots
 
 MOST = 110  # letters of a line
-PRECISION = "parity.map"
 MARK = {
     "passed": "passed",
     "failed": "FAILED",
@@ -71,16 +70,11 @@ def _rows(artifact: Mapping[str, Any], strict: bool) -> List[Any]:
 
 
 def _following(checks: Sequence[Mapping[str, Any]]) -> List[Tuple[str, str, str]]:
-    """A line for the checks that follow from one, and one for the precision, which shows how much that costs."""
+    """A line for each check that follows from another one, with what it found."""
     messages = {check["id"]: check["findings"][0]["message"] for check in checks if check["findings"]}
-    rows = []
-    for root, names in followers(checks):
-        for group in ([name for name in names if name != PRECISION], [name for name in names if name == PRECISION]):
-            if len(group) > 1:
-                rows.append((_shared(group), "follows", f"from {root}: {', '.join(group)}"))
-            elif group:
-                rows.append((group[0], "follows", clip(f"from {root}: {messages[group[0]]}")))
-    return rows
+    return [
+        (name, "follows", clip(f"from {root}: {messages[name]}")) for root, names in followers(checks) for name in names
+    ]
 
 
 def clip(text: str) -> str:
@@ -96,12 +90,6 @@ def _blocked(blocked: Mapping[Tuple[str, str], Sequence[str]]) -> List[Tuple[str
             (f"{group}.{names[0] if alone else '*'}", "skipped", reason if alone else f"{reason}: {', '.join(names)}")
         )
     return rows
-
-
-def _shared(names: Sequence[str]) -> str:
-    """One name for several checks."""
-    groups = {name.split(".")[0] for name in names}
-    return names[0] if len(names) == 1 else f"{groups.pop()}.*" if len(groups) == 1 else f"{len(names)} checks"
 
 
 def _noise(artifact: Mapping[str, Any]) -> List[str]:

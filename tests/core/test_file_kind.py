@@ -136,7 +136,7 @@ def _written(content: bytes) -> Callable[[Path], Path]:
 def test_one_for_the_other_and_halves_are_named(make: object, require: object, words: str, tmp_path: Path) -> None:
     path = make(tmp_path / "x.bin.pt")  # type: ignore[operator]
 
-    with pytest.raises(InputError, match="^[^\n]*$") as caught:
+    with pytest.raises(InputError, match=r"^[^\n]*$") as caught:
         require(path)  # type: ignore[operator]
 
     assert words in str(caught.value)

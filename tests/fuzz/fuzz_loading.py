@@ -1,7 +1,7 @@
 """Mutated checkpoints, lite archives, layer tables and state dicts: each must load or be refused in one line, within its limits.
 
-`python tests/fuzz/fuzz_loading.py --minutes N --seed S` runs until the time is over, prints one line a failure and a summary, leaves each
-file that failed in `--keep DIR`, and exits with 1 where there was one. The same seed makes the same files in the same order.
+`python tests/fuzz/fuzz_loading.py --minutes N --seed S` runs until the time is over, prints one line a failure and a summary, leaves
+each file that failed in `--keep DIR`, and exits with 1 where there was one. The same seed makes the same files in the same order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import pickle
+import pickletools
 import random
 import resource
 import struct
@@ -26,8 +27,8 @@ import numpy as np
 if __name__ == "__main__":  # in a clone that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from detparity.core.errors import InputError  # noqa: E402
-from detparity.core.vocabulary import EngineError  # noqa: E402
+from detparity.core.errors import InputError
+from detparity.core.vocabulary import EngineError
 
 MAX_SECONDS, MAX_MEGABYTES = 60.0, 1500
 FOLDER = Path(__file__).resolve().parents[2]
@@ -56,8 +57,30 @@ TABLE: Mapping[str, Any] = {
     ],
 }
 YAML_BITS = (
-    *("!!timestamp abc", "!!int ''", "!!float ''", "!!bool maybe", "0x" + "f" * 900, "9" * 900, "1:2:3", ".inf", ".nan", "~"),
-    *("2024-01-01", "&a [1]", "*a", "<<: *a", "!!set {a}", "!!binary aGk=", "!!python/name:os.system", "? [a]", "[" * 200, "'"),
+    *(
+        "!!timestamp abc",
+        "!!int ''",
+        "!!float ''",
+        "!!bool maybe",
+        "0x" + "f" * 900,
+        "9" * 900,
+        "1:2:3",
+        ".inf",
+        ".nan",
+        "~",
+    ),
+    *(
+        "2024-01-01",
+        "&a [1]",
+        "*a",
+        "<<: *a",
+        "!!set {a}",
+        "!!binary aGk=",
+        "!!python/name:os.system",
+        "? [a]",
+        "[" * 200,
+        "'",
+    ),
 )
 
 
@@ -115,8 +138,6 @@ class _Operations:
     """Operations of a pickle as pairs of name and bytes, so that they can be moved without breaking their arguments."""
 
     def __init__(self, data: bytes) -> None:
-        import pickletools
-
         spots = [position for _, _, position in pickletools.genops(data) if position is not None]
         self.operations = [data[a:b] for a, b in zip(spots, [*spots[1:], len(data)])]
 
@@ -147,9 +168,29 @@ def _number(value: int) -> bytes:
 
 NAMES = (
     *("torch._utils _rebuild_tensor_v2", "torch Size", "torch device", "collections OrderedDict", "_codecs encode"),
-    *("numpy dtype", "numpy ndarray", "numpy.core.multiarray scalar", "numpy.core.multiarray _reconstruct", "torch FloatStorage"),
-    *("collections defaultdict", "__builtin__ set", "__builtin__ getattr", "os system", "easydict EasyDict", "datetime datetime"),
-    *("torch.nn.modules.conv Conv2d", "models.yolo Model", "models.common Conv", "pathlib PosixPath", "a.b C", "builtins list"),
+    *(
+        "numpy dtype",
+        "numpy ndarray",
+        "numpy.core.multiarray scalar",
+        "numpy.core.multiarray _reconstruct",
+        "torch FloatStorage",
+    ),
+    *(
+        "collections defaultdict",
+        "__builtin__ set",
+        "__builtin__ getattr",
+        "os system",
+        "easydict EasyDict",
+        "datetime datetime",
+    ),
+    *(
+        "torch.nn.modules.conv Conv2d",
+        "models.yolo Model",
+        "models.common Conv",
+        "pathlib PosixPath",
+        "a.b C",
+        "builtins list",
+    ),
 )
 
 
@@ -275,7 +316,22 @@ class Fuzzer:
                 parent = parent[key]
                 continue
             parent[key] = rng.choice(
-                (*NUMBERS, 0.5, 1e300, None, True, "x", "x" * 300, [], [1], {}, [-1] * 500, "Conv", "Concat", parent[key])
+                (
+                    *NUMBERS,
+                    0.5,
+                    1e300,
+                    None,
+                    True,
+                    "x",
+                    "x" * 300,
+                    [],
+                    [1],
+                    {},
+                    [-1] * 500,
+                    "Conv",
+                    "Concat",
+                    parent[key],
+                )
             )
             if isinstance(parent, list) and rng.random() < 0.1:
                 parent.extend([parent[key]] * rng.choice((1, 50)))

@@ -75,6 +75,25 @@ def test_only_the_package_is_importable_from_the_wheel():
     ]
 
 
+def test_nothing_counts_on_the_clone_being_on_the_path():
+    """In a wheel the folders beside the package are modules of `detparity.kit` alone."""
+    wrong = [
+        f"{path.relative_to(resources.root())}:{node.lineno}"
+        for folder in ("detparity", "exporters", "suites")
+        for path in sorted((resources.root() / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and _top(node) in ("exporters", "suites", "tests", "golden")
+    ]
+
+    assert wrong == []
+
+
+def _top(node):
+    if isinstance(node, ast.Import):
+        return node.names[0].name.split(".")[0]
+    return "" if node.level else str(node.module).split(".")[0]
+
+
 def _origin(name):
     module = sys.modules.get(name)
     return (

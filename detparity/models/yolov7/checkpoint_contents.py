@@ -19,8 +19,28 @@ from detparity.core.text import listed
 MODEL, ENSEMBLE = "models.yolo.Model", "models.experimental.Ensemble"
 MODELS = (MODEL, "models.yolo.DetectionModel")
 # Keys and attributes that hold a model, averaged weights first: those are what training publishes.
-AVERAGED = ("ema", "ema_state_dict", "ema_model", "model_ema", "state_dict_ema", "params_ema", "averaged_model", "shadow")
-PLAIN = ("model", "state_dict", "model_state_dict", "net", "network", "module", "_orig_mod", "weights", "params", "detector")
+AVERAGED = (
+    "ema",
+    "ema_state_dict",
+    "ema_model",
+    "model_ema",
+    "state_dict_ema",
+    "params_ema",
+    "averaged_model",
+    "shadow",
+)
+PLAIN = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "net",
+    "network",
+    "module",
+    "_orig_mod",
+    "weights",
+    "params",
+    "detector",
+)
 MAX_NESTING = 12  # of wrappers
 _LAYER = re.compile(r"((?:[A-Za-z_]\w*\.)*)(\d{1,5}\..+)", re.ASCII)
 _PROFILED = (".total_ops", ".total_params")  # what a profiler leaves behind
@@ -113,10 +133,10 @@ def is_state(value: Any) -> bool:
 
 
 def bare(state: Mapping[str, np.ndarray]) -> State:
-    """A state dict by its official names, `model.0.conv.weight`, whatever stands before the number of the layer.
+    """A state dict by its official names, `model.0.conv.weight`, whatever comes before the number of the layer.
 
-    Entries of no layer, and fewer ones with another prefix, such as those of a loss, are left out. Raises InputError where two models share
-    it.
+    Entries of no layer, and fewer ones with another prefix, such as those of a loss, are left out. Raises InputError where two
+    models share it.
     """
     groups: Dict[str, State] = {}
     for key, value in state.items():

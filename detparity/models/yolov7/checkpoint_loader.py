@@ -1,5 +1,6 @@
-"""From official-format checkpoints to detectors. Nothing in a file is executed: `pickle_reader` yields records, `checkpoint_contents` finds
-the model among them, `record_modules` and `state_dict` make our modules, and the stored numbers are copied in here.
+"""From official-format checkpoints to detectors. Nothing in a file is executed: `pickle_reader` yields records,
+`checkpoint_contents` finds the model among them, `record_modules` and `state_dict` make our modules, and the stored numbers are
+copied in here.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def _member(found: Found, plan: Optional[Plan]) -> Member:
 
 
 def _ensemble(found: Sequence[Member]) -> Member:
-    kinds = [(f"{level.fields - 5} classes", f"{level.na} anchors") for one in found for level in _all_levels(one.network)]
+    kinds = [
+        (f"{level.fields - 5} classes", f"{level.na} anchors") for one in found for level in _all_levels(one.network)
+    ]
     if len(set(kinds)) > 1:
         shown = "; ".join(dict.fromkeys(" and ".join(kind) for kind in kinds))
         raise InputError(f"its members do not make one ensemble: they have {shown}")

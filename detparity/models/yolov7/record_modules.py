@@ -103,7 +103,9 @@ def _number(record: Record, key: str) -> int:
 def _activation(record: Record) -> nn.Module:
     if record.name not in ACTIVATIONS:
         raise InputError(f"the activation {record.qualified} is not known")
-    return ACTIVATIONS[record.name](*([float(state_of(record)["negative_slope"])] if record.name == "LeakyReLU" else []))
+    return ACTIVATIONS[record.name](
+        *([float(state_of(record)["negative_slope"])] if record.name == "LeakyReLU" else [])
+    )
 
 
 def _conv2d(record: Record) -> nn.Conv2d:

@@ -39,7 +39,9 @@ def conditioned(drawn: Plan, title: str, seed: int, classes: int) -> YoloDetecto
     network = build(drawn, classes)
     work = len(CALIBRATION_IMAGES) * work_of(network, _side(network))
     if work > MAX_CALIBRATION:
-        raise InputError(f"{title} takes {work:.1g} multiplications to be given its weights, more than {MAX_CALIBRATION:.0g}")
+        raise InputError(
+            f"{title} takes {work:.1g} multiplications to be given its weights, more than {MAX_CALIBRATION:.0g}"
+        )
     network = network.double()
     rng = np.random.default_rng([seed, 7])
     for module in network.modules():
@@ -71,7 +73,9 @@ def _side(network: Network) -> int:
 def _calibrate(network: Network, seed: int) -> None:
     """Set batch-norm statistics and head scales from one pass: in training mode each layer normalises by its own batch."""
     size = (_side(network), _side(network))
-    batch = np.stack([images.make(kind, size, seed + k) for k, kind in enumerate(CALIBRATION_IMAGES)]).astype(np.float64)
+    batch = np.stack([images.make(kind, size, seed + k) for k, kind in enumerate(CALIBRATION_IMAGES)]).astype(
+        np.float64
+    )
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0

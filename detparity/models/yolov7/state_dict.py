@@ -91,7 +91,9 @@ def _shape(state: State) -> List[Kernels]:
         if parts[-1] == "weight" and value.ndim == 4:
             found.setdefault(int(parts[1]), {})[".".join(parts[2:-1])] = int(value.shape[2])
     if not found or max(found) > MAX_LAYERS:
-        raise InputError(f"holds a state dict of {len(state)} tensors, which does not say its architecture; name it with --cfg")
+        raise InputError(
+            f"holds a state dict of {len(state)} tensors, which does not say its architecture; name it with --cfg"
+        )
     return [found.get(index, {}) for index in range(max(found) + 1)]
 
 
@@ -126,9 +128,7 @@ def _difference(plan: Plan, shape: Sequence[Kernels]) -> str:
     """The first difference between a plan and the convolutions of a state dict, or an empty text."""
     head = len(plan.steps)
     if len(shape) - 1 != head:
-        return (
-            f"model.{head}.m.0.weight, the first convolution of the head, is missing: it has {len(shape)} layers and not {head + 1}"
-        )
+        return f"model.{head}.m.0.weight, the first convolution of the head, is missing: it has {len(shape)} layers and not {head + 1}"
     for index, step in enumerate(plan.steps):
         expected = _expected(step, shape[index])
         if expected != shape[index]:
@@ -149,9 +149,7 @@ def _nearest(shape: Sequence[Kernels]) -> str:
         same = sum(_expected(step, stored) == stored for step, stored in zip(plan.steps, shape))
         scores[name] = same / max(len(plan.steps), len(shape) - 1)
     best = max(scores, key=lambda name: scores[name])
-    return (
-        f"it fits none of the {len(scores)} known ones, the nearest is {best} with {100 * scores[best]:.0f} % of its layers"
-    )
+    return f"it fits none of the {len(scores)} known ones, the nearest is {best} with {100 * scores[best]:.0f} % of its layers"
 
 
 # --- which of the known ones
@@ -240,8 +238,9 @@ def _sized(module: nn.Module, prefix: str, state: State) -> nn.Module:
         else:
             setattr(module, name, _sized(child, path, state))
     if isinstance(module, (blocks.Bottleneck, blocks.Res)):
-        first, last = module.cv1.conv, module.cv3.conv if isinstance(module, blocks.Res) else module.cv2.conv
-        module.add = bool(module.add) and first.in_channels == last.out_channels
+        last = module.cv3 if isinstance(module, blocks.Res) else module.cv2
+        inputs, outputs = cast(blocks.Conv, module.cv1).conv.in_channels, cast(blocks.Conv, last).conv.out_channels
+        module.add = bool(module.add) and inputs == outputs
     return module
 
 

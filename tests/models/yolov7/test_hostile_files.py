@@ -146,7 +146,14 @@ TABLES: Dict[str, Tuple[str, str]] = {
     "sexagesimal": (_with(nc=":".join(["59"] * 4000)), "letters is not taken"),
     "deep": ("a: " + "[" * 300 + "]" * 300, "nested more than 20 deep"),
     "deeper": ("a: " + "[" * 3000 + "]" * 3000, "is not a YAML file: "),
-    "repeats": (_with(backbone=f"[{', '.join(['[-1, 900, Bottleneck, [32]]'] * 40)}]".replace("[-1, 900", "[-1, 1, Conv, [32, 3, 2]], [-1, 900", 1)), "too many for any detector"),
+    "repeats": (
+        _with(
+            backbone=f"[{', '.join(['[-1, 900, Bottleneck, [32]]'] * 40)}]".replace(
+                "[-1, 900", "[-1, 1, Conv, [32, 3, 2]], [-1, 900", 1
+            )
+        ),
+        "too many for any detector",
+    ),
     "repeats inside": (
         _with(backbone=f"[{', '.join(['[-1, 900, BottleneckCSPA, [32]]'] * 40)}]"),
         "too many for any detector",
@@ -213,30 +220,58 @@ def _shared(depth: int) -> bytes:
     return value
 
 
-PID = pickle.MARK + text("storage") + named("torch", "FloatStorage") + text("0") + text("cpu") + number(4) + pickle.TUPLE
+PID = (
+    pickle.MARK + text("storage") + named("torch", "FloatStorage") + text("0") + text("cpu") + number(4) + pickle.TUPLE
+)
 REBUILD = named("torch._utils", "_rebuild_tensor_v2")
 
 
 def _tensor(pid: bytes, size: bytes, stride: bytes) -> bytes:
     arguments = pickle.MARK + pid + number(0) + size + stride + pickle.NEWFALSE + pickle.NONE + pickle.TUPLE
     state = pickle.EMPTY_DICT + text("w") + REBUILD + arguments + pickle.REDUCE + pickle.SETITEM
-    return pickled(named("__torch__.detparity.models.yolov7.network", "Predictions") + pickle.EMPTY_TUPLE + pickle.NEWOBJ + state + pickle.BUILD)
+    return pickled(
+        named("__torch__.detparity.models.yolov7.network", "Predictions")
+        + pickle.EMPTY_TUPLE
+        + pickle.NEWOBJ
+        + state
+        + pickle.BUILD
+    )
 
 
+def _one(value: bytes) -> bytes:
+    return value + pickle.TUPLE1
+
+
+TEXT_ID, SHORT_ID, GOOD_ID = (value + pickle.BINPERSID for value in (text("0"), pickle.EMPTY_TUPLE, PID))
+FOUR, ONE = _one(number(4)), _one(number(1))
+MEMO = pickled(pickle.NONE + pickle.LONG_BINPUT + struct.pack("<I", 1 << 29))
+OWN = pickled(pickle.EMPTY_LIST + pickle.BINPUT + b"\0" + pickle.BINGET + b"\0" + pickle.APPEND)
 PICKLES: Dict[str, Tuple[str, bytes, str]] = {
-    "persistent id that is a text": ("data.pkl", _tensor(text("0") + pickle.BINPERSID, number(1) + b"\x85", number(1) + b"\x85"), "persistent id"),
-    "persistent id that is short": ("data.pkl", _tensor(pickle.EMPTY_TUPLE + pickle.BINPERSID, number(1) + b"\x85", number(1) + b"\x85"), "persistent id"),
-    "storage that is none": ("data.pkl", _tensor(text("0"), number(1) + b"\x85", number(1) + b"\x85"), "that is not a storage"),
-    "gigabytes out of one number": ("data.pkl", _tensor(PID + pickle.BINPERSID, number(1 << 30) + b"\x85", number(0) + b"\x85"), "beyond its storage"),
-    "memo": ("bytecode.pkl", pickled(pickle.NONE + pickle.LONG_BINPUT + struct.pack("<I", 1 << 29)), "memo index"),
-    "memo of the state": ("data.pkl", pickled(pickle.NONE + pickle.LONG_BINPUT + struct.pack("<I", 1 << 29)), "memo index"),
-    "key of nested tuples": ("bytecode.pkl", pickled(pickle.EMPTY_DICT + _shared(60) + pickle.NONE + pickle.SETITEM), "key"),
-    "lists shared forty deep": ("bytecode.pkl", pickled(number(8) + _shared(40) + pickle.TUPLE2), "times the file's own parts"),
-    "in itself": ("data.pkl", pickled(pickle.EMPTY_LIST + pickle.BINPUT + b"\0" + pickle.BINGET + b"\0" + pickle.APPEND), "contains itself"),
+    "persistent id that is a text": ("data.pkl", _tensor(TEXT_ID, FOUR, ONE), "persistent id"),
+    "persistent id that is short": ("data.pkl", _tensor(SHORT_ID, FOUR, ONE), "persistent id"),
+    "storage that is none": ("data.pkl", _tensor(text("0"), FOUR, ONE), "that is not a storage"),
+    "gigabytes of one number": (
+        "data.pkl",
+        _tensor(GOOD_ID, _one(number(1 << 30)), _one(number(0))),
+        "beyond its storage",
+    ),
+    "memo": ("bytecode.pkl", MEMO, "memo index"),
+    "memo of the state": ("data.pkl", MEMO, "memo index"),
+    "key of nested tuples": (
+        "bytecode.pkl",
+        pickled(pickle.EMPTY_DICT + _shared(60) + pickle.NONE + pickle.SETITEM),
+        "key",
+    ),
+    "shared forty deep": (
+        "bytecode.pkl",
+        pickled(number(8) + _shared(40) + pickle.TUPLE2),
+        "times the file's own parts",
+    ),
+    "in itself": ("data.pkl", OWN, "contains itself"),
     "deep": ("data.pkl", pickled(pickle.EMPTY_TUPLE + pickle.TUPLE1 * 100_000), "nested more than"),
     "no program": ("bytecode.pkl", _program(), "no program of"),
     "a text": ("bytecode.pkl", pickled(text("x")), "cannot be read"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PICKLES)

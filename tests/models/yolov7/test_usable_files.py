@@ -164,7 +164,7 @@ def test_two_models_in_one_state_are_refused(model: Any, tmp_path: Path) -> None
     [
         *(("training-yolov7-tiny", 0.125), ("yolov7", 1 / 16), ("baseline-yolov4-csp", 1 / 16)),
         pytest.param("baseline-x50-csp", 1.0, marks=pytest.mark.slow),
-    ],,
+    ],
 )
 def test_a_state_dict_is_read_without_its_table(name: str, width: float, tmp_path: Path) -> None:
     model = _model(name, width)
@@ -279,7 +279,9 @@ WRAPPERS = {
 
 @pytest.mark.parametrize("key", ["model", "ema", None])
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_a_wrapped_model_is_found(name: str, key: Optional[str], small: Any, small_truth: np.ndarray, tmp_path: Path) -> None:
+def test_a_wrapped_model_is_found(
+    name: str, key: Optional[str], small: Any, small_truth: np.ndarray, tmp_path: Path
+) -> None:
     module, attribute = WRAPPERS[name]
     kind = type(name, (nn.Module,), {"__module__": module, "training": False})
     made = kind.__new__(kind)
@@ -321,7 +323,7 @@ def test_a_package_around_models_is_read(small_truth: np.ndarray, tmp_path: Path
             inner = renamed.setdefault(kind, type(kind.__name__, (kind,), {"__module__": f"yolov7.{kind.__module__}"}))
             part.__class__ = inner
     for kind in renamed.values():
-        setattr(kind, "__module__", kind.__module__)
+        kind.__module__ = kind.__module__
 
     _equal(_saved({"model": model}, tmp_path / "x.pt", *renamed.values()), small_truth)
 
@@ -341,7 +343,7 @@ def test_a_hook_that_changes_numbers_is_refused(tmp_path: Path) -> None:
     model = _small()
     model.model[3].register_forward_hook(_doubling)
     hooked = types.ModuleType("their_hooks")
-    setattr(hooked, "_doubling", _doubling)
+    hooked._doubling = _doubling
     _doubling.__module__ = "their_hooks"
     sys.modules["their_hooks"] = hooked
     try:
@@ -411,23 +413,22 @@ def _extras() -> Dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(_extras()))
-def test_whatever_lies_beside_the_model_is_left_alone(name: str, small: Any, small_truth: np.ndarray, tmp_path: Path) -> None:
-    extra, classes = _extras()[name], ()
+def test_whatever_lies_beside_the_model_is_left_alone(
+    name: str, small: Any, small_truth: np.ndarray, tmp_path: Path
+) -> None:
+    extra = _extras()[name]
+    classes: List[type] = []
     if name == "easydict":
         kind, extra = extra
-        classes = (kind,)
+        classes = [kind]
     if name == "function":
         _doubling.__module__ = __name__
     content = {"epoch": 5, "model": small, "ema": None, "extra": extra}
-    with foreign(*[_here(kind) for kind in (Colour, Flagged, Point, _Plain)]):
+    with foreign(Colour, Flagged, Point, _Plain):
         sys.modules[Colour.__module__]._doubling = _doubling  # type: ignore[attr-defined]
         path = _saved(content, tmp_path / "x.pt", *classes)
 
     _equal(path, small_truth)
-
-
-def _here(kind: Any) -> Any:
-    return kind
 
 
 @pytest.mark.parametrize("attribute", ["hyp", "args", "criterion"])
