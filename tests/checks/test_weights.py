@@ -126,7 +126,7 @@ def test_a_file_of_float16_weights_is_one_finding(clean, judged):
 
 
 def test_a_file_of_eight_bit_weights_is_one_finding(clean, judged):
-    model = clean("raw", opset=13)
+    model = clean("raw")
     context = judged(_pairs(model))
 
     (message,) = _message(context, "structure.weights")
