@@ -185,7 +185,7 @@ def baked(context: Context) -> Iterator[Finding]:
             rows.append((node.title, f"{numbers}: rows of a {contract.size[0]}x{contract.size[1]} image"))
     if len(rows) > 1:
         yield Finding(
-            f"fixes the number of predictions in its tail in {len(rows) - 1} places.",
+            f"fixes the number of predictions in its tail in {len(rows) - 1} nodes.",
             tuple(rows),
             headed=True,
             evidence={"nodes": [row[0] for row in rows[1:]]},

@@ -22,6 +22,7 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.core.errors import InputError
+from detparity.core.file_kind import require_checkpoint
 from detparity.core.files import STDOUT, require_file, write_text
 from detparity.core.verdict import exit_code
 from detparity.engines.remote import client
@@ -75,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
     _require_one_file(options.artifacts)
     for path in options.weights:
         require_file(path, "a checkpoint")
+        require_checkpoint(path)
     client().start()  # its imports overlap with ours
     from detparity.artifacts.open import Asked
     from detparity.checks.run import Options

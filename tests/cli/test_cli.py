@@ -349,6 +349,7 @@ def test_export_writes_both_files_and_says_one_line_each(command, shared_data, t
     assert [line.split(":")[0] for line in lines[1:]] == [
         str(tmp_path / "best.torchscript.pt"),
         str(tmp_path / "best.onnx"),
+        "check them",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.onnx", "best.pt", "best.torchscript.pt", "cwd"]
     code, out, _ = command(

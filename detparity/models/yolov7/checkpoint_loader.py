@@ -60,7 +60,7 @@ def load(*paths: Path, plan: Optional[Plan] = None) -> YoloDetector:
 def _member(found: Found, plan: Optional[Plan]) -> Member:
     if isinstance(found, dict):
         stored = bare(found)
-        fit = fitted(stored, plan)
+        fit = fitted(stored, plan, len(found))
         _fill(fit.network, dict(stored))
         classes = _all_levels(fit.network)[0].fields - 5
         return Member(tuple(f"class{index}" for index in range(classes)), fit.network, fit.note)

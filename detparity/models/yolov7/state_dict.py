@@ -38,13 +38,16 @@ class Fitted(NamedTuple):
     note: str
 
 
-def fitted(state: State, given: Optional[Plan]) -> Fitted:
+def fitted(state: State, given: Optional[Plan], count: int) -> Fitted:
     """The network of a state dict by the official names.
 
-    given: its architecture where that is known; else it is found among the known ones. Raises InputError where none fits, or where
-    several do that compute different things.
+    given: its architecture where that is known, else it is found among the known ones; count: of tensors in the file. Raises
+    InputError where none fits, or where several do that compute different things.
     """
     shape = _shape(state)
+    unstated = f"holds a state dict of {count} tensors, which does not say its architecture; name it with --cfg"
+    if not shape:
+        raise InputError(unstated)
     if given is not None:
         problem = _difference(given, shape)
         if not problem:
@@ -52,10 +55,7 @@ def fitted(state: State, given: Optional[Plan]) -> Fitted:
         raise InputError(_other(state, shape, given, problem))
     found = _matching(state, shape)
     if not found:
-        raise InputError(
-            f"holds a state dict of {len(state)} tensors, which does not say its architecture; name it with --cfg: "
-            f"{_nearest(shape)}"
-        )
+        raise InputError(f"{unstated}: {_nearest(shape)}")
     if len(found) > 1:
         titles = [_short(one.plan) for one in found]
         raise InputError(
@@ -82,7 +82,7 @@ def _short(plan: Plan) -> str:
 
 
 def _shape(state: State) -> List[Kernels]:
-    """The convolutions of each layer, the head last. Raises InputError where a state dict holds none."""
+    """The convolutions of each layer, the head last; none where a state dict holds those of no layer, or of too many."""
     found: Dict[int, Dict[str, int]] = {}
     for key, value in state.items():
         parts = key.split(".")
@@ -91,9 +91,7 @@ def _shape(state: State) -> List[Kernels]:
         if parts[-1] == "weight" and value.ndim == 4:
             found.setdefault(int(parts[1]), {})[".".join(parts[2:-1])] = int(value.shape[2])
     if not found or max(found) > MAX_LAYERS:
-        raise InputError(
-            f"holds a state dict of {len(state)} tensors, which does not say its architecture; name it with --cfg"
-        )
+        return []
     return [found.get(index, {}) for index in range(max(found) + 1)]
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detparity.artifacts import lite_bytecode
+from detparity.artifacts import lite_bytecode, torchscript_graph
 from detparity.checks import baked_size, export, parity
 from detparity.checks.context import applicable
 from detparity.checks.known_failures import settle
@@ -137,7 +137,7 @@ def test_files_run_in_a_process_that_has_none_of_our_code(made, context_of, tmp_
 @pytest.mark.parametrize("head", ["grid", "raw"])
 def test_the_scripted_file_has_no_python_and_nothing_unread(head, session, made):
     module = jit.load(str(made("scripted", head)), {})
-    known = torchscript.Known(module)
+    known = torchscript_graph.Known(module)
     read = {known.path(node) for node in torchscript.walk(known.graph) if node.kind() == "prim::GetAttr"}
     unread = {
         f"{name}.{attribute}".lstrip(".")
@@ -209,7 +209,7 @@ def test_the_mobile_file_conforms_or_is_a_known_failure(session, tmp_path):
     assert _wrong(context) == {}
 
 
-def test_a_mobile_file_on_a_build_without_xnnpack_is_unusable_in_one_line(session, made, monkeypatch):
+def test_a_mobile_file_on_a_build_without_xnnpack_does_not_load_in_one_line(made, monkeypatch):
     path = made("lite")
     own = lite_bytecode.read(path, "")
 
@@ -219,10 +219,8 @@ def test_a_mobile_file_on_a_build_without_xnnpack_is_unusable_in_one_line(sessio
     monkeypatch.setattr(lite_bytecode, "read", lambda *_: replace(own, ops={"prepacked::conv2d_clamp_run": 58}))
     monkeypatch.setattr(jit, "load_lite", refuse)
 
-    with pytest.raises(
-        InputError, match=r"does not load: it is optimised for mobile, .* XNNPACK: Following ops cannot"
-    ):
-        open_file(path, session.detector.facts)
+    with pytest.raises(EngineError, match=r"^it is optimised for mobile, .* XNNPACK: Following ops cannot"):
+        lite.prepare(path)
 
 
 @pytest.mark.smoke
@@ -381,6 +379,6 @@ def test_a_number_is_reported_only_where_other_sizes_fail(sizes, session, oracle
 
     assert found.outcome == sizes
     for finding in found.findings:
-        assert finding.message == "has 64x96 written into its graph in 1 place, so it is right at no other size."
+        assert finding.message == "has 64x96 written into its graph in 1 operator, so it is right at no other size."
         assert finding.rows[1][:3] == ("aten::reshape", "-1, 96", "the width of 64x96")
         assert "test_scripting.py" in finding.rows[1][3]
