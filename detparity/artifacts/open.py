@@ -117,7 +117,7 @@ def _open_onnx(
     size = _declared_size(shape)
     if img_size and size and not found.dynamic_size and img_size != size:
         given, own = ("x".join(map(str, one)) for one in (img_size, size))
-        raise InputError(f"--img-size {given}: {path} takes {own} alone")
+        raise InputError(f"--img-size {given}: {path.name} takes {own} alone")
     if found.dynamic_size or size is None:
         size = (
             img_size or image_size(file.metadata) or _grid_size(file.graph.constants, facts) or size or _default(facts)

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -22,7 +23,6 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Deque, Dict, Mapping, Optional, Tuple
 
 import numpy as np
@@ -133,6 +133,7 @@ class _Server:
         self._worker = 0
         self._ready = False
         self._folder = tempfile.mkdtemp(prefix="detparity-child-")
+        self._removal = weakref.finalize(self, shutil.rmtree, self._folder, True)  # at exit too, whenever that is
         descriptor = os.memfd_create("detparity") if hasattr(os, "memfd_create") else _unnamed()
         self._shared = Shared(descriptor)
         requests, self._requests = os.pipe()
@@ -249,10 +250,7 @@ class _Server:
             self._process.wait()
         for one in (self._requests, self._replies, self._status, self._shared.descriptor):
             os.close(one)
-        with contextlib.suppress(OSError):
-            for path in sorted(Path(self._folder).rglob("*"), reverse=True):
-                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-            os.rmdir(self._folder)
+        self._removal()
 
 
 def _unnamed() -> int:

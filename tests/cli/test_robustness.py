@@ -321,8 +321,8 @@ def test_a_signal_is_one_line_and_leaves_nothing(number, code, says, best, tmp_p
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         until = time.monotonic() + 60
         while not list(scratch.glob("detparity-child-*")) and time.monotonic() < until:
-            time.sleep(0.05)
-        time.sleep(0.5)
+            time.sleep(0.01)
+        time.sleep(0.1)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
 
