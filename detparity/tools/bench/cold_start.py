@@ -54,7 +54,7 @@ def answer() -> None:
     if hasattr(os, "fork"):  # in a fork the peak counter starts anew, also where the system does not let it be reset
         child = os.fork()
         if child:
-            sys.exit(os.WEXITSTATUS(os.waitpid(child, 0)[1]))
+            sys.exit(1 if os.waitpid(child, 0)[1] else 0)  # a signal is no answer either
     try:
         found = asdict(_inside(recipe, batch, size))
     except EngineError as error:
