@@ -138,7 +138,7 @@ def test_files_run_in_a_process_that_has_none_of_our_code(made, context_of, tmp_
 def test_the_scripted_file_has_no_python_and_nothing_unread(head, session, made):
     module = jit.load(str(made("scripted", head)), {})
     known = torchscript_graph.Known(module)
-    read = {known.path(node) for node in torchscript.walk(known.graph) if node.kind() == "prim::GetAttr"}
+    read = {known.path(node) for node in torchscript_graph.walk(known.graph) if node.kind() == "prim::GetAttr"}
     unread = {
         f"{name}.{attribute}".lstrip(".")
         for name, part in module.named_modules()
@@ -157,7 +157,7 @@ def test_the_scripted_file_has_no_python_and_nothing_unread(head, session, made)
         if prefix + attribute_path not in read
     }
 
-    kinds = {node.kind() for node in torchscript.walk(known.graph)}
+    kinds = {node.kind() for node in torchscript_graph.walk(known.graph)}
     assert {kind for kind in kinds if kind.split("::")[0] not in ("aten", "prim")} == set()
     assert "prim::PythonOp" not in kinds
     # The geometry of the head travels with its logits, so that they can be decoded.

@@ -298,7 +298,8 @@ def test_it_fits_on_one_screen_and_says_the_same_again(yolo, command):
     code, out, err = command("--model", f"{YOLO}:Detector")
 
     assert (code, err, out) == (1, "", report.text(yolo) + "\n")
-    assert len(out.splitlines()) <= 50 and max(map(len, out.splitlines())) <= 100
+    lines = out.replace(str(YOLO), YOLO.name).splitlines()  # the folder of a clone has any length
+    assert len(lines) <= 50 and max(map(len, lines)) <= 100
     assert out.startswith(
         "script-doctor: Detector of doctor_yolo.py does not script: 4 causes in 21 of its 61 modules."
     )
