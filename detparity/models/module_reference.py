@@ -1,0 +1,183 @@
+"""A torch module of any kind as a reference: in float64, and in float32 in several equivalent ways."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from detparity.models import fold
+from detparity.models.compat.onednn import onednn
+from detparity.models.float64 import LOWER, exactly
+from detparity.models.module_copy import copied
+from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
+
+Call = Callable[[nn.Module, torch.Tensor], Any]
+FOLDED = "folded"
+WAYS = ("eager", "plain", "channels-last", FOLDED)
+SAME = 1e-9  # relative difference, in float64, of a module and of its folded copy
+
+
+def called(module: nn.Module, images: torch.Tensor) -> Any:
+    """How most modules take an image."""
+    return module(images)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A module in the mode in which it is run, and how: what an adapter makes. facts: its `ways` and `digest` are filled in."""
+
+    module: nn.Module
+    facts: ReferenceFacts
+    call: Call = called
+
+
+class ModuleReference:
+    """The reference of a module. Its float64 and folded copies are made at the first run that needs them."""
+
+    def __init__(self, made: Made) -> None:
+        self._module, self._call = made.module, made.call
+        self._copies: Dict[str, Optional[nn.Module]] = {}
+        self._notes: List[str] = []
+        self._facts = replace(made.facts, ways=WAYS, digest=made.facts.digest or digest(made.module))
+
+    @property
+    def facts(self) -> ReferenceFacts:
+        return replace(self._facts, notes=(*self._facts.notes, *self._notes))
+
+    def run(self, way: str, images: np.ndarray) -> Dict[str, np.ndarray]:
+        """See `models.reference.Reference`. A float32 way that this module does not have is run as the first."""
+        x = torch.from_numpy(np.array(images))
+        try:
+            with torch.no_grad():
+                return arrays(self._exact(x) if way == EXACT else self._float32(way, x))
+        except Exception as error:  # the module's own code raises what it likes
+            text = " ".join(str(error).split())[:400]
+            raise CannotRunReference(f"{type(error).__name__}: {text}") from None
+
+    def _exact(self, x: torch.Tensor) -> Any:
+        if EXACT not in self._copies:
+            copy, shared = copied(self._module)
+            self._copies[EXACT] = copy.double()
+            if shared:
+                self._notes.append(f"could not be copied and is shared with the model: {', '.join(shared[:6])}")
+        module = self._copies[EXACT]
+        assert module is not None
+        with exactly() as mode:
+            found = self._call(module, x.double())
+        if mode.raised and not any(note.startswith("raised") for note in self._notes):
+            names = ", ".join(sorted(mode.raised)[:6])
+            self._notes.append(f"raised to float64 where the code makes float32: operands of {names}")
+        return found
+
+    def _float32(self, way: str, x: torch.Tensor) -> Any:
+        folded = self._folded(x) if way == FOLDED else None
+        module = self._module if folded is None else folded
+        if way == "channels-last" and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with onednn(way != "plain"):
+            return self._call(module, x)
+
+    def _folded(self, x: torch.Tensor) -> Optional[nn.Module]:
+        if FOLDED not in self._copies:
+            self._copies[FOLDED] = self._fold(x)
+        return self._copies[FOLDED]
+
+    def _fold(self, x: torch.Tensor) -> Optional[nn.Module]:
+        """A copy with batch-norm folded; None where there is none to fold, or where it would compute something else."""
+        if isinstance(self._module, torch.jit.ScriptModule):
+            return None
+        module, shared = copied(self._module)
+        which = fold.pairs(module, lambda one: self._call(one, x))
+        if not which or shared:
+            return None
+        fold.fold(module, which)
+        check, _ = copied(self._module)
+        check = check.double()
+        fold.fold(check, which)
+        with exactly():
+            one = arrays(self._call(check, x.double()))
+        other = arrays(self._exact(x))
+        return module if all(name in one and _same(value, one[name]) for name, value in other.items()) else None
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.shape != other.shape:
+        return False
+    scale = max(float(np.abs(one).max(initial=0.0)), 1e-30)
+    return bool(np.allclose(one, other, rtol=0, atol=SAME * scale, equal_nan=True))
+
+
+def arrays(result: Any) -> Dict[str, np.ndarray]:
+    """The tensors of what a module returned, by name: keys of dictionaries, else `output`, `output_1`, ... in order."""
+    found: List[Tuple[str, torch.Tensor]] = []
+
+    def visit(value: Any, name: str) -> None:
+        if isinstance(value, torch.Tensor):
+            found.append((name, value))
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                visit(item, f"{name}.{key}" if name else str(key))
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                visit(item, f"{name}.{index}" if name else "")
+        elif hasattr(value, "to_tuple"):
+            visit(value.to_tuple(), name)
+
+    visit(result, "")
+    outputs: Dict[str, np.ndarray] = {}
+    for name, tensor in found:
+        count = len(outputs)
+        name = name or (f"output_{count}" if count else "output")
+        outputs[name if name not in outputs else f"{name}_{count}"] = plain(tensor)
+    return outputs
+
+
+def plain(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as numpy has it; bfloat16, which numpy has not, as float32."""
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
+    return np.array(tensor.cpu().numpy())
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of names, types and numbers of a module's state."""
+    found = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        if isinstance(value, torch.Tensor):
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(np.ascontiguousarray(plain(value)).tobytes())
+    return found.hexdigest()
+
+
+def condition(made: Made, images: torch.Tensor) -> None:
+    """Set the statistics of every batch-norm on these images, so that random weights neither vanish nor saturate."""
+    norms = [part for part in made.module.modules() if fold.is_norm(part) and isinstance(part, nn.Module)]
+    with _training(norms), torch.no_grad():
+        made.call(made.module, images)
+
+
+@contextlib.contextmanager
+def _training(norms: List[nn.Module]) -> Iterator[None]:
+    before = [(norm, getattr(norm, "momentum", None)) for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for norm, momentum in before:
+            norm.eval()
+            norm.momentum = momentum  # type: ignore[assignment]
+
+
+def halves(module: nn.Module) -> bool:
+    """Whether a module's weights are of lower precision than float32."""
+    first = next((p for p in module.parameters() if p.is_floating_point()), None)
+    return first is not None and first.dtype in LOWER and first.dtype != torch.float32

@@ -1,0 +1,86 @@
+"""The protocol of a reference: what a model is, and how to run it in float64 and in float32, whatever the model.
+
+Makers: `module_reference.py` for a torch module (a captured one, the user's own, one of an adapter), `graph_reference.py` for an
+exported file that is its own model. The home family has an oracle of its own, `engines/reference_runs.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Mapping, Optional, Protocol, Tuple
+
+import numpy as np
+
+EXACT = "exact"  # the run in float64
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the model takes: pixel values from 0 to `scale`, from which `mean` is taken and which `std` divides, for each channel in
+    units of 0..1; resize: "letterbox" or "stretch"."""
+
+    scale: float = 1.0
+    mean: Tuple[float, ...] = ()
+    std: Tuple[float, ...] = ()
+    resize: str = "letterbox"
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """(..., 3, H, W) float32 in 0..1 as the model takes them."""
+        found = images
+        if self.mean:
+            shape = (3, 1, 1)
+            found = (found - np.array(self.mean, np.float32).reshape(shape)) / np.array(self.std, np.float32).reshape(
+                shape
+            )
+        return found if self.scale == 1.0 else found * np.float32(self.scale)
+
+
+@dataclass(frozen=True)
+class ReferenceFacts:
+    """What a reference is, as plain data.
+
+    title: what a verdict is "against"; digest of its weights; shape: of an example input, batch first where there is a batch axis;
+    ways: names of its float32 ways; layout: name of its layout, empty where it is to be found from the file; names: of the classes;
+    code: whether code of the user or of a foreign package ran to make it; notes: what a report has to say of it.
+    """
+
+    title: str
+    digest: str
+    shape: Tuple[int, ...]
+    ways: Tuple[str, ...]
+    layout: str = ""
+    names: Tuple[str, ...] = ()
+    preprocessing: Preprocessing = Preprocessing()
+    code: bool = False
+    notes: Tuple[str, ...] = ()
+    model: bool = True  # False where a file's own graph stands in for its model
+
+
+class Reference(Protocol):
+    """A model that can be run. `run` takes what the model takes, an array of `facts.shape` or of another size or batch, and returns
+    outputs by name, float64 for `EXACT`. Raises CannotRunReference where the model refuses the input."""
+
+    @property
+    def facts(self) -> ReferenceFacts: ...
+
+    def run(self, way: str, images: np.ndarray) -> Dict[str, np.ndarray]: ...
+
+
+class CannotRunReference(Exception):
+    """The model refused an input, or has an operator that float64 has not; the text is its own reason, in one line."""
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A model by the words of the command line. spec: `PKG.MOD:NAME`, `FILE.py:NAME` or `ADAPTER:NAME`; arguments: JSON of the
+    factory's; size: (height, width) of the example; condition: whether batch-norm is set on noise, for random weights."""
+
+    spec: str
+    arguments: Optional[str] = None
+    seed: int = 0
+    size: Optional[Tuple[int, int]] = None
+    condition: bool = False
+    trust: bool = False
+
+    def as_json(self) -> Mapping[str, object]:
+        return dict(vars(self))
