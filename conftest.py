@@ -10,7 +10,8 @@ from typing import Any, List, Mapping, NamedTuple, Optional, Union
 
 import pytest
 
-from detparity.checks.run import Session, Subject, judge
+from detparity.checks.run import judge
+from detparity.checks.session import Session, Subject
 from detparity.cli import pytest_plugin as plugin
 from detparity.core import resources
 from detparity.core.errors import InputError, NotMade, clipped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Dict, List, Mapping, Optional
 
 from detparity.core.errors import InputError
 from detparity.core.findings import Check
@@ -24,9 +24,10 @@ def registry() -> Dict[str, Check]:
 NOT_QUICK = ("parity.map", "parity.threads", "parity.evaluator", "nms.tensorrt")
 
 
-def select(names: str) -> List[str]:
-    """The ids that a list of ids and groups, separated by commas, chooses; raises InputError for an unknown name."""
-    known = registry()
+def select(names: str, known: Optional[Mapping[str, Check]] = None) -> List[str]:
+    """The ids that a list of ids and groups, separated by commas, chooses among `known` (default: those of the home family); raises
+    InputError for an unknown name."""
+    known = registry() if known is None else known
     found: List[str] = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         hits = [check for check in known if check == name or check.startswith(name + ".")]

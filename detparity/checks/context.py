@@ -6,8 +6,6 @@ Engines are loaded when first asked for, so that a check of structure alone star
 from __future__ import annotations
 
 import functools
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import (
     TYPE_CHECKING,
@@ -28,12 +26,13 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts.input_form import FILLED, InputForm, input_form, transposed
+from detparity.checks.judging import Judging, Key
 from detparity.checks.other_inputs import settle
 from detparity.core.case import BoxExplorer, Case, Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, expected_shapes
 from detparity.core.environment import peak_bytes
-from detparity.core.findings import CannotRun, Finding, Outcome
+from detparity.core.findings import Finding, Outcome
 from detparity.core.vocabulary import (
     Arrays,
     Artifact,
@@ -65,7 +64,7 @@ SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engin
 
 
 @dataclass(eq=False)
-class Context:
+class Context(Judging):
     """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
     how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
     those of other checks; notes: what checks work out of the file once; form and filled: how the file takes its image, and what its
@@ -89,7 +88,7 @@ class Context:
     fold: Callable[[Context, str, Tuple[Finding, ...]], Tuple[Finding, ...]] = _as_found
     notes: Dict[str, Any] = field(default_factory=dict)
     _reported_by: Optional[str] = None
-    _runners: Dict[Tuple[str, str, int, Tuple[str, ...]], Union[Runner, EngineError]] = field(default_factory=dict)
+    _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
 
     @property
     def onnx(self) -> OnnxFile:
@@ -109,53 +108,11 @@ class Context:
         """What the inputs beside the image are given: what makes the numbers right, where anything does."""
         return settle(self) if self.form.others else FILLED[0]
 
-    def runner(self, engine: str = "", **how: Any) -> Runner:
-        """The artifact in its engine, or in the one called `engine`, prepared once; how: of `Load`. Raises EngineError where it does
-        not load."""
-        return self._prepared(engine or self._engine(), Load(**how))
-
-    def forget(self, **how: Any) -> None:
-        """Let go of the file as one check alone had it loaded; how: of `Load`."""
-        load = Load(**how)
-        self._runners.pop((self._engine(), load.optimisation, load.threads, tuple(load.cut)), None)
-
-    def _engine(self) -> str:
+    def engine(self) -> str:
         plugin = self.contract.variant.head == "end2end-trt"
         return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
 
-    def _prepared(self, name: str, how: Load) -> Runner:
-        key = (name, how.optimisation, how.threads, tuple(how.cut))
-        if key not in self._runners:
-            self._runners[key] = self._prepare(name, how)
-        found = self._runners[key]
-        if isinstance(found, EngineError):
-            raise found
-        return found
-
-    def _prepare(self, name: str, how: Load) -> Union[Runner, EngineError]:
-        try:
-            with self._engine_runs(name):
-                return client().prepare(name, self.artifact.path, how, self._seconds)
-        except ImportError as error:
-            raise CannotRun(f"the engine {name} is not installed ({error.name or error})") from None
-        except EngineError as error:
-            return error
-
-    @contextmanager
-    def _engine_runs(self, name: str) -> Iterator[None]:
-        """Time an engine, and remember where the one that judges this file ended over it: it is not asked again."""
-        judging = name == self._engine()
-        if judging and self.died is not None:
-            raise self.died
-        try:
-            with self.clock.running():
-                yield
-        except EngineDied as error:
-            if judging:
-                self.died = error
-            raise
-
-    def _seconds(self, images: int) -> float:
+    def seconds(self, images: int) -> float:
         """What an engine may take: a multiple of what the slowest run of the reference took, for each image."""
         return max(LEAST_SECONDS, SECONDS_PER_REFERENCE * self.oracle.slowest * images)
 
@@ -167,7 +124,7 @@ class Context:
         """The same, with the inputs beside the image given otherwise."""
         runner = self.runner(**engine)
         feed = self.form.feed(self.form.image or runner.input_names[0], images, filled)
-        with self._engine_runs(str(engine.get("engine", "")) or self._engine()):
+        with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
             return runner.call(feed)
 
     def predict(self, case: Case, **engine: Any) -> Arrays:
@@ -182,14 +139,14 @@ class Context:
 
     def tail_runner(self, cut: Mapping[str, int]) -> Runner:
         """The part of an ONNX file after the tensors of `cut` (name to rank), in its engine. Raises EngineError."""
-        return self._prepared(self._engine(), Load(cut=cut))
+        return self.prepared(self.engine(), Load(cut=cut))
 
     def shapes_of(self, names: Sequence[str], images: np.ndarray) -> Dict[str, np.ndarray]:
         """Run an ONNX file up to inner tensors and return them by name. Raises EngineError."""
         from detparity.artifacts.onnx_edit import expose
 
-        with self._engine_runs(self._engine()):
-            runner = client().prepare("onnxruntime", expose(self.artifact.path, names), Load("disabled"), self._seconds)
+        with self.engine_runs(self.engine()):
+            runner = client().prepare("onnxruntime", expose(self.artifact.path, names), Load("disabled"), self.seconds)
             return dict(runner.call(self.form.feed(self.form.image, images, self.filled)))
 
     def truth(self, picture: Picture, size: Size) -> Any:
@@ -210,51 +167,11 @@ class Context:
     def batch(self, case: Case) -> np.ndarray:
         return batch_of([self.taken(picture) for picture in case.pictures], case.size)
 
-    def outcome(self, check_id: str) -> Outcome:
-        """Run a check once, after those it needs; a check whose need failed is skipped without making the verdict incomplete."""
-        if check_id not in self.outcomes:
-            self.outcomes[check_id] = self._judge(self.checks[check_id])
-        return self.outcomes[check_id]
-
-    def _judge(self, check: Check) -> Outcome:
-        for need in check.needs:
-            if need in self.checks and self.checks[need].applies(self.contract):
-                first = self.outcome(need)
-                if first.outcome != "passed" and not _only_soft(first):
-                    return Outcome(check.id, check.level, "skipped", reason=f"blocked by {need}")
-        start, before = time.perf_counter(), self.clock.engine
-        findings: Tuple[Finding, ...] = ()
-        reason, result, incomplete = None, "passed", False
-        try:
-            findings = self.fold(self, check.id, tuple(check.run(self)))
-            result = "failed" if findings else "passed"
-        except CannotRun as error:
-            reason, result, incomplete = str(error), "skipped", error.hides and check.level == "MUST"
-        except EngineDied as error:
-            if self._reported_by is not None:
-                return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
-            self._reported_by = check.id
-            if self._to_blame(error):
-                findings, result = (Finding(f"{error}."),), "failed"
-            else:
-                reason, result, incomplete = (
-                    f"{error}; the reference needs more than a quarter of that",
-                    "skipped",
-                    True,
-                )
-        except EngineError as error:
-            refused = Finding("does not run.", notes=(str(error)[:600],), evidence={"refused": str(error)[:600]})
-            findings, result = self.fold(self, check.id, (refused,)), "failed"
-        except Exception as error:  # a check that breaks is reported as broken, never as passed
-            reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
-        seconds = time.perf_counter() - start
-        return Outcome(check.id, check.level, result, findings, reason, incomplete, seconds, self.clock.engine - before)
-
-    def _to_blame(self, error: EngineDied) -> bool:
+    def to_blame(self, error: EngineDied) -> bool:
         """Whether a file that reached a limit is at fault: the reference needs under a quarter of it on the same input."""
         if error.how == "time":
             self.truth(("noise", 0), self.contract.size)
-            return 4 * self.oracle.slowest < self._seconds(1)
+            return 4 * self.oracle.slowest < self.seconds(1)
         if error.how == "memory":
             self.truth(("noise", 0), self.contract.size)
             limit = client().child.limits.memory
@@ -265,10 +182,6 @@ class Context:
 def truth_head(variant: Variant) -> str:
     """The head whose numbers decide on this variant."""
     return "raw" if variant.head == "raw" else "grid"
-
-
-def _only_soft(outcome: Outcome) -> bool:
-    return outcome.outcome == "failed" and all(finding.level != "MUST" for finding in outcome.findings)
 
 
 def applicable(context: Context) -> Iterable[str]:

@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         require_checkpoint(path)
     client().start()  # its imports overlap with ours
     from detparity.artifacts.open import Asked
-    from detparity.checks.run import Options
+    from detparity.checks.session import Options
     from detparity.cli.check_files import check
 
     promised = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping
 
 from detparity import checks
-from detparity.checks.run import Options, Session, Subject, about, heads_of, judge_all
+from detparity.checks.run import about, heads_of, judge_all
+from detparity.checks.session import Options, Session, Subject
 from detparity.core.errors import InputError
 from detparity.core.vocabulary import variant_names
 from detparity.reports.recorder import Recorder

@@ -18,7 +18,8 @@ import pytest
 from detparity.core.errors import InputError
 
 if TYPE_CHECKING:
-    from detparity.checks.run import Judged, Options, Session, Subject
+    from detparity.checks.run import Judged
+    from detparity.checks.session import Options, Session, Subject
     from detparity.reports.recorder import Recorder as Records
 
 PREFIX = "detparity-"
@@ -91,7 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def session_of(config: pytest.Config) -> Session:
     """The run of this pytest session, made at the first call."""
     if SESSION not in config.stash:
-        from detparity.checks.run import Session
+        from detparity.checks.session import Session
 
         config.stash[SESSION] = Session(_options(config))
     return config.stash[SESSION]
@@ -99,7 +100,7 @@ def session_of(config: pytest.Config) -> Session:
 
 def _options(config: pytest.Config) -> Options:
     from detparity.artifacts.open import Asked
-    from detparity.checks.run import Options
+    from detparity.checks.session import Options
     from detparity.models.choice import ModelChoice
 
     size = option(config, "img-size")

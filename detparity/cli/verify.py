@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from detparity.checks.run import Judged, Options, Session, heads_of, judge_all
+from detparity.checks.run import Judged, heads_of, judge_all
+from detparity.checks.session import Options, Session
 from detparity.core.findings import Finding
 from detparity.core.text import printable
 from detparity.models.choice import ModelChoice

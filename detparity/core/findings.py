@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
 
-from detparity.core.contract import LEVELS, MUST, Contract
+from detparity.core.contract import LEVELS, MUST
 
 Row = Tuple[str, ...]
 MADE = "export.made"  # the check that an exporter makes its file; what it skips, the version has no exporter for
@@ -35,7 +35,7 @@ class Check:
     level: str
     about: str
     run: Callable[[Any], Iterable[Finding]]
-    applies: Callable[[Contract], bool]
+    applies: Callable[[Any], bool]
     needs: Tuple[str, ...] = ()
 
 

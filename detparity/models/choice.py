@@ -12,6 +12,7 @@ from detparity.core.file_kind import require_checkpoint
 from detparity.core.files import require_file
 
 BUNDLED_SIZE = (256, 320)  # height, width of the bundled detector's exports: not square, so that swapped axes show
+BUNDLED = "bundled"
 ARCH_WIDTH, FIRST_SEED = 0.25, 0  # of a model that --arch builds, unless given
 
 
@@ -19,13 +20,34 @@ ARCH_WIDTH, FIRST_SEED = 0.25, 0  # of a model that --arch builds, unless given
 class ModelChoice:
     """Which model is chosen: checkpoints (several make an ensemble), or an architecture with width and seed; neither means the
     bundled detector (docs/bundled.md). cfg: a layer table or an architecture's name, for a state dict that does not state its
-    architecture, or to build from. width: None means 0.25 of `arch` and for `cfg`'s own."""
+    architecture, or to build from. width: None means 0.25 of `arch` and for `cfg`'s own.
+
+    model: a model of any kind (`PKG.MOD:NAME`, `FILE.py:NAME`, `ADAPTER:NAME`), or "bundled"; against: another exported file, or
+    "self", whose graph in float64 is compared where there is no model; capture: a folder that `capture --keep` left."""
 
     weights: Tuple[Path, ...] = ()
     arch: Optional[str] = None
     width: Optional[float] = None
     seed: int = FIRST_SEED
     cfg: Optional[str] = None
+    model: Optional[str] = None
+    model_args: Optional[str] = None
+    against: Optional[str] = None
+    capture: Optional[Path] = None
+    condition: bool = False
+    trust: bool = False
+    layout: Optional[str] = None
+
+    @property
+    def named(self) -> bool:
+        """Whether anything is chosen: where nothing is, the own exporters are judged with the bundled detector."""
+        home = self.weights or self.arch is not None or self.cfg is not None
+        return bool(home) or self.model is not None or self.foreign
+
+    @property
+    def foreign(self) -> bool:
+        """Whether files are judged as those of any detector, by a reference that is not of the home family."""
+        return self.model not in (None, BUNDLED) or self.against is not None or self.capture is not None
 
     @property
     def arguments(self) -> List[str]:
@@ -34,19 +56,34 @@ class ModelChoice:
         found += ["--cfg", self.cfg] if self.cfg else []
         found += ["--arch", self.arch] if self.arch else []
         found += ["--width", f"{self.width:g}"] if found and self.width is not None else []
+        for option, value in (("model", self.model), ("model-args", self.model_args), ("against", self.against)):
+            found += [f"--{option}", value] if value is not None else []
+        found += ["--capture", str(self.capture)] if self.capture is not None else []
+        found += ["--layout", self.layout] if self.layout is not None else []
+        found += [f"--{option}" for option in ("condition", "trust") if getattr(self, option)]
+        if self.model == BUNDLED or self.against is not None or self.capture is not None:
+            return found
         return found if self.weights or not found else [*found, "--seed", str(self.seed)]
 
     @property
     def title(self) -> str:
-        return " + ".join(map(str, self.weights)) or self.cfg or self.arch or "bundled"
+        return " + ".join(map(str, self.weights)) or self.cfg or self.arch or self.model or BUNDLED
 
 
 def require_one_model(choice: ModelChoice) -> None:
     """Raise InputError for options that choose more than one model, or choose for one that is not built."""
     if choice.arch is not None and (choice.weights or choice.cfg is not None):
         raise InputError("--weights or --cfg and --arch both choose the model; give one of them")
-    chosen = choice.weights or choice.arch is not None or choice.cfg is not None
-    if not chosen and choice != ModelChoice():
+    ways = {
+        "--weights, --arch or --cfg": choice.weights or choice.arch is not None or choice.cfg is not None,
+        "--model": choice.model is not None,
+        "--against": choice.against is not None,
+        "--capture": choice.capture is not None,
+    }
+    given = [name for name, value in ways.items() if value]
+    if len(given) > 1:
+        raise InputError(f"{given[0]} and {given[1]} both choose what files are judged against; give one of them")
+    if not given and (choice.width is not None or choice.seed != FIRST_SEED):
         raise InputError("--width and --seed are for a model that --arch or --cfg builds; the bundled one is trained")
 
 

@@ -11,28 +11,10 @@ from typing import Dict, Mapping, Optional, Protocol, Tuple
 
 import numpy as np
 
+from detparity.core.layout import Preprocessing
+
+PLAIN = Preprocessing()
 EXACT = "exact"  # the run in float64
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What the model takes: pixel values from 0 to `scale`, from which `mean` is taken and which `std` divides, for each channel in
-    units of 0..1; resize: "letterbox" or "stretch"."""
-
-    scale: float = 1.0
-    mean: Tuple[float, ...] = ()
-    std: Tuple[float, ...] = ()
-    resize: str = "letterbox"
-
-    def apply(self, images: np.ndarray) -> np.ndarray:
-        """(..., 3, H, W) float32 in 0..1 as the model takes them."""
-        found = images
-        if self.mean:
-            shape = (3, 1, 1)
-            found = (found - np.array(self.mean, np.float32).reshape(shape)) / np.array(self.std, np.float32).reshape(
-                shape
-            )
-        return found if self.scale == 1.0 else found * np.float32(self.scale)
 
 
 @dataclass(frozen=True)
@@ -50,7 +32,7 @@ class ReferenceFacts:
     ways: Tuple[str, ...]
     layout: str = ""
     names: Tuple[str, ...] = ()
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = PLAIN
     code: bool = False
     notes: Tuple[str, ...] = ()
     model: bool = True  # False where a file's own graph stands in for its model

@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from detparity.checks.context import applicable
-from detparity.checks.run import make_context, open_file
+from detparity.checks.session import make_context, open_file
 from detparity.tools.export_cache import exported
 
 SIZE = (64, 96)

@@ -6,7 +6,7 @@ import pytest
 
 from detparity.checks.baked_size import _named
 from detparity.checks.context import applicable
-from detparity.checks.run import Options, Session, make_context, open_file
+from detparity.checks.session import Options, Session, make_context, open_file
 from detparity.checks.weights import coverage
 from detparity.core.vocabulary import parse_variant
 from detparity.inputs.case_strategies import explore

@@ -13,7 +13,7 @@ import numpy as np
 from detparity.artifacts import open
 from detparity.checks import nms, parity
 from detparity.checks.context import Context
-from detparity.checks.run import Options, Session
+from detparity.checks.session import Options, Session
 from detparity.core import environment as facts
 from detparity.core.case import Case
 from detparity.core.errors import InputError, NotMade, clipped

@@ -10,7 +10,7 @@ from typing import Callable, List, Optional, Tuple
 
 from detparity.artifacts import open
 from detparity.checks.context import Context
-from detparity.checks.run import Options, Session
+from detparity.checks.session import Options, Session
 from detparity.core import resources
 from detparity.core.errors import InputError, clipped
 from detparity.core.vocabulary import EngineError, Size

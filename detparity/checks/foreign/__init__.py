@@ -1,0 +1,14 @@
+"""Checks of files of any detector, against any reference: the same words as the home family's, with what a layout knows."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+from detparity.core.findings import Check
+
+
+def registry() -> Dict[str, Check]:
+    """All checks, by id, in the order reports show them."""
+    from detparity.checks.foreign import parity, structure
+
+    return {check.id: check for module in (structure, parity) for check in module.CHECKS}

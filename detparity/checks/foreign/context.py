@@ -1,0 +1,177 @@
+"""One file of any detector against its reference: everything its checks may ask, worked out once."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from detparity.artifacts.input_form import InputForm, input_form
+from detparity.artifacts.onnx_graph import OnnxFile
+from detparity.artifacts.torchscript_facts import ScriptFile
+from detparity.checks.foreign.contract import ForeignContract
+from detparity.checks.foreign.truth import CaseTruth, ForeignOracle, Refuses, exact_truth, grow
+from detparity.checks.judging import Fold, Judging, Key
+from detparity.core.case import Case
+from detparity.core.clock import Clock
+from detparity.core.environment import peak_bytes
+from detparity.core.findings import CannotRun, Check, Outcome
+from detparity.core.layout import PRESETS, Layout, fits, generic, recognise
+from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Runner, Size
+from detparity.engines.remote import LEAST_SECONDS, client
+from detparity.inputs.images import batch_of
+from detparity.models.reference import EXACT
+
+SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engine may take
+
+
+class OutputsDiffer(Exception):
+    """The file has other outputs than the model: nothing can be compared. The text is a clause about the file."""
+
+
+@dataclass(eq=False)
+class ForeignContext(Judging):
+    """artifact and its facts, the contract, the oracle of its reference; how: how the contract was found; quick: whether less is
+    tried; layout_name: asked for by the user, empty where it is to be found."""
+
+    artifact: Artifact
+    file: Union[OnnxFile, ScriptFile]
+    contract: ForeignContract
+    oracle: ForeignOracle
+    clock: Clock
+    checks: Dict[str, Check]
+    how: str
+    fold: Fold
+    quick: bool = False
+    given_layout: Optional[Layout] = None
+    outcomes: Dict[str, Outcome] = field(default_factory=dict)
+    died: Optional[EngineDied] = None
+    notes: Dict[str, Any] = field(default_factory=dict)
+    _reported_by: Optional[str] = None
+    _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
+    _truths: Dict[Case, CaseTruth] = field(default_factory=dict)
+
+    @property
+    def onnx(self) -> OnnxFile:
+        return self.file  # type: ignore[return-value]
+
+    @property
+    def script(self) -> ScriptFile:
+        return self.file  # type: ignore[return-value]
+
+    @functools.cached_property
+    def form(self) -> InputForm:
+        return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm()
+
+    def seconds(self, images: int) -> float:
+        return max(LEAST_SECONDS, SECONDS_PER_REFERENCE * self.oracle.slowest * images)
+
+    def to_blame(self, error: EngineDied) -> bool:
+        """A file is at fault where the reference needs under a quarter of the limit on the same input."""
+        if error.how == "time":
+            self.oracle.run(EXACT, self.given(self.declared))
+            return 4 * self.oracle.slowest < self.seconds(1)
+        if error.how == "memory":
+            self.oracle.run(EXACT, self.given(self.declared))
+            limit = client().child.limits.memory
+            return limit is None or 4 * peak_bytes() < limit
+        return True
+
+    @functools.cached_property
+    def declared(self) -> Case:
+        """Noise at the declared size and batch."""
+        return Case(self.contract.size, tuple(("noise", slot) for slot in range(self.contract.batch)))
+
+    def given(self, case: Case) -> np.ndarray:
+        """What the model takes of a case: preprocessed, with a batch axis where it has one."""
+        images = self.preprocessing.apply(batch_of(case.pictures, case.size))
+        return images if self.contract.batched else images[0]
+
+    @property
+    def preprocessing(self) -> Any:
+        stated = self.oracle.reference.facts.preprocessing
+        return self.given_layout.preprocessing if self.given_layout is not None else stated
+
+    def predict(self, case: Case, **engine: Any) -> Arrays:
+        """What the file gives for a case. Raises EngineError."""
+        runner = self.runner(**engine)
+        images = self.given(case)
+        if self.contract.batched:
+            feed = self.form.feed(self.form.image or runner.input_names[0], images, "ones")
+        else:
+            feed = {self.form.image or runner.input_names[0]: images.astype(_dtype(self.form.dtype))}
+        with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
+            return runner.call(feed)
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """What the outputs mean: as given, else by the reference, by the file's metadata, by what the model gives; else generic."""
+        outputs = self.named(self._exact(self.declared))
+        arrays = list(outputs.values())
+        batch = self.contract.batch if self.contract.batched else None
+        if self.given_layout is not None:
+            if not fits(self.given_layout, arrays):
+                raise OutputsDiffer(f"has outputs that the layout {self.given_layout.name!r} does not fit")
+            return self.given_layout
+        stated = PRESETS.get(self.oracle.reference.facts.layout)
+        if stated is not None and fits(stated, arrays):
+            return stated
+        try:
+            return recognise(outputs, self.contract.metadata, batch)
+        except (ValueError, IndexError):  # metadata that contradicts itself
+            return generic([array.shape for array in arrays], batch)
+
+    def _exact(self, case: Case) -> Arrays:
+        try:
+            return self.oracle.run(EXACT, self.given(case))
+        except Refuses as error:
+            raise CannotRun(f"the model does not run at {case}: {error}") from None
+
+    @functools.cached_property
+    def output_names(self) -> Tuple[str, ...]:
+        """Names of the file's outputs, in order; of TorchScript those that its engine gives."""
+        if self.artifact.kind == "onnx":
+            return tuple(value.name for value in self.onnx.graph.outputs)
+        return tuple(self.predict(self.declared))
+
+    def named(self, outputs: Arrays) -> Dict[str, np.ndarray]:
+        """The reference's outputs under the file's names, in the file's order: by name where all are there, else by position.
+
+        Raises OutputsDiffer where there are fewer of them than the file has.
+        """
+        names = self.output_names
+        if set(names) <= set(outputs):
+            return {name: outputs[name] for name in names}
+        if len(names) > len(outputs):
+            raise OutputsDiffer(f"has {len(names)} outputs where the model gives {len(outputs)}")
+        values = list(outputs.values())
+        return dict(zip(names, values))
+
+    def truth(self, case: Case) -> CaseTruth:
+        """What the reference says of a case. Raises Refuses where the model does not take it."""
+        if case not in self._truths:
+            with self.clock.running():
+                self._truths[case] = exact_truth(self.oracle, self.given(case), self.layout, case, self.named)
+        return self._truths[case]
+
+    def grow(self, case: Case, truth: CaseTruth) -> bool:
+        """Let the floors of a case grow by one float32 way; False where there is none left."""
+        with self.clock.running():
+            return grow(self.oracle, truth, self.given(case), self.layout, self.named)
+
+    def sizes(self) -> List[Size]:
+        """Sizes to try beside the declared one, where sizes vary; none of them square, so that exchanged axes show."""
+        if not self.contract.varies_size:
+            return []
+        near = tuple(max(64, side // 64 * 64) for side in self.contract.size)
+        found = [(128, 192), (near[0] + 64, near[1])]
+        return [size for size in found if size != self.contract.size][: 1 if self.quick else 2]
+
+    def shapes_refused(self, outputs: Arrays, expected: Mapping[str, Sequence[int]]) -> List[str]:
+        return [name for name, shape in expected.items() if tuple(outputs[name].shape) != tuple(shape)]
+
+
+def _dtype(name: str) -> np.dtype:
+    return np.dtype(name if name in ("float16", "float64", "uint8") else "float32")

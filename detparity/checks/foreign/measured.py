@@ -1,0 +1,135 @@
+"""What a report states of a file besides its findings: noise and error by group, the layout, and where a verdict has low power."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping
+
+import numpy as np
+
+from detparity.checks.foreign.context import ForeignContext
+from detparity.checks.foreign.parity import DECLARED
+from detparity.checks.foreign.truth import CaseTruth, paired
+from detparity.core.case import Case
+from detparity.core.layout import BOX, PIXELS, PROBABILITY, SCORE, Field, describe
+from detparity.core.text import number
+from detparity.oracle.output_floor import Group, is_probability, measure, tables_of
+
+SHOWN = 12  # groups of a report, the worst ones
+DEAD = 1e-9  # spread of a column over its largest value, under which all its rows are the same
+LOWEST_SCORE = 1e-3  # the best score of every picture is under it: nothing is detected
+SATURATED = 1e-6  # distance of every score from 0 or 1
+BLURRED_PIXELS, BLURRED_SCORE = 1.0, 0.01  # floors above these hide what a user would see
+
+
+def measured(context: ForeignContext) -> Dict[str, Any]:
+    """Entries of a report about the first declared case."""
+    found: Dict[str, Any] = {"layout": describe(context.layout), "noise": _noise(context)}
+    low = low_power(context)
+    if low:
+        found["low_power"] = low
+    found["engine"] = dict(context.runner().facts)
+    return found
+
+
+def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
+    case = context.declared
+    truth = context.truth(case)
+    outputs = context.predict(case)
+    one = truth.images[0]
+    tables = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, 0)
+    mine, yours, _ = paired(one.tables, tables, context.layout)
+    floor, stats = one.floor(), measure(mine, yours, one.groups)
+    rows: Dict[str, Dict[str, float]] = {}
+    for group, error in stats.items():
+        key = f"{group.output} {group.field.name}"
+        row = {
+            "stride": float(group.stride),
+            "floor": floor[group].rms,
+            "error": error.rms,
+            "floors": error.rms / floor[group].rms,
+            "floors_max": error.max / floor[group].max,
+        }
+        if row["floors"] >= rows.get(key, {}).get("floors", -1.0):
+            rows[key] = row
+    worst = sorted(rows, key=lambda key: -rows[key]["floors"])[:SHOWN]
+    return {key: rows[key] for key in rows if key in worst}
+
+
+def low_power(context: ForeignContext) -> List[str]:
+    """Why a verdict of `conforms` would mean little here: nothing detected, saturated scores, dead outputs, noise as large as what
+    would be looked for."""
+    cases = [Case(context.contract.size, ((kind, 0), *context.declared.pictures[1:])) for kind in DECLARED]
+    truths = [context.truth(case) for case in cases]
+    found = [*_selected_nothing(context, truths), *_scores(truths), *_dead(truths), *_blurred(truths)]
+    return list(dict.fromkeys(found))
+
+
+def _selected_nothing(context: ForeignContext, truths: List[CaseTruth]) -> List[str]:
+    if not context.layout.selected:
+        return []
+    counts = [len(next(iter(image.tables.values()), ())) for truth in truths for image in truth.images]
+    return [] if any(counts) else ["nothing is detected on any picture"]
+
+
+def _scores(truths: List[CaseTruth]) -> List[str]:
+    values = [
+        group.of(image.tables).ravel()
+        for truth in truths
+        for image in truth.images
+        for group in image.groups
+        if group.field.role == SCORE and group.field.unit == PROBABILITY
+    ]
+    if not values:
+        return []
+    scores = np.concatenate(values)
+    if not scores.size:
+        return []
+    if float(scores.max()) < LOWEST_SCORE:
+        return [f"no score exceeds {number(float(scores.max()))}: nothing is detected"]
+    if bool(np.all(np.minimum(scores, 1 - scores) < SATURATED)):
+        return ["every score is 0 or 1: a difference of logits cannot show"]
+    return []
+
+
+def _dead(truths: List[CaseTruth]) -> List[str]:
+    """Fields whose rows all hold one number on every picture."""
+    spread: Dict[str, float] = {}
+    for truth in truths:
+        for image in truth.images:
+            for group in image.groups:
+                spread[_name(group)] = max(spread.get(_name(group), 0.0), _spread(group, image.tables))
+    dead = [name for name, value in spread.items() if value <= DEAD]
+    whole = len(spread) and len(dead) == len(spread)
+    if whole:
+        return ["all rows are the same"]
+    return (
+        [f"dead output: {', '.join(dead[:4])}{f' and {len(dead) - 4} more' if len(dead) > 4 else ''}"] if dead else []
+    )
+
+
+def _name(group: Group) -> str:
+    return f"{group.output} {group.field.name}"
+
+
+def _spread(group: Group, tables: Mapping[str, np.ndarray]) -> float:
+    values = group.of(tables)
+    if len(values) < 2:
+        return 1.0
+    return float(np.ptp(values, axis=0).max(initial=0.0)) / max(float(np.abs(values).max(initial=0.0)), 1e-30)
+
+
+def _blurred(truths: List[CaseTruth]) -> List[str]:
+    found = []
+    for truth in truths[:1]:
+        for group, stats in truth.images[0].floor().items():
+            limit = _visible(group.field, group.of(truth.images[0].tables))
+            if limit and stats.rms > limit:
+                found.append(f"the noise floor of {_name(group)} is {number(stats.rms)} {group.field.unit}")
+    return found[:2]
+
+
+def _visible(field: Field, values: np.ndarray) -> float:
+    """The error of this field that a user would see."""
+    if field.unit == PIXELS and field.role == BOX:
+        return BLURRED_PIXELS
+    return BLURRED_SCORE if field.role == SCORE and is_probability(field, values) else 0.0

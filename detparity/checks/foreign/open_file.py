@@ -1,0 +1,217 @@
+"""From a path and a reference to a context: what the file takes, at which size, and what was asked of its exporter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+
+from detparity.artifacts import onnx_graph
+from detparity.artifacts.input_form import in_order, input_form
+from detparity.artifacts.metadata import image_size
+from detparity.checks.foreign import registry
+from detparity.checks.foreign.context import ForeignContext
+from detparity.checks.foreign.contract import ForeignContract, fixed_size, of_onnx
+from detparity.checks.foreign.truth import ForeignOracle
+from detparity.core import environment, file_kind
+from detparity.core.clock import Clock
+from detparity.core.contract import MUST
+from detparity.core.errors import InputError
+from detparity.core.files import require_file, sha256
+from detparity.core.findings import Finding
+from detparity.core.layout import Layout
+from detparity.core.promises import Promises
+from detparity.core.vocabulary import Artifact, EngineError, Size
+from detparity.engines.remote import client
+from detparity.models.reference import Reference
+
+DEFAULT_SIDE = 320  # of a file that fixes no size, where nothing else states one
+LARGEST_SIDE = 8192
+MEMORY_SHARE = 0.25  # of the machine's, that the images of one batch may take
+
+
+def nothing_asked(_: Path) -> Promises:
+    return Promises()
+
+
+@dataclass
+class ForeignSource:
+    """What the files of a run are judged against. reference: for a file; promises: of its exporter; layout: where the user gives one;
+    model: whether there is one, or a file's graph in its place."""
+
+    reference: Callable[[Path], Reference]
+    promises: Callable[[Path], Promises] = nothing_asked
+    layout: Optional[Layout] = None
+    model: bool = True
+    oracles: Dict[str, ForeignOracle] = field(default_factory=dict)
+
+    def oracle(self, path: Path) -> ForeignOracle:
+        """The oracle of a file's reference; files of one reference share it."""
+        reference = self.reference(path)
+        key = f"{reference.facts.title} {reference.facts.digest}"
+        if key not in self.oracles:
+            self.oracles[key] = ForeignOracle(reference)
+        return self.oracles[key]
+
+    @property
+    def asked(self) -> int:
+        return sum(oracle.asked for oracle in self.oracles.values())
+
+    @property
+    def worked_out(self) -> int:
+        return sum(oracle.worked_out for oracle in self.oracles.values())
+
+    def subject(self) -> Dict[str, Any]:
+        """What the model is, for a report; of several references the first that was used."""
+        facts = next((oracle.reference.facts for oracle in self.oracles.values()), None)
+        if facts is None:
+            return {"name": "none", "digest": "", "classes": 0, "strides": [], "weights": None}
+        return {
+            "name": facts.title,
+            "digest": facts.digest,
+            "classes": len(facts.names),
+            "strides": [],
+            "weights": None,
+            "code": facts.code,
+            "notes": list(facts.notes),
+        }
+
+
+def open_context(
+    path: Path, source: ForeignSource, img_size: Optional[Size], clock: Clock, quick: bool
+) -> ForeignContext:
+    """Read a file and make its context. Raises InputError, in one line, for what cannot be used."""
+    require_file(path, "an exported model")
+    file_kind.require_exported(path)
+    kind = file_kind.kind(path)
+    kind = kind if kind in file_kind.SCRIPTS else "onnx"
+    if kind == "lite":
+        raise InputError(
+            f"{path} is a lite archive: it is judged against a checkpoint of the home family alone (--weights)"
+        )
+    oracle, promises = source.oracle(path), source.promises(path)
+    reference = oracle.reference
+    if kind == "onnx":
+        file: Any = onnx_graph.read(path, client())
+        contract, how = _onnx_contract(path, file, reference, promises, img_size)
+    else:
+        try:
+            file = client().read_script(kind, path)
+        except EngineError as error:
+            raise InputError(f"{path} is not a TorchScript archive torch can load: {error}") from None
+        contract, how = _script_contract(path, reference, promises, img_size)
+    _require_memory(path, contract)
+    artifact = Artifact(path, kind, sha256(path))
+    return ForeignContext(
+        artifact, file, contract, oracle, clock, registry(), how, fold=fold, quick=quick, given_layout=source.layout
+    )
+
+
+def _onnx_contract(
+    path: Path, file: onnx_graph.OnnxFile, reference: Reference, promises: Promises, img_size: Optional[Size]
+) -> Tuple[ForeignContract, str]:
+    form = input_form(file.graph)
+    image = next((value for value in file.graph.inputs if value.name == form.image), None)
+    if image is None:
+        raise InputError(f"{path} has no input, so it is no exported detector")
+    if form.others:
+        others = ", ".join(repr(value.name) for value in form.others)
+        raise InputError(
+            f"{path} takes more than an image ({others}): models with several inputs are not supported yet"
+        )
+    shape = in_order(image.shape) if image.shape is not None and len(image.shape) == 4 else (image.shape or ())
+    if len(shape) not in (3, 4) or not _channels(shape):
+        raise InputError(f"{path}: its input {image.name!r} is no image of three channels but {_text(image.shape)}")
+    fixed = fixed_size(shape)
+    if fixed and img_size and fixed != img_size:
+        raise InputError(f"--img-size {_by(img_size)}: {path.name} takes {_by(fixed)} alone")
+    size = (
+        fixed or img_size or _stated(file.metadata) or _example(reference.facts.shape) or (DEFAULT_SIDE, DEFAULT_SIDE)
+    )
+    contract = of_onnx(file, image, shape, size, promises)
+    return contract, f"at {_by(size)}, opset {file.opsets.get('', 0)}{_asked(promises)}"
+
+
+def _script_contract(
+    path: Path, reference: Reference, promises: Promises, img_size: Optional[Size]
+) -> Tuple[ForeignContract, str]:
+    shape = promises.shape or reference.facts.shape
+    size = img_size or _example(shape)
+    if size is None:
+        raise InputError(f"{path}: a TorchScript file declares no size; --img-size states it")
+    batch = int(shape[0]) if len(shape) == 4 else 1
+    contract = ForeignContract("torchscript", promises, size, batch, len(shape) != 3)
+    return contract, f"at {_by(size)}{_asked(promises)}"
+
+
+def _channels(shape: Sequence[object]) -> bool:
+    channels = shape[-3]
+    return not isinstance(channels, int) or channels == 3
+
+
+def _stated(metadata: Mapping[str, str]) -> Optional[Size]:
+    try:
+        return image_size(metadata)
+    except (ValueError, TypeError):
+        return None
+
+
+def _example(shape: Sequence[int]) -> Optional[Size]:
+    return (int(shape[-2]), int(shape[-1])) if len(shape) in (3, 4) else None
+
+
+def _asked(promises: Promises) -> str:
+    return f", as asked by {promises.source}" if promises.source else ""
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _text(shape: Optional[Sequence[object]]) -> str:
+    return "of unknown rank" if shape is None else f"({', '.join(map(str, shape))})"
+
+
+def _require_memory(path: Path, contract: ForeignContract) -> None:
+    height, width = contract.size
+    if min(height, width) < 1 or max(height, width) > LARGEST_SIDE:
+        raise InputError(f"{path}: an image size of {height}x{width} cannot be run")
+    total = environment.memory_bytes()
+    needed = 12 * height * width * contract.batch * 8
+    if total and needed > MEMORY_SHARE * total:
+        raise InputError(
+            f"{path}: a batch of {contract.batch} at {height}x{width} needs {needed / 1e9:.0f} GB for its images alone, "
+            f"and this machine has {total / 1e9:.0f} GB"
+        )
+
+
+def fold(context: ForeignContext, check_id: str, findings: Tuple[Finding, ...]) -> Tuple[Finding, ...]:
+    """Numbers that are wrong at the declared size and batch are one cause: other checks of numbers follow from it."""
+    first = "parity.declared"
+    if not check_id.startswith("parity.") or check_id in (first, "parity.repeat"):
+        return findings
+    if any(finding.level == MUST for finding in context.outcome(first).findings):
+        return tuple(_following(finding, first) for finding in findings)
+    return findings
+
+
+def _following(finding: Finding, root: str) -> Finding:
+    return Finding(
+        finding.message, finding.rows, finding.headed, finding.notes, finding.evidence, finding.level, follows=root
+    )
+
+
+def record(context: ForeignContext) -> Dict[str, Any]:
+    """The artifact's entry of a report, without its checks."""
+    found: Dict[str, Any] = {
+        "path": str(context.artifact.path),
+        "sha256": context.artifact.sha256,
+        "variant": context.contract.name,
+        "how": f"{context.contract.name}, {context.how}",
+        "against": context.oracle.reference.facts.title,
+        "model": context.oracle.reference.facts.model,
+    }
+    if context.artifact.kind == "onnx":
+        opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
+        found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}
+    return found

@@ -1,0 +1,316 @@
+"""Numbers of a file of any detector, against its reference in float64, in floors of what float32 itself does."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
+from detparity.checks.foreign.contract import ForeignContract
+from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
+from detparity.core.case import Case
+from detparity.core.contract import MUST
+from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.layout import CLASS, SCORE
+from detparity.core.text import number
+from detparity.core.vocabulary import Arrays, EngineError, Picture
+from detparity.oracle.output_floor import Excess, excesses, measure, tables_of
+
+DECLARED = ("noise", "natural", "scene")
+OTHERS = ("gradient", "mosaic", "dark", "white", "black")
+FAR_OFF = (
+    0.05  # of the spread of a column, by which the median row is off where a defect, and no near tie, is the cause
+)
+UNLIKE = 0.5  # correlation under which two outputs have nothing in common
+DECISIONS = frozenset(("TopK", "NonMaxSuppression", "ArgMax", "NonZero", "EfficientNMS_TRT"))
+
+
+def declared(context: ForeignContext) -> Iterator[Finding]:
+    yield from _first(context, [_case(context, kind) for kind in DECLARED])
+
+
+def values(context: ForeignContext) -> Iterator[Finding]:
+    kinds = OTHERS[:2] if context.quick else OTHERS
+    yield from _first(context, [_case(context, kind) for kind in kinds])
+
+
+def sizes(context: ForeignContext) -> Iterator[Finding]:
+    """Sizes beside the declared one; one that the model refuses proves nothing about the file."""
+    refused: List[str] = []
+    for size in context.sizes():
+        case = Case(size, tuple(("noise", slot) for slot in range(context.contract.batch)))
+        try:
+            found = compare(context, case)
+        except Refuses as error:
+            refused.append(f"{size[0]}x{size[1]}: {error}")
+            continue
+        yield from found
+        if found:
+            return
+    if len(refused) == len(context.sizes()):
+        raise CannotRun(f"the model runs at none of the sizes tried ({refused[0][:200]})", hides=False)
+
+
+def batches(context: ForeignContext) -> Iterator[Finding]:
+    """A batch of another size, a different picture in every slot."""
+    pictures = (("noise", 0), ("natural", 1), ("scene", 2))[: 2 if context.contract.batch == 3 else 3]
+    case = Case(context.contract.size, pictures)
+    try:
+        yield from compare(context, case)
+    except Refuses as error:
+        raise CannotRun(
+            f"the model does not run in batches of {len(pictures)}: {str(error)[:200]}", hides=False
+        ) from None
+
+
+def repeat(context: ForeignContext) -> Iterator[Finding]:
+    """Same input, same bits."""
+    case = context.declared
+    first, second = context.predict(case), context.predict(case)
+    wrong = [
+        name for name in first if not np.array_equal(first[name], second[name], equal_nan=first[name].dtype.kind == "f")
+    ]
+    if wrong:
+        yield Finding(
+            f"gives other numbers when it is run again on the same input: output {wrong[0]!r}.",
+            notes=("Something in it is random, or one call leaves something behind for the next.",),
+            evidence={"case": case, "outputs": wrong},
+        )
+
+
+def optimisation(context: ForeignContext) -> Iterator[Finding]:
+    yield from _first(context, [context.declared], optimisation="disabled")
+
+
+def threads(context: ForeignContext) -> Iterator[Finding]:
+    yield from _first(context, [context.declared], threads=1)
+
+
+def _case(context: ForeignContext, kind: str) -> Case:
+    others: Tuple[Picture, ...] = tuple(("natural", slot) for slot in range(1, context.contract.batch))
+    return Case(context.contract.size, ((kind, 0), *others))
+
+
+def _first(context: ForeignContext, cases: Sequence[Case], **engine: Any) -> List[Finding]:
+    """The findings of the first case that has any."""
+    for case in cases:
+        try:
+            found = compare(context, case, **engine)
+        except Refuses as error:
+            raise CannotRun(f"the model does not run at {case}: {str(error)[:300]}") from None
+        if found:
+            return found
+    return []
+
+
+def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]:
+    """Run one case and judge every image of it. Raises Refuses where the model does not take it."""
+    try:
+        truth = context.truth(case)
+    except OutputsDiffer as error:
+        return [
+            Finding(f"{error}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",))
+        ]
+    try:
+        outputs = context.predict(case, **engine)
+    except EngineError as error:
+        text = str(error)[:600]
+        return [Finding(f"does not run at {case}.", notes=(text,), evidence={"case": case, "refused": text})]
+    wrong = _shapes(context, case, truth, outputs)
+    if wrong is not None:
+        return [wrong]
+    for image in range(len(case.pictures)):
+        found = _judge(context, case, truth, outputs, image)
+        if found is not None:
+            return [found]
+    return []
+
+
+def _shapes(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays) -> Optional[Finding]:
+    """Shapes other than the model's; of a selection the number of rows is judged with the rows."""
+    rows: List[Row] = [("output", "model", "file")]
+    differ = False
+    for name, array in truth.outputs.items():
+        own = outputs[name].shape if name in outputs else None
+        free = context.layout.selected and own is not None and len(own) == array.ndim
+        same = own == array.shape or (free and own is not None and own[2:] == array.shape[2:])
+        differ = differ or not same
+        rows.append((name, str(array.shape), str(own), "" if same else "<- differs"))
+    if not differ:
+        return None
+    note = _transposed(truth.outputs, outputs)
+    return Finding(
+        f"gives other shapes than the model at {case}.",
+        tuple(rows),
+        headed=True,
+        notes=(note,) if note else (),
+        evidence={"case": case, "shapes": {name: list(array.shape) for name, array in outputs.items()}},
+    )
+
+
+def _transposed(model: Arrays, file: Arrays) -> str:
+    for name, array in model.items():
+        own = file.get(name)
+        if (
+            own is not None
+            and own.ndim == array.ndim == 3
+            and own.shape == (array.shape[0], array.shape[2], array.shape[1])
+        ):
+            return f"{name!r} is the model's with its last two axes exchanged."
+    return ""
+
+
+def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays, image: int) -> Optional[Finding]:
+    """The finding about one image: floors grow while something is out of bounds and float32 ways are left."""
+    one = truth.images[image]
+    ordered = {name: outputs[name] for name in truth.outputs}
+    found = tables_of(context.layout, ordered, image)
+    mine, yours, apart = paired(one.tables, found, context.layout)
+    stats = measure(mine, yours, one.groups)
+    while True:
+        over = excesses(mine, yours, stats, one.floor())
+        lost = apart > _ties(one)
+        if not over and not lost:
+            return None
+        if not context.grow(case, truth):
+            break
+    decided = _decides_inside(context)
+    if decided and not context.layout.selected and not _plainly_wrong(over, (mine, yours)):
+        raise CannotRun(
+            f"the network decides inside ({decided}), and what it chose was not compared with the model's choice: "
+            f"{over[0].group.name} is {over[0].floors:.3g} floors off at {case}"
+        )
+    if lost and not over:
+        return _rows_differ(context, case, one, found, apart)
+    return _difference(context, case, image, one, over, (mine, yours))
+
+
+def _ties(one: ImageTruth) -> int:
+    """How many rows float32 itself loses or gains by its own ties."""
+    return 2 * max(one.apart, default=0)
+
+
+def _decides_inside(context: ForeignContext) -> str:
+    if not context.contract.onnx:
+        return ""
+    ops = sorted({node.op for node in context.onnx.graph.walk()} & DECISIONS)
+    return ", ".join(ops)
+
+
+def _plainly_wrong(over: Sequence[Excess], tables: Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]) -> bool:
+    """Whether most rows are far off, which no exchange of a few candidates explains."""
+    for excess in over:
+        one, other = (excess.group.of(side) for side in tables)
+        if one.size and float(np.median(np.abs(other - one))) > FAR_OFF * float(np.std(one)):
+            return True
+    return False
+
+
+def _rows_differ(
+    context: ForeignContext, case: Case, one: ImageTruth, found: Mapping[str, np.ndarray], apart: int
+) -> Finding:
+    counts = [len(next(iter(tables.values()), ())) for tables in (one.tables, found)]
+    return Finding(
+        f"selects other rows than the model at {case}: {apart} rows have no partner.",
+        (
+            ("rows of the model", str(counts[0])),
+            ("rows of the file", str(counts[1])),
+            ("float32 itself", str(_ties(one))),
+        ),
+        notes=("Rows are matched one to one within noise; near ties that float32 itself exchanges are allowed for.",),
+        evidence={"case": case, "rows": counts, "apart": apart},
+    )
+
+
+def _difference(
+    context: ForeignContext,
+    case: Case,
+    image: int,
+    one: ImageTruth,
+    over: Sequence[Excess],
+    tables: Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
+) -> Finding:
+    worst = over[0]
+    field = worst.group.field
+    unit = "" if field.unit == "number" else f" {field.unit}"
+    rows: List[Row] = [("group", "statistic", "error", "floor", "floors", "limit")]
+    for excess in over[:8]:
+        floors = f"{excess.floors:.3g}"
+        rows.append(
+            (
+                excess.group.name,
+                excess.statistic,
+                number(excess.error),
+                number(excess.floor),
+                floors,
+                f"{excess.limit:.3g}",
+            )
+        )
+    column = max(field.start, 0) + worst.column
+    notes = [
+        f"Largest in {worst.group.output!r}, row {worst.row}, column {column}{_class(context, worst)}: "
+        f"the file gives {number(worst.value)}, the model {number(worst.truth)}."
+    ]
+    notes += _unlike(tables, over)
+    return Finding(
+        f"differs from the model at {case}{f', image {image}' if len(case.pictures) > 1 else ''}: {worst.group.name} is off by "
+        f"{number(worst.error)}{unit} ({worst.statistic}), {worst.floors:.3g} floors where {worst.limit:.3g} are the limit.",
+        tuple(rows),
+        headed=True,
+        notes=tuple(notes),
+        evidence={
+            "case": case,
+            "image": image,
+            "out_of_bounds": sorted({excess.group.name for excess in over}),
+            "error": worst.error,
+            "floors": worst.floors,
+        },
+    )
+
+
+def _class(context: ForeignContext, excess: Excess) -> str:
+    names = context.oracle.reference.facts.names
+    if excess.group.field.role == SCORE and excess.group.field.name == "class" and excess.column < len(names):
+        return f" (class {excess.column}, {names[excess.column]})"
+    return " (class number)" if excess.group.field.role == CLASS else ""
+
+
+def _unlike(tables: Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], over: Sequence[Excess]) -> List[str]:
+    """Says so where what differs has nothing in common with the model's: another model, other weights, another input."""
+    low = []
+    for excess in over:
+        one, other = (excess.group.of(side).ravel() for side in tables)
+        if one.size < 16 or not np.isfinite(other).all() or one.std() == 0:
+            continue
+        low.append(other.std() == 0 or float(np.corrcoef(one, other)[0, 1]) < UNLIKE)
+    if low and all(low):
+        return [
+            "What differs has nothing in common with the model's numbers: other weights, another model, or another input."
+        ]
+    return []
+
+
+def _always(contract: ForeignContract) -> bool:
+    return True
+
+
+def _onnx(contract: ForeignContract) -> bool:
+    return contract.onnx
+
+
+CHECKS: Tuple[Check, ...] = (
+    Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always),
+    Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always),
+    Check("parity.sizes", MUST, "Right numbers at every promised size.", sizes, lambda one: one.varies_size),
+    Check(
+        "parity.batches",
+        MUST,
+        "Right numbers in batches, a different picture in every slot.",
+        batches,
+        lambda one: one.varies_batch,
+    ),
+    Check("parity.repeat", MUST, "Same input, same bits; the input is not written to.", repeat, _always),
+    Check("parity.optimisation", MUST, "Right numbers without graph optimisations.", optimisation, _onnx),
+    Check("parity.threads", MUST, "Right numbers on one thread.", threads, _always),
+)

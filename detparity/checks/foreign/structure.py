@@ -1,0 +1,274 @@
+"""Structure of a file of any detector: what needs no contract of its family, and what its exporter was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
+
+from detparity.artifacts.metadata import class_names, image_size, parse
+from detparity.checks import structure
+from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
+from detparity.checks.foreign.contract import ForeignContract
+from detparity.checks.interface import shape_text
+from detparity.core.contract import INFO, MUST, SHOULD
+from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.layout import SCORE
+from detparity.core.text import listed
+from detparity.core.vocabulary import EngineError
+
+Run = Callable[[Any], Iterable[Finding]]
+
+
+def _softer(run: Run, level: str = SHOULD) -> Run:
+    """The same check, where what it finds costs a deployment little: exporters of other projects leave such things."""
+
+    def softer(context: Any) -> Iterator[Finding]:
+        for finding in run(context):
+            yield replace(finding, level=level)
+
+    return softer
+
+
+def inferred(context: ForeignContext) -> Iterator[Finding]:
+    try:
+        yield from structure.inferred(context)  # type: ignore[arg-type]  # reads the file alone
+    except CannotRun as error:
+        raise CannotRun(str(error), hides=False) from None
+
+
+def opset(context: ForeignContext) -> Iterator[Finding]:
+    asked, found = context.contract.promises.opset, context.onnx.opsets.get("", 0)
+    if asked is not None and asked != found:
+        yield Finding(
+            f"is written in opset {found} where {asked} was asked for.",
+            (("asked for", str(asked)), ("file", str(found))),
+            notes=("A runtime that reads no newer opset than the one asked for refuses the file.",)
+            if found > asked
+            else (),
+            evidence={"opset": found, "asked": asked},
+        )
+
+
+def names(context: ForeignContext) -> Iterator[Finding]:
+    """Names and order of inputs and outputs, where the exporter was asked for names."""
+    graph, promises = context.onnx.graph, context.contract.promises
+    own = [value.name for value in graph.inputs if value.name not in graph.initializers]
+    for what, asked, found in (
+        ("inputs", promises.inputs, own),
+        ("outputs", promises.outputs, [value.name for value in graph.outputs]),
+    ):
+        if asked and list(asked) != found:
+            yield Finding(
+                f"has other {what} than asked for: {listed(found, 4)}.",
+                (("asked for", ", ".join(asked)), ("file", ", ".join(found))),
+                evidence={what: found},
+            )
+
+
+def axes(context: ForeignContext) -> Iterator[Finding]:
+    """Axes asked to vary are symbols, all others numbers. A symbol that the exporter left on a fixed axis is SHOULD."""
+    promises, graph = context.contract.promises, context.onnx.graph
+    if promises.dynamic is None:
+        raise CannotRun("it is not known which axes were asked to vary", hides=False)
+    own = [value for value in graph.inputs if value.name not in graph.initializers]
+    for value in (*own, *graph.outputs):
+        asked = promises.dynamic.get(value.name, {})
+        for axis, dim in enumerate(value.shape or ()):
+            if isinstance(dim, int) and axis in asked:
+                yield Finding(
+                    f"fixes axis {axis} of {value.name!r} at {dim} where it was asked to vary as {asked[axis]!r}.",
+                    (("asked for", asked[axis]), ("file", shape_text(value.shape))),
+                    evidence={"tensor": value.name, "axis": axis},
+                )
+    loose = [
+        value
+        for value in own
+        for axis, dim in enumerate(value.shape or ())
+        if not isinstance(dim, int) and axis not in promises.dynamic.get(value.name, {})
+    ]
+    if loose:
+        yield Finding(
+            f"leaves axes of {loose[0].name!r} open that were not asked to vary: {shape_text(loose[0].shape)}.",
+            evidence={"tensor": loose[0].name},
+            level=SHOULD,
+        )
+
+
+def shapes(context: ForeignContext) -> Iterator[Finding]:
+    """Produced shapes against those the file declares."""
+    try:
+        produced = context.predict(context.declared)
+    except EngineError as error:
+        text = str(error)[:600]
+        yield Finding(
+            f"does not run on what it declares, {context.declared}.", notes=(text,), evidence={"refused": text}
+        )
+        return
+    rows: List[Row] = [("output", "declared", "produced")]
+    wrong = False
+    for value in context.onnx.graph.outputs:
+        own = produced[value.name].shape
+        fits = value.shape is None or (
+            len(value.shape) == len(own)
+            and all(not isinstance(dim, int) or dim == n for dim, n in zip(value.shape, own))
+        )
+        wrong = wrong or not fits
+        rows.append((value.name, shape_text(value.shape), str(own), "" if fits else "<- differs"))
+    if wrong:
+        yield Finding(
+            f"produces other shapes than it declares at {context.declared}.",
+            tuple(rows),
+            headed=True,
+            evidence={"produced": {name: list(array.shape) for name, array in produced.items()}},
+        )
+
+
+def operators(context: ForeignContext) -> Iterator[Finding]:
+    """Training-mode and random operators; operators of a domain that only one runtime has."""
+    graph = context.onnx.graph
+    own = set(context.onnx.functions)
+    domains: dict[str, List[Any]] = {}
+    for node in graph.walk():
+        if node.op in structure.RANDOM_OPS and not node.domain:
+            yield Finding(f"uses the random operator {node.op}.", (("node", node.title),), level=SHOULD)
+        elif structure._trains(node, graph):
+            yield Finding(f"has a {node.op} in training mode.", (("node", node.title),))
+        elif node.domain and node.full_op not in own:
+            domains.setdefault(node.domain, []).append(node)
+    for domain, nodes in domains.items():
+        yield replace(structure._foreign(domain, nodes), level=INFO)
+
+
+def metadata(context: ForeignContext) -> Iterator[Finding]:
+    """Class names, size and task that the file states, against what it is."""
+    stored = context.contract.metadata
+    if "names" in stored:
+        try:
+            found = class_names(parse(stored["names"]))
+        except ValueError as error:
+            yield Finding(f"metadata `names` {error}.", evidence={"key": "names"})
+        else:
+            yield from _class_count(context, found)
+    yield from _size(context, stored)
+
+
+def _size(context: ForeignContext, stored: Mapping[str, str]) -> Iterator[Finding]:
+    try:
+        size = image_size(stored)
+    except (ValueError, TypeError):
+        size = None
+    fixed = not context.contract.varies_size
+    if size is not None and fixed and size != context.contract.size:
+        stated, own = ("x".join(map(str, one)) for one in (size, context.contract.size))
+        yield Finding(
+            f"metadata `imgsz` is {stated} where the file takes {own} alone.",
+            evidence={"key": "imgsz"},
+        )
+
+
+def _class_count(context: ForeignContext, found: Sequence[str]) -> Iterator[Finding]:
+    """As many names as the output has columns of class scores, and the model's own names where they are known."""
+    known = context.oracle.reference.facts.names
+    if known and tuple(known) != tuple(found):
+        rows = [(str(k), a, b) for k, (a, b) in enumerate(zip(known, found)) if a != b][:6]
+        yield Finding(
+            f"metadata `names` holds {len(found)} class names that are not the model's {len(known)}.",
+            (("class", "model", "file"), *rows),
+            headed=True,
+            evidence={"key": "names"},
+        )
+        return
+    try:
+        layout, outputs = context.layout, context.named(context._exact(context.declared))
+    except (OutputsDiffer, CannotRun):
+        return
+    for one, (name, array) in zip(layout.outputs, outputs.items()):
+        for part in one.fields:
+            if part.name == "class" and part.role == SCORE:
+                count = len(range(array.shape[one.axis])[part.start : part.stop])
+                if count != len(found):
+                    yield Finding(
+                        f"metadata `names` holds {len(found)} class names where {name!r} has {count} columns of class scores.",
+                        evidence={"key": "names"},
+                    )
+
+
+def contradicting(context: ForeignContext) -> Iterator[Finding]:
+    """A name that says what the tensor is not: boxes have four columns, scores and logits lie where boxes do not."""
+    graph = context.onnx.graph
+    shaped = {value.name: value.shape for value in graph.outputs if value.shape is not None and len(value.shape) >= 2}
+    wide = {name: shape[-1] for name, shape in shaped.items() if isinstance(shape[-1], int)}
+    boxes = [name for name in wide if "box" in name.lower() and "label" not in name.lower()]
+    scores = [name for name in wide if any(word in name.lower() for word in ("logit", "score", "class", "cls"))]
+    for box in boxes:
+        other = next((name for name in scores if wide[name] == 4 and name != box), None)
+        if wide[box] not in (4, 5, 6, 7) and other is not None:
+            yield Finding(
+                f"names its outputs the opposite of what they are: {box!r} has {wide[box]} columns, {other!r} has 4.",
+                ((box, shape_text(shaped[box])), (other, shape_text(shaped[other]))),
+                notes=("Who reads the outputs by name takes scores for boxes.",),
+                evidence={"names": [box, other]},
+            )
+
+
+def script_load(context: ForeignContext) -> Iterator[Finding]:
+    context.runner()
+    return iter(())
+
+
+def script_training(context: ForeignContext) -> Iterator[Finding]:
+    if context.script.training or context.script.training_ops:
+        what = listed(context.script.training_ops) if context.script.training_ops else "its flag"
+        yield Finding(f"was saved in training mode ({what}).", notes=("Call eval() before export.",))
+
+
+def script_devices(context: ForeignContext) -> Iterator[Finding]:
+    found = sorted({device for device, _ in context.script.devices if not device.startswith("cpu")})
+    if found:
+        yield Finding(f"has devices frozen into its graph: {', '.join(found)}.", evidence={"devices": found})
+
+
+def _onnx(contract: ForeignContract) -> bool:
+    return contract.onnx
+
+
+def _asked(contract: ForeignContract) -> bool:
+    return contract.onnx and bool(contract.promises.source)
+
+
+def _script(contract: ForeignContract) -> bool:
+    return contract.kind == "torchscript"
+
+
+LOADED: Tuple[str, ...] = ("structure.load",)
+CHECKS: Tuple[Check, ...] = (
+    Check(
+        "structure.checker",
+        MUST,
+        "The ONNX checker, shape inference included, accepts the file.",
+        structure.checker,
+        _onnx,
+    ),
+    Check("structure.load", MUST, "ONNX Runtime loads it, graph optimisations on and off.", structure.load, _onnx),
+    Check("structure.opset", MUST, "The opset is the one that was asked for.", opset, _asked),
+    Check("structure.names", MUST, "Names and order of inputs and outputs are those asked for.", names, _asked),
+    Check("structure.axes", MUST, "Axes asked to vary are symbols, all others numbers.", axes, _asked),
+    Check("structure.inferred", MUST, "Inferred shapes do not contradict declared ones.", inferred, _onnx),
+    Check("structure.shapes", MUST, "Produced shapes equal declared ones.", shapes, _onnx, LOADED),
+    Check(
+        "structure.initializers",
+        SHOULD,
+        "No initializers as inputs, none that nothing reads.",
+        _softer(structure.initializers),
+        _onnx,
+    ),
+    Check("structure.dead-nodes", SHOULD, "Every node reaches an output.", _softer(structure.dead_nodes), _onnx),
+    Check("structure.operators", MUST, "No random or training-mode operators.", operators, _onnx),
+    Check("structure.contradicting", MUST, "No output's name contradicts what it is.", contradicting, _onnx),
+    Check(
+        "structure.metadata", MUST, "Names, size and task, where present, are the file's own.", metadata, _onnx, LOADED
+    ),
+    Check("script.load", MUST, "torch loads the archive.", script_load, _script),
+    Check("script.training", MUST, "It is not in training mode.", script_training, _script),
+    Check("script.devices", MUST, "No device is frozen into the graph.", script_devices, _script),
+)

@@ -1,0 +1,129 @@
+"""How a context runs its checks and its engines, whatever is judged: each check once, each engine loaded once."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
+
+from detparity import engines
+from detparity.core.clock import Clock
+from detparity.core.findings import CannotRun, Check, Finding, Outcome
+from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
+from detparity.engines.remote import client
+
+Key = Tuple[str, str, int, Tuple[str, ...]]
+Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
+
+
+class Judging:
+    """What every context has: `outcome` of a check, and `runner` of an engine. A subclass states what it judges, which engine judges
+    it, what an engine may take (`seconds`), and whether a file that reached a limit is to blame (`to_blame`)."""
+
+    artifact: Artifact
+    contract: Any
+    clock: Clock
+    checks: Dict[str, Check]
+    outcomes: Dict[str, Outcome]
+    died: Optional[EngineDied]
+    fold: Fold
+    _reported_by: Optional[str]
+    _runners: Dict[Key, Union[Runner, EngineError]]
+
+    def engine(self) -> str:
+        """The engine that judges this file."""
+        return engines.judging(self.artifact.kind).name
+
+    def seconds(self, images: int) -> float:
+        """What an engine may take for so many images."""
+        raise NotImplementedError
+
+    def to_blame(self, error: EngineDied) -> bool:
+        """Whether a file that reached a limit is at fault."""
+        raise NotImplementedError
+
+    def runner(self, engine: str = "", **how: Any) -> Runner:
+        """The artifact in its engine, or in the one called `engine`, prepared once; how: of `Load`. Raises EngineError where it does
+        not load."""
+        return self.prepared(engine or self.engine(), Load(**how))
+
+    def forget(self, **how: Any) -> None:
+        """Let go of the file as one check alone had it loaded; how: of `Load`."""
+        load = Load(**how)
+        self._runners.pop((self.engine(), load.optimisation, load.threads, tuple(load.cut)), None)
+
+    def prepared(self, name: str, how: Load) -> Runner:
+        key = (name, how.optimisation, how.threads, tuple(how.cut))
+        if key not in self._runners:
+            self._runners[key] = self._prepare(name, how)
+        found = self._runners[key]
+        if isinstance(found, EngineError):
+            raise found
+        return found
+
+    def _prepare(self, name: str, how: Load) -> Union[Runner, EngineError]:
+        try:
+            with self.engine_runs(name):
+                return client().prepare(name, self.artifact.path, how, self.seconds)
+        except ImportError as error:
+            raise CannotRun(f"the engine {name} is not installed ({error.name or error})") from None
+        except EngineError as error:
+            return error
+
+    @contextmanager
+    def engine_runs(self, name: str) -> Iterator[None]:
+        """Time an engine, and remember where the one that judges this file ended over it: it is not asked again."""
+        judging = name == self.engine()
+        if judging and self.died is not None:
+            raise self.died
+        try:
+            with self.clock.running():
+                yield
+        except EngineDied as error:
+            if judging:
+                self.died = error
+            raise
+
+    def outcome(self, check_id: str) -> Outcome:
+        """Run a check once, after those it needs; a check whose need failed is skipped without making the verdict incomplete."""
+        if check_id not in self.outcomes:
+            self.outcomes[check_id] = self._judge(self.checks[check_id])
+        return self.outcomes[check_id]
+
+    def _judge(self, check: Check) -> Outcome:
+        for need in check.needs:
+            if need in self.checks and self.checks[need].applies(self.contract):
+                first = self.outcome(need)
+                if first.outcome != "passed" and not _only_soft(first):
+                    return Outcome(check.id, check.level, "skipped", reason=f"blocked by {need}")
+        start, before = time.perf_counter(), self.clock.engine
+        findings: Tuple[Finding, ...] = ()
+        reason, result, incomplete = None, "passed", False
+        try:
+            findings = self.fold(self, check.id, tuple(check.run(self)))
+            result = "failed" if findings else "passed"
+        except CannotRun as error:
+            reason, result, incomplete = str(error), "skipped", error.hides and check.level == "MUST"
+        except EngineDied as error:
+            if self._reported_by is not None:
+                return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
+            self._reported_by = check.id
+            if self.to_blame(error):
+                findings, result = (Finding(f"{error}."),), "failed"
+            else:
+                reason, result, incomplete = (
+                    f"{error}; the reference needs more than a quarter of that",
+                    "skipped",
+                    True,
+                )
+        except EngineError as error:
+            refused = Finding("does not run.", notes=(str(error)[:600],), evidence={"refused": str(error)[:600]})
+            findings, result = self.fold(self, check.id, (refused,)), "failed"
+        except Exception as error:  # a check that breaks is reported as broken, never as passed
+            reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
+        seconds = time.perf_counter() - start
+        return Outcome(check.id, check.level, result, findings, reason, incomplete, seconds, self.clock.engine - before)
+
+
+def _only_soft(outcome: Outcome) -> bool:
+    return outcome.outcome == "failed" and all(finding.level != "MUST" for finding in outcome.findings)

@@ -1,0 +1,301 @@
+"""A run: its options, the model and its oracle, its files and what each of them is checked for."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
+
+from detparity import checks
+from detparity.artifacts.open import Asked, Intake, open_artifact
+from detparity.checks import foreign
+from detparity.checks.context import Context
+from detparity.checks.follows import fold
+from detparity.checks.foreign.context import ForeignContext
+from detparity.checks.foreign.open_file import ForeignSource, open_context
+from detparity.checks.known_failures import KnownFailures, applying, read
+from detparity.core import environment
+from detparity.core.case import Explorer
+from detparity.core.clock import Clock
+from detparity.core.contract import Contract, contract_for
+from detparity.core.errors import InputError, NotMade
+from detparity.core.findings import MADE, Check
+from detparity.core.vocabulary import EngineDied, Size, parse_variant
+from detparity.engines.eager import bytes_per_pixel
+from detparity.engines.reference_runs import Oracle, make_oracle
+from detparity.engines.remote import client
+from detparity.inputs import box_strategies, case_strategies
+from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
+
+AnyContext = Union[Context, ForeignContext]
+LOADS = "script.load"  # the check that a TorchScript file loads; where that ends its process, no other can be made
+
+MEMORY_SHARE = 0.75  # of the machine's memory, that a verdict may need
+COPIES = 4  # of images and outputs, that are held at one time
+
+
+class OwnExports(Protocol):
+    """What the exporters beside the package make: judged where no file is given."""
+
+    @property
+    def known_failures(self) -> Path:
+        """The file of their known failures."""
+
+    def names(self) -> Sequence[str]:
+        """Names of the exporters."""
+
+    def promised(self, name: str) -> str:
+        """The name of the variant that this exporter makes."""
+
+    def missing(self, name: str) -> Optional[str]:
+        """Why the exporter does not exist in this environment, or None where it does."""
+
+    def make(self, detector: Any, name: str) -> Path:
+        """The exported file. Raises NotMade."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is asked to do.
+
+    artifacts: the user's files; none means what the own exporters make, of which `exporters` (patterns) chooses. variant, img_size,
+    promised: what the files promise, where that is not read from them. checks: ids and groups, separated by commas. known_failures:
+    file of the known failures of the user's own exporters. strict: SHOULD findings violate as well. quick: fewer pictures, sizes
+    and draws.
+    """
+
+    choice: ModelChoice = ModelChoice()
+    artifacts: Tuple[Path, ...] = ()
+    variant: Optional[str] = None
+    img_size: Optional[Size] = None
+    promised: Asked = Asked()
+    checks: Optional[str] = None
+    strict: bool = False
+    quick: bool = False
+    known_failures: Optional[Path] = None
+    exporters: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged: `path` of a user's file, or None and the name of one of the own exporters; the ids of its checks; died: how the
+    process that read the file ended, where it did, which is then all that is known of it."""
+
+    title: str
+    path: Optional[Path]
+    name: Optional[str]
+    checks: Tuple[str, ...]
+    died: Optional[EngineDied] = None
+
+
+def open_file(
+    path: Path,
+    facts: Any,
+    variant: Optional[str] = None,
+    img_size: Optional[Size] = None,
+    name: Optional[str] = None,
+    asked: Asked = Asked(),
+) -> Intake:
+    """`artifacts.open.open_artifact`, with the engines of this process."""
+    return open_artifact(path, facts, variant, img_size, name, asked, engines=client())
+
+
+def make_context(
+    detector: Any,
+    found: Intake,
+    oracle: Oracle,
+    clock: Clock,
+    explore: Explorer = case_strategies.explore,
+    quick: bool = False,
+) -> Context:
+    """The context of an opened artifact. quick: try less of everything (docs/performance.md: what that misses)."""
+    return Context(
+        found.artifact,
+        found.file,
+        found.contract,
+        detector.facts,
+        detector.weights,
+        detector.slopes,
+        oracle,
+        case_strategies.glance if quick else explore,
+        clock,
+        checks.registry(),
+        found.how,
+        box_strategies.explore,
+        quick,
+        fold=fold,
+    )
+
+
+@dataclass
+class Session:
+    """One run: its options, the model and its oracle, and each file opened once. own: the own exporters, where they may be judged;
+    foreign: what files of any detector are judged against, where the model is not of the home family; detector: the model, where the
+    caller has it; shared: a folder where the workers of one run leave truths for each other; heads: what the oracle will be asked
+    for."""
+
+    options: Options
+    own: Optional[OwnExports] = None
+    foreign: Optional[ForeignSource] = None
+    shared: Optional[Path] = None
+    heads: Tuple[str, ...] = ("grid", "raw")
+    clock: Clock = field(default_factory=Clock)
+    _opened: Dict[Path, Intake] = field(default_factory=dict)
+    _contexts: Dict[Path, Context] = field(default_factory=dict)
+    _foreign: Dict[Path, ForeignContext] = field(default_factory=dict)
+    _made: Dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def choice(self) -> ModelChoice:
+        return self.options.choice
+
+    @functools.cached_property
+    def detector(self) -> Any:
+        return load_detector(self.options.choice)
+
+    @functools.cached_property
+    def known_failures(self) -> KnownFailures:
+        """The known failures of this run. Raises InputError for a file of them that cannot be used."""
+        path = self.options.known_failures
+        if path is None and not self.options.artifacts and self.own is not None:
+            path = self.own.known_failures
+        return applying(read(path) if path else (), environment.environment())
+
+    @functools.cached_property
+    def oracle(self) -> Oracle:
+        assert self.foreign is None
+        return make_oracle(self.detector, self.clock, self.heads, self.shared)
+
+    def exporters(self) -> List[str]:
+        """Names of the own exporters chosen for this run. Raises InputError for a pattern that chooses none."""
+        known = list(self.own.names()) if self.own is not None else []
+        for pattern in self.options.exporters:
+            if not fnmatch.filter(known, pattern):
+                raise InputError(f"--exporter {pattern} matches none of {', '.join(known)}")
+        patterns = self.options.exporters or ("*",)
+        return [name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+    def subjects(self, artifacts: Optional[Sequence[Path]] = None) -> List[Subject]:
+        """What this run judges: the user's files (or those of them that are given), or what the own exporters make."""
+        files = self.options.artifacts if artifacts is None else artifacts
+        if self.options.artifacts:
+            return [self.subject(path) for path in files]
+        assert self.own is not None
+        subjects = []
+        for name in self.exporters():
+            contract = contract_for(parse_variant(self.own.promised(name)), self.detector.facts, BUNDLED_SIZE)
+            registry = checks.registry().values()
+            asked = tuple(check.id for check in registry if check.id == MADE or check.applies(contract))
+            subjects.append(Subject(name, None, name, asked))
+        return subjects
+
+    def subject(self, path: Path) -> Subject:
+        """One of the user's files with the checks of its contract. Raises InputError where it cannot be used."""
+        try:
+            contract = self.judged(path).contract if self.foreign is not None else self.open(path).contract
+        except EngineDied as died:
+            return Subject(path.name, path, None, (LOADS,), died)
+        applying = tuple(check.id for check in self.registry().values() if check.applies(contract))
+        return Subject(path.name, path, None, applying)
+
+    def registry(self) -> Mapping[str, Check]:
+        """The checks of this run, by id."""
+        return checks.registry() if self.foreign is None else foreign.registry()
+
+    def chosen(self, check_ids: Sequence[str]) -> List[str]:
+        """The checks that `--checks` and a quick run leave. Raises InputError for a name that is neither a check nor a group."""
+        asked = self.options.checks
+        if self.options.quick:
+            named = [name.strip() for name in (asked or "").split(",")]  # one that is asked for by name runs
+            check_ids = [check for check in check_ids if check not in checks.NOT_QUICK or check in named]
+        return (
+            [check for check in check_ids if check in checks.select(asked, self.registry())]
+            if asked
+            else list(check_ids)
+        )
+
+    def require_known_failures_met(self, subjects: Sequence[Subject]) -> None:
+        """Raise InputError for a known failure that nothing in this run could meet. A choice among the own exporters leaves those of
+        the others unmet, so it is not asked there."""
+        if not self.options.exporters:
+            there = [one for one in subjects if one.path or (self.own and not self.own.missing(one.title))]
+            pairs = [(subject.title, check) for subject in there for check in subject.checks]
+            self.known_failures.require_met(pairs, list(self.registry()))
+
+    def open(self, path: Path, name: Optional[str] = None) -> Intake:
+        """Read one artifact; name: of the own exporter that made it. Raises InputError where it cannot be used."""
+        if path not in self._opened:
+            options = self.options
+            variant = options.variant if name is None or self.own is None else self.own.promised(name)
+            found = open_file(path, self.detector.facts, variant, options.img_size, name, options.promised)
+            self._require_memory(path, found.contract)
+            self._opened[path] = found
+        return self._opened[path]
+
+    def _require_memory(self, path: Path, contract: Contract) -> None:
+        """Raise InputError, before anything is drawn, for a size or a batch that this machine has not the memory for."""
+        height, width = contract.size
+        total = environment.memory_bytes()
+        image = COPIES * 4 * (3 * height * width + self.detector.facts.rows(contract.size) * self.detector.facts.fields)
+        needed = self._bytes_per_pixel * height * width + image * contract.batch
+        if total and needed > MEMORY_SHARE * total:
+            raise InputError(
+                f"{path}: a batch of {contract.batch} at {height}x{width} needs about {needed / 1e9:.0f} GB for the reference, "
+                f"and this machine has {total / 1e9:.0f} GB"
+            )
+
+    @functools.cached_property
+    def _bytes_per_pixel(self) -> float:
+        return bytes_per_pixel(self.detector)
+
+    def judged(self, path: Path, name: Optional[str] = None) -> AnyContext:
+        """The context of one artifact of either kind, made at the first call. Raises InputError where the file cannot be used."""
+        if self.foreign is None:
+            return self.context(path, name)
+        if path not in self._foreign:
+            options = self.options
+            self._foreign[path] = open_context(path, self.foreign, options.img_size, self.clock, options.quick)
+        return self._foreign[path]
+
+    def context(self, path: Path, name: Optional[str] = None) -> Context:
+        """The context of one artifact of the home family, made at the first call."""
+        if path not in self._contexts:
+            opened = self.open(path, name)
+            self._contexts[path] = make_context(
+                self.detector, opened, self.oracle, self.clock, quick=self.options.quick
+            )
+        return self._contexts[path]
+
+    def made(self, name: str) -> Path:
+        """What the own exporter `name` makes. Raises NotMade, and the same again without asking the exporter twice."""
+        assert self.own is not None
+        if name not in self._made:
+            try:
+                self._made[name] = self.own.make(self.detector, name)
+            except NotMade as problem:
+                self._made[name] = problem
+        if isinstance(self._made[name], NotMade):
+            raise self._made[name]
+        return Path(self._made[name])
+
+    def load(self) -> None:
+        """Load the model, so that one that cannot be used is known before any file is read. Raises InputError."""
+        if self.foreign is None:
+            _ = self.detector
+
+    @property
+    def asked(self) -> Tuple[int, int]:
+        """How many truths were asked for, and how many of them were worked out."""
+        if self.foreign is not None:
+            return self.foreign.asked, self.foreign.worked_out
+        return self.oracle.asked, self.oracle.worked_out
+
+    def release(self, subject: Subject) -> None:
+        """Let go of a file's graph and engines: its last check has run."""
+        path = subject.path or self._made.get(subject.title)
+        if isinstance(path, Path):
+            self._contexts.pop(path, None)
+            self._foreign.pop(path, None)
+            self._opened.pop(path, None)

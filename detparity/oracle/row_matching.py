@@ -1,0 +1,59 @@
+"""Rows of two selections, paired one to one within limits: a maximum matching, so that no near tie hides a partner."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+
+
+def matched(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[Tuple[int, int]]:
+    """(row of `one`, row of `other`) of as many pairs as there can be, in order of the first. Two rows may be a pair where no column
+    differs by more than its limit; of several partners the nearest is preferred.
+
+    one: (n, columns); other: (m, columns); limits: (columns,), of the columns' own units.
+    """
+    candidates = [_near(row, other, limits) for row in one]
+    taken: Dict[int, int] = {}
+    for row in range(len(one)):
+        _augment(row, candidates, taken)
+    return sorted((row, partner) for partner, row in taken.items())
+
+
+def _near(row: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[int]:
+    if not len(other):
+        return []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = np.abs(other - row)
+        near = np.flatnonzero(np.all(apart <= limits, axis=1))
+        distance = (apart[near] / np.maximum(limits, 1e-300)).max(axis=1, initial=0.0)
+    return [int(index) for index in near[np.argsort(distance, kind="stable")]]
+
+
+def _augment(start: int, candidates: Sequence[Sequence[int]], taken: Dict[int, int]) -> bool:
+    """Give `start` a partner, moving others where that makes room: one path of the augmenting-path method, without recursion."""
+    came: Dict[int, int] = {}  # partner -> the row that reached it
+    queue = [start]
+    for row in queue:
+        for partner in candidates[row]:
+            if partner in came:
+                continue
+            came[partner] = row
+            if partner not in taken:
+                _follow(partner, start, came, candidates, taken)
+                return True
+            queue.append(taken[partner])
+    return False
+
+
+def _follow(
+    partner: int, start: int, came: Dict[int, int], candidates: Sequence[Sequence[int]], taken: Dict[int, int]
+) -> None:
+    held = {row: one for one, row in taken.items()}
+    while True:
+        row = came[partner]
+        before = held.get(row)
+        taken[partner] = row
+        if row == start or before is None:
+            return
+        partner = before
