@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Optional, Union
 from detparity.core.version import __version__
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from detparity.cli.verify import Result
     from detparity.models.yolov7.detector import YoloDetector
 
@@ -19,24 +21,28 @@ __all__ = ["Result", "__version__", "verify"]
 
 def verify(
     artifact: Union[str, Path],
-    model: Union[str, Path, YoloDetector, None] = None,
+    model: Union[str, Path, YoloDetector, Module, None] = None,
     contract: Optional[str] = None,
     strict: bool = False,
     known_failures: Union[str, Path, None] = None,
+    against: Union[str, Path, None] = None,
+    layout: Optional[str] = None,
 ) -> Result:
     """Judge one exported file inside your own test, with the same checks as `detparity check`.
 
-    artifact: the file; model: a checkpoint's path or a detector (default: the bundled one); contract: the name of the variant
-    the file promises to be (default: read from the file); strict: SHOULD findings violate as well; known_failures: a file of known
-    failures (docs/expectations.md), which decide nothing.
+    artifact: the file; model: a checkpoint's path, a torch.nn.Module, a detector, or what `--model` takes; against: where there is
+    no model, another exported file, or "self"; layout: what the outputs mean, a preset's name or a file (default: found);
+    contract: the name of the variant that a file of the YOLOv7 family promises to be (default: read from the file); strict: SHOULD
+    findings violate as well; known_failures: a file of known failures (docs/expectations.md), which decide nothing.
     Returns a `Result`. Raises AssertionError, with every decisive finding and the command that repeats it, where the file violates
     or could not be judged in full, and `detparity.core.errors.InputError` where an input cannot be used.
     """
     __tracebackhide__ = True  # pytest shows the finding, not our frames
-    from detparity.cli.verify import verify_artifact
+    from detparity.cli.verify import Request, verify_artifact
 
+    asked = Request(model, None if against is None else str(against), layout)
     found = verify_artifact(
-        Path(artifact), model, contract, strict, None if known_failures is None else Path(known_failures)
+        Path(artifact), asked, contract, strict, None if known_failures is None else Path(known_failures)
     )
     if found.text:
         raise AssertionError(found.text)

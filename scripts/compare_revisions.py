@@ -149,7 +149,8 @@ def judged(tree: Tree, files: Sequence[str], cwd: Path, *more: str) -> Dict[str,
     """Exit code, text and report of `check` on these files."""
     report = cwd / f"report-{tree.folder.name}.json"
     report.unlink(missing_ok=True)
-    code, out, err = tree.run(["check", *files, *more, "--json", str(report)], cwd)
+    chosen = more if "--weights" in more else (*more, *tree.bundled)
+    code, out, err = tree.run(["check", *files, *chosen, "--json", str(report)], cwd)
     found = json.loads(report.read_text()) if report.is_file() else None
     return {
         "code": code,

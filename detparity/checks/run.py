@@ -66,7 +66,7 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         elif problem is not None:
             outcome = export.blocked(checks.registry()[check_id], problem)
     if context is not None:
-        outcome, artifact = context.outcome(check_id), {**_artifact(context), "applying": len(subject.checks)}
+        outcome, artifact = context.outcome(check_id), {**_artifact(context), **_extent(session, subject)}
     else:
         assert session.own is not None
         artifact = {"path": subject.title, "variant": session.own.promised(subject.title)}
@@ -114,6 +114,14 @@ def heads_of(session: Session, subjects: Sequence[Subject]) -> Tuple[str, ...]:
         return session.heads
     found = [session.open(subject.path) for subject in subjects if subject.path is not None and subject.died is None]
     return tuple({truth_head(one.contract.variant) for one in found}) or session.heads
+
+
+def _extent(session: Session, subject: Subject) -> Dict[str, Any]:
+    """How many checks apply and, of a user's file, against which model they are."""
+    found: Dict[str, Any] = {"applying": len(subject.checks)}
+    if session.foreign is None and subject.path is not None:
+        found["against"] = session.choice.title if session.choice.named else session.detector.facts.name
+    return found
 
 
 def _artifact(context: AnyContext) -> Dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from detparity.cli.options import (
+    add_any_model,
     add_model,
     add_nms,
     choice_of,
@@ -26,12 +27,13 @@ from detparity.core.file_kind import require_checkpoint
 from detparity.core.files import STDOUT, require_file, write_text
 from detparity.core.verdict import exit_code
 from detparity.engines.remote import client
-from detparity.models.choice import require_one_model
+from detparity.models.choice import require_named, require_one_model
 from detparity.reports import junit
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
+    add_any_model(parser)
     parser.add_argument(
         "artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="exported files (default: the demo)"
     )
@@ -74,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
     require_nms(options)
     require_one_model(choice_of(options))
     _require_one_file(options.artifacts)
+    require_named(choice_of(options), options.artifacts)
     for path in options.weights:
         require_file(path, "a checkpoint")
         require_checkpoint(path)

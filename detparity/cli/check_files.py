@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping
 
 from detparity import checks
+from detparity.checks.foreign import registry
+from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import about, heads_of, judge_all
 from detparity.checks.session import Options, Session, Subject
 from detparity.core.errors import InputError
@@ -25,15 +27,17 @@ def check(asked: Options, scratch: Path, say: Say) -> Dict[str, Any]:
 
     scratch: a folder for exports. Raises InputError where the model or an option cannot be used.
     """
+    foreign = source_of(asked.choice) if asked.choice.foreign else None
     if asked.checks:
-        checks.select(asked.checks)
+        checks.select(asked.checks, registry() if foreign else None)
     if asked.variant is not None and asked.variant not in variant_names():
         raise InputError(f"unknown variant {asked.variant!r}: known are {', '.join(variant_names())}")
     if asked.artifacts and asked.exporters:
         raise InputError("--exporter chooses among the kit's own exporters; it does not go with files")
     start = time.perf_counter()
-    session = Session(asked, None if asked.artifacts else KitExports(scratch))
-    _ = session.detector, session.exporters()
+    session = Session(asked, None if asked.artifacts else KitExports(scratch), foreign)
+    session.load()
+    session.exporters()
     recorder = Recorder(asked.strict)
     unusable: List[Dict[str, Any]] = []
     if asked.artifacts:
@@ -46,8 +50,8 @@ def check(asked: Options, scratch: Path, say: Say) -> Dict[str, Any]:
     timings = {
         "engine_seconds": session.clock.engine,
         "total_seconds": time.perf_counter() - start,
-        "truths_asked": session.oracle.asked,
-        "truths_worked_out": session.oracle.worked_out,
+        "truths_asked": session.asked[0],
+        "truths_worked_out": session.asked[1],
     }
     found = report(about(session), [*recorder.entries.values(), *unusable], timings)
     for entry in unusable:

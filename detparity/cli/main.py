@@ -15,7 +15,7 @@ import threading
 import traceback
 from typing import Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
-from detparity.cli.options import Parser, complain, nearest
+from detparity.cli.options import Parser, complain, nearest, say
 from detparity.core.errors import InputError
 from detparity.core.version import __version__
 from detparity.core.vocabulary import EngineDied
@@ -53,6 +53,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             return int(options.run(options))
     except InputError as error:
         complain(str(error))
+        for line in error.more:
+            say(line, to=sys.stderr)
     except EngineDied as error:
         complain(f"a file {error}")
     except BrokenPipeError:

@@ -64,8 +64,39 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=FIRST_SEED, help="its seed (default %(default)s)")
 
 
+def add_any_model(parser: argparse.ArgumentParser) -> None:
+    """What files of any detector are judged against."""
+    group = parser.add_argument_group("any other model")
+    group.add_argument(
+        "--model",
+        metavar="SPEC",
+        help="PKG.MOD:FACTORY or FILE.py:FACTORY (your code is run), ultralytics:, libreyolo:, torchvision: or transformers: with a "
+        "name, or bundled",
+    )
+    group.add_argument("--model-args", metavar="JSON", help="arguments of the factory, as a list or an object")
+    group.add_argument(
+        "--against", metavar="FILE", help="another exported file whose graph is compared, or self; no model"
+    )
+    group.add_argument("--capture", type=Path, metavar="DIR", help="what `detparity capture --keep DIR` stored")
+    group.add_argument("--layout", metavar="LAYOUT", help="what the outputs mean: a preset's name or a file (.toml)")
+    group.add_argument("--condition", action="store_true", help="set batch-norm on noise, for random weights")
+    group.add_argument("--trust", action="store_true", help="load a checkpoint whose loading executes what it holds")
+
+
 def choice_of(options: argparse.Namespace) -> ModelChoice:
-    return ModelChoice(tuple(options.weights), options.arch, options.width, options.seed, options.cfg)
+    home = (tuple(options.weights), options.arch, options.width, options.seed, options.cfg)
+    if not hasattr(options, "against"):
+        return ModelChoice(*home)
+    return ModelChoice(
+        *home,
+        options.model,
+        options.model_args,
+        options.against,
+        options.capture,
+        options.condition,
+        options.trust,
+        options.layout,
+    )
 
 
 def path_of(cfg: Optional[str]) -> Optional[Path]:

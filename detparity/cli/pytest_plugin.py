@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from detparity.reports.recorder import Recorder as Records
 
 PREFIX = "detparity-"
+# The fields of `ModelChoice` after its first, in order.
+CHOICE = ("arch", "width", "seed", "cfg", "model", "model-args", "against", "capture", "condition", "trust", "layout")
 PROPERTY = "detparity"  # the user property of a test that holds its record, which xdist sends from a worker
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 STARTED: pytest.StashKey[float] = pytest.StashKey()
@@ -36,9 +38,16 @@ OPTIONS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
             "type": Path,
             "action": "append",
             "default": [],
-            "help": "checkpoint of the model (default: the bundled detector); several make an ensemble",
+            "help": "checkpoint of the model; several make an ensemble",
         },
     ),
+    ("model", {"metavar": "SPEC", "help": "any other model, as `detparity check --model` takes it, or bundled"}),
+    ("model-args", {"metavar": "JSON", "help": "arguments of its factory"}),
+    ("against", {"metavar": "FILE", "help": "no model: another exported file, or self"}),
+    ("capture", {"type": Path, "metavar": "DIR", "help": "what `detparity capture --keep DIR` stored"}),
+    ("condition", {"action": "store_true", "help": "set batch-norm on noise, for random weights"}),
+    ("trust", {"action": "store_true", "help": "load a checkpoint whose loading executes what it holds"}),
+    ("layout", {"help": "what the outputs mean: a preset's name or a file (.toml)"}),
     ("arch", {"help": "build the model instead: an architecture's name"}),
     ("cfg", {"help": "the weights' architecture, or a layer table (.yaml) to build"}),
     ("width", {"type": float, "help": "width of the built model (default 0.25, or the table's own)"}),
@@ -92,9 +101,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def session_of(config: pytest.Config) -> Session:
     """The run of this pytest session, made at the first call."""
     if SESSION not in config.stash:
+        from detparity.checks.foreign.sources import source_of
         from detparity.checks.session import Session
+        from detparity.models.choice import require_named, require_one_model
 
-        config.stash[SESSION] = Session(_options(config))
+        asked = _options(config)
+        try:
+            require_one_model(asked.choice)
+            require_named(asked.choice, asked.artifacts)
+            foreign = source_of(asked.choice) if asked.choice.foreign else None
+        except InputError as error:
+            raise usage(error) from None
+        config.stash[SESSION] = Session(asked, foreign=foreign)
     return config.stash[SESSION]
 
 
@@ -105,9 +123,7 @@ def _options(config: pytest.Config) -> Options:
 
     size = option(config, "img-size")
     return Options(
-        choice=ModelChoice(
-            tuple(option(config, "weights")), *(option(config, name) for name in ("arch", "width", "seed", "cfg"))
-        ),
+        choice=ModelChoice(tuple(option(config, "weights")), *(option(config, name) for name in CHOICE)),
         artifacts=tuple(option(config, "artifact")),
         variant=option(config, "variant"),
         img_size=tuple(size) if size else None,
@@ -250,4 +266,4 @@ def share_cores() -> None:
 
 def usage(error: InputError) -> pytest.UsageError:
     """Unusable input ends a pytest run with its one line and exit code 4."""
-    return pytest.UsageError(str(error))
+    return pytest.UsageError("\n".join([str(error), *error.more]))

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from detparity.checks.foreign.open_file import ForeignSource
+from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import Judged, heads_of, judge_all
 from detparity.checks.session import Options, Session
 from detparity.core.findings import Finding
 from detparity.core.text import printable
-from detparity.models.choice import ModelChoice
+from detparity.core.verdict import CONSISTENT
+from detparity.models.choice import BUNDLED, ModelChoice, require_named, require_one_model
+from detparity.models.reference import ReferenceFacts
 from detparity.reports.recorder import Recorder
 
 
@@ -18,10 +22,11 @@ from detparity.reports.recorder import Recorder
 class Result:
     """What `verify` returns.
 
-    verdict: "conforms", "violates" or "incomplete"; findings: (check, finding) of every check, those that do not decide included;
-    floors: by unit group (`xy`, `wh`, `objectness`, `class`), the worst level's `floor` and `error` in its unit and the error in
-    `floors`, empty where the file was not compared with the model number by number; text: the decisive findings in full, each with
-    its Repeat line; entry: the artifact's entry of the JSON report (docs/report.schema.json).
+    verdict: "conforms" (or "consistent", where no model was compared), "violates" or "incomplete"; findings: (check, finding) of
+    every check, those that do not decide included; floors: by unit group (`xy`, `wh`, `objectness`, `class`, or what the layout
+    has), the worst level's `floor` and `error` in its unit and the error in `floors`, empty where the file was not compared number
+    by number; text: the decisive findings in full, each with its Repeat line; entry: the artifact's entry of the JSON report
+    (docs/report.schema.json).
     """
 
     verdict: str
@@ -32,17 +37,30 @@ class Result:
 
     @property
     def conforms(self) -> bool:
-        return self.verdict == "conforms"
+        return self.verdict in ("conforms", CONSISTENT)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `verify` is asked to judge against: a model, or another file."""
+
+    model: Any = None
+    against: Optional[str] = None
+    layout: Optional[str] = None
 
 
 def verify_artifact(
-    path: Path, model: Any, contract: Optional[str], strict: bool, known_failures: Optional[Path] = None
+    path: Path, asked: Request, contract: Optional[str], strict: bool, known_failures: Optional[Path] = None
 ) -> Result:
-    """See `detparity.verify`."""
-    weights = (Path(model),) if isinstance(model, (str, Path)) else ()
-    options = Options(ModelChoice(weights), (path,), variant=contract, strict=strict, known_failures=known_failures)
-    session = Session(options)
-    if model is not None and not weights:
+    """See `detparity.verify`. Raises InputError where nothing states what the file is an export of."""
+    choice, model = _choice(asked), asked.model
+    held = model is not None and not choice.named
+    options = Options(choice, (path,), variant=contract, strict=strict, known_failures=known_failures)
+    if not held:
+        require_one_model(choice)
+        require_named(choice, (path,))
+    session = Session(options, foreign=source_of(choice) if choice.foreign else _of_module(model, asked))
+    if held and session.foreign is None:
         session.detector = model
     subjects = session.subjects()
     session.heads = heads_of(session, subjects)
@@ -56,6 +74,31 @@ def verify_artifact(
         findings += [(judged.outcome.check, finding) for finding in judged.outcome.findings]
         red += _decisive(judged, path.name, strict)
     return Result(entry["verdict"], tuple(findings), entry.get("noise", {}), "\n\n".join(red), entry)
+
+
+def _choice(asked: Request) -> ModelChoice:
+    """A model by words, or none where the caller holds it."""
+    model = asked.model
+    if isinstance(model, Path) or (isinstance(model, str) and model != BUNDLED and not _is_spec(model)):
+        return ModelChoice((Path(model),), against=asked.against, layout=asked.layout)
+    return ModelChoice(model=model if isinstance(model, str) else None, against=asked.against, layout=asked.layout)
+
+
+def _is_spec(model: str) -> bool:
+    """Whether a text names a factory or an adapter, and no file."""
+    return ":" in model and not Path(model).exists()
+
+
+def _of_module(model: Any, asked: Request) -> Optional[ForeignSource]:
+    """A torch module that is no detector of the home family, run in this process: it is the caller's own."""
+    if model is None or hasattr(model, "facts"):
+        return None
+    from detparity.checks.foreign.layout_file import layout_of
+    from detparity.models.module_reference import Made, ModuleReference
+
+    facts = ReferenceFacts(type(model).__name__, "", (), ())
+    reference = ModuleReference(Made(model, facts))
+    return ForeignSource(lambda path: reference, layout=layout_of(asked.layout) if asked.layout else None)
 
 
 def _decisive(judged: Judged, title: str, strict: bool) -> List[str]:

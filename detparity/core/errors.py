@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 
 class InputError(Exception):
-    """The input or the options are unusable. `str(error)` is one clear line; the command exits with 2."""
+    """The input or the options are unusable. `str(error)` is one clear line; the command exits with 2. more: lines that may follow it
+    on a terminal, such as the options that would do."""
+
+    def __init__(self, text: str, more: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.more = tuple(more)
 
 
 class NotMade(Exception):

@@ -7,7 +7,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 from detparity.core.contract import MUST
 from detparity.core.findings import MADE, Outcome, worst_level
 
-EXIT = {"conforms": 0, "violates": 1, "unusable": 2, "incomplete": 3}
+CONSISTENT = "consistent"  # nothing is wrong, and no model was compared
+EXIT = {"conforms": 0, CONSISTENT: 0, "violates": 1, "unusable": 2, "incomplete": 3}
 
 
 NOT_MADE = "not made"  # by an exporter this version does not have: no verdict, and none is missing
@@ -63,12 +64,23 @@ def artifact_verdict(checks: Sequence[Mapping[str, Any]], strict: bool) -> str:
     return "incomplete" if unfinished or not checks else "conforms"
 
 
+def worded(entry: Mapping[str, Any], strict: bool) -> str:
+    """The verdict of an artifact's entry: that of its checks, `incomplete` where it has low power in a strict run, and `consistent`
+    where it conforms and no model was compared."""
+    found = artifact_verdict(entry["checks"], strict)
+    if found != "conforms":
+        return found
+    if strict and entry.get("low_power"):
+        return "incomplete"
+    return CONSISTENT if entry.get("model") is False else found
+
+
 def overall(verdicts: Sequence[str]) -> str:
     """The worst verdict of several: unusable, then violates, then incomplete; incomplete where there is none."""
     for worst in ("unusable", "violates", "incomplete"):
         if worst in verdicts:
             return worst
-    return "conforms" if "conforms" in verdicts else "incomplete"
+    return next((good for good in ("conforms", CONSISTENT) if good in verdicts), "incomplete")
 
 
 def exit_code(verdict: Optional[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 from detparity.core import resources
 from detparity.core.errors import InputError
@@ -85,6 +85,24 @@ def require_one_model(choice: ModelChoice) -> None:
         raise InputError(f"{given[0]} and {given[1]} both choose what files are judged against; give one of them")
     if not given and (choice.width is not None or choice.seed != FIRST_SEED):
         raise InputError("--width and --seed are for a model that --arch or --cfg builds; the bundled one is trained")
+
+
+OPTIONS_OF_A_MODEL = (
+    "  --weights best.pt            an official YOLOv5 or YOLOv7 checkpoint; of ultralytics with --trust as well",
+    "  --model FILE.py:FACTORY      your own torch.nn.Module, or PKG.MOD:FACTORY; this runs that code",
+    "  --model ultralytics:best.pt  | libreyolo:NAME | torchvision:NAME | transformers:FOLDER, where the package is installed",
+    "  --capture DIR                the module that `detparity capture --keep DIR -- COMMAND` exported",
+    "  --against OTHER.onnx         no model: another file, before a simplifier or of the last release; or --against self",
+    "  --model bundled              the detector that comes with detparity: five drawn shapes",
+)
+
+
+def require_named(choice: ModelChoice, files: Sequence[Path]) -> None:
+    """Raise InputError, with the options there are, for files that are given without anything to compare them with."""
+    if files and not choice.named:
+        raise InputError(
+            f"{files[0]}: nothing states which model it is an export of; one of these does:", OPTIONS_OF_A_MODEL
+        )
 
 
 def load_detector(choice: ModelChoice) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
-from detparity.core.verdict import artifact_verdict
+from detparity.core.verdict import worded
 
 
 class Recorder:
@@ -21,7 +21,7 @@ class Recorder:
         entry.update(record["artifact"])
         entry["checks"].append(record["check"])
         entry.update(record.get("measured", {}))
-        entry["verdict"] = artifact_verdict(entry["checks"], self.strict)
+        entry["verdict"] = worded(entry, self.strict)
         engine = sum(check["engine_seconds"] for check in entry["checks"])
         total = sum(check["seconds"] for check in entry["checks"])
         entry["timings"] = {"engine_seconds": round(engine, 3), "total_seconds": round(total, 3)}

@@ -23,11 +23,29 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     heading = f"{artifact['path']}: {artifact['verdict']}"
     if artifact["verdict"] in ("unusable", "not made"):
         return f"{heading}\n  {artifact.get('reason') or artifact['checks'][0]['reason']}\n"
-    lines = [heading, f"  {artifact['how']}", ""]
+    lines = [f"{heading}{_against(artifact)}, {_extent([artifact])}", f"  {artifact['how']}", *_low(artifact), ""]
     lines += columns([("check", "outcome", ""), *_rows(artifact, strict)])
     lines += _noise(artifact)
     lines += _texts(artifact["checks"])
     return "\n".join(lines) + "\n"
+
+
+def _against(artifact: Mapping[str, Any]) -> str:
+    """What an artifact was compared with, as the end of a clause."""
+    if not artifact.get("against"):
+        return ""
+    return f" against {artifact['against']}" + ("" if artifact.get("model", True) else ": no model was compared")
+
+
+def _low(artifact: Mapping[str, Any]) -> List[str]:
+    return [f"  low power: {'; '.join(artifact['low_power'])}"] if artifact.get("low_power") else []
+
+
+def _extent(artifacts: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the checks that apply ran."""
+    ran = sum(check["outcome"] != "skipped" for artifact in artifacts for check in artifact["checks"])
+    apply = sum(max(artifact.get("applying", 0), len(artifact["checks"])) for artifact in artifacts)
+    return f"{ran} of {apply} checks"
 
 
 def _texts(checks: Sequence[Mapping[str, Any]]) -> List[str]:
@@ -98,9 +116,8 @@ def _noise(artifact: Mapping[str, Any]) -> List[str]:
         return []
     table = [("group", "floor", "error", "floors", "worst at")]
     for group, row in noise.items():
-        table.append(
-            (group, number(row["floor"]), number(row["error"]), f"{row['floors']:.2f}", f"stride {row['stride']:.0f}")
-        )
+        worst = f"stride {row['stride']:.0f}" if row["stride"] else ""
+        table.append((group, number(row["floor"]), number(row["error"]), f"{row['floors']:.2f}", worst))
     lines = ["", *columns(table)]
     weights = artifact.get("weights", {})
     if weights.get("not_comparable"):
@@ -126,7 +143,14 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     strict += ", quick: fewer pictures, sizes and draws" if report.get("quick") else ""
     known = sum(check["outcome"] == "known failure" for artifact in report["artifacts"] for check in artifact["checks"])
     strict += f", {known} known failure{'s' * (known > 1)}" if known else ""
+    judged = [one for one in report["artifacts"] if one["verdict"] not in ("unusable", "not made")]
+    extent = [", ".join(dict.fromkeys(filter(None, map(_against, judged)))).strip()] if judged else []
+    low = list(dict.fromkeys(text for one in judged for text in one.get("low_power", ())))
+    clauses = [clause for clause in (*extent, _extent(judged) if judged else "") if clause]
+    if low:
+        clauses.append(f"low power: {'; '.join(low[:3])}")
+    stated = f" {', '.join(clauses)}" if extent and extent[0] else f", {', '.join(clauses)}" if clauses else ""
     return (
-        f"Verdict: {report['verdict']} ({parts} of {len(report['artifacts'])} files{strict}; "
+        f"Verdict: {report['verdict']}{stated} ({parts} of {len(report['artifacts'])} files{strict}; "
         f"{timings['total_seconds']:.1f} s, {timings['engine_seconds']:.1f} s of them in engines)"
     )

@@ -231,7 +231,7 @@ def test_known_failures_of_ones_own_exporter(known_file, exports, tmp_path, caps
     entry = str(known_file())
 
     def check(path, *more):
-        code = main.main(["check", str(path), "--checks", "structure.axes", *more])
+        code = main.main(["check", str(path), "--model", "bundled", "--checks", "structure.axes", *more])
         captured = capsys.readouterr()
         return code, captured.out + captured.err
 

@@ -165,7 +165,7 @@ def test_the_command_takes_the_opset_for_both_export_and_check(session, tmp_path
     export = ["export", "--grid", "--include", "onnx", "--img-size", "64", "96", "--output-dir", str(tmp_path)]
     assert main.main([*export, "--opset", "11"]) == 0
     made = next(tmp_path.glob("*.onnx"))
-    check = ["check", str(made), "--checks", "structure.opset"]
+    check = ["check", str(made), "--model", "bundled", "--checks", "structure.opset"]
 
     assert main.main(check) == 0
     assert main.main([*check, "--opset", "12"]) == 1

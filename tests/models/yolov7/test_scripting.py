@@ -308,7 +308,8 @@ def test_the_command_exports_and_checks_a_lite_file(tmp_path, capsys, monkeypatc
     (path,) = tmp_path.iterdir()
     assert path.suffix == ".ptl" and "lite (grid), 64x96" in capsys.readouterr().out
 
-    code = main.main(["check", path.name, "--checks", "script,parity.declared", "--json", "report.json", "--strict"])
+    words = ["check", path.name, "--model", "bundled", "--checks", "script,parity.declared"]
+    code = main.main([*words, "--json", "report.json", "--strict"])
 
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert code == 0, capsys.readouterr().out

@@ -1,0 +1,71 @@
+"""From the options of a run to what its files are judged against."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable, Dict, Optional
+
+import numpy as np
+
+from detparity.checks.foreign.layout_file import layout_of
+from detparity.checks.foreign.open_file import ForeignSource
+from detparity.core import file_kind
+from detparity.core.errors import InputError
+from detparity.core.files import require_file
+from detparity.engines.graph_reference import GraphReference
+from detparity.models.choice import ModelChoice
+from detparity.models.reference import ModelRequest, Reference, ReferenceFacts
+
+SELF = "self"
+
+
+def source_of(choice: ModelChoice) -> ForeignSource:
+    """What files are judged against. Raises InputError where it cannot be used."""
+    layout = layout_of(choice.layout) if choice.layout is not None else None
+    if choice.against is not None:
+        return ForeignSource(_against(choice), layout=layout, model=False)
+    assert choice.model is not None
+    request = ModelRequest(choice.model, choice.model_args, choice.seed, condition=choice.condition, trust=choice.trust)
+    reference = _made(request)
+    return ForeignSource(lambda path: reference, layout=layout)
+
+
+def _made(request: ModelRequest) -> Reference:
+    """A model in a process of its own."""
+    from detparity.models.remote_reference import RemoteReference
+
+    return RemoteReference(request)
+
+
+class _Program:
+    """A TorchScript file's program in float64, where there is no model."""
+
+    def __init__(self, path: Path, title: str) -> None:
+        self._reference = _made(ModelRequest(f"torchscript:{path}"))
+        self._title = title
+
+    @property
+    def facts(self) -> ReferenceFacts:
+        return replace(self._reference.facts, title=self._title, model=False)
+
+    def run(self, way: str, images: np.ndarray) -> Dict[str, np.ndarray]:
+        return self._reference.run(way, images)
+
+
+def _against(choice: ModelChoice) -> Callable[[Path], Reference]:
+    other: Optional[Path] = None if choice.against == SELF else Path(str(choice.against))
+    if other is not None:
+        require_file(other, "an exported model")
+        file_kind.require_exported(other)
+
+    @functools.cache
+    def reference(path: Path) -> Reference:
+        if file_kind.kind(path) == "torchscript":
+            return _Program(path, "its own program in float64" if other is None else f"{other}, in float64")
+        if file_kind.kind(path) == "lite":
+            raise InputError(f"{path} is a lite archive: its program cannot be run in float64")
+        return GraphReference(path, "its own graph in float64" if other is None else f"{other}, in float64")
+
+    return lambda path: reference(path if other is None else other)
