@@ -59,6 +59,8 @@ class Tree:
         self.folder = folder
         module = "detparity.cli.main" if (folder / "detparity" / "cli" / "main.py").is_file() else "detparity.cli"
         self.command = [sys.executable, "-W", "ignore", "-m", module]
+        # A file without a model is refused since the open door; before, it was judged against the bundled detector.
+        self.bundled = ["--model", "bundled"] if (folder / "detparity" / "checks" / "foreign").is_dir() else []
 
     def run(self, words: Sequence[str], cwd: Path) -> Output:
         """Run a subcommand; exit code, stdout, stderr."""

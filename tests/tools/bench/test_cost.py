@@ -61,17 +61,8 @@ def _verdict(path, model, folder, *options):
     report = folder / "report.json"
     if report.exists():
         report.unlink()
-    words = [
-        sys.executable,
-        "-m",
-        "detparity.cli.main",
-        "check",
-        str(path),
-        *(model or ("--model", "bundled")),
-        "--json",
-        str(report),
-        *options,
-    ]
+    chosen = model or ("--model", "bundled")
+    words = [sys.executable, "-m", "detparity.cli.main", "check", str(path), *chosen, "--json", str(report), *options]
     seconds, peak = _run(words)
     return seconds, peak, json.loads(report.read_text(encoding="utf-8"))
 
