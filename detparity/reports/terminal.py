@@ -34,7 +34,7 @@ def _against(artifact: Mapping[str, Any]) -> str:
     """What an artifact was compared with, as the end of a clause."""
     if not artifact.get("against"):
         return ""
-    return f" against {artifact['against']}" + ("" if artifact.get("model", True) else ": no model was compared")
+    return f" against {artifact['against']}" + ("" if artifact.get("model", True) else " (no model was compared)")
 
 
 def _low(artifact: Mapping[str, Any]) -> List[str]:
