@@ -27,7 +27,7 @@ def check(asked: Options, scratch: Path, say: Say) -> Dict[str, Any]:
 
     scratch: a folder for exports. Raises InputError where the model or an option cannot be used.
     """
-    foreign = source_of(asked.choice) if asked.choice.foreign else None
+    foreign = source_of(asked.choice, asked.img_size) if asked.choice.foreign else None
     if asked.checks:
         checks.select(asked.checks, registry() if foreign else None)
     if asked.variant is not None and asked.variant not in variant_names():

@@ -109,7 +109,7 @@ def session_of(config: pytest.Config) -> Session:
         try:
             require_one_model(asked.choice)
             require_named(asked.choice, asked.artifacts)
-            foreign = source_of(asked.choice) if asked.choice.foreign else None
+            foreign = source_of(asked.choice, asked.img_size) if asked.choice.foreign else None
         except InputError as error:
             raise usage(error) from None
         config.stash[SESSION] = Session(asked, foreign=foreign)

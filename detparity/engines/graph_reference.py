@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
+from detparity import engines
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import image_shape, input_form
 from detparity.artifacts.metadata import class_names, parse
@@ -18,11 +19,12 @@ from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
 
 # Float32 ways: the interpreter in float32, and a runtime without and with its optimisations.
 WAYS = ("interpreter", "onnxruntime", "onnxruntime optimised")
+RUNTIME = "onnxruntime"  # or the engine that has TensorRT's plugin, for a file that needs it
 LOADS = {
     EXACT: ("onnx_exact", Load("exact")),
     "interpreter": ("onnx_exact", Load("float32")),
-    "onnxruntime": ("onnxruntime", Load("disabled")),
-    "onnxruntime optimised": ("onnxruntime", Load("all")),
+    "onnxruntime": (RUNTIME, Load("disabled")),
+    "onnxruntime optimised": (RUNTIME, Load("all")),
 }
 
 
@@ -34,6 +36,7 @@ class GraphReference:
         self._runners: Dict[str, Runner] = {}
         file = onnx_graph.read(path, client())
         self._form = input_form(file.graph)
+        self._runtime = engines.judging(engines.PLUGIN if has_plugin(file) else "onnx").name
         shape = image_shape(file.graph)
         if not self._form.image or len(shape) not in (3, 4):
             raise InputError(f"{path} takes no image, so it is no exported detector")
@@ -57,8 +60,14 @@ class GraphReference:
     def _runner(self, way: str) -> Runner:
         if way not in self._runners:
             engine, how = LOADS[way]
+            engine = self._runtime if engine == RUNTIME else engine
             self._runners[way] = client().prepare(engine, self._path, how)
         return self._runners[way]
+
+
+def has_plugin(file: onnx_graph.OnnxFile) -> bool:
+    """Whether a file suppresses by TensorRT's plugin, which ONNX Runtime has not."""
+    return any(node.op == "EfficientNMS_TRT" for node in file.graph.walk())
 
 
 def _numbers(shape: Tuple[Any, ...]) -> Tuple[int, ...]:

@@ -144,12 +144,14 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     known = sum(check["outcome"] == "known failure" for artifact in report["artifacts"] for check in artifact["checks"])
     strict += f", {known} known failure{'s' * (known > 1)}" if known else ""
     judged = [one for one in report["artifacts"] if one["verdict"] not in ("unusable", "not made")]
-    extent = [", ".join(dict.fromkeys(filter(None, map(_against, judged)))).strip()] if judged else []
+    against = (
+        "" if report["verdict"] == "unusable" else ", ".join(dict.fromkeys(filter(None, map(_against, judged)))).strip()
+    )
     low = list(dict.fromkeys(text for one in judged for text in one.get("low_power", ())))
-    clauses = [clause for clause in (*extent, _extent(judged) if judged else "") if clause]
+    clauses = [clause for clause in (against, _extent(judged) if judged else "") if clause]
     if low:
         clauses.append(f"low power: {'; '.join(low[:3])}")
-    stated = f" {', '.join(clauses)}" if extent and extent[0] else f", {', '.join(clauses)}" if clauses else ""
+    stated = (" " if against else ", " if clauses else "") + ", ".join(clauses)
     return (
         f"Verdict: {report['verdict']}{stated} ({parts} of {len(report['artifacts'])} files{strict}; "
         f"{timings['total_seconds']:.1f} s, {timings['engine_seconds']:.1f} s of them in engines)"

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from detparity import engines
 from detparity.artifacts.input_form import InputForm, input_form
 from detparity.artifacts.onnx_graph import OnnxFile
 from detparity.artifacts.torchscript_facts import ScriptFile
@@ -20,6 +21,7 @@ from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
 from detparity.core.layout import PRESETS, Layout, fits, generic, recognise
 from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Runner, Size
+from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of
 from detparity.models.reference import EXACT
@@ -64,6 +66,11 @@ class ForeignContext(Judging):
     @functools.cached_property
     def form(self) -> InputForm:
         return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm()
+
+    def engine(self) -> str:
+        """The engine that judges this file; where TensorRT's plugin suppresses in it, the one that has that operator."""
+        plugin = self.artifact.kind == "onnx" and has_plugin(self.onnx)
+        return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
 
     def seconds(self, images: int) -> float:
         return max(LEAST_SECONDS, SECONDS_PER_REFERENCE * self.oracle.slowest * images)

@@ -113,7 +113,7 @@ def _name(group: Group) -> str:
 
 def _spread(group: Group, tables: Mapping[str, np.ndarray]) -> float:
     values = group.of(tables)
-    if len(values) < 2:
+    if len(values) < 2 or bool(np.all(values == np.rint(values))):  # whole numbers count images or classes
         return 1.0
     return float(np.ptp(values, axis=0).max(initial=0.0)) / max(float(np.abs(values).max(initial=0.0)), 1e-30)
 

@@ -299,18 +299,20 @@ def _onnx(contract: ForeignContract) -> bool:
     return contract.onnx
 
 
+LOADED = ("structure.load", "script.load")
 CHECKS: Tuple[Check, ...] = (
-    Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always),
-    Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always),
-    Check("parity.sizes", MUST, "Right numbers at every promised size.", sizes, lambda one: one.varies_size),
+    Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),
+    Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always, LOADED),
+    Check("parity.sizes", MUST, "Right numbers at every promised size.", sizes, lambda one: one.varies_size, LOADED),
     Check(
         "parity.batches",
         MUST,
         "Right numbers in batches, a different picture in every slot.",
         batches,
         lambda one: one.varies_batch,
+        LOADED,
     ),
-    Check("parity.repeat", MUST, "Same input, same bits; the input is not written to.", repeat, _always),
-    Check("parity.optimisation", MUST, "Right numbers without graph optimisations.", optimisation, _onnx),
-    Check("parity.threads", MUST, "Right numbers on one thread.", threads, _always),
+    Check("parity.repeat", MUST, "Same input, same bits; the input is not written to.", repeat, _always, LOADED),
+    Check("parity.optimisation", MUST, "Right numbers without graph optimisations.", optimisation, _onnx, LOADED),
+    Check("parity.threads", MUST, "Right numbers on one thread.", threads, _always, LOADED),
 )

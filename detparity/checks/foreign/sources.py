@@ -14,6 +14,7 @@ from detparity.checks.foreign.open_file import ForeignSource
 from detparity.core import file_kind
 from detparity.core.errors import InputError
 from detparity.core.files import require_file
+from detparity.core.vocabulary import Size
 from detparity.engines.graph_reference import GraphReference
 from detparity.models.choice import ModelChoice
 from detparity.models.reference import ModelRequest, Reference, ReferenceFacts
@@ -21,13 +22,13 @@ from detparity.models.reference import ModelRequest, Reference, ReferenceFacts
 SELF = "self"
 
 
-def source_of(choice: ModelChoice) -> ForeignSource:
-    """What files are judged against. Raises InputError where it cannot be used."""
+def source_of(choice: ModelChoice, size: Optional[Size] = None) -> ForeignSource:
+    """What files are judged against. size: (height, width) of the model's example, where it is given. Raises InputError where it cannot be used."""
     layout = layout_of(choice.layout) if choice.layout is not None else None
     if choice.against is not None:
-        return ForeignSource(_against(choice), layout=layout, model=False)
+        return ForeignSource(_against(choice, size), layout=layout, model=False)
     assert choice.model is not None
-    request = ModelRequest(choice.model, choice.model_args, choice.seed, condition=choice.condition, trust=choice.trust)
+    request = ModelRequest(choice.model, choice.model_args, choice.seed, size, choice.condition, choice.trust)
     reference = _made(request)
     return ForeignSource(lambda path: reference, layout=layout)
 
@@ -42,8 +43,8 @@ def _made(request: ModelRequest) -> Reference:
 class _Program:
     """A TorchScript file's program in float64, where there is no model."""
 
-    def __init__(self, path: Path, title: str) -> None:
-        self._reference = _made(ModelRequest(f"torchscript:{path}"))
+    def __init__(self, path: Path, size: Optional[Size], title: str) -> None:
+        self._reference = _made(ModelRequest(f"torchscript:{path.resolve()}", size=size))
         self._title = title
 
     @property
@@ -54,7 +55,7 @@ class _Program:
         return self._reference.run(way, images)
 
 
-def _against(choice: ModelChoice) -> Callable[[Path], Reference]:
+def _against(choice: ModelChoice, size: Optional[Size]) -> Callable[[Path], Reference]:
     other: Optional[Path] = None if choice.against == SELF else Path(str(choice.against))
     if other is not None:
         require_file(other, "an exported model")
@@ -63,7 +64,7 @@ def _against(choice: ModelChoice) -> Callable[[Path], Reference]:
     @functools.cache
     def reference(path: Path) -> Reference:
         if file_kind.kind(path) == "torchscript":
-            return _Program(path, "its own program in float64" if other is None else f"{other}, in float64")
+            return _Program(path, size, "its own program in float64" if other is None else f"{other}, in float64")
         if file_kind.kind(path) == "lite":
             raise InputError(f"{path} is a lite archive: its program cannot be run in float64")
         return GraphReference(path, "its own graph in float64" if other is None else f"{other}, in float64")
