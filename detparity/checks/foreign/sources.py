@@ -23,7 +23,10 @@ SELF = "self"
 
 
 def source_of(choice: ModelChoice, size: Optional[Size] = None) -> ForeignSource:
-    """What files are judged against. size: (height, width) of the model's example, where it is given. Raises InputError where it cannot be used."""
+    """What files are judged against. size: (height, width) of the model's example, where it is given.
+
+    Raises InputError where it cannot be used.
+    """
     layout = layout_of(choice.layout) if choice.layout is not None else None
     if choice.against is not None:
         return ForeignSource(_against(choice, size), layout=layout, model=False)
