@@ -56,11 +56,12 @@ class Field:
 @dataclass(frozen=True)
 class OutputLayout:
     """One output. axis: that holds the fields, counted with the batch; fields: none means that each column is a group of its own;
-    batched: whether axis 0 is the batch."""
+    batched: whether axis 0 is the batch; name: by which outputs are put in order, where exporters differ in it."""
 
     fields: Tuple[Field, ...] = ()
     axis: int = -1
     batched: bool = True
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,9 @@ PRESETS: Mapping[str, Layout] = {
         Layout(
             "torchvision",
             (
-                OutputLayout(CORNERS, 1, False),
-                OutputLayout((Field("class", 0, None, NUMBER, CLASS),), -1, False),
-                OutputLayout((Field("score", 0, None, PROBABILITY, SCORE),), -1, False),
+                OutputLayout(CORNERS, 1, False, "boxes"),
+                OutputLayout((Field("class", 0, None, NUMBER, CLASS),), -1, False, "labels"),
+                OutputLayout((Field("score", 0, None, PROBABILITY, SCORE),), -1, False, "scores"),
             ),
             "xyxy",
             True,
@@ -237,6 +238,12 @@ def recognise(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str], ba
     return generic([array.shape for array in arrays], batch)
 
 
+def in_order(layout: Layout, names: Sequence[str]) -> Layout:
+    """The layout with its outputs in the order of these names, where it names them."""
+    known = {one.name: one for one in layout.outputs}
+    return replace(layout, outputs=tuple(known[name] for name in names)) if set(known) == set(names) else layout
+
+
 def fits(layout: Layout, arrays: Sequence[np.ndarray]) -> bool:
     """Whether outputs have the number and the ranks that a layout has."""
     return _fits(layout, arrays)
@@ -279,8 +286,10 @@ def _by_names(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
         logits, boxes = outputs.values()
         if boxes.ndim == 3 and boxes.shape[2] == 4 and logits.ndim == 3:
             return replace(PRESETS["detr"], rule="by the names of the outputs")
-    if names == ("boxes", "labels", "scores") and all(array.ndim == n for array, n in zip(outputs.values(), (2, 1, 1))):
-        return replace(PRESETS["torchvision"], rule="by the names of the outputs")
+    if set(names) == {"boxes", "labels", "scores"} and all(
+        array.ndim == 1 + (n == "boxes") for n, array in outputs.items()
+    ):
+        return replace(in_order(PRESETS["torchvision"], names), rule="by the names of the outputs")
     if metadata.get("model_family", "").lower() == "yolox":
         return replace(PRESETS["yolox"], rule="by the metadata's model family")
     return None

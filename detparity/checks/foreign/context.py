@@ -19,7 +19,7 @@ from detparity.core.case import Case
 from detparity.core.clock import Clock
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
-from detparity.core.layout import PRESETS, Layout, fits, generic, recognise
+from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
 from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
@@ -123,6 +123,7 @@ class ForeignContext(Judging):
                 raise OutputsDiffer(f"has outputs that the layout {self.given_layout.name!r} does not fit")
             return self.given_layout
         stated = PRESETS.get(self.oracle.reference.facts.layout)
+        stated = in_order(stated, tuple(outputs)) if stated is not None else None
         if stated is not None and fits(stated, arrays):
             return stated
         try:
