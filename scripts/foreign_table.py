@@ -172,7 +172,7 @@ def _transformers(name: str, options: Dict[str, Any]) -> None:
     if options["format"] == "torchscript":
         torch.jit.trace(wrapped, image, check_trace=False).save(f"{name}.torchscript.pt")
         return
-    names = {"input_names": ["pixel_values"], "output_names": ["logits", "pred_boxes"]}
+    names: Dict[str, Any] = {"input_names": ["pixel_values"], "output_names": ["logits", "pred_boxes"]}
     torch.onnx.export(wrapped, (image,), f"{name}.onnx", opset_version=17, dynamo=False, **names)
 
 
@@ -273,8 +273,8 @@ def page(folder: Path) -> str:
     lines = [
         "# Other people's exporters, judged",
         "",
-        "Each row is one export as its package makes it, run unmodified under `detparity capture` and judged against the module that",
-        f"was exported, at {SIZE} pixels, with random weights whose batch-norm was set on noise. Floors: the largest error of any group",
+        "Each row is one export as its package makes it, run unmodified under `detparity capture` and judged against the module",
+        f"exported, at {SIZE} pixels, with random weights whose batch-norm was set on noise. Floors: the largest error of any group",
         "of outputs, in noise floors ([tolerance.md](tolerance.md)); 4 is the limit for root mean squares. This page is made by",
         "",
         "    python scripts/foreign_table.py run RESULTS && python scripts/foreign_table.py page RESULTS > docs/foreign.md",
