@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 import weakref
@@ -207,7 +208,7 @@ class _Session:
                 file.flush()
             if os.path.isfile(path):
                 first = folder / os.path.basename(path)
-                for source in (Path(path), *beside(Path(path))):
+                for source in (Path(path), *_beside(Path(path))):
                     if source.is_file():
                         shutil.copyfile(source, folder / source.name)
         record.written = Written(path, first, time.time_ns())
@@ -221,6 +222,11 @@ class _Session:
             self.captures.append(CapturedCall(**made, failed=record.failed, files=tuple(files), first=first))
         self.captures.unclaimed = tuple(unclaimed)
         self.captures.pythons = tuple(dict.fromkeys(watch.pythons))
+
+
+def _beside(path: Path) -> List[Path]:
+    """Files that hold tensors of an ONNX file; an exporter that makes such files has imported onnx."""
+    return beside(path) if "onnx" in sys.modules else []
 
 
 def _path(file: Any) -> Optional[str]:

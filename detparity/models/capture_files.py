@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
-from detparity.artifacts import onnx_graph
 from detparity.core import file_kind
 from detparity.core.errors import InputError
 from detparity.core.foreign_files import ONNX, recognised
@@ -140,6 +139,8 @@ class Marks:
 
 def marks(path: Path) -> Optional[Marks]:
     """None for a file that is no readable ONNX file."""
+    from detparity.artifacts import onnx_graph  # onnx, which nothing may import before the script does
+
     try:
         graph = onnx_graph.read(path).graph
     except (InputError, OSError):
