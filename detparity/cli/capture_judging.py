@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+import time
 from pathlib import Path
-from typing import Any, Mapping
+from typing import IO, Any, Dict, List, Mapping, Optional
 
 from detparity.checks import captured
+from detparity.checks.run import Options, Session, about, judge_all
 from detparity.cli.options import say
 from detparity.core.contract import MUST
-from detparity.core.findings import Finding
+from detparity.core.errors import InputError
 from detparity.core.text import columns
-from detparity.core.verdict import EXIT
-from detparity.models.capture import Captures
+from detparity.core.verdict import EXIT, overall
+from detparity.models.capture import CapturedCall, Captures
+from detparity.reports.recorder import Recorder
+from detparity.reports.report import report, unusable_entry
+from detparity.reports.terminal import artifact_text, verdict_line
 
 
 def judge_captures(captures: Captures, options: Mapping[str, Any], code: int = 0) -> int:
@@ -22,28 +28,94 @@ def judge_captures(captures: Captures, options: Mapping[str, Any], code: int = 0
         from detparity.models.capture_store import write
 
         write(captures, Path(options["keep"]))
-    try:
-        from detparity.checks.foreign import capture_session  # type: ignore[attr-defined, unused-ignore]
-    except ImportError:
-        return _without_judging(captures, code, to)
-    return int(capture_session(captures, options, code))
-
-
-def _without_judging(captures: Captures, code: int, to: Any) -> int:
-    found = list(captured.findings(captures, code))
-    missing = captured.missing(captures)
     rows = captured.table(captures)
     if len(rows) > 1:
-        say("\n".join(columns(rows)), to=to)
+        say("\n".join(columns(rows)) + "\n", to=to)
+    verdicts = [_calls_verdict(captures, code, to)]
+    if any(call.files for call in captures):
+        found = judge_files(captures, options, to)
+        verdicts.append(found["verdict"])
+        _write_reports(found, options)
+    worst = overall([verdict for verdict in verdicts if verdict])
+    if len(verdicts) == 1 or worst != verdicts[-1]:
+        say(f"with the calls themselves: {worst}" if len(verdicts) > 1 else worst, to=to)
+    return EXIT[worst]
+
+
+def _calls_verdict(captures: Captures, code: int, to: IO[str]) -> str:
+    """Say what the calls show before a file is judged; its verdict, empty where they show nothing against it."""
+    found = list(captured.findings(captures, code))
+    missing = captured.missing(captures)
     for finding in found:
-        say(f"{finding.message}{_level(finding)}", to=to)
+        say(finding.message + ("" if finding.level == MUST else f" ({finding.level})"), to=to)
     for reason in missing:
         say(reason, to=to)
-    violates = any(finding.level == MUST for finding in found)
-    verdict = "violates" if violates else "incomplete"
-    say(verdict, to=to)
-    return EXIT[verdict]
+    if any(finding.level == MUST for finding in found):
+        return "violates"
+    return "incomplete" if missing else ""
 
 
-def _level(finding: Finding) -> str:
-    return "" if finding.level == MUST else f" ({finding.level})"
+def judge_files(captures: Captures, options: Mapping[str, Any], to: Optional[IO[str]] = None) -> Dict[str, Any]:
+    """Judge every file as it lies now against the module of its call, and return the report."""
+    from detparity.checks.foreign.open_file import ForeignSource
+    from detparity.models.captured_reference import by_file, promises_of, reference_of
+
+    start = time.perf_counter()
+    calls = by_file(captures)
+    references: Dict[int, Any] = {}
+
+    def reference(path: Path) -> Any:
+        call = calls[str(path)]
+        if id(call) not in references:
+            references[id(call)] = reference_of(call)
+        return references[id(call)]
+
+    source = ForeignSource(reference, lambda path: promises_of(calls[str(path)]))
+    asked = Options(
+        artifacts=tuple(map(Path, calls)),
+        checks=options.get("checks"),
+        strict=bool(options.get("strict")),
+        quick=bool(options.get("quick")),
+    )
+    session = Session(asked, None, foreign=source)
+    recorder = Recorder(asked.strict)
+    unusable: List[Dict[str, Any]] = []
+    for path in asked.artifacts:
+        _judge(session, path, calls[str(path)], recorder, unusable, to)
+    timings = {"engine_seconds": session.clock.engine, "total_seconds": time.perf_counter() - start}
+    timings["truths_asked"], timings["truths_worked_out"] = session.asked
+    found = report(about(session), [*recorder.entries.values(), *unusable], timings)
+    for entry in unusable:
+        say(artifact_text(entry), to=to)
+    say(verdict_line(found), to=to)
+    return found
+
+
+def _judge(
+    session: Session,
+    path: Path,
+    call: CapturedCall,
+    recorder: Recorder,
+    unusable: List[Dict[str, Any]],
+    to: Optional[IO[str]],
+) -> None:
+    try:
+        if call.module is None:
+            raise InputError(f"{path} has no reference: {call.problem}")
+        subject = session.subject(path)
+    except InputError as error:
+        unusable.append(unusable_entry(str(path), str(error)))
+        return
+    entry: Mapping[str, Any] = {}
+    for judged in judge_all(session, [subject]):
+        entry = recorder.add(judged.record)
+    if entry:
+        say(artifact_text(entry, session.options.strict), to=to)
+
+
+def _write_reports(found: Dict[str, Any], options: Mapping[str, Any]) -> None:
+    from detparity.cli.check import write_reports
+
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit")}
+    write_reports(found, argparse.Namespace(**paths))
+

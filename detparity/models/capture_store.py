@@ -32,7 +32,12 @@ def write(captures: Captures, folder: Path) -> None:
         calls = [_write_call(call, folder, index) for index, call in enumerate(captures)]
     except OSError as error:
         raise InputError(f"the captures cannot be stored in {folder}: {error.strerror or error}") from None
-    index = {"format": FORMAT, "calls": calls, "unclaimed": [str(path) for path in captures.unclaimed]}
+    index = {
+        "format": FORMAT,
+        "calls": calls,
+        "unclaimed": [str(path) for path in captures.unclaimed],
+        "seconds": round(captures.seconds, 4),
+    }
     write_text(folder / INDEX, json.dumps(index, indent=1) + "\n")
 
 
