@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from detparity.core.contract import INFO, MUST
 from detparity.core.findings import Finding
 from detparity.core.text import listed
 from detparity.models.capture import CapturedCall, Captures
+from detparity.models.capture_files import exported_kind
 
 NOTHING = "the command exported nothing that was seen"
 
@@ -43,18 +45,27 @@ def _class(call: CapturedCall) -> str:
 
 def missing(captures: Captures) -> List[str]:
     """Why a verdict on these captures would be incomplete, a sentence each; empty where nothing is missing."""
-    found = []
+    found = list(captures.lost)
     if not any(call.files or call.failed for call in captures):
         found.append(NOTHING)
     for call in captures:
         if call.files and call.module is None:
             found.append(f"{call.files[0]} has no reference: {call.problem}")
+        for path in call.files:
+            if not judged_here(path):
+                what = "lite archive" if exported_kind(path) == "lite" else "exported program"
+                found.append(f"{path} is not judged: no engine here runs a {what} of any model")
     for path in captures.unclaimed:
         found.append(f"{path} was written, and it comes from none of the calls that were seen")
     if captures.pythons:
         commands = [f"`{command}`" for command in captures.pythons]
         found.append(f"the command started Python itself, and what that exports is not seen: {listed(commands, 2)}")
     return found
+
+
+def judged_here(path: Path) -> bool:
+    """Whether a file is of a kind that can be judged against a captured module."""
+    return exported_kind(path) in ("onnx", "torchscript")
 
 
 def table(captures: Sequence[CapturedCall]) -> List[Tuple[str, ...]]:

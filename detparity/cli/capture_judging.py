@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping
 
 from detparity.checks import captured
 from detparity.checks.run import Options, Session, about, judge_all
@@ -20,48 +20,54 @@ from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
 from detparity.reports.terminal import artifact_text, verdict_line
 
+Show = Callable[[str], None]
+
 
 def judge_captures(captures: Captures, options: Mapping[str, Any], code: int = 0) -> int:
     """Report what was captured, and return the verdict's exit code. options: of `detparity capture`; code: how the command ended."""
     to = sys.stderr if options.get("json") == "-" else sys.stdout
+
+    def show(text: str) -> None:
+        say(text, to=to)
+
     if options.get("keep"):
         from detparity.models.capture_store import write
 
         write(captures, Path(options["keep"]))
     rows = captured.table(captures)
     if len(rows) > 1:
-        say("\n".join(columns(rows)) + "\n", to=to)
-    verdicts = [_calls_verdict(captures, code, to)]
-    if any(call.files for call in captures):
-        found = judge_files(captures, options, to)
+        show("\n".join(columns(rows)) + "\n")
+    verdicts = [_calls_verdict(captures, code, show)]
+    if any(captured.judged_here(path) for call in captures for path in call.files):
+        found = judge_files(captures, options, show)
         verdicts.append(found["verdict"])
         _write_reports(found, options)
     worst = overall([verdict for verdict in verdicts if verdict])
     if len(verdicts) == 1 or worst != verdicts[-1]:
-        say(f"with the calls themselves: {worst}" if len(verdicts) > 1 else worst, to=to)
+        show(f"with the calls themselves: {worst}" if len(verdicts) > 1 else worst)
     return EXIT[worst]
 
 
-def _calls_verdict(captures: Captures, code: int, to: IO[str]) -> str:
+def _calls_verdict(captures: Captures, code: int, show: Show) -> str:
     """Say what the calls show before a file is judged; its verdict, empty where they show nothing against it."""
     found = list(captured.findings(captures, code))
     missing = captured.missing(captures)
     for finding in found:
-        say(finding.message + ("" if finding.level == MUST else f" ({finding.level})"), to=to)
+        show(finding.message + ("" if finding.level == MUST else f" ({finding.level})"))
     for reason in missing:
-        say(reason, to=to)
+        show(reason)
     if any(finding.level == MUST for finding in found):
         return "violates"
     return "incomplete" if missing else ""
 
 
-def judge_files(captures: Captures, options: Mapping[str, Any], to: Optional[IO[str]] = None) -> Dict[str, Any]:
+def judge_files(captures: Captures, options: Mapping[str, Any], show: Show) -> Dict[str, Any]:
     """Judge every file as it lies now against the module of its call, and return the report."""
     from detparity.checks.foreign.open_file import ForeignSource
     from detparity.models.captured_reference import by_file, promises_of, reference_of
 
     start = time.perf_counter()
-    calls = by_file(captures)
+    calls = {path: call for path, call in by_file(captures).items() if captured.judged_here(Path(path))}
     references: Dict[int, Any] = {}
 
     def reference(path: Path) -> Any:
@@ -81,13 +87,13 @@ def judge_files(captures: Captures, options: Mapping[str, Any], to: Optional[IO[
     recorder = Recorder(asked.strict)
     unusable: List[Dict[str, Any]] = []
     for path in asked.artifacts:
-        _judge(session, path, calls[str(path)], recorder, unusable, to)
+        _judge(session, path, calls[str(path)], recorder, unusable, show)
     timings = {"engine_seconds": session.clock.engine, "total_seconds": time.perf_counter() - start}
     timings["truths_asked"], timings["truths_worked_out"] = session.asked
     found = report(about(session), [*recorder.entries.values(), *unusable], timings)
     for entry in unusable:
-        say(artifact_text(entry), to=to)
-    say(verdict_line(found), to=to)
+        show(artifact_text(entry))
+    show(verdict_line(found))
     return found
 
 
@@ -97,7 +103,7 @@ def _judge(
     call: CapturedCall,
     recorder: Recorder,
     unusable: List[Dict[str, Any]],
-    to: Optional[IO[str]],
+    show: Show,
 ) -> None:
     try:
         if call.module is None:
@@ -110,7 +116,7 @@ def _judge(
     for judged in judge_all(session, [subject]):
         entry = recorder.add(judged.record)
     if entry:
-        say(artifact_text(entry, session.options.strict), to=to)
+        show(artifact_text(entry, session.options.strict))
 
 
 def _write_reports(found: Dict[str, Any], options: Mapping[str, Any]) -> None:

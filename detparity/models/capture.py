@@ -62,13 +62,14 @@ class Captures(List[CapturedCall]):
     """The calls of a block, once it has ended, in order.
 
     unclaimed: exported files that come from none of them; pythons: commands of the block that started Python, whose exports were not
-    seen; seconds: what the capture itself took.
+    seen; lost: calls that could not be captured, and why; seconds: what the capture itself took.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.unclaimed: Tuple[Path, ...] = ()
         self.pythons: Tuple[str, ...] = ()
+        self.lost: List[str] = []
         self.seconds = 0.0
         self._scratch = tempfile.TemporaryDirectory(prefix="detparity-capture-")
 
@@ -111,7 +112,8 @@ class _Session:
         start = time.perf_counter()
         try:
             return self._began(watched, arguments)
-        except Exception:  # nothing that capture does may end somebody's export
+        except Exception as error:  # nothing that capture does may end somebody's export
+            self._lost(watched, error)
             return None
         finally:
             self.captures.seconds += time.perf_counter() - start
@@ -119,10 +121,8 @@ class _Session:
     def _began(self, watched: Watched, arguments: Mapping[str, Any]) -> Optional[_Pending]:
         from detparity.models.capture_contract import Contract, contract, exported
 
-        values = list(arguments.values())
-        subject = exported(values[0])
-        file = arguments.get("f", arguments.get("destination", values[1] if len(values) > 1 else None))
-        pending = _Pending(watched, subject, file)
+        subject = exported(next(iter(arguments.values())))
+        pending = _Pending(watched, subject, None if watched.role == "make" else _file(arguments))
         if watched.role in ("export", "make"):
             from torch import nn
 
@@ -142,8 +142,8 @@ class _Session:
         try:
             if call is not None:
                 self._ended(call, result)
-        except Exception:  # as in `began`
-            pass
+        except Exception as error:  # as in `began`
+            self._lost(call.watched if call else Watched(""), error)
         finally:
             self.captures.seconds += time.perf_counter() - start
 
@@ -169,6 +169,9 @@ class _Session:
         if call is not None and call.record is not None and isinstance(error, Exception):
             call.record.failed = True
             call.record.contract.problem = f"{type(error).__name__}: {clipped(error)}"
+
+    def _lost(self, watched: Watched, error: Exception) -> None:
+        self.captures.lost.append(f"a call of {watched.exporter or watched.role} could not be captured: {clipped(error)}")
 
     def _remember(self, program: Any, record: _Record) -> None:
         self._programs[id(program)] = (weakref.ref(program), record)
@@ -224,6 +227,16 @@ class _Session:
         self.captures.pythons = tuple(dict.fromkeys(watch.pythons))
 
 
+def _file(arguments: Mapping[str, Any]) -> Any:
+    """The file among the arguments of a call: by the names that torch gives it, else the first after the program."""
+    for name in ("f", "destination"):
+        if name in arguments:
+            return arguments[name]
+    rest = list(arguments.values())[1:]
+    first = rest[0] if rest else None
+    return next(iter(first), None) if isinstance(first, tuple) else first
+
+
 def _beside(path: Path) -> List[Path]:
     """Files that hold tensors of an ONNX file; an exporter that makes such files has imported onnx."""
     return beside(path) if "onnx" in sys.modules else []
@@ -250,7 +263,7 @@ def capturing() -> Iterator[Captures]:
     captures = Captures()
     session = _Session(captures)
     installation = Installation(_observer) if not _sessions else None
-    with watched() as watch:
+    with watched(captures.scratch) as watch:
         _sessions.append(session)
         if installation is not None:
             installation.install()

@@ -33,8 +33,10 @@ _audited: List[bool] = []
 
 @dataclass
 class FileWatch:
-    """Files that were opened for writing and moved, each with the time in nanoseconds, and commands that started Python."""
+    """Files that were opened for writing and moved, each with the time in nanoseconds, and commands that started Python. own: the
+    folder of our copies."""
 
+    own: str
     began: int = field(default_factory=time.time_ns)
     written: Dict[str, int] = field(default_factory=dict)
     moved: List[Tuple[int, str, str]] = field(default_factory=list)
@@ -42,6 +44,9 @@ class FileWatch:
 
     def note(self, event: str, args: Sequence[Any]) -> None:
         now = time.time_ns()
+        target = args[0] if event in ("open", "os.system") else args[1]
+        if isinstance(target, (str, os.PathLike)) and os.fspath(target).startswith(self.own + os.sep):
+            return
         if event == "open":
             path, mode, flags = args
             writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & _WRITES)
@@ -95,12 +100,12 @@ def _audit(event: str, args: Sequence[Any]) -> None:
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[FileWatch]:
-    """The hook, which Python cannot remove, is inert outside such a block."""
+def watched(own: Path) -> Iterator[FileWatch]:
+    """Watch files in the block, but for those in the folder `own`. The hook, which Python cannot remove, is inert outside."""
     if not _audited:
         sys.addaudithook(_audit)
         _audited.append(True)
-    watch = FileWatch()
+    watch = FileWatch(absolute(own))
     _watchers.append(watch)
     try:
         yield watch
@@ -193,11 +198,10 @@ def _others(calls: Sequence[Written], watch: FileWatch, owned: Set[str]) -> Dict
             for entry in os.scandir(folder):
                 if entry.is_file() and entry.stat().st_mtime_ns >= watch.began - TICK:
                     seen.setdefault(absolute(entry.path), entry.stat().st_mtime_ns)
-    copies = {str(call.first.parent) for call in calls if call.first}
     return {
         path: when
         for path, when in seen.items()
-        if path not in owned and os.path.dirname(path) not in copies and exported_kind(Path(path))
+        if path not in owned and exported_kind(Path(path))
     }
 
 
