@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         found = check(asked, Path(scratch), lambda text: say(text, to=to))
-    _write_reports(found, options)
+    write_reports(found, options)
     return exit_code(found["verdict"])
 
 
@@ -118,7 +118,7 @@ def _require_one_file(artifacts: Sequence[Path]) -> None:
         raise InputError("; ".join(problems))
 
 
-def _write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
+def write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
     """Write every report that can be written; raises InputError, afterwards, for one that cannot."""
     problems = []
     for path, page in ((options.json, _json), (options.html, _html), (options.junit, junit.page)):

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from typing import Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.cli.options import Parser, complain, nearest, say
 from detparity.core.errors import InputError
@@ -25,6 +25,7 @@ UNUSABLE, INTERNAL, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 # Subcommand: its module of this package, and its line of help. A module is imported when its subcommand is the one that was given.
 SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "check": ("check", "judge exported files against their model"),
+    "capture": ("capture", "run an export script, and judge what it exports"),
     "export": ("export", "export a detector to TorchScript and ONNX"),
     "diff": ("diff", "say what changed between two ONNX files"),
     "golden": ("golden", "record goldens of your own exports, and compare the next release"),
@@ -46,11 +47,20 @@ class Terminated(BaseException):
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command and return its exit code. Whatever goes wrong is one line on stderr."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(lambda: _run(words, arguments is None))
+
+
+def _run(words: List[str], as_command: bool) -> int:
+    options = _parsed(words)
+    options.words, options.as_command = words, as_command
+    return int(options.run(options))
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run it and return its exit code. Whatever goes wrong is one line on stderr."""
     try:
         with _terminated():
-            options = _parsed(words)
-            options.words, options.as_command = words, arguments is None
-            return int(options.run(options))
+            return run()
     except InputError as error:
         complain(str(error))
         for line in error.more:

@@ -16,6 +16,7 @@ from detparity.models.compat.onednn import onednn
 from detparity.models.float64 import LOWER, exactly
 from detparity.models.module_copy import copied
 from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
+from detparity.models.symbolic_functions import SymbolicCall, symbolic_functions
 
 Call = Callable[[nn.Module, torch.Tensor], Any]
 FOLDED = "folded"
@@ -54,8 +55,12 @@ class ModuleReference:
         """See `models.reference.Reference`. A float32 way that this module does not have is run as the first."""
         x = torch.from_numpy(np.array(images))
         try:
-            with torch.no_grad():
-                return arrays(self._exact(x) if way == EXACT else self._float32(way, x))
+            with torch.no_grad(), symbolic_functions() as functions:
+                found = arrays(self._exact(x) if way == EXACT else self._float32(way, x))
+            self._note_functions(functions)
+            return found
+        except CannotRunReference:
+            raise
         except Exception as error:  # the module's own code raises what it likes
             text = " ".join(str(error).split())[:400]
             raise CannotRunReference(f"{type(error).__name__}: {text}") from None
@@ -74,6 +79,12 @@ class ModuleReference:
             names = ", ".join(sorted(mode.raised)[:6])
             self._notes.append(f"raised to float64 where the code makes float32: operands of {names}")
         return found
+
+    def _note_functions(self, calls: List[SymbolicCall]) -> None:
+        for call in calls:
+            note = f"{call.name} is computed as {call.operator}, which it exports to: its eager result is not used"
+            if note not in self._notes:
+                self._notes.append(note)
 
     def _float32(self, way: str, x: torch.Tensor) -> Any:
         folded = self._folded(x) if way == FOLDED else None
