@@ -229,6 +229,9 @@ def waiting(name="graph/grid", **changes):
         (lambda p: p.update(extra=1), "missing or unknown"),
         (lambda p: p.pop("was"), "missing or unknown"),
         (lambda p: p.update(schema=9), "it wants `schema` 1"),
+        (lambda p: p.update(parity={"a": {}}), "parity cannot be used"),
+        (lambda p: p.update(versions={"torch": 2}), "versions cannot be used"),
+        (lambda p: p.update(lost="half \ud800 of a letter"), "a text that is not Unicode"),
     ],
 )
 def test_a_pending_file_may_come_from_anywhere(tmp_path, spoil, words):
