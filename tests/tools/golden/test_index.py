@@ -112,7 +112,7 @@ def test_a_tampered_entry_is_refused_in_one_line(folder, spoil, words):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"schema": 2, "goldens": []}', '{"schema": 1}', "\x00", "[" * 100_000]
+    "text", ["", "[]", "{", '{"schema": 2, "goldens": []}', '{"schema": 1}', "\x00", "[" * 100_000, "[NaN]", "[1e999]"]
 )
 def test_an_index_that_is_none_is_refused_in_one_line(folder, text):
     (folder / index.INDEX).write_text(text)
