@@ -129,7 +129,7 @@ class OnnxFile:
     problem: Optional[str]
     torch_export: bool = False
     functions: Mapping[str, Function] = field(default_factory=dict)
-    died: Optional[str] = None
+    died: Optional[EngineDied] = None
 
 
 def _dtype(elem_type: int) -> str:
@@ -286,7 +286,9 @@ def read(path: Path, native: Optional[Native] = None) -> OnnxFile:
     )
 
 
-def _by_native(path: Path, native: Optional[Native]) -> Tuple[Optional[onnx.GraphProto], Optional[str], Optional[str]]:
+def _by_native(
+    path: Path, native: Optional[Native]
+) -> Tuple[Optional[onnx.GraphProto], Optional[str], Optional[EngineDied]]:
     """Inferred shapes, the checker's complaint, and how onnx's process ended where it did: the checker then is not asked as well."""
     if native is None:
         return None, None, None
@@ -295,7 +297,7 @@ def _by_native(path: Path, native: Optional[Native]) -> Tuple[Optional[onnx.Grap
         graph = None if found is None else onnx.GraphProto.FromString(found)
         return graph, native.problem(path), None
     except EngineDied as error:
-        return None, None, str(error)
+        return None, None, error
 
 
 def _require_readable_size(path: Path) -> None:
@@ -322,7 +324,8 @@ def _require_shallow(model: onnx.ModelProto, path: Path) -> None:
     them until its stack overflows, or for hours."""
     own = {_function_key(proto, proto.name): proto for proto in model.functions}
     calls = {key: [_function_key(node, node.op_type) for node in all_nodes(proto.node)] for key, proto in own.items()}
-    left, expanded = set(own), {}
+    left = set(own)
+    expanded: Dict[str, int] = {}
     for _ in range(DEEPEST):
         leaves = {key for key in left if not left.intersection(calls[key])}
         if left and not leaves:

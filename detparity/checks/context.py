@@ -33,7 +33,7 @@ from detparity.core.case import BoxExplorer, Case, Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, expected_shapes
 from detparity.core.environment import peak_bytes
-from detparity.core.findings import CannotRun, Finding, Outcome
+from detparity.core.findings import CannotRun, Finding, Outcome, of_the_end
 from detparity.core.vocabulary import (
     Arrays,
     Artifact,
@@ -235,13 +235,9 @@ class Context:
                 return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
             self._reported_by = check.id
             if self._to_blame(error):
-                findings, result = (Finding(f"{error}."),), "failed"
+                findings, result = (of_the_end(error),), "failed"
             else:
-                reason, result, incomplete = (
-                    f"{error}; the reference needs more than a quarter of that",
-                    "skipped",
-                    True,
-                )
+                reason, result, incomplete = f"{error}; {UNDECIDED}", "skipped", True
         except EngineError as error:
             refused = Finding("does not run.", notes=(str(error)[:600],), evidence={"refused": str(error)[:600]})
             findings, result = self.fold(self, check.id, (refused,)), "failed"
@@ -251,15 +247,23 @@ class Context:
         return Outcome(check.id, check.level, result, findings, reason, incomplete, seconds, self.clock.engine - before)
 
     def _to_blame(self, error: EngineDied) -> bool:
-        """Whether a file that reached a limit is at fault: the reference needs under a quarter of it on the same input."""
-        if error.how == "time":
-            self.truth(("noise", 0), self.contract.size)
-            return 4 * self.oracle.slowest < self._seconds(1)
-        if error.how == "memory":
-            self.truth(("noise", 0), self.contract.size)
-            limit = client().child.limits.memory
-            return limit is None or 4 * peak_bytes() < limit
+        """Whether a file that reached a limit is at fault."""
+        return to_blame(error, self.oracle, self.contract.size)
+
+
+UNDECIDED = "the reference needs more than a quarter of that"
+
+
+def to_blame(error: EngineDied, oracle: Oracle, size: Size) -> bool:
+    """Whether a file that ended its process is at fault: always by a crash; at a limit of time or memory where the reference needs
+    under a quarter of it at this size."""
+    if error.how == "crash":
         return True
+    oracle.truth(("noise", 0), size, "grid")
+    if error.how == "time":
+        return 4 * oracle.slowest < error.seconds
+    limit = client().child.limits.memory
+    return limit is None or 4 * peak_bytes() < limit
 
 
 def truth_head(variant: Variant) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
 
 from detparity import checks
-from detparity.artifacts.open import Asked, Intake, open_artifact
+from detparity.artifacts.open import DEFAULT_STRIDES, Asked, Intake, open_artifact
 from detparity.checks import export
-from detparity.checks.context import Context, truth_head
+from detparity.checks.context import UNDECIDED, Context, to_blame, truth_head
 from detparity.checks.follows import fold
 from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.known_failures import KnownFailures, applying, read, settle
@@ -27,7 +27,7 @@ from detparity.core.clock import Clock
 from detparity.core.contract import MUST, Contract, contract_for
 from detparity.core.errors import InputError, NotMade
 from detparity.core.files import sha256
-from detparity.core.findings import MADE, Finding, Outcome
+from detparity.core.findings import MADE, Outcome, of_the_end
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied, Size, parse_variant
@@ -221,6 +221,10 @@ class Session:
             check_ids = [check for check in check_ids if check not in checks.NOT_QUICK or check in named]
         return [check for check in check_ids if check in checks.select(asked)] if asked else list(check_ids)
 
+    def checks_of(self, subject: Subject) -> List[str]:
+        """The checks to run on a subject; of a file whose reading ended its process, that it loads, whatever was chosen."""
+        return list(subject.checks) if subject.died is not None else self.chosen(subject.checks)
+
     def require_known_failures_met(self, subjects: Sequence[Subject]) -> None:
         """Raise InputError for a known failure that nothing in this run could meet. A choice among the own exporters leaves those of
         the others unmet, so it is not asked there."""
@@ -325,10 +329,11 @@ def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
     """The record of a file whose reading ended its process."""
     path = subject.path
     assert path is not None
-    if died.how == "crash":
-        outcome = Outcome(LOADS, MUST, "failed", (Finding(f"{died}."),))
+    side = DEFAULT_STRIDES * session.detector.facts.max_stride  # what it takes is not known
+    if to_blame(died, session.oracle, (side, side)):
+        outcome = Outcome(LOADS, MUST, "failed", (of_the_end(died),))
     else:
-        outcome = Outcome(LOADS, MUST, "skipped", reason=str(died), incomplete=True)
+        outcome = Outcome(LOADS, MUST, "skipped", reason=f"{died}; {UNDECIDED}", incomplete=True)
     texts = tuple(
         render(subject.title, LOADS, finding, repeat_command(session.options, str(path), LOADS))
         for finding in outcome.findings
@@ -340,7 +345,7 @@ def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
 def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]:
     """Every chosen check on every subject, subject by subject; each is let go of after its last."""
     for subject in subjects:
-        for check_id in session.chosen(subject.checks):
+        for check_id in session.checks_of(subject):
             yield judge(session, subject, check_id)
         session.release(subject)
 
@@ -395,6 +400,7 @@ def model_record(session: Session) -> Dict[str, Any]:
         "classes": model.classes,
         "strides": list(model.strides),
         "weights": session.choice.title if session.choice.weights else None,
+        **({"note": session.detector.note} if session.detector.note else {}),
     }
 
 

@@ -141,7 +141,7 @@ class ArtifactFile(pytest.File):
     subject: Subject
 
     def collect(self) -> Iterator[CheckItem]:
-        for check_id in session_of(self.config).chosen(self.subject.checks):
+        for check_id in session_of(self.config).checks_of(self.subject):
             yield CheckItem.from_parent(self, name=check_id)
 
 
