@@ -159,6 +159,37 @@ def test_a_frozen_module_is_compared(session, clean, judged, tmp_path):
     assert context.outcome("script.weights").outcome == "passed"
 
 
+def _refolded(model, weights, epsilon):
+    """The file with batch-norm folded by another epsilon."""
+    convs = edits.nodes(model, "Conv")
+    for index, conv in enumerate(weights):
+        if conv.norm is None:
+            continue
+        factor = np.sqrt((conv.norm.variance + conv.norm.epsilon) / (conv.norm.variance + epsilon))
+        weight, bias = convs[index].input[1:3]
+        added = conv.norm.added
+        values = edits.value_of(model, weight) * factor.reshape(-1, 1, 1, 1), (conv.bias - added) * factor + added
+        for name, value in zip((weight, bias), values):
+            edits.set_value(model, name, value.astype(np.float32))
+    return model
+
+
+def test_batch_norm_folded_with_another_epsilon_is_named(session, clean, judged, outcomes, red):
+    model = _refolded(clean(), session.detector.weights, 1e-5)
+    (message,) = _message(judged(model), "structure.weights")
+
+    assert message.endswith(": batch-norm was folded with eps 1e-05, the model's is 0.001.")
+
+
+def test_nor_is_it_named_where_it_leaves_something(session, clean, judged):
+    model = _refolded(clean(), session.detector.weights, 1e-5)
+    name = edits.weight(model, 12)
+    edits.set_value(model, name, edits.value_of(model, name) * np.float32(1.001))
+    (message,) = _message(judged(model), "structure.weights")
+
+    assert "eps" not in message
+
+
 @pytest.mark.smoke
 def test_a_tensor_of_another_shape_under_an_official_name_breaks_nothing(clean, judged):
     model = clean()
