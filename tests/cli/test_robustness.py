@@ -224,6 +224,37 @@ def test_a_missing_file_is_known_before_anything_is_imported(tmp_path):
     assert done.stdout.split() == ["2", "False"] and done.stderr == "detparity: no.onnx: no such file\n"
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 74922183\n"
+FOREIGN = {"best.onnx": POINTER, "best.tflite": b"\x1c\x00\x00\x00TFL3" + bytes(512), "no.onnx": None}
+
+
+@pytest.mark.smoke
+def test_foreign_files_are_named_before_anything_is_imported(tmp_path):
+    for name, content in FOREIGN.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    code = "import sys; from detparity.cli.main import main; c = main(['check', *sys.argv[1:]]); print(c, 'torch' in sys.modules)"
+    words = [sys.executable, "-c", code, *FOREIGN]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=_places())
+
+    assert done.stdout.splitlines()[-1] == "2 False" and done.stderr == ""
+    assert "best.onnx: unusable\n  best.onnx is a Git LFS pointer to a file of 74922183 bytes" in done.stdout
+    assert "best.tflite is a TensorFlow Lite file" in done.stdout and "no.onnx: no such file" in done.stdout
+    assert "Verdict: unusable (3 unusable of 3 files; " in done.stdout
+
+
+def test_beside_a_right_file_they_are_named_the_same(best, capsys):
+    (best.parent / "pointer.onnx").write_bytes(POINTER)
+
+    code, out, _ = _run(capsys, "check", "pointer.onnx", best, *MODEL, *QUICK, "--json", "r.json")
+
+    assert code == 2 and "pointer.onnx: unusable\n  pointer.onnx is a Git LFS pointer" in out
+    assert [entry["verdict"] for entry in json.loads((best.parent / "r.json").read_text())["artifacts"]] == [
+        "conforms",
+        "unusable",
+    ]
+
+
 def test_a_size_that_a_static_file_does_not_take_is_named(best, capsys):
     code, out, _ = _run(capsys, "check", best, *MODEL, "--img-size", 64, 64)
 
