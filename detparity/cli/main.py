@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import importlib
 import os
@@ -61,7 +62,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         complain("interrupted")
-        return INTERRUPTED
+        return INTERRUPTED if arguments is not None else _leave(INTERRUPTED)
     except Terminated:
         complain("terminated")
         return TERMINATED
@@ -74,6 +75,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         _report(error)
         return INTERNAL
     return UNUSABLE
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process with an exit code. By itself Python dies by SIGINT, whatever is returned here, where the signal came while a
+    library's compiled part ran Python code, as torch does when it is imported."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _parsed(words: List[str]) -> argparse.Namespace:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from typing import Tuple
 
 import numpy as np
@@ -13,11 +15,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from detparity.checks import context
+from detparity.checks.run import Options, Session, judge_all
 from detparity.cli import main as command_line
 from detparity.core import landlock
 from detparity.core.vocabulary import parse_variant
 from detparity.engines import remote
 from detparity.engines.reference_runs import Oracle
+from detparity.models.choice import ModelChoice
 from detparity.models.compat import jit
 from detparity.models.yolov7.seeded import seeded
 from detparity.tools.export_cache import export_bytes
@@ -137,6 +141,39 @@ class Writes(torch.nn.Module):
         return images
 
 
+class Shares(torch.nn.Module):
+    """Maps a file into memory and writes to it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        torch.from_file(self.path, True, 16).fill_(7.0)
+        return images
+
+
+class SharesWhenLoaded(torch.nn.Module):
+    """The same when it is loaded, without being run."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    @torch.jit.export
+    def __getstate__(self) -> Tuple[str, bool]:
+        return self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: Tuple[str, bool]) -> None:
+        self.path = state[0]
+        self.training = state[1]
+        torch.from_file(self.path, True, 16).fill_(7.0)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
 class Endless(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         while bool(images.sum() > -1.0):
@@ -153,14 +190,27 @@ def _script(module, path):
 
 
 @pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock: SECURITY.md says what holds then")
-def test_a_script_that_writes_is_refused_by_the_kernel(tmp_path, capsys):
+@pytest.mark.parametrize("kind", [Writes, Shares, SharesWhenLoaded])
+def test_a_script_that_writes_is_refused_by_the_kernel(kind, tmp_path, capsys):
     target = tmp_path / "written"
-    path = _script(Writes(str(target)), tmp_path / "writes.pt")
+    path = _script(kind(str(target)), tmp_path / "writes.pt")
 
     code, out, _ = _check(capsys, path, *MODEL, "--img-size", 64, 96)
 
     assert code == 1 and not target.exists()
     assert "writes.pt: violates" in out
+
+
+def test_a_file_and_its_engines_are_released_after_its_last_check(good, monkeypatch):
+    session = Session(
+        Options(ModelChoice(arch="yolov7-tiny", width=0.25), (good,), checks="structure.load", quick=True)
+    )
+    (subject,) = session.subjects()
+    context = weakref.ref(session.context(good))
+
+    assert [judged.outcome.outcome for judged in judge_all(session, [subject])] == ["passed"]
+    gc.collect()
+    assert context() is None
 
 
 def test_a_script_without_an_end_is_a_finding(good, tmp_path, capsys):

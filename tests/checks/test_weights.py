@@ -15,6 +15,7 @@ from detparity.artifacts.other_model import other_model
 from detparity.checks.weights import stored_convs
 from detparity.core.clock import Clock
 from detparity.engines.reference_runs import make_oracle
+from detparity.inputs import images
 from detparity.models.yolov7.seeded import seeded
 from detparity.tools.export_cache import exported
 
@@ -131,6 +132,61 @@ def test_a_file_of_eight_bit_weights_is_one_finding(clean, judged):
 
     (message,) = _message(context, "structure.weights")
     assert message == "stores its weights in 8 bits: 58 of 58 convolutions are rounded."
+
+
+def _optimised(source, target):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def _dynamic(source, target):
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(str(source), str(target), weight_type=QuantType.QUInt8)
+
+
+def _static(source, target):
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    pictures = iter([{"images": images.make("noise", SIZE, seed)[None]} for seed in range(2)])
+    reader = type("Reader", (), {"get_next": lambda self: next(pictures, None)})()
+    kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    quantize_static(str(source), str(target), reader, quant_format=QuantFormat.QOperator, **kinds)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "make, own, says",
+    [
+        (_optimised, {"structure.operators"}, "com.microsoft.nchwc"),
+        (_dynamic, {"structure.weights", "parity.declared"}, "stores its weights in 8 bits: 58 of 58"),
+        (
+            _static,
+            {"structure.operators", "structure.weights", "parity.declared"},
+            "stores its weights in 8 bits: 58 of 58",
+        ),
+    ],
+)
+def test_what_onnx_runtime_writes_is_named_once(make, own, says, clean, judged, outcomes, red, tmp_path):
+    onnx.save(clean(), tmp_path / "clean.onnx")
+    try:
+        make(tmp_path / "clean.onnx", tmp_path / "made.onnx")
+    except (ImportError, AttributeError) as error:
+        pytest.skip(f"this ONNX Runtime does not make it: {error}")
+    found = outcomes(judged((tmp_path / "made.onnx").read_bytes()))
+
+    assert [outcome.reason for outcome in found.values() if outcome.outcome == "error"] == []
+    assert red(found) == own
+    assert says in " ".join(_said(outcome) for outcome in found.values())
+    assert found["structure.weights"].outcome == "failed"
+
+
+def _said(outcome):
+    return " ".join(" ".join((finding.message, *map(str, finding.rows))) for finding in outcome.findings)
 
 
 @pytest.mark.smoke

@@ -3,6 +3,7 @@ names that a terminal cannot show, errors of our own. Nothing is lost, and nothi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -360,6 +362,77 @@ def test_a_signal_is_one_line_and_leaves_nothing(number, code, says, best, tmp_p
     assert process.returncode == code
     assert err == f"detparity: {says}\n"
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
+def test_a_signal_while_a_file_runs_ends_the_child_too(tmp_path):
+    """The file has no end; its process does."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    onnx.save(endless(), tmp_path / "endless.onnx")
+    words = [sys.executable, "-m", "detparity.cli.main", "check", "endless.onnx", *MODEL, "--checks", "parity.declared"]
+    places = {**_places(), "TMPDIR": str(scratch), "PYTHONPATH": str(resources.root())}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, env=places, cwd=tmp_path, **streams) as process:
+        children = _within(90, lambda: _busy(process.pid))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+
+    assert children and (process.returncode, err) == (130, "detparity: interrupted\n")
+    assert _within(10, lambda: not any(os.path.exists(f"/proc/{child}") for child in children))
+    assert list(scratch.iterdir()) == []
+
+
+def endless():
+    """A Loop of 2^60 steps."""
+    values = {"i": TensorProto.INT64, "c": TensorProto.BOOL, "v": TensorProto.FLOAT}
+    ends = {"c_out": TensorProto.BOOL, "v_out": TensorProto.FLOAT}
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c_out"]), helper.make_node("Add", ["v", "v"], ["v_out"])],
+        "body",
+        [helper.make_tensor_value_info(name, kind, []) for name, kind in values.items()],
+        [helper.make_tensor_value_info(name, kind, []) for name, kind in ends.items()],
+    )
+    constants = {"count": np.array(2**60), "go": np.array(True), "start": np.array(0, np.float32)}
+    dims = [1, 3 * (8 * 12 + 4 * 6 + 2 * 3), 85]
+    constants["shape"] = np.array(dims, np.int64)
+    nodes = [
+        helper.make_node("Loop", ["count", "go", "start"], ["extra"], body=body),
+        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["mean", "extra"], ["sum"]),
+        helper.make_node("Expand", ["sum", "shape"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 96])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, dims)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7)
+
+
+def _within(seconds, ask):
+    """What `ask` gives as soon as that is something."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = ask()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
+
+
+def _busy(parent):
+    """The child process and its worker, once the worker has computed for a second."""
+    rows = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            rows[int(path.parent.name)] = int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    servers = [one for one, (above, _) in rows.items() if above == parent]
+    workers = [one for one, (above, spent) in rows.items() if above in servers and spent > 1.0]
+    return [*servers, *workers] if workers else []
 
 
 def test_an_error_of_our_own_is_one_line_and_a_trace(capsys, monkeypatch, tmp_path):
