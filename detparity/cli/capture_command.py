@@ -59,7 +59,9 @@ def command_of(words: Sequence[str]) -> Command:
         return Command("script", found, found, tuple(rest))
     if found is None:
         raise InputError(f"there is no command {first!r}: {_ADVICE}")
-    raise InputError(f"{first} is no Python command of this environment, and capture sees inside Python alone: {_ADVICE}")
+    raise InputError(
+        f"{first} is no Python command of this environment, and capture sees inside Python alone: {_ADVICE}"
+    )
 
 
 def _python(first: str, rest: List[str]) -> Command:

@@ -124,4 +124,3 @@ def _write_reports(found: Dict[str, Any], options: Mapping[str, Any]) -> None:
 
     paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit")}
     write_reports(found, argparse.Namespace(**paths))
-

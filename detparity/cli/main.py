@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import importlib
 import os
@@ -47,7 +48,7 @@ class Terminated(BaseException):
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command and return its exit code. Whatever goes wrong is one line on stderr."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    return guarded(lambda: _run(words, arguments is None))
+    return guarded(lambda: _run(words, arguments is None), arguments is None)
 
 
 def _run(words: List[str], as_command: bool) -> int:
@@ -56,8 +57,8 @@ def _run(words: List[str], as_command: bool) -> int:
     return int(options.run(options))
 
 
-def guarded(run: Callable[[], int]) -> int:
-    """Run it and return its exit code. Whatever goes wrong is one line on stderr."""
+def guarded(run: Callable[[], int], as_command: bool = False) -> int:
+    """Run it and return its exit code. Whatever goes wrong is one line on stderr. as_command: whether this process ends with it."""
     try:
         with _terminated():
             return run()
@@ -73,7 +74,7 @@ def guarded(run: Callable[[], int]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         complain("interrupted")
-        return INTERRUPTED
+        return _leave(INTERRUPTED) if as_command else INTERRUPTED
     except Terminated:
         complain("terminated")
         return TERMINATED
@@ -86,6 +87,16 @@ def guarded(run: Callable[[], int]) -> int:
         _report(error)
         return INTERNAL
     return UNUSABLE
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process with an exit code. By itself Python dies by SIGINT, whatever is returned here, where the signal came while a
+    library's compiled part ran Python code, as torch does when it is imported."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _parsed(words: List[str]) -> argparse.Namespace:

@@ -171,7 +171,9 @@ class _Session:
             call.record.contract.problem = f"{type(error).__name__}: {clipped(error)}"
 
     def _lost(self, watched: Watched, error: Exception) -> None:
-        self.captures.lost.append(f"a call of {watched.exporter or watched.role} could not be captured: {clipped(error)}")
+        self.captures.lost.append(
+            f"a call of {watched.exporter or watched.role} could not be captured: {clipped(error)}"
+        )
 
     def _remember(self, program: Any, record: _Record) -> None:
         self._programs[id(program)] = (weakref.ref(program), record)

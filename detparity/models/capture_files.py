@@ -198,11 +198,7 @@ def _others(calls: Sequence[Written], watch: FileWatch, owned: Set[str]) -> Dict
             for entry in os.scandir(folder):
                 if entry.is_file() and entry.stat().st_mtime_ns >= watch.began - TICK:
                     seen.setdefault(absolute(entry.path), entry.stat().st_mtime_ns)
-    return {
-        path: when
-        for path, when in seen.items()
-        if path not in owned and exported_kind(Path(path))
-    }
+    return {path: when for path, when in seen.items() if path not in owned and exported_kind(Path(path))}
 
 
 def _ancestor(path: Path, when: int, calls: Sequence[Written], known: Dict[int, Optional[Marks]]) -> Optional[int]:

@@ -114,7 +114,9 @@ def _node(function: Type[Any], given: Tuple[Any, ...]) -> Optional[_Node]:
     except Exception:  # somebody's code, called with other arguments than it is made for
         return None
     found = found[0] if isinstance(found, tuple) and found else found
-    plain = isinstance(found, _Node) and all(not isinstance(one, _Node) or one.operator == "Constant" for one in found.inputs)
+    plain = isinstance(found, _Node) and all(
+        not isinstance(one, _Node) or one.operator == "Constant" for one in found.inputs
+    )
     return found if plain else None
 
 

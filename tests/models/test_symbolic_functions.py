@@ -109,9 +109,7 @@ def test_the_plugin_is_that_of_its_documentation(images, way, kind):
 
     boxes, scores = _inputs(images, kind)
     attributes = dict(background_class=-1, score_activation=0, box_coding=1)
-    expected = efficient_nms(
-        boxes, scores, score_threshold=0.1, iou_threshold=0.45, max_output_boxes=5, **attributes
-    )
+    expected = efficient_nms(boxes, scores, score_threshold=0.1, iou_threshold=0.45, max_output_boxes=5, **attributes)
     assert [value.dtype for value in found.values()] == [np.int32, kind, kind, np.int32]
     for one, other in zip(found.values(), expected):
         np.testing.assert_allclose(one, other, rtol=1e-6)

@@ -77,14 +77,13 @@ class ForeignContext(Judging):
 
     def to_blame(self, error: EngineDied) -> bool:
         """A file is at fault where the reference needs under a quarter of the limit on the same input."""
+        if error.how == "crash":
+            return True
+        self.oracle.run(EXACT, self.given(self.declared))
         if error.how == "time":
-            self.oracle.run(EXACT, self.given(self.declared))
-            return 4 * self.oracle.slowest < self.seconds(1)
-        if error.how == "memory":
-            self.oracle.run(EXACT, self.given(self.declared))
-            limit = client().child.limits.memory
-            return limit is None or 4 * peak_bytes() < limit
-        return True
+            return 4 * self.oracle.slowest < error.seconds
+        limit = client().child.limits.memory
+        return limit is None or 4 * peak_bytes() < limit
 
     @functools.cached_property
     def declared(self) -> Case:
