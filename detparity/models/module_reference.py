@@ -51,12 +51,12 @@ class ModuleReference:
     def facts(self) -> ReferenceFacts:
         return replace(self._facts, notes=(*self._facts.notes, *self._notes))
 
-    def run(self, way: str, images: np.ndarray) -> Dict[str, np.ndarray]:
+    def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
         """See `models.reference.Reference`. A float32 way that this module does not have is run as the first."""
         x = torch.from_numpy(np.array(images))
         try:
             with torch.no_grad(), symbolic_functions() as functions:
-                found = arrays(self._exact(x) if way == EXACT else self._float32(way, x))
+                found = arrays(self._exact(x) if how == EXACT else self._float32(how, x))
             self._note_functions(functions)
             return found
         except CannotRunReference:
@@ -86,12 +86,12 @@ class ModuleReference:
             if note not in self._notes:
                 self._notes.append(note)
 
-    def _float32(self, way: str, x: torch.Tensor) -> Any:
-        folded = self._folded(x) if way == FOLDED else None
+    def _float32(self, how: str, x: torch.Tensor) -> Any:
+        folded = self._folded(x) if how == FOLDED else None
         module = self._module if folded is None else folded
-        if way == "channels-last" and x.dim() == 4:
+        if how == "channels-last" and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        with onednn(way != "plain"):
+        with onednn(how != "plain"):
             return self._call(module, x)
 
     def _folded(self, x: torch.Tensor) -> Optional[nn.Module]:

@@ -61,14 +61,14 @@ class ForeignOracle:
         self.asked = self.worked_out = 0
         self._runs: OrderedDict[Tuple[str, bytes], Arrays] = OrderedDict()
 
-    def run(self, way: str, images: np.ndarray) -> Arrays:
+    def run(self, how: str, images: np.ndarray) -> Arrays:
         """One run of the reference, remembered within a budget. Raises Refuses where the model refuses the input."""
-        key = (f"{way} {images.shape} {images.dtype}", _digest(images))
+        key = (f"{how} {images.shape} {images.dtype}", _digest(images))
         self.asked += 1
         if key not in self._runs:
             start = time.perf_counter()
             try:
-                self._runs[key] = self.reference.run(way, images)
+                self._runs[key] = self.reference.run(how, images)
             except CannotRunReference as error:
                 raise Refuses(str(error)) from None
             self.slowest = max(self.slowest, time.perf_counter() - start)
