@@ -36,6 +36,8 @@ def prepare(source: Union[str, Path, bytes], how: Load = Load()) -> Runner:
         raise EngineError(f"it evaluates in {', '.join(sorted(KINDS))}, not in {how.optimisation!r}")
     kind = KINDS[how.optimisation]
     model = _loaded(source, how.cut)
+    if not model.graph.output:
+        raise EngineError("it has no outputs")
     declared = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     clock = _Clock(how.seconds)
     made: Type[Evaluator] = type("Evaluator", (Evaluator,), {"kind": kind, "clock": clock})

@@ -279,9 +279,9 @@ def test_roi_align_by_hand():
         ("Sigmoid", 17, torch.sigmoid),
         ("Erf", 17, torch.erf),
         ("Softplus", 17, lambda x: torch.log1p(torch.exp(x))),
-        ("Mish", 18, F.mish),
-        ("HardSwish", 17, F.hardswish),
-        ("Gelu", 20, F.gelu),
+        ("Mish", 18, lambda x: F.mish(x)),
+        ("HardSwish", 17, lambda x: F.hardswish(x)),
+        ("Gelu", 20, lambda x: F.gelu(x)),
         ("LeakyRelu", 17, lambda x: F.leaky_relu(x, 0.01)),
         ("Tanh", 17, torch.tanh),
     ],
@@ -465,7 +465,8 @@ def test_pools_are_the_runtimes(ceil, pads):
 
     against_the_runtime(1e-6, "MaxPool", x, count=2, **given_)
     against_the_runtime(1e-6, "AveragePool", x, **given_)
-    against_the_runtime(1e-6, "AveragePool", x, count_include_pad=1, **given_)
+    if not ceil:  # ONNX Runtime 1.23 counts cells past the padding as well; torch is the judge above
+        against_the_runtime(1e-6, "AveragePool", x, count_include_pad=1, **given_)
 
 
 # Control flow, functions, unknown operators
@@ -618,6 +619,18 @@ def test_lengths_are_the_files_own():
     found = exact(model(nodes, feed, outputs=("length", "data"), initializers=scale)).call(feed)
 
     assert found["length"].tolist() == [7] and not found["data"].any()
+
+
+def test_an_older_torch_is_named(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "1.12.1+cu113")
+
+    with pytest.raises(ImportError, match=r"takes torch 1\.13 or newer, this is 1\.12\.1\+cu113$"):
+        exact(b"")
+
+
+def test_an_empty_file_is_refused():
+    with pytest.raises(EngineError, match=r"^it has no outputs$"):
+        exact(b"")
 
 
 def test_inputs_are_checked():

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
+from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference.op_run import OpRun
 
 from detparity.engines.exact.operator import Array, Node, numbers, refuse, tensor
@@ -102,21 +103,19 @@ def gather_nd(node: Node, x: Array, indices: Array) -> Array:
     return found.reshape(*batch, *indices.shape[shared:-1], *x.shape[shared + depth :])
 
 
-_REDUCTIONS = {"add": "sum", "mul": "prod", "min": "amin", "max": "amax"}
-
-
 def scatter_elements(node: Node, x: Array, indices: Array, updates: Array) -> Array:
-    axis = int(node.get("axis", 0))
-    places, source, values = tensor(_within(indices, x.shape[axis])), tensor(x), tensor(updates)
-    reduction = node.text("reduction", "none")
-    if reduction == "none":
-        return source.scatter(axis, places, values).numpy()
-    return source.scatter_reduce(axis, places, values, _REDUCTIONS[reduction]).numpy()
+    axis = int(node.get("axis", 0)) % x.ndim
+    where = list(np.indices(indices.shape, sparse=True))
+    where[axis] = _within(indices, x.shape[axis])
+    return _scattered(node, x, tuple(where), updates)
 
 
 def scatter_nd(node: Node, x: Array, indices: Array, updates: Array) -> Array:
+    return _scattered(node, x, tuple(np.moveaxis(indices, -1, 0)), updates)
+
+
+def _scattered(node: Node, x: Array, where: Tuple[Array, ...], updates: Array) -> Array:
     found = x.copy()
-    where = tuple(np.moveaxis(indices, -1, 0))
     reduction = node.text("reduction", "none")
     if reduction == "none":
         found[where] = updates
@@ -143,7 +142,7 @@ def pad(node: Node, x: Array, pads: Any = None, value: Any = None, axes: Any = N
 
 
 class Loop(OpRun):
-    """As the operator states it: carried values, then what each turn gives, stacked (onnx joins these end to end)."""
+    """As the operator states it: carried values, then what each round gives, stacked (onnx joins these end to end)."""
 
     op_domain = ""
     body: Any
@@ -173,6 +172,4 @@ class Loop(OpRun):
             return np.stack(values)
         declared = self.body.output_types[number].tensor_type
         sizes = [dim.dim_value for dim in declared.shape.dim]
-        from onnx.helper import tensor_dtype_to_np_dtype
-
         return np.zeros([0, *sizes], tensor_dtype_to_np_dtype(declared.elem_type))
