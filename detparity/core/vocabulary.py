@@ -195,8 +195,9 @@ class Runner:
 
 @dataclass(frozen=True)
 class Load:
-    """How an engine loads a file. optimisation: of the graph, "all" or "disabled"; threads: 0 leaves the choice to the
-    engine; cut: inner tensors, name to rank, to start from in place of the inputs; seconds: after which a call is ended."""
+    """How an engine loads a file. optimisation: of the graph, "all" or "disabled"; `onnx_exact` has "exact" (also for "all") and
+    "float32"; threads: 0 leaves the choice to the engine; cut: inner tensors, name to rank, to start from in place of the inputs;
+    seconds: after which a call is ended."""
 
     optimisation: str = "all"
     threads: int = 0
