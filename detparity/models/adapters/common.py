@@ -23,6 +23,8 @@ from detparity.models.reference import ModelRequest
 from detparity.models.user_file import raised
 
 DEFAULT_SIZE = (640, 640)
+# What batch-norm is set on: of several kinds, so that no channel is as good as constant over them.
+PICTURES = ("natural", "noise", "natural", "low-contrast", "natural", "dark", "natural", "gradient")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -117,9 +119,9 @@ def conditioned(made: Made, seed: int) -> None:
     if not any(fold.is_norm(part) for part in made.module.modules()):
         return
     shape = made.facts.shape
-    one = images.natural((shape[-2], shape[-1]), seed)
-    other = images.natural((shape[-2], shape[-1]), seed + 1)
-    batches = [np.stack([one, other]), one[None] if len(shape) == 4 else one]
+    size = (shape[-2], shape[-1])
+    pictures = np.stack([images.make(kind, size, seed + k) for k, kind in enumerate(PICTURES)])
+    batches = [pictures, pictures[:1] if len(shape) == 4 else pictures[0]]
     problem: Optional[Exception] = None
     for batch in batches:  # a norm of single pixels needs several images, a model may take only one
         given = made.facts.preprocessing.apply(batch)
