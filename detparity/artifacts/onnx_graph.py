@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Sequence, Set, Tuple, Union
 
 import numpy as np
 import onnx
@@ -65,6 +66,16 @@ class Node:
     def get(self, key: str, default: Any = None) -> Any:
         return self.attributes[key].value if key in self.attributes else default
 
+    def number(self, key: str, default: float) -> float:
+        """An attribute that is a number; NaN where the file gives it as something else."""
+        found = self.get(key, default)
+        return float(found) if isinstance(found, (int, float)) else math.nan
+
+    @property
+    def first(self) -> str:
+        """The name of the first input, empty where the file gives none."""
+        return self.inputs[0] if self.inputs else ""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -94,6 +105,15 @@ class Graph:
             for name in set(node.inputs):
                 found.setdefault(name, []).append(node)
         return found
+
+
+def behind(name: str, graph: Graph, producers: Mapping[str, Node], passing: Sequence[str]) -> str:
+    """The tensor behind operators that only pass it on: a constant, or what another operator makes. A circle of them is left."""
+    seen: Set[str] = set()
+    while name not in graph.constants and name not in seen and name in producers and producers[name].op in passing:
+        seen.add(name)
+        name = producers[name].first
+    return name
 
 
 @dataclass(frozen=True)
@@ -224,7 +244,7 @@ def _graph(proto: onnx.GraphProto, inferred: Optional[onnx.GraphProto] = None) -
     nodes = tuple(_node(index, node) for index, node in enumerate(proto.node))
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.initializer}
     for node in nodes:
-        if node.op == "Constant" and not node.domain:
+        if node.op == "Constant" and not node.domain and node.outputs:
             value = _constant(node)
             if value is not None:
                 constants[node.outputs[0]] = value

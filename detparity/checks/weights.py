@@ -214,9 +214,7 @@ def onnx_attributes(context: Context) -> Iterator[Finding]:
         for key, value in expected.items():
             if node.get(key, default[key]) != value:
                 rows.append((node.title, key, str(value), str(node.get(key, default[key]))))
-    alphas = [
-        (node.title, float(node.get("alpha", 0.01))) for node in context.onnx.graph.nodes if node.op == "LeakyRelu"
-    ]
+    alphas = [(node.title, node.number("alpha", 0.01)) for node in context.onnx.graph.nodes if node.op == "LeakyRelu"]
     rows += _slopes(context.slopes, alphas)
     yield from _attributes_finding(rows)
 
@@ -233,7 +231,7 @@ def _slopes(expected: Sequence[float], found: Sequence[Tuple[str, float]]) -> Li
     return [
         (title, "slope", number(slope), number(value))
         for slope, (title, value) in zip(expected, found)
-        if abs(value - slope) > 1e-6 * max(abs(slope), 1e-6)
+        if not abs(value - slope) <= 1e-6 * max(abs(slope), 1e-6)
     ]
 
 

@@ -246,6 +246,36 @@ def test_nor_is_it_named_where_it_leaves_something(session, clean, judged):
     assert "eps" not in message
 
 
+def _no_input(model):
+    node = model.graph.node.add(op_type="Identity")
+    node.output.append(edits.nodes(model, "Conv")[3].input[1])
+
+
+def _no_output(model):
+    del edits.nodes(model, "Conv")[3].output[:]
+
+
+def _circle(model):
+    conv = edits.nodes(model, "Conv")[3]
+    model.graph.node.extend([helper.make_node("Identity", ["a"], ["b"]), helper.make_node("Identity", ["b"], ["a"])])
+    conv.input[1] = "a"
+
+
+def _list_for_number(model):
+    (alpha,) = edits.nodes(model, "LeakyRelu")[0].attribute
+    alpha.CopyFrom(helper.make_attribute("alpha", [0.1, 0.2]))
+
+
+@pytest.mark.parametrize("spoil", [_no_input, _no_output, _circle, _list_for_number])
+def test_a_graph_that_makes_no_sense_breaks_no_check(spoil, clean, judged, outcomes):
+    model = clean()
+    spoil(model)
+    found = outcomes(judged(model))
+
+    assert [(outcome.check, outcome.reason) for outcome in found.values() if outcome.outcome == "error"] == []
+    assert any(outcome.outcome == "failed" for outcome in found.values())
+
+
 @pytest.mark.smoke
 def test_a_tensor_of_another_shape_under_an_official_name_breaks_nothing(clean, judged):
     model = clean()

@@ -46,7 +46,9 @@ def unpacked(path: Path) -> Members:
 def packed(members: Members, path: Path, how: int = zipfile.ZIP_STORED) -> None:
     with zipfile.ZipFile(path, "w", how) as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the same bytes at any time
+            info.compress_type = how
+            archive.writestr(info, content)
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:

@@ -27,6 +27,7 @@ from detparity.tools.golden.index import canonical, digest
 
 MODEL = ("--arch", "yolov7-tiny", "--width", "0.125")
 SIZE = (64, 64)
+VARIANTS = ("grid", "grid-dynamic-batch", "end2end-ort", "raw")
 SECONDS = 10.0  # for what the child does at one time
 GRAPH = {"opset": 12, "ops": {"Conv": 58}}
 KNOWN = """format = 2
@@ -55,6 +56,11 @@ TOML_BITS = (
     "\n\n[x]\n",
     "(?",
 )
+
+
+@functools.cache
+def exported(variant: str) -> bytes:
+    return export_bytes(seeded("yolov7-tiny", 0.125, 0), parse_variant(variant), SIZE)
 
 
 class Ended:
@@ -100,11 +106,6 @@ class Commands:
             "report": self.report,
         }
 
-    @functools.cached_property
-    def _models(self) -> List[bytes]:
-        names = ("grid", "grid-dynamic-batch", "end2end-ort", "raw")
-        return [export_bytes(seeded("yolov7-tiny", 0.125, 0), parse_variant(name), SIZE) for name in names]
-
     def _written(self, name: str, content: bytes) -> Path:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ class Commands:
 
     def onnx(self) -> Case:
         """One operator, value or number of an exported file changed."""
-        model = onnx.load_model_from_string(self.rng.choice(self._models))
+        model = onnx.load_model_from_string(exported(self.rng.choice(VARIANTS)))
         for _ in range(self.rng.choice((1, 1, 1, 2))):
             onnx_changes.change(self.rng, model)
         path = self._written("changed.onnx", model.SerializeToString())
@@ -133,7 +134,7 @@ class Commands:
             bit = self.rng.choice((*TOML_BITS, *TEXTS))
             text = text[:at] + bit + text[at + self.rng.choice((0, 1, 10)) :]
         path = self._written("known.toml", text.encode("utf-8", "surrogatepass"))
-        good = self._written("good.onnx", self._models[0])
+        good = self._written("good.onnx", exported(VARIANTS[0]))
         return Case("toml", path, lambda: checked(good, "--checks", "structure.axes", "--expectations", str(path)))
 
     def _goldens(self) -> Path:
@@ -145,7 +146,7 @@ class Commands:
 
     @functools.cached_property
     def _recorded(self) -> Path:
-        good = self._written("good.onnx", self._models[0])
+        good = self._written("good.onnx", exported(VARIANTS[0]))
         folder = self.folder / "recorded"
         with warm():
             done = Ended("golden", "record", good, *MODEL, "--name", "good", "--golden", folder)
@@ -175,7 +176,7 @@ class Commands:
             if folder / entry["file"] == path:
                 entry["sha256"] = digest(path.read_text(encoding="utf-8", errors="replace"))
         (folder / "INDEX.json").write_text(canonical(listed))
-        good, waits = self._written("good.onnx", self._models[0]), self.folder / "waits"
+        good, waits = self._written("good.onnx", exported(VARIANTS[0])), self.folder / "waits"
         words = ("golden", "check", good, *MODEL, "--name", "good", "--golden", folder, "--pending", waits)
 
         def act() -> str:
@@ -217,8 +218,8 @@ class Commands:
     @functools.cached_property
     def _reports(self) -> List[Any]:
         """A report of a good and a wrong file, and a matrix of it."""
-        good = self._written("good.onnx", self._models[0])
-        model = onnx.load_model_from_string(self._models[0])
+        good = self._written("good.onnx", exported(VARIANTS[0]))
+        model = onnx.load_model_from_string(exported(VARIANTS[0]))
         model.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "85"
         wrong = self._written("wrong.onnx", model.SerializeToString())
         report, table = self.folder / "r.json", self.folder / "m.json"
