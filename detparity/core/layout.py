@@ -5,6 +5,7 @@ Presets for the families of detectors people export; `generic` where nothing is 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -89,6 +90,12 @@ def _one(fields: Sequence[Field], axis: int) -> Tuple[OutputLayout, ...]:
     return (OutputLayout(tuple(fields), axis),)
 
 
+def _posed(columns: int) -> Tuple[OutputLayout, ...]:
+    """Boxes, classes, and so many columns of key points (x, y, visibility)."""
+    score = Field("class", 4, -columns, PROBABILITY, SCORE)
+    return _one((*CENTRES, score, Field("keypoints", -columns, None, PIXELS)), 1)
+
+
 PRESETS: Mapping[str, Layout] = {
     layout.name: layout
     for layout in (
@@ -120,7 +127,7 @@ PRESETS: Mapping[str, Layout] = {
         ),
         Layout(
             "ultralytics-pose",
-            _one((*CENTRES, Field("class", 4, 5, PROBABILITY, SCORE), Field("keypoints", 5, None, PIXELS)), 1),
+            _posed(17 * 3),
             "cxcywh",
             after="NMS",
         ),
@@ -277,7 +284,9 @@ def _by_metadata(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str])
     if task == "detect" and chosen:
         name = "ultralytics-end2end" if metadata.get("end2end") == "True" else "ultralytics-nms"
         return replace(PRESETS[name], rule="by the metadata's task and rows of six")
-    return replace(PRESETS[TASKS[task]], rule="by the metadata's task")
+    found = replace(PRESETS[TASKS[task]], rule="by the metadata's task")
+    columns = [int(number) for number in re.findall(r"\d{1,3}", metadata.get("kpt_shape", ""))]
+    return replace(found, outputs=_posed(columns[0] * columns[1])) if task == "pose" and len(columns) == 2 else found
 
 
 def _by_names(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Optional[Layout]:

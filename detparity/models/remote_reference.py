@@ -49,10 +49,10 @@ class RemoteReference:
         """What holds for the process, in one line."""
         return self._child.confinement
 
-    def run(self, way: str, images: np.ndarray) -> Dict[str, np.ndarray]:
+    def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
         if self._generation != self._child.generation:
             self._make()
-        content, found = self._ask("run", {"way": way}, {"images": images})
+        content, found = self._ask("run", {"way": how}, {"images": images})
         self._facts = unpacked(content["facts"])
         return {name: found[name] for name in content["order"]}
 
