@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from detparity.core.decisions import Choice, Forced
 from detparity.models import fold
 from detparity.models.compat.onednn import onednn
+from detparity.models.decisions import Forcing
 from detparity.models.float64 import LOWER, exactly
 from detparity.models.module_copy import copied
 from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
@@ -53,12 +55,19 @@ class ModuleReference:
 
     def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
         """See `models.reference.Reference`. A float32 way that this module does not have is run as the first."""
+        return self.run_forced(how, images, ())[0]
+
+    def run_forced(
+        self, how: str, images: np.ndarray, choices: Sequence[Choice]
+    ) -> Tuple[Dict[str, np.ndarray], List[Forced]]:
+        """The same with the choices of a file forced, and which of them were."""
         x = torch.from_numpy(np.array(images))
+        mode = Forcing(choices) if choices else None
         try:
-            with torch.no_grad(), symbolic_functions() as functions:
+            with torch.no_grad(), symbolic_functions() as functions, mode or contextlib.nullcontext():
                 found = arrays(self._exact(x) if how == EXACT else self._float32(how, x))
             self._note_functions(functions)
-            return found
+            return found, mode.forced if mode is not None else []
         except CannotRunReference:
             raise
         except Exception as error:  # the module's own code raises what it likes

@@ -10,11 +10,11 @@ import dataclasses
 import os
 import sys
 import tempfile
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, List, Mapping, Tuple
 
-import numpy as np
 import torch
 
+from detparity.core.decisions import Choice
 from detparity.core.isolate_messages import Arrays, Handler
 from detparity.models import adapters, module_reference
 from detparity.models.float64 import exactly
@@ -47,8 +47,14 @@ def facts(_: Mapping[str, Any], __: Arrays) -> Answer:
 
 def run(content: Mapping[str, Any], arrays: Arrays) -> Answer:
     """Run it one way: its outputs by name, their order, and its facts."""
-    found: Dict[str, np.ndarray] = _MADE[0].run(content["way"], arrays["images"])
-    return {"order": list(found), "facts": facts({}, {})[0]}, found
+    choices = [
+        Choice(one["node"], arrays[f"choice {k} scores"], arrays[f"choice {k} indices"], one["axis"])
+        for k, one in enumerate(content.get("choices", ()))
+    ]
+    found, forced = _MADE[0].run_forced(content["way"], arrays["images"], choices)
+    read = {f"forced {k}": one.scores for k, one in enumerate(forced)}
+    listed = [[one.node, one.operator] for one in forced]
+    return {"order": list(found), "forced": listed, "facts": facts({}, {})[0]}, {**found, **read}
 
 
 HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run}

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from detparity.core.decisions import Choice, Forced
 from detparity.core.environment import memory_bytes
 from detparity.core.errors import InputError
 from detparity.core.isolate import Child, Died, Limits, Refused
@@ -50,11 +51,22 @@ class RemoteReference:
         return self._child.confinement
 
     def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
+        return self.run_forced(how, images, ())[0]
+
+    def run_forced(
+        self, how: str, images: np.ndarray, choices: Sequence[Choice]
+    ) -> Tuple[Dict[str, np.ndarray], List[Forced]]:
+        """See `ModuleReference.run_forced`."""
         if self._generation != self._child.generation:
             self._make()
-        content, found = self._ask("run", {"way": how}, {"images": images})
+        arrays = {"images": images}
+        for k, one in enumerate(choices):
+            arrays.update({f"choice {k} scores": one.scores, f"choice {k} indices": one.indices})
+        asked = {"way": how, "choices": [{"node": one.node, "axis": one.axis} for one in choices]}
+        content, found = self._ask("run", asked, arrays)
         self._facts = unpacked(content["facts"])
-        return {name: found[name] for name in content["order"]}
+        forced = [Forced(node, operator, found[f"forced {k}"]) for k, (node, operator) in enumerate(content["forced"])]
+        return {name: found[name] for name in content["order"]}, forced
 
     def close(self) -> None:
         """End the worker that holds the model; its server serves the next one."""
