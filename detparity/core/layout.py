@@ -5,6 +5,7 @@ Presets for the families of detectors people export; `generic` where nothing is 
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -20,6 +21,7 @@ PIXELS, PROBABILITY, LOGIT, FRACTION, RADIANS, NUMBER = (
     "number",
 )
 BOX, SCORE, CLASS, OTHER = "box", "score", "class", "other"
+COLUMN = "column "  # begins the name of a field of which nothing else is known
 MOST_COLUMNS = 256  # of a generic output, each a group of its own; beyond, they share one
 STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32), (8, 16, 32, 64, 128))
 
@@ -201,7 +203,7 @@ def fields_of(layout: OutputLayout, columns: int) -> Tuple[Field, ...]:
         return layout.fields
     if columns > MOST_COLUMNS:
         return (Field("all columns", 0, None, NUMBER),)
-    return tuple(Field(f"column {index}", index, index + 1, NUMBER) for index in range(columns))
+    return tuple(Field(f"{COLUMN}{index}", index, index + 1, NUMBER) for index in range(columns))
 
 
 def table(layout: OutputLayout, array: np.ndarray, image: int) -> np.ndarray:
@@ -232,13 +234,15 @@ def levels(rows: int, size: Tuple[int, int]) -> List[Tuple[int, int, int]]:
 Finder = Callable[[Mapping[str, np.ndarray], Mapping[str, str]], Optional[Layout]]
 
 
-def recognise(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str], batch: Optional[int]) -> Layout:
+def recognise(
+    outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str], batch: Optional[int], classes: int = 0
+) -> Layout:
     """The layout of a file by its metadata and by what its model gives; `generic` where neither says.
 
-    outputs: of the reference, by name; metadata: of the file.
+    outputs: of the reference, by name; metadata: of the file; classes: how many there are, 0 where that is not known.
     """
     arrays = list(outputs.values())
-    for finder in (_by_metadata, _by_names, _by_selection):
+    for finder in (_by_metadata, _by_names, _by_selection, functools.partial(_by_classes, classes)):
         found = finder(outputs, metadata)
         if found is not None and _fits(found, arrays):
             return found
@@ -301,6 +305,22 @@ def _by_names(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
         return replace(in_order(PRESETS["torchvision"], names), rule="by the names of the outputs")
     if metadata.get("model_family", "").lower() == "yolox":
         return replace(PRESETS["yolox"], rule="by the metadata's model family")
+    return None
+
+
+def _by_classes(classes: int, outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Optional[Layout]:
+    """One output with four columns of a box and one of each class, perhaps objectness between: the corners or centres of dense rows."""
+    arrays = list(outputs.values())
+    if classes < 1 or len(arrays) != 1 or arrays[0].ndim != 3:
+        return None
+    box = (Field("box, first two", 0, 2, NUMBER, BOX), Field("box, last two", 2, 4, NUMBER, BOX))
+    for axis in (1, 2):
+        extra = arrays[0].shape[axis] - 4 - classes
+        if extra not in (0, 1) or arrays[0].shape[3 - axis] <= arrays[0].shape[axis]:
+            continue
+        objectness = (Field("objectness", 4, 5, NUMBER, SCORE),) if extra else ()
+        fields = (*box, *objectness, Field("class", 4 + extra, None, NUMBER, SCORE))
+        return Layout("dense", _one(fields, axis), after="NMS", rule="by the number of classes")
     return None
 
 

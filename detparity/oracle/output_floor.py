@@ -10,12 +10,13 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from detparity.core.layout import CLASS, PROBABILITY, Field, Layout, fields_of, levels, table
+from detparity.core.layout import CLASS, COLUMN, OTHER, PROBABILITY, Field, Layout, fields_of, levels, table
 from detparity.core.vocabulary import Size
 from detparity.oracle.noise_floor import EPS32, SIGMOID, STATISTICS, SYSTEMATIC, Stats, limit
 from detparity.oracle.row_matching import matched
 
 Tables = Mapping[str, np.ndarray]  # (rows, columns) of one image, by output
+LARGEST = float(np.finfo(np.float32).max)
 LEAST_CLASS = 0.25  # class numbers are whole: a row that differs by less is of the same class
 
 
@@ -93,11 +94,16 @@ def measure(truth: Tables, found: Tables, groups: Sequence[Group]) -> Dict[Group
     """Error statistics by group; what is not finite on one side alone gives infinite errors."""
     stats = {}
     for group in groups:
-        one, other = group.of(truth), group.of(found)
+        one, other = _in_range(group.of(truth)), group.of(found)
         both = ~(np.isfinite(one) | np.isfinite(other)) & ((one == other) | (np.isnan(one) & np.isnan(other)))
         with np.errstate(invalid="ignore"):
             stats[group] = _stats(np.where(both, 0.0, one), np.where(both, 0.0, other - one))
     return stats
+
+
+def _in_range(values: np.ndarray) -> np.ndarray:
+    """Numbers as float32 can hold them: beyond its range they are infinite there, in a correct file too."""
+    return np.where(np.abs(values) > LARGEST, np.copysign(np.inf, values), values)
 
 
 def _stats(values: np.ndarray, error: np.ndarray) -> Stats:
@@ -120,7 +126,7 @@ def floor_of(truth: Tables, ways: Sequence[Mapping[Group, Stats]], groups: Seque
     roundings of the values, the error of a sigmoid where the values are probabilities, and `SYSTEMATIC` for bias and gain."""
     found = {}
     for group in groups:
-        values = group.of(truth)
+        values = _in_range(group.of(truth))
         values = values[np.isfinite(values)]
         seen = {name: max((getattr(one[group], name) for one in ways), default=0.0) for name in STATISTICS}
         largest = float(np.abs(values).max(initial=0.0))
@@ -129,6 +135,28 @@ def floor_of(truth: Tables, ways: Sequence[Mapping[Group, Stats]], groups: Seque
         rms = max(seen["rms"], EPS32 * scale, bound, 1e-300)
         most = max(seen["max"], 2 * EPS32 * largest, 2 * bound, rms)
         found[group] = Stats(rms, most, max(seen["bias"], SYSTEMATIC * rms), max(seen["gain"], SYSTEMATIC * rms))
+    return _pooled(truth, found)
+
+
+def _pooled(truth: Tables, floor: Mapping[Group, Stats]) -> Dict[Group, Stats]:
+    """Columns of an unknown meaning are small samples, each a group of its own: those of one output and level that hold numbers of one
+    size share their noise, as the columns of a known field do."""
+    classes: Dict[Tuple[object, ...], List[Group]] = {}
+    for group in floor:
+        if group.field.role == OTHER and group.field.name.startswith(COLUMN):
+            values = group.of(truth)
+            values = values[np.isfinite(values)]
+            size = int(np.log2(np.sqrt((values**2).mean()) + 1e-30) // 2) if values.size else 0
+            key = (group.output, group.stride, is_probability(group.field, values), size)
+            classes.setdefault(key, []).append(group)
+    found = dict(floor)
+    for groups in classes.values():
+        rms = float(np.sqrt(np.mean([floor[group].rms ** 2 for group in groups])))
+        most = max(floor[group].max for group in groups)
+        for group in groups:
+            own = floor[group]
+            least = SYSTEMATIC * rms
+            found[group] = Stats(max(own.rms, rms), max(own.max, most), max(own.bias, least), max(own.gain, least))
     return found
 
 
@@ -149,7 +177,9 @@ def excesses(truth: Tables, found: Tables, stats: Mapping[Group, Stats], floor: 
         for name in STATISTICS:
             allowed = limit(name, count)
             error, base = getattr(measured, name), getattr(floor[group], name)
-            if not error / base <= allowed:
+            if (
+                np.isfinite(base) and not error / base <= allowed
+            ):  # where float32 itself overflows, nothing can be judged
                 row, column = _worst(group.of(truth), group.of(found))
                 own, other = float(group.of(found)[row, column]), float(group.of(truth)[row, column])
                 over.append(Excess(group, name, error, base, allowed, group.first + row, column, own, other))

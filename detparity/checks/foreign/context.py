@@ -10,6 +10,7 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts.input_form import InputForm, input_form
+from detparity.artifacts.metadata import class_names, parse
 from detparity.artifacts.onnx_decisions import Selection, exposed, selections
 from detparity.artifacts.onnx_graph import OnnxFile
 from detparity.artifacts.torchscript_facts import ScriptFile
@@ -128,9 +129,17 @@ class ForeignContext(Judging):
         if stated is not None and fits(stated, arrays):
             return stated
         try:
-            return recognise(outputs, self.contract.metadata, batch)
+            return recognise(outputs, self.contract.metadata, batch, self._classes())
         except (ValueError, IndexError):  # metadata that contradicts itself
             return generic([array.shape for array in arrays], batch)
+
+    def _classes(self) -> int:
+        """How many classes there are, by the model's names or by the file's; 0 where neither states any."""
+        stored = self.contract.metadata.get("names")
+        try:
+            return len(self.oracle.reference.facts.names) or len(class_names(parse(stored)) if stored else ())
+        except ValueError:
+            return 0
 
     def _exact(self, case: Case) -> Arrays:
         try:

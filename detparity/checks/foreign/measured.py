@@ -120,12 +120,16 @@ def _spread(group: Group, tables: Mapping[str, np.ndarray]) -> float:
 
 def _blurred(truths: List[CaseTruth]) -> List[str]:
     found = []
+    for truth in truths:
+        for group, stats in truth.images[0].floor().items():
+            if not np.isfinite(stats.max):
+                found.append(f"float32 itself overflows in {_name(group)}")
     for truth in truths[:1]:
         for group, stats in truth.images[0].floor().items():
             limit = _visible(group.field, group.of(truth.images[0].tables))
             if limit and stats.rms > limit:
                 found.append(f"the noise floor of {_name(group)} is {number(stats.rms)} {group.field.unit}")
-    return found[:2]
+    return list(dict.fromkeys(found))[:2]
 
 
 def _visible(field: Field, values: np.ndarray) -> float:
