@@ -38,7 +38,8 @@ class Command:
 
 
 def from_json(found: Mapping[str, Any]) -> Command:
-    return Command(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
+    values: Dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    return Command(**values)
 
 
 def command_of(words: Sequence[str]) -> Command:
@@ -59,7 +60,9 @@ def command_of(words: Sequence[str]) -> Command:
         return Command("script", found, found, tuple(rest))
     if found is None:
         raise InputError(f"there is no command {first!r}: {_ADVICE}")
-    raise InputError(f"{first} is no Python command of this environment, and capture sees inside Python alone: {_ADVICE}")
+    raise InputError(
+        f"{first} is no Python command of this environment, and capture sees inside Python alone: {_ADVICE}"
+    )
 
 
 def _python(first: str, rest: List[str]) -> Command:

@@ -91,13 +91,19 @@ def _inputs(arguments: Mapping[str, Any]) -> Tuple[Tuple[Any, ...], Dict[str, An
     if "inputs" in arguments:  # trace_module: by method
         found = dict(arguments["inputs"] or {}).get("forward", ())
     else:
-        found = next((arguments[k] for k in ("args", "example_inputs", "model_args") if arguments.get(k) is not None), ())
-    keywords = next((arguments[k] for k in ("kwargs", "example_kwarg_inputs", "model_kwargs") if arguments.get(k)), {})
+        found = next(
+            (arguments[k] for k in ("args", "example_inputs", "model_args") if arguments.get(k) is not None), ()
+        )
+    keywords: Dict[str, Any] = next(
+        (arguments[k] for k in ("kwargs", "example_kwarg_inputs", "model_kwargs") if arguments.get(k)), {}
+    )
     keywords = dict(keywords)
     if isinstance(found, dict):  # torch.jit.script: by method
         return (), keywords
     inputs = tuple(found) if isinstance(found, (tuple, list)) else (found,)
-    if "f" in arguments and inputs and isinstance(inputs[-1], dict):  # torch.onnx.export: keywords as the last of the tuple
+    if (
+        "f" in arguments and inputs and isinstance(inputs[-1], dict)
+    ):  # torch.onnx.export: keywords as the last of the tuple
         inputs, keywords = inputs[:-1], {**inputs[-1], **keywords}
     return inputs, keywords
 

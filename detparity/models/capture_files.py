@@ -178,14 +178,14 @@ def attributed(calls: Sequence[Written], watch: FileWatch) -> Tuple[List[List[Pa
         for path in watch.now_at(call.path, call.when) if call.path else ():
             if owner[path] == index and os.path.isfile(path):
                 found[index].append(Path(path))
-    unclaimed = []
+    unclaimed: List[Path] = []
     known: Dict[int, Optional[Marks]] = {}
     for path, when in sorted(_others(calls, watch, set(owner)).items(), key=lambda item: item[1]):
-        index = _ancestor(Path(path), when, calls, known)
-        if index is None:
+        ancestor = _ancestor(Path(path), when, calls, known)
+        if ancestor is None:
             unclaimed.append(Path(path))
         else:
-            found[index].append(Path(path))
+            found[ancestor].append(Path(path))
     return found, unclaimed
 
 
@@ -198,11 +198,7 @@ def _others(calls: Sequence[Written], watch: FileWatch, owned: Set[str]) -> Dict
             for entry in os.scandir(folder):
                 if entry.is_file() and entry.stat().st_mtime_ns >= watch.began - TICK:
                     seen.setdefault(absolute(entry.path), entry.stat().st_mtime_ns)
-    return {
-        path: when
-        for path, when in seen.items()
-        if path not in owned and exported_kind(Path(path))
-    }
+    return {path: when for path, when in seen.items() if path not in owned and exported_kind(Path(path))}
 
 
 def _ancestor(path: Path, when: int, calls: Sequence[Written], known: Dict[int, Optional[Marks]]) -> Optional[int]:

@@ -57,7 +57,10 @@ TARGETS: Mapping[str, Mapping[str, Watched]] = {
     "torch.onnx._internal.exporter._onnx_program": _PROGRAM,
     "torch.onnx._internal.exporter": _PROGRAM,
     "torch.onnx._internal._exporter_legacy": _PROGRAM,
-    "torch.jit._trace": {"trace": Watched("make", "torch.jit.trace"), "trace_module": Watched("make", "torch.jit.trace")},
+    "torch.jit._trace": {
+        "trace": Watched("make", "torch.jit.trace"),
+        "trace_module": Watched("make", "torch.jit.trace"),
+    },
     "torch.jit._script": {
         "script": Watched("make", "torch.jit.script"),
         f"{_SCRIPT_MODULE}.save": _SAVE,
@@ -88,7 +91,9 @@ _depth = threading.local()
 class Hook:
     """One observed function. A call inside another observed call is part of that one."""
 
-    def __init__(self, function: types.FunctionType, watched: Watched, observer: Callable[[], Optional[Observer]]) -> None:
+    def __init__(
+        self, function: types.FunctionType, watched: Watched, observer: Callable[[], Optional[Observer]]
+    ) -> None:
         self.function, self.watched, self._observer = function, watched, observer
         self._signature = inspect.signature(function)
         self._before = function.__code__
@@ -139,7 +144,7 @@ def _code(key: int, name: str, cells: Sequence[str]) -> types.CodeType:
     found: Dict[str, Any] = {}
     text = _TEXT.format(cells=", ".join(cells) or "", name=name, key=key)
     exec(compile(text.replace("if 0:\n            \n", "if 0:\n            pass\n"), FRAME, "exec"), found)
-    return found["made"](*([None] * len(cells))).__code__  # type: ignore[no-any-return]
+    return found["made"](*([None] * len(cells))).__code__
 
 
 class Installation(importlib.abc.MetaPathFinder):

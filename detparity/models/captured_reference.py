@@ -65,9 +65,7 @@ def promises_of(call: CapturedCall) -> Promises:
     shape = _shape(call)
     if not call.exporter.startswith("torch.onnx"):
         return Promises(call.exporter, shape=shape)
-    return Promises(
-        call.exporter, call.input_names, call.output_names, _dynamic(call), call.opset, shape
-    )
+    return Promises(call.exporter, call.input_names, call.output_names, _dynamic(call), call.opset, shape)
 
 
 def _shape(call: CapturedCall) -> Tuple[int, ...]:

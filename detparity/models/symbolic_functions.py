@@ -56,7 +56,7 @@ def symbolic_functions() -> Iterator[List[SymbolicCall]]:
     calls: List[SymbolicCall] = []
     before = [(one, one.__dict__.get("forward")) for one in _with_symbolic(Function)]
     for function, _ in before:
-        function.forward = staticmethod(_forward(function, calls))  # type: ignore[method-assign, assignment]
+        function.forward = staticmethod(_forward(function, calls))
     try:
         yield calls
     finally:
@@ -64,7 +64,7 @@ def symbolic_functions() -> Iterator[List[SymbolicCall]]:
             if forward is None:
                 del function.forward
             else:
-                function.forward = forward  # type: ignore[method-assign]
+                function.forward = forward
 
 
 def _with_symbolic(parent: Type[Any]) -> List[Type[Any]]:
@@ -114,7 +114,9 @@ def _node(function: Type[Any], given: Tuple[Any, ...]) -> Optional[_Node]:
     except Exception:  # somebody's code, called with other arguments than it is made for
         return None
     found = found[0] if isinstance(found, tuple) and found else found
-    plain = isinstance(found, _Node) and all(not isinstance(one, _Node) or one.operator == "Constant" for one in found.inputs)
+    plain = isinstance(found, _Node) and all(
+        not isinstance(one, _Node) or one.operator == "Constant" for one in found.inputs
+    )
     return found if plain else None
 
 

@@ -1,5 +1,6 @@
 """Captures of stand-in modules: what a call states, which files it leads to, and that the block sees no difference."""
 
+import contextlib
 import inspect
 import io
 import os
@@ -27,10 +28,9 @@ pytestmark = [
 
 
 class Head(nn.Module):
-    names = ["one", "two"]
-
     def __init__(self):
         super().__init__()
+        self.names = ["one", "two"]
         self.conv = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 7, 1))
 
     def forward(self, images):
@@ -127,9 +127,8 @@ def test_nothing_is_seen_after_the_block(module, here):
 
 
 def test_a_failed_call_raises_what_it_raises_and_is_reported(module, here):
-    with capturing() as calls:
-        with pytest.raises(Exception) as error:
-            to_onnx(module, images=torch.zeros(1, 2))
+    with capturing() as calls, pytest.raises(Exception) as error:
+        to_onnx(module, images=torch.zeros(1, 2))
 
     (call,) = calls
     assert call.failed and not call.files
@@ -140,7 +139,7 @@ def test_a_failed_call_raises_what_it_raises_and_is_reported(module, here):
 
 def test_a_failed_call_after_which_another_wrote_the_file_is_information(module, here):
     with capturing() as calls:
-        with pytest.raises(Exception):
+        with contextlib.suppress(Exception):
             to_onnx(module, images=torch.zeros(1, 2))
         to_onnx(module)
 
@@ -149,9 +148,8 @@ def test_a_failed_call_after_which_another_wrote_the_file_is_information(module,
 
 
 def test_wrong_arguments_raise_as_they_did(module):
-    with capturing() as calls:
-        with pytest.raises(TypeError, match="nonsense"):
-            torch.jit.trace(module, IMAGES, nonsense=1)
+    with capturing() as calls, pytest.raises(TypeError, match="nonsense"):
+        torch.jit.trace(module, IMAGES, nonsense=1)
 
     assert list(calls) == []
 
@@ -230,9 +228,8 @@ def test_a_file_that_another_call_overwrites_is_that_call_s(module, here):
 
 @pytest.mark.skipif(NEW >= (2, 9), reason="file objects are for the exporters before 2.9")
 def test_an_open_file(module, here):
-    with capturing() as calls:
-        with open("model.onnx", "wb") as stream:
-            to_onnx(module, stream)
+    with capturing() as calls, open("model.onnx", "wb") as stream:
+        to_onnx(module, stream)
 
     assert names(calls[0]) == ["model.onnx"]
 
@@ -324,10 +321,9 @@ def test_what_cannot_be_copied_is_shared_and_named(module, here):
 
 
 def test_the_list_is_filled_where_the_block_raises(module, here):
-    with pytest.raises(KeyError):
-        with capturing() as calls:
-            to_onnx(module)
-            raise KeyError
+    with pytest.raises(KeyError), capturing() as calls:
+        to_onnx(module)
+        raise KeyError
 
     assert names(calls[0]) == ["model.onnx"]
 

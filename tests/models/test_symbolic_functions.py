@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-NEW = tuple(map(int, torch.__version__.split(".")[:2]))
-if NEW < (1, 13):
-    pytest.skip("float64 of any module is for torch 1.13 and newer", allow_module_level=True)
-
-from detparity.models.module_reference import Made, ModuleReference
 from detparity.models.reference import CannotRunReference, ReferenceFacts
-from detparity.models.symbolic_functions import symbolic_functions
 from detparity.oracle.nms import efficient_nms, onnx_nms
+
+NEW = tuple(map(int, torch.__version__.split(".")[:2]))
+pytestmark = pytest.mark.skipif(NEW < (1, 13), reason="float64 of any module is for torch 1.13 and newer")
+if NEW >= (1, 13):
+    from detparity.models.module_reference import Made, ModuleReference
+    from detparity.models.symbolic_functions import symbolic_functions
 
 
 class Suppression(torch.autograd.Function):
@@ -109,9 +109,7 @@ def test_the_plugin_is_that_of_its_documentation(images, way, kind):
 
     boxes, scores = _inputs(images, kind)
     attributes = dict(background_class=-1, score_activation=0, box_coding=1)
-    expected = efficient_nms(
-        boxes, scores, score_threshold=0.1, iou_threshold=0.45, max_output_boxes=5, **attributes
-    )
+    expected = efficient_nms(boxes, scores, score_threshold=0.1, iou_threshold=0.45, max_output_boxes=5, **attributes)
     assert [value.dtype for value in found.values()] == [np.int32, kind, kind, np.int32]
     for one, other in zip(found.values(), expected):
         np.testing.assert_allclose(one, other, rtol=1e-6)
