@@ -150,11 +150,16 @@ def _suppression(node: _Node) -> torch.Tensor:
     return torch.from_numpy(found)
 
 
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, (list, tuple)) and value else value
+
+
 def _plugin(node: _Node) -> Tuple[torch.Tensor, ...]:
-    """EfficientNMS_TRT: num_dets (batch, 1), boxes (batch, cap, 4), scores and classes (batch, cap)."""
+    """EfficientNMS_TRT: num_dets (batch, 1), boxes (batch, cap, 4), scores and classes (batch, cap). An attribute that is a list is
+    read as the plugin reads it: its first value."""
     boxes, scores = node.inputs[:2]
     attributes = {"background_class": -1, "score_activation": 0, "box_coding": 0, "class_agnostic": 0}
-    attributes.update({key: value for key, value in node.attributes.items() if key != "plugin_version"})
+    attributes.update({key: _first(value) for key, value in node.attributes.items() if key != "plugin_version"})
     count, corners, best, classes = efficient_nms(_numpy(boxes), _numpy(scores), **attributes)
     kind = boxes.dtype
     return (

@@ -37,7 +37,7 @@ class Plugin(torch.autograd.Function):
             boxes,
             scores,
             background_class_i=-1,
-            box_coding_i=1,
+            box_coding_i=(1,),  # as the official module has it
             iou_threshold_f=iou,
             max_output_boxes_i=5,
             plugin_version_s="1",
