@@ -89,6 +89,16 @@ def jobs(packages: Sequence[str]) -> Iterator[Job]:
 # --- the exports themselves
 
 
+def pictures() -> Any:
+    """(6, 3, SIZE, SIZE): noise, a ramp, black, white, dark, and smooth patches, so that no kind of picture leaves batch-norm's range."""
+    import torch
+
+    ramp = torch.linspace(0, 1, SIZE).expand(3, SIZE, SIZE)
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8), size=(SIZE, SIZE), mode="bilinear")[0]
+    flat = [torch.zeros(3, SIZE, SIZE), torch.ones(3, SIZE, SIZE), 0.06 * smooth]
+    return torch.stack([torch.rand(3, SIZE, SIZE), ramp, *flat, smooth])
+
+
 def conditioned(module: Any, images: Any, call: Callable[[Any, Any], Any]) -> None:
     """Set the statistics of every batch-norm on these images."""
     import torch
@@ -112,22 +122,20 @@ def export(package: str, name: str, options: Dict[str, Any]) -> None:
 
 
 def _ultralytics(name: str, options: Dict[str, Any]) -> None:
-    import torch
     from ultralytics import RTDETR, YOLO
 
     model = (RTDETR if name.startswith("rtdetr") else YOLO)(f"{name}.yaml")
-    conditioned(model.model.eval(), torch.rand(2, 3, SIZE, SIZE), lambda module, images: module(images))
+    conditioned(model.model.eval(), pictures(), lambda module, images: module(images))
     model.export(imgsz=SIZE, **options)
 
 
 def _libreyolo(name: str, options: Dict[str, Any]) -> None:
-    import torch
     from libreyolo.models.base.model import BaseModel
 
     family, _, size = name.rpartition("-")
     kind = next(one for one in BaseModel._registry if family == one.FAMILY)
     model = kind._from_scratch(size=size, device="cpu", seed=0, nb_classes=80)
-    conditioned(model.model.eval(), torch.rand(2, 3, SIZE, SIZE), lambda module, images: module(images))
+    conditioned(model.model.eval(), pictures(), lambda module, images: module(images))
     suffix = "torchscript" if options["format"] == "torchscript" else "onnx"
     model.export(output_path=f"{name}.{suffix}", imgsz=SIZE, **options)
 
@@ -139,7 +147,7 @@ def _torchvision(name: str, options: Dict[str, Any]) -> None:
     given = {} if name.startswith("ssd") else {"min_size": SIZE, "max_size": 2 * SIZE}
     model = get_model(name, weights=None, weights_backbone=None, **given).eval()
     image = torch.rand(3, SIZE, SIZE)
-    conditioned(model, [image, torch.rand(3, SIZE, SIZE)], lambda module, images: module(images))
+    conditioned(model, list(pictures()), lambda module, images: module(images))
     names = ["boxes", "scores", "labels"] if not name.startswith("faster") else ["boxes", "labels", "scores"]
     torch.onnx.export(
         model, ([image],), f"{name}.onnx", opset_version=17, input_names=["image"], output_names=names, dynamo=False
@@ -170,7 +178,7 @@ def _transformers(name: str, options: Dict[str, Any]) -> None:
             return found.logits, found.pred_boxes
 
     wrapped = Exported(model).eval()
-    conditioned(wrapped, torch.rand(2, 3, SIZE, SIZE), lambda module, images: module(images))
+    conditioned(wrapped, pictures(), lambda module, images: module(images))
     if options["format"] == "torchscript":
         torch.jit.trace(wrapped, image, check_trace=False).save(f"{name}.torchscript.pt")
         return

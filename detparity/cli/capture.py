@@ -25,7 +25,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument("--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner")
-    parser.add_argument("--layout", metavar="NAME", help="what the outputs mean: a name or a file (default: found)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
@@ -75,7 +74,7 @@ def _run(child: List[str]) -> int:
 
 def _options(options: argparse.Namespace) -> Dict[str, Any]:
     """What the child needs to judge and to report, as JSON has it."""
-    found: Dict[str, Any] = {name: getattr(options, name) for name in ("checks", "strict", "quick", "layout")}
+    found: Dict[str, Any] = {name: getattr(options, name) for name in ("checks", "strict", "quick")}
     for name in ("json", "html", "junit", "keep"):
         path = getattr(options, name)
         found[name] = None if path is None else str(path if path == STDOUT else os.path.abspath(path))

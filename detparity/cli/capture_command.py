@@ -38,7 +38,8 @@ class Command:
 
 
 def from_json(found: Mapping[str, Any]) -> Command:
-    return Command(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
+    values: Dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    return Command(**values)
 
 
 def command_of(words: Sequence[str]) -> Command:

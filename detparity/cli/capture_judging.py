@@ -41,10 +41,11 @@ def judge_captures(captures: Captures, options: Mapping[str, Any], code: int = 0
     if any(captured.judged_here(path) for call in captures for path in call.files):
         found = judge_files(captures, options, show)
         verdicts.append(found["verdict"])
+        found["verdict"] = overall([verdict for verdict in verdicts if verdict])
         _write_reports(found, options)
     worst = overall([verdict for verdict in verdicts if verdict])
     if len(verdicts) == 1 or worst != verdicts[-1]:
-        show(f"with the calls themselves: {worst}" if len(verdicts) > 1 else worst)
+        show(f"Verdict of the command: {worst}")
     return EXIT[worst]
 
 

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 class CapturedCall:
     """One call of an exporting function.
 
-    exporter: "torch.onnx.export", "torch.onnx.export (dynamo)", "torch.jit.trace", "torch.jit.script" or "torch.export"; module: a copy
-    in the mode that the call exports, None with `problem`; arguments and kwargs: copies of the example inputs; dynamic_axes: symbols
-    by tensor and axis, "" where the exporter chooses one; problem: why there is no module, or the exception of a failed call;
+    exporter: "torch.onnx.export", "torch.onnx.export (dynamo)", "torch.jit.trace", "torch.jit.script" or "torch.export"; module: a
+    copy in the mode that the call exports, None with `problem`; arguments and kwargs: copies of the example inputs; dynamic_axes:
+    symbols by tensor and axis, "" where the exporter chooses one; problem: why there is no module, or the exception of a failed call;
     failed: whether the call raised; files: as they lie at the end, its own first, then those derived from it; first: a copy of the
     file as the exporter wrote it; shared: parts of the module that could not be copied.
     """

@@ -94,7 +94,9 @@ def _inputs(arguments: Mapping[str, Any]) -> Tuple[Tuple[Any, ...], Dict[str, An
         found = next(
             (arguments[k] for k in ("args", "example_inputs", "model_args") if arguments.get(k) is not None), ()
         )
-    keywords = next((arguments[k] for k in ("kwargs", "example_kwarg_inputs", "model_kwargs") if arguments.get(k)), {})
+    keywords: Dict[str, Any] = next(
+        (arguments[k] for k in ("kwargs", "example_kwarg_inputs", "model_kwargs") if arguments.get(k)), {}
+    )
     keywords = dict(keywords)
     if isinstance(found, dict):  # torch.jit.script: by method
         return (), keywords

@@ -178,14 +178,14 @@ def attributed(calls: Sequence[Written], watch: FileWatch) -> Tuple[List[List[Pa
         for path in watch.now_at(call.path, call.when) if call.path else ():
             if owner[path] == index and os.path.isfile(path):
                 found[index].append(Path(path))
-    unclaimed = []
+    unclaimed: List[Path] = []
     known: Dict[int, Optional[Marks]] = {}
     for path, when in sorted(_others(calls, watch, set(owner)).items(), key=lambda item: item[1]):
-        index = _ancestor(Path(path), when, calls, known)
-        if index is None:
+        ancestor = _ancestor(Path(path), when, calls, known)
+        if ancestor is None:
             unclaimed.append(Path(path))
         else:
-            found[index].append(Path(path))
+            found[ancestor].append(Path(path))
     return found, unclaimed
 
 

@@ -144,7 +144,7 @@ def _code(key: int, name: str, cells: Sequence[str]) -> types.CodeType:
     found: Dict[str, Any] = {}
     text = _TEXT.format(cells=", ".join(cells) or "", name=name, key=key)
     exec(compile(text.replace("if 0:\n            \n", "if 0:\n            pass\n"), FRAME, "exec"), found)
-    return found["made"](*([None] * len(cells))).__code__  # type: ignore[no-any-return]
+    return found["made"](*([None] * len(cells))).__code__
 
 
 class Installation(importlib.abc.MetaPathFinder):

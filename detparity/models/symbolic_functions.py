@@ -56,7 +56,7 @@ def symbolic_functions() -> Iterator[List[SymbolicCall]]:
     calls: List[SymbolicCall] = []
     before = [(one, one.__dict__.get("forward")) for one in _with_symbolic(Function)]
     for function, _ in before:
-        function.forward = staticmethod(_forward(function, calls))  # type: ignore[method-assign, assignment]
+        function.forward = staticmethod(_forward(function, calls))
     try:
         yield calls
     finally:
@@ -64,7 +64,7 @@ def symbolic_functions() -> Iterator[List[SymbolicCall]]:
             if forward is None:
                 del function.forward
             else:
-                function.forward = forward  # type: ignore[method-assign]
+                function.forward = forward
 
 
 def _with_symbolic(parent: Type[Any]) -> List[Type[Any]]:
@@ -150,11 +150,16 @@ def _suppression(node: _Node) -> torch.Tensor:
     return torch.from_numpy(found)
 
 
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, (list, tuple)) and value else value
+
+
 def _plugin(node: _Node) -> Tuple[torch.Tensor, ...]:
-    """EfficientNMS_TRT: num_dets (batch, 1), boxes (batch, cap, 4), scores and classes (batch, cap)."""
+    """EfficientNMS_TRT: num_dets (batch, 1), boxes (batch, cap, 4), scores and classes (batch, cap). An attribute that is a list is
+    read as the plugin reads it: its first value."""
     boxes, scores = node.inputs[:2]
     attributes = {"background_class": -1, "score_activation": 0, "box_coding": 0, "class_agnostic": 0}
-    attributes.update({key: value for key, value in node.attributes.items() if key != "plugin_version"})
+    attributes.update({key: _first(value) for key, value in node.attributes.items() if key != "plugin_version"})
     count, corners, best, classes = efficient_nms(_numpy(boxes), _numpy(scores), **attributes)
     kind = boxes.dtype
     return (

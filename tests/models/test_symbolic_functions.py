@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-NEW = tuple(map(int, torch.__version__.split(".")[:2]))
-if NEW < (1, 13):
-    pytest.skip("float64 of any module is for torch 1.13 and newer", allow_module_level=True)
-
-from detparity.models.module_reference import Made, ModuleReference
 from detparity.models.reference import CannotRunReference, ReferenceFacts
-from detparity.models.symbolic_functions import symbolic_functions
 from detparity.oracle.nms import efficient_nms, onnx_nms
+
+NEW = tuple(map(int, torch.__version__.split(".")[:2]))
+pytestmark = pytest.mark.skipif(NEW < (1, 13), reason="float64 of any module is for torch 1.13 and newer")
+if NEW >= (1, 13):
+    from detparity.models.module_reference import Made, ModuleReference
+    from detparity.models.symbolic_functions import symbolic_functions
 
 
 class Suppression(torch.autograd.Function):
@@ -37,7 +37,7 @@ class Plugin(torch.autograd.Function):
             boxes,
             scores,
             background_class_i=-1,
-            box_coding_i=1,
+            box_coding_i=(1,),  # as the official module has it
             iou_threshold_f=iou,
             max_output_boxes_i=5,
             plugin_version_s="1",
