@@ -1,7 +1,7 @@
 """The reference of a model that is made by the user's own code or by a foreign package, in a child process.
 
-That process may not write outside its scratch folder, start programs or open connections; it has limits of memory and time. Its end, and its errors,
-are input that the user can correct.
+That process may not write outside its scratch folder, start programs or open connections; it has limits of memory and time. Its end,
+and its errors, are input that the user can correct.
 """
 
 from __future__ import annotations
