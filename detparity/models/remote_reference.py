@@ -1,7 +1,7 @@
 """The reference of a model that is made by the user's own code or by a foreign package, in a child process.
 
-That process may not write outside its scratch folder nor open connections; it has limits of memory and time. Its end, and its errors,
-are input that the user can correct.
+That process may not write outside its scratch folder, start programs or open connections; it has limits of memory and time. Its end,
+and its errors, are input that the user can correct.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+<<<<<<< HEAD
 from detparity.core.decisions import Choice, Forced
 from detparity.core.environment import memory_bytes
+=======
+from detparity.core import environment
+>>>>>>> 4803fedcff03ab93433e9008fcc1ce22397f8925
 from detparity.core.errors import InputError
 from detparity.core.isolate import Child, Died, Limits, Refused
 from detparity.core.text import printable
@@ -29,6 +33,7 @@ class RemoteReference:
     """See `models.reference.Reference`. Made at once. Raises InputError where no model comes of the request."""
 
     def __init__(self, request: ModelRequest, seconds: float = SECONDS) -> None:
+        _require_torch()
         self._child = _IDLE.pop() if _IDLE else _child()
         self._seconds = seconds
         self._request = replace(request, spec=absolute(request.spec))
@@ -102,11 +107,15 @@ class RemoteReference:
             raise InputError(text + _last(self._child.printed())) from None
 
 
+def _require_torch() -> None:
+    found = environment.environment()
+    if not environment.holds({"torch": ">=1.13"}, found):
+        raise InputError(f"--model needs torch 1.13 or newer, for any model in float64; this is {found.get('torch')}")
+
+
 def _child() -> Child:
-    total = memory_bytes()
-    return Child(
-        "detparity.models.reference_child", Limits(int(total * MEMORY_SHARE) if total else None), programs=True
-    )
+    total = environment.memory_bytes()
+    return Child("detparity.models.reference_child", Limits(int(total * MEMORY_SHARE) if total else None))
 
 
 def _ended(died: Died, doing: str) -> str:

@@ -14,10 +14,7 @@ from detparity.core.errors import InputError
 from detparity.models.reference import EXACT, CannotRunReference, ModelRequest, ReferenceFacts
 from detparity.models.remote_reference import RemoteReference, absolute, unpacked
 
-pytestmark = pytest.mark.skipif(
-    not environment.holds({"torch": ">=1.13"}, environment.environment()),
-    reason="float64 of any module needs torch 1.13",
-)
+NEW = environment.holds({"torch": ">=1.13"}, environment.environment())
 SMALL = (32, 32)
 
 
@@ -29,11 +26,15 @@ def file(tmp_path_factory):
 
 
 def _reference(file, name, **given):
+    if not NEW:
+        pytest.skip("float64 of any module needs torch 1.13")
     given.setdefault("size", SMALL)
     return RemoteReference(ModelRequest(f"{file}:{name}", **given), seconds=given.pop("seconds", 60))
 
 
 def _problem(file, name, **given):
+    if not NEW:
+        pytest.skip("float64 of any module needs torch 1.13")
     seconds = given.pop("seconds", 60)
     given.setdefault("size", SMALL)
     with pytest.raises(InputError) as caught:
@@ -114,6 +115,8 @@ def test_it_writes_in_its_own_folder_alone(file, tmp_path):
 
 
 def test_a_model_of_a_package_is_found_from_the_folder_of_the_command(file, monkeypatch):
+    if not NEW:
+        pytest.skip("float64 of any module needs torch 1.13")
     monkeypatch.chdir(file.parent)
     reference = RemoteReference(ModelRequest("mine:Small", size=SMALL), seconds=60)
 
@@ -138,3 +141,9 @@ def test_files_are_named_from_the_root(tmp_path, monkeypatch):
     assert absolute("transformers:config") == f"transformers:{tmp_path}/config"
     assert absolute("ultralytics:yolo11n.yaml") == "ultralytics:yolo11n.yaml"
     assert absolute("package.module:Net") == "package.module:Net"
+
+
+@pytest.mark.skipif(NEW, reason="of older torch")
+def test_an_older_torch_is_one_line():
+    with pytest.raises(InputError, match=r"^--model needs torch 1\.13 or newer, .* this is 1\."):
+        RemoteReference(ModelRequest("mine.py:Small"))

@@ -97,4 +97,9 @@ def _preprocessing(model: Any, size: Tuple[int, int]) -> Tuple[Preprocessing, bo
     if not black.any() and np.ptp(span) == 0:
         return Preprocessing(float(span[0]), resize=resize), True
     mean, std = -black / span, 1 / span
-    return Preprocessing(mean=tuple(map(float, mean)), std=tuple(map(float, std)), resize=resize), True
+    return Preprocessing(mean=_rounded(mean), std=_rounded(std), resize=resize), True
+
+
+def _rounded(values: np.ndarray) -> Tuple[float, ...]:
+    """As they are stated: what was read from float32 pixels has seven digits."""
+    return tuple(round(float(value), 6) for value in values)

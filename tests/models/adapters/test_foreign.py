@@ -10,11 +10,11 @@ import torch
 
 from detparity.core import environment
 from detparity.core.errors import InputError
-from detparity.models import adapters
 from detparity.models.reference import EXACT, ModelRequest, Preprocessing
 
 if not environment.holds({"torch": ">=1.13"}, environment.environment()):
     pytest.skip("float64 of any module needs torch 1.13", allow_module_level=True)
+from detparity.models import adapters
 from detparity.models.module_reference import Made, ModuleReference
 
 SIZE = (64, 64)

@@ -9,11 +9,11 @@ from detparity.kit.tests.models.adapters.user_code import CODE
 
 from detparity.core import environment
 from detparity.core.errors import InputError
-from detparity.models import adapters
 from detparity.models.reference import ModelRequest
 
 if not environment.holds({"torch": ">=1.13"}, environment.environment()):
     pytest.skip("float64 of any module needs torch 1.13", allow_module_level=True)
+from detparity.models import adapters
 from detparity.models.module_reference import ModuleReference
 
 SMALL = (32, 32)
