@@ -90,7 +90,7 @@ def jobs(packages: Sequence[str]) -> Iterator[Job]:
 
 
 def pictures() -> Any:
-    """(6, 3, SIZE, SIZE): noise, a ramp, black, white, dark, and smooth patches, so that no kind of picture leaves batch-norm's range."""
+    """(6, 3, SIZE, SIZE): noise, a ramp, black, white, dark, and smooth patches: no kind of picture leaves batch-norm's range."""
     import torch
 
     ramp = torch.linspace(0, 1, SIZE).expand(3, SIZE, SIZE)

@@ -309,7 +309,7 @@ def _by_names(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
 
 
 def _by_classes(classes: int, outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Optional[Layout]:
-    """One output with four columns of a box and one of each class, perhaps objectness between: the corners or centres of dense rows."""
+    """One output with four columns of a box and one of each class, perhaps objectness between: dense rows."""
     arrays = list(outputs.values())
     if classes < 1 or len(arrays) != 1 or arrays[0].ndim != 3:
         return None

@@ -13,12 +13,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-<<<<<<< HEAD
-from detparity.core.decisions import Choice, Forced
-from detparity.core.environment import memory_bytes
-=======
 from detparity.core import environment
->>>>>>> 4803fedcff03ab93433e9008fcc1ce22397f8925
+from detparity.core.decisions import Choice, Forced
 from detparity.core.errors import InputError
 from detparity.core.isolate import Child, Died, Limits, Refused
 from detparity.core.text import printable
