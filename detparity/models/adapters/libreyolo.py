@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 from pathlib import Path
 from typing import Any, Dict, Tuple
@@ -17,6 +18,7 @@ from detparity.models.reference import ModelRequest, Preprocessing, ReferenceFac
 QUERIES = ("dfine", "deim", "deimv2", "rtdetr", "rtdetrv2", "rtdetrv4", "detr", "deformable_detr", "dinodetr", "lwdetr")
 LAYOUTS = {"yolox": "yolox", **dict.fromkeys(QUERIES, "detr")}
 _OPEN = contextlib.ExitStack()  # the exporter's settings hold as long as the model runs
+atexit.register(_OPEN.close)
 
 
 def make(name: str, request: ModelRequest) -> Made:

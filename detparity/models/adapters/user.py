@@ -3,6 +3,7 @@ example of its input, a tensor or a shape."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 from pathlib import Path
@@ -19,6 +20,7 @@ from detparity.models.module_reference import Made
 from detparity.models.reference import ModelRequest, ReferenceFacts
 
 _OPEN = contextlib.ExitStack()  # a file stays imported as long as its model runs
+atexit.register(_OPEN.close)
 
 
 def make(name: str, request: ModelRequest) -> Made:
