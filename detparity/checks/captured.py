@@ -53,8 +53,7 @@ def missing(captures: Captures) -> List[str]:
             found.append(f"{call.files[0]} has no reference: {call.problem}")
         for path in call.files:
             if not judged_here(path):
-                what = "lite archive" if exported_kind(path) == "lite" else "exported program"
-                found.append(f"{path} is not judged: no engine here runs a {what} of any model")
+                found.append(f"{path} is not judged: no engine here runs an exported program of any model")
     for path in captures.unclaimed:
         found.append(f"{path} was written, and it comes from none of the calls that were seen")
     if captures.pythons:
@@ -65,7 +64,7 @@ def missing(captures: Captures) -> List[str]:
 
 def judged_here(path: Path) -> bool:
     """Whether a file is of a kind that can be judged against a captured module."""
-    return exported_kind(path) in ("onnx", "torchscript")
+    return exported_kind(path) in ("onnx", "torchscript", "lite")
 
 
 def table(captures: Sequence[CapturedCall]) -> List[Tuple[str, ...]]:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping
 
 from detparity.checks import captured
+from detparity.checks.foreign.layout_file import layout_of
+from detparity.checks.foreign.open_file import ForeignSource
 from detparity.checks.run import Options, Session, about, judge_all
 from detparity.cli.options import say
 from detparity.core.contract import MUST
 from detparity.core.errors import InputError
+from detparity.core.files import sha256
 from detparity.core.text import columns
 from detparity.core.verdict import EXIT, overall
 from detparity.models.capture import CapturedCall, Captures
+from detparity.models.captured_reference import by_file, promises_of, reference_of
 from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
 from detparity.reports.terminal import artifact_text, verdict_line
@@ -64,9 +69,6 @@ def _calls_verdict(captures: Captures, code: int, show: Show) -> str:
 
 def judge_files(captures: Captures, options: Mapping[str, Any], show: Show) -> Dict[str, Any]:
     """Judge every file as it lies now against the module of its call, and return the report."""
-    from detparity.checks.foreign.open_file import ForeignSource
-    from detparity.models.captured_reference import by_file, promises_of, reference_of
-
     start = time.perf_counter()
     calls = {path: call for path, call in by_file(captures).items() if captured.judged_here(Path(path))}
     references: Dict[int, Any] = {}
@@ -77,7 +79,8 @@ def judge_files(captures: Captures, options: Mapping[str, Any], show: Show) -> D
             references[id(call)] = reference_of(call)
         return references[id(call)]
 
-    source = ForeignSource(reference, lambda path: promises_of(calls[str(path)]))
+    layout = layout_of(options["layout"]) if options.get("layout") else None
+    source = ForeignSource(reference, lambda path: promises_of(calls[str(path)]), layout)
     asked = Options(
         artifacts=tuple(map(Path, calls)),
         checks=options.get("checks"),
@@ -118,6 +121,22 @@ def _judge(
         entry = recorder.add(judged.record)
     if entry:
         show(artifact_text(entry, session.options.strict))
+    if entry and entry["verdict"] == "violates" and _was_right(session, path, call):
+        show(f"{path.name} was right as {call.exporter} wrote it: a later step of the command broke it.\n")
+
+
+def _was_right(session: Session, path: Path, call: CapturedCall) -> bool:
+    """Whether the file as the exporter wrote it is another one, and nothing is wrong with it."""
+    if call.first is None or not call.first.is_file() or sha256(call.first) == sha256(path):
+        return False
+    assert session.foreign is not None
+    earlier = ForeignSource(lambda _: reference_of(call), lambda _: promises_of(call), session.foreign.layout)
+    again = Session(replace(session.options, artifacts=(call.first,), quick=True, checks=None), None, foreign=earlier)
+    recorder = Recorder(strict=False)
+    entry: Mapping[str, Any] = {}
+    for judged in judge_all(again, [again.subject(call.first)]):
+        entry = recorder.add(judged.record)
+    return bool(entry) and entry["verdict"] == "conforms"
 
 
 def _write_reports(found: Dict[str, Any], options: Mapping[str, Any]) -> None:

@@ -85,10 +85,6 @@ def open_context(
     file_kind.require_exported(path)
     kind = file_kind.kind(path)
     kind = kind if kind in file_kind.SCRIPTS else "onnx"
-    if kind == "lite":
-        raise InputError(
-            f"{path} is a lite archive: it is judged against a checkpoint of the home family alone (--weights)"
-        )
     oracle, promises = source.oracle(path), source.promises(path)
     reference = oracle.reference
     if kind == "onnx":
@@ -98,8 +94,9 @@ def open_context(
         try:
             file = client().read_script(kind, path)
         except EngineError as error:
-            raise InputError(f"{path} is not a TorchScript archive torch can load: {error}") from None
-        contract, how = _script_contract(path, reference, promises, img_size)
+            what = "a lite archive" if kind == "lite" else "a TorchScript archive"
+            raise InputError(f"{path} is not {what} torch can load: {error}") from None
+        contract, how = _script_contract(path, kind, reference, promises, img_size)
     _require_memory(path, contract)
     artifact = Artifact(path, kind, sha256(path))
     return ForeignContext(
@@ -133,14 +130,14 @@ def _onnx_contract(
 
 
 def _script_contract(
-    path: Path, reference: Reference, promises: Promises, img_size: Optional[Size]
+    path: Path, kind: str, reference: Reference, promises: Promises, img_size: Optional[Size]
 ) -> Tuple[ForeignContract, str]:
     shape = promises.shape or reference.facts.shape
     size = img_size or _example(shape)
     if size is None:
         raise InputError(f"{path}: a TorchScript file declares no size; --img-size states it")
     batch = int(shape[0]) if len(shape) == 4 else 1
-    contract = ForeignContract("torchscript", promises, size, batch, len(shape) != 3)
+    contract = ForeignContract(kind, promises, size, batch, len(shape) != 3)
     return contract, f"at {_by(size)}{_asked(promises)}"
 
 

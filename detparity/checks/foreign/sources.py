@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from detparity.checks.foreign.open_file import ForeignSource
 from detparity.core import file_kind
 from detparity.core.errors import InputError
 from detparity.core.files import require_file
+from detparity.core.layout import Layout
 from detparity.core.vocabulary import Size
 from detparity.engines.graph_reference import GraphReference
 from detparity.models.choice import ModelChoice
@@ -30,10 +31,38 @@ def source_of(choice: ModelChoice, size: Optional[Size] = None) -> ForeignSource
     layout = layout_of(choice.layout) if choice.layout is not None else None
     if choice.against is not None:
         return ForeignSource(_against(choice, size), layout=layout, model=False)
+    if choice.capture is not None:
+        return _captured(choice.capture, choice.trust, layout)
     assert choice.model is not None
     request = ModelRequest(choice.model, choice.model_args, choice.seed, size, choice.condition, choice.trust)
     reference = _made(request)
     return ForeignSource(lambda path: reference, layout=layout)
+
+
+def _captured(folder: Path, trust: bool, layout: Optional[Layout]) -> ForeignSource:
+    """What `capture --keep` stored. A file is that of the call which wrote it, by path or by name, else of the only call."""
+    from detparity.models import capture_store
+    from detparity.models.captured_reference import promises_of, reference_of
+
+    calls = [call for call in capture_store.read(folder, trust) if call.files]
+    if not calls:
+        raise InputError(f"{folder} holds no call that wrote a file")
+
+    @functools.cache
+    def call_of(path: Path) -> Any:
+        same = [call for call in calls if path.resolve() in [one.resolve() for one in call.files]]
+        named = [call for call in calls if path.name in [one.name for one in call.files]]
+        found = (same or named or (calls if len(calls) == 1 else []))[:1]
+        if not found:
+            known = ", ".join(one.name for call in calls for one in call.files)
+            raise InputError(f"{path} is of none of the calls in {folder}, which wrote {known}")
+        return found[0]
+
+    @functools.cache
+    def reference(path: Path) -> Reference:
+        return reference_of(call_of(path))
+
+    return ForeignSource(reference, lambda path: promises_of(call_of(path)), layout)
 
 
 def _made(request: ModelRequest) -> Reference:

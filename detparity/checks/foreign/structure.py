@@ -212,8 +212,12 @@ def contradicting(context: ForeignContext) -> Iterator[Finding]:
 
 
 def script_load(context: ForeignContext) -> Iterator[Finding]:
-    context.runner()
-    return iter(())
+    try:
+        context.runner()
+    except EngineError as error:
+        if "XNNPACK" in str(error):
+            raise CannotRun(str(error)) from None
+        yield Finding("does not load.", notes=(str(error)[:600],), evidence={"refused": str(error)[:600]})
 
 
 def script_training(context: ForeignContext) -> Iterator[Finding]:
@@ -237,7 +241,7 @@ def _asked(contract: ForeignContract) -> bool:
 
 
 def _script(contract: ForeignContract) -> bool:
-    return contract.kind == "torchscript"
+    return contract.kind in ("torchscript", "lite")
 
 
 LOADED: Tuple[str, ...] = ("structure.load",)
