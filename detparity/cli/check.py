@@ -28,7 +28,7 @@ from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file, write_text
 from detparity.core.verdict import exit_code
 from detparity.engines.remote import client
-from detparity.models.choice import require_named, require_one_model
+from detparity.models.choice import of_a_package, require_named, require_one_model
 from detparity.reports import junit
 from detparity.reports.report import report, unusable_entry
 from detparity.reports.terminal import artifact_text, verdict_line
@@ -83,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
     for path in options.weights:
         require_file(path, "a checkpoint")
         require_checkpoint(path)
+    choice = of_a_package(choice_of(options))
     to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
     if not any(outputs) and _foreign_alone(options):
         return exit_code("unusable")
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
     promised = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
     asked = Options(
-        choice=choice_of(options),
+        choice=choice,
         artifacts=tuple(options.artifacts),
         variant=options.variant,
         img_size=size_of(options.img_size),

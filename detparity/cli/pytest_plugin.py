@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
@@ -104,12 +105,13 @@ def session_of(config: pytest.Config) -> Session:
     if SESSION not in config.stash:
         from detparity.checks.foreign.sources import source_of
         from detparity.checks.session import Session
-        from detparity.models.choice import require_named, require_one_model
+        from detparity.models.choice import of_a_package, require_named, require_one_model
 
         asked = _options(config)
         try:
             require_one_model(asked.choice)
             require_named(asked.choice, asked.artifacts)
+            asked = replace(asked, choice=of_a_package(asked.choice))
             foreign = source_of(asked.choice, asked.img_size) if asked.choice.foreign else None
         except InputError as error:
             raise usage(error) from None

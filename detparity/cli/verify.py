@@ -13,7 +13,7 @@ from detparity.checks.session import Options, Session
 from detparity.core.findings import Finding
 from detparity.core.text import printable
 from detparity.core.verdict import CONSISTENT
-from detparity.models.choice import BUNDLED, ModelChoice, require_named, require_one_model
+from detparity.models.choice import BUNDLED, ModelChoice, of_a_package, require_named, require_one_model
 from detparity.models.reference import ReferenceFacts
 from detparity.reports.recorder import Recorder
 
@@ -80,7 +80,7 @@ def _choice(asked: Request) -> ModelChoice:
     """A model by words, or none where the caller holds it."""
     model = asked.model
     if isinstance(model, Path) or (isinstance(model, str) and model != BUNDLED and not _is_spec(model)):
-        return ModelChoice((Path(model),), against=asked.against, layout=asked.layout)
+        return of_a_package(ModelChoice((Path(model),), against=asked.against, layout=asked.layout))
     return ModelChoice(model=model if isinstance(model, str) else None, against=asked.against, layout=asked.layout)
 
 

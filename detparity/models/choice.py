@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, FrozenSet, List, Optional, Sequence, Tuple
 
 from detparity.core import resources
 from detparity.core.errors import InputError
@@ -13,6 +16,7 @@ from detparity.core.files import require_file
 
 BUNDLED_SIZE = (256, 320)  # height, width of the bundled detector's exports: not square, so that swapped axes show
 BUNDLED = "bundled"
+MOST_PICKLE = 64 << 20  # bytes of a pickle that is searched for the package it was made with
 ARCH_WIDTH, FIRST_SEED = 0.25, 0  # of a model that --arch builds, unless given
 
 
@@ -103,6 +107,38 @@ def require_named(choice: ModelChoice, files: Sequence[Path]) -> None:
         raise InputError(
             f"{files[0]}: nothing states which model it is an export of; one of these does:", OPTIONS_OF_A_MODEL
         )
+
+
+def of_a_package(choice: ModelChoice) -> ModelChoice:
+    """A checkpoint of ultralytics or libreyolo, whose loading executes what it holds, as that package's model: with --trust alone.
+
+    Raises InputError for one without --trust.
+    """
+    if len(choice.weights) != 1:
+        return choice
+    path = choice.weights[0]
+    package = next((name for name in ("ultralytics", "libreyolo") if name in _modules(path)), None)
+    if package is None:
+        return choice
+    if not choice.trust:
+        raise InputError(
+            f"{path} is a checkpoint of {package}, which cannot be read without executing what it holds: --trust, or "
+            "`detparity capture -- COMMAND` on the export command"
+        )
+    return replace(choice, weights=(), model=f"{package}:{path}")
+
+
+def _modules(path: Path) -> FrozenSet[str]:
+    """The packages that a checkpoint's pickle names. Empty where it is no archive of torch's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            if len(names) != 1 or archive.getinfo(names[0]).file_size > MOST_PICKLE:
+                return frozenset()
+            content = archive.read(names[0])
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, zlib.error):
+        return frozenset()
+    return frozenset(found.decode() for found in re.findall(rb"(ultralytics|libreyolo)\.[a-z]", content))
 
 
 def load_detector(choice: ModelChoice) -> Any:
