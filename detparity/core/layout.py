@@ -44,13 +44,15 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Field:
-    """Columns `start` to `stop` (None: to the last; negative: from the end), of one unit and role."""
+    """Columns `start` to `stop` (None: to the last; negative: from the end), of one unit and role. each: whether every column is a
+    group of its own, as where units alternate."""
 
     name: str
     start: int
     stop: Optional[int]
     unit: str
     role: str = OTHER
+    each: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ PRESETS: Mapping[str, Layout] = {
         ),
         Layout(
             "ultralytics-pose",
-            _one((*CENTRES, Field("class", 4, 5, PROBABILITY, SCORE), Field("keypoints", 5, None, PIXELS)), 1),
+            _one((*CENTRES, Field("class", 4, 5, PROBABILITY, SCORE), Field("keypoints", 5, None, NUMBER, each=True)), 1),
             "cxcywh",
             after="NMS",
         ),
@@ -190,10 +192,18 @@ def _axis(shape: Tuple[int, ...], batch: Optional[int]) -> int:
 def fields_of(layout: OutputLayout, columns: int) -> Tuple[Field, ...]:
     """The fields of an output with so many columns."""
     if layout.fields:
-        return layout.fields
+        found: List[Field] = []
+        for field in layout.fields:
+            found += _columns(field, columns) if field.each else [field]
+        return tuple(found)
     if columns > MOST_COLUMNS:
         return (Field("all columns", 0, None, NUMBER),)
     return tuple(Field(f"column {index}", index, index + 1, NUMBER) for index in range(columns))
+
+
+def _columns(field: Field, columns: int) -> List[Field]:
+    among = range(columns)[field.start : field.stop]
+    return [replace(field, name=f"{field.name} {k}", start=at, stop=at + 1) for k, at in enumerate(among)]
 
 
 def table(layout: OutputLayout, array: np.ndarray, image: int) -> np.ndarray:

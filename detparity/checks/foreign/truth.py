@@ -10,6 +10,7 @@ from typing import Callable, Dict, List, Mapping, Tuple
 
 import numpy as np
 
+from detparity.artifacts.input_form import channels_last
 from detparity.core.case import Case
 from detparity.core.findings import CannotRun
 from detparity.core.layout import Layout
@@ -62,7 +63,9 @@ class ForeignOracle:
         self._runs: OrderedDict[Tuple[str, bytes], Arrays] = OrderedDict()
 
     def run(self, way: str, images: np.ndarray) -> Arrays:
-        """One run of the reference, remembered within a budget. Raises Refuses where the model refuses the input."""
+        """One run of the reference on (B, 3, H, W) or (3, H, W), remembered within a budget. Raises Refuses where the model refuses the input."""
+        if images.ndim == 4 and channels_last(self.reference.facts.shape):
+            images = images.transpose(0, 2, 3, 1)
         key = (f"{way} {images.shape} {images.dtype}", _digest(images))
         self.asked += 1
         if key not in self._runs:
