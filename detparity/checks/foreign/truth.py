@@ -13,7 +13,7 @@ import numpy as np
 from detparity.artifacts.input_form import channels_last
 from detparity.core.case import Case
 from detparity.core.findings import CannotRun
-from detparity.core.layout import Layout
+from detparity.core.layout import Layout, fields_of
 from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT, CannotRunReference, Reference
 from detparity.oracle.noise_floor import Stats
@@ -142,7 +142,7 @@ def slack_of(tables: Mapping[str, np.ndarray], layout: Layout) -> Dict[str, floa
     chance (a hundredth of the spread of a box column, a thousandth of a score). Whether the pair is right is judged in floors."""
     found: Dict[str, float] = {}
     for one, values in zip(layout.outputs, tables.values()):
-        for part in one.fields:
+        for part in fields_of(one, values.shape[1]):
             columns = values[:, part.start : part.stop]
             spread = float(np.ptp(columns)) if columns.size else 0.0
             found[part.name] = max(1e-3 if part.role == "score" else 0.01 * spread, 1e-9)

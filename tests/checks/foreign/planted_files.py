@@ -96,9 +96,9 @@ def names_stale(model):
     return model
 
 
-@defect("structure.metadata", layout="")
-def names_stale_by_the_task(model):
-    """As many names as the file's task gives it columns, less one."""
+@defect("structure.metadata", layout="", says="4 class names where 'output0' has 5 columns")
+def names_fewer_than_columns(model):
+    """One name less than the file's task gives it columns of scores, where the model has no names."""
     edits.set_metadata(model, names="{0: 'a', 1: 'b', 2: 'c', 3: 'd'}", task="detect", stride="32")
     return model
 

@@ -80,16 +80,15 @@ class Dense(Pyramid):
 
     def candidates(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
         """Corners, class probabilities, further numbers, and (cell centres, stride), of all rows."""
-        boxes, scores, others, centres = [], [], [], []
+        found, centres = [], []
         for number, (level, stride) in enumerate(zip(self.raw(self.maps(x)), STRIDES)):
             where = self.baked[number] if self.baked and torch.onnx.is_in_onnx_export() else cells(level)
-            found, centre = rows(level), (where + 0.5) * stride
-            sides = found[..., :4].sigmoid() * 5 * stride
-            boxes.append(torch.cat([centre - sides[..., :2], centre + sides[..., 2:]], -1))
-            scores.append(found[..., 4 : 4 + self.classes].sigmoid())
-            others.append(found[..., 4 + self.classes :])
-            centres.append(torch.cat([centre, torch.full_like(centre[..., :1], stride)], -1))
-        return torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(others, 1), torch.cat(centres, 1)
+            found.append(rows(level))
+            centres.append(torch.cat([(where + 0.5) * stride, torch.full_like(where[..., :1], stride)], -1))
+        part, centre = torch.cat(found, 1), torch.cat(centres, 1)
+        sides = part[..., :4].sigmoid() * 5 * centre[..., 2:]
+        boxes = torch.cat([centre[..., :2] - sides[..., :2], centre[..., :2] + sides[..., 2:]], -1)
+        return boxes, part[..., 4 : 4 + self.classes].sigmoid(), part[..., 4 + self.classes :], centre
 
 
 def centred(corners: Tensor) -> Tensor:
@@ -146,21 +145,21 @@ class Objectness(Pyramid):
     def __init__(self, anchors: int, classes: int = len(NAMES)) -> None:
         super().__init__(anchors * (5 + classes))
         self.anchors, self.fields = anchors, 5 + classes
+        self.register_buffer("sides", torch.arange(2.0, 2.0 + anchors).view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Any:
         found = []
         for level, stride in zip(self.raw(self.maps(x)), STRIDES):
-            where = cells(level)
-            for anchor in range(self.anchors):
-                part = rows(level[:, anchor * self.fields : (anchor + 1) * self.fields])
-                found.append(torch.cat([self.boxes(part[..., :4], where, stride, anchor), part[..., 4:].sigmoid()], -1))
+            part = level.flatten(2).unflatten(1, (self.anchors, self.fields)).transpose(2, 3)
+            boxes = self.boxes(part[..., :4], cells(level).unsqueeze(1), stride)
+            found.append(torch.cat([boxes, part[..., 4:].sigmoid()], -1).flatten(1, 2))
         return torch.cat(found, 1)
 
-    def boxes(self, part: Tensor, where: Tensor, stride: int, anchor: int) -> Tensor:
+    def boxes(self, part: Tensor, where: Tensor, stride: int) -> Tensor:
         if self.anchors == 1:
             return torch.cat([(part[..., :2] + where) * stride, part[..., 2:].exp() * stride], -1)
         part = part.sigmoid() * 2
-        return torch.cat([(part[..., :2] - 0.5 + where) * stride, part[..., 2:] ** 2 * (2 + anchor) * stride], -1)
+        return torch.cat([(part[..., :2] - 0.5 + where) * stride, part[..., 2:] ** 2 * self.sides * stride], -1)
 
 
 class Detr(Pyramid):
@@ -388,7 +387,7 @@ def traced_of(name: str, module: Optional[nn.Module] = None) -> bytes:
 
 
 def reference_of(name: str, module: Optional[nn.Module] = None, layout: Optional[str] = None) -> ModuleReference:
-    """A stand-in as what its files are judged against. layout: of its preset, where the file has to state it: ""."""
+    """A stand-in as what its files are judged against. layout: "" where the file has to state it, and the names."""
     stand_in = STAND_INS[name]
     facts = ReferenceFacts(
         name,
@@ -396,7 +395,7 @@ def reference_of(name: str, module: Optional[nn.Module] = None, layout: Optional
         tuple(stand_in.example(SIZE).shape),
         (),
         layout=stand_in.layout if layout is None else layout,
-        names=NAMES,
+        names=NAMES if layout is None else (),
         preprocessing=stand_in.preprocessing,
     )
     return ModuleReference(Made(module if module is not None else made(name), facts))
