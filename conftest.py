@@ -44,7 +44,7 @@ class Promise(NamedTuple):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("detparity, in a clone")
-    plugin.add_options(group, "", leave_out=("strict", "capture"))  # pytest has a --strict and a --capture of its own
+    plugin.add_options(group, "", leave_out=("strict", "capture"))  # pytest has options of these names
     group.addoption(
         "--exporter", action="append", default=[], metavar="NAME", help="only these exporters, by name or pattern"
     )

@@ -6,17 +6,18 @@ Importing this package imports no framework: torch, onnx, onnxruntime and pytest
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, ContextManager, Optional, Union
 
 from detparity.core.version import __version__
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from detparity.cli.capture_fixture import Exports
     from detparity.cli.verify import Result
     from detparity.models.yolov7.detector import YoloDetector
 
-__all__ = ["Result", "__version__", "verify"]
+__all__ = ["Result", "__version__", "capture", "verify"]
 
 
 def verify(
@@ -47,6 +48,21 @@ def verify(
     if found.text:
         raise AssertionError(found.text)
     return found
+
+
+def capture() -> ContextManager[Exports]:
+    """Watch what your own export code writes, in your own test:
+
+        with detparity.capture() as exports:
+            my_export()
+        exports.verify()
+
+    `exports.captures` holds the calls of torch's exporting functions once the block has ended, each with a copy of the module that it
+    exported; `exports.verify()` judges every file as it lies then against that module.
+    """
+    from detparity.cli.capture_fixture import capture_exports
+
+    return capture_exports()
 
 
 def __getattr__(name: str) -> object:

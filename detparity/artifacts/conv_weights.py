@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from detparity.artifacts.onnx_graph import Graph, Node, plain_name
+from detparity.artifacts.onnx_graph import Graph, Node, behind, plain_name
 from detparity.core.vocabulary import ConvWeights
 
 UNFOLDED = frozenset(("BatchNormalization", "Mul", "Add"))
@@ -44,20 +45,19 @@ class _Constants:
     """The constants of a graph behind operators that only pass on, convert or dequantise them."""
 
     def __init__(self, graph: Graph) -> None:
-        self._constants, self._producers = graph.constants, graph.producers()
+        self._graph, self._constants, self._producers = graph, graph.constants, graph.producers()
 
     def tensor(self, name: str) -> Optional[_Tensor]:
-        start, node = name, self._producers.get(name)
-        while name not in self._constants and node is not None and node.op in ("Identity", "Cast"):
-            name = node.inputs[0]
-            node = self._producers.get(name)
+        start, name = name, behind(name, self._graph, self._producers, ("Identity", "Cast"))
+        node = self._producers.get(name)
         value = self._constants.get(name)
         if value is not None and value.dtype.kind in "fV":
             rounded = STORED_AS.get(str(value.dtype), "")
             return _Tensor(start, value.astype(np.float32) if rounded else value, rounded)
         if node is not None and node.op == "DequantizeLinear" and len(node.inputs) > 1:
             zero = node.inputs[2] if len(node.inputs) > 2 else ""
-            return self.quantised(node.inputs[0], node.inputs[1], zero, int(node.get("axis", 1)))
+            axis = node.number("axis", 1)
+            return None if math.isnan(axis) else self.quantised(node.inputs[0], node.inputs[1], zero, int(axis))
         return None
 
     def quantised(self, name: str, scale: str, zero: str, axis: int = 0) -> Optional[_Tensor]:
@@ -83,7 +83,7 @@ def onnx_convs(graph: Graph) -> List[Stored]:
         pair = _operands(constants, node)
         if pair is not None and pair[0].value.ndim == 4:
             weight, bias = pair
-            after = {reader.op for reader in consumers.get(node.outputs[0], [])}
+            after = {reader.op for name in node.outputs for reader in consumers.get(name, [])}
             value = None if bias is None or bias.value.ndim != 1 else bias.value
             unfolded = bool(after & UNFOLDED)
             found.append(Stored(weight.name, weight.value, value, node, unfolded, weight.rounded, weight.step))

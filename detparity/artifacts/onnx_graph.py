@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Sequence, Set, Tuple, Union
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from detparity.core.vocabulary import EngineDied
 
 LARGEST_FILE = 2**31 - 1  # protobuf's limit, in bytes
 DEEPEST = 40  # functions in one another; torch's own exporter has used three
+MOST_EXPANDED = 1_000_000  # nodes, with every call of a function replaced by what the function does
 
 Dim = Optional[object]  # int, str (a symbol) or None (not stated)
 
@@ -64,6 +66,16 @@ class Node:
     def get(self, key: str, default: Any = None) -> Any:
         return self.attributes[key].value if key in self.attributes else default
 
+    def number(self, key: str, default: float) -> float:
+        """An attribute that is a number; NaN where the file gives it as something else."""
+        found = self.get(key, default)
+        return float(found) if isinstance(found, (int, float)) else math.nan
+
+    @property
+    def first(self) -> str:
+        """The name of the first input, empty where the file gives none."""
+        return self.inputs[0] if self.inputs else ""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -93,6 +105,15 @@ class Graph:
             for name in set(node.inputs):
                 found.setdefault(name, []).append(node)
         return found
+
+
+def behind(name: str, graph: Graph, producers: Mapping[str, Node], passing: Sequence[str]) -> str:
+    """The tensor behind operators that only pass it on: a constant, or what another operator makes. A circle of them is left."""
+    seen: Set[str] = set()
+    while name not in graph.constants and name not in seen and name in producers and producers[name].op in passing:
+        seen.add(name)
+        name = producers[name].first
+    return name
 
 
 @dataclass(frozen=True)
@@ -128,7 +149,7 @@ class OnnxFile:
     problem: Optional[str]
     torch_export: bool = False
     functions: Mapping[str, Function] = field(default_factory=dict)
-    died: Optional[str] = None
+    died: Optional[EngineDied] = None
 
 
 def _dtype(elem_type: int) -> str:
@@ -223,7 +244,7 @@ def _graph(proto: onnx.GraphProto, inferred: Optional[onnx.GraphProto] = None) -
     nodes = tuple(_node(index, node) for index, node in enumerate(proto.node))
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.initializer}
     for node in nodes:
-        if node.op == "Constant" and not node.domain:
+        if node.op == "Constant" and not node.domain and node.outputs:
             value = _constant(node)
             if value is not None:
                 constants[node.outputs[0]] = value
@@ -285,7 +306,9 @@ def read(path: Path, native: Optional[Native] = None) -> OnnxFile:
     )
 
 
-def _by_native(path: Path, native: Optional[Native]) -> Tuple[Optional[onnx.GraphProto], Optional[str], Optional[str]]:
+def _by_native(
+    path: Path, native: Optional[Native]
+) -> Tuple[Optional[onnx.GraphProto], Optional[str], Optional[EngineDied]]:
     """Inferred shapes, the checker's complaint, and how onnx's process ended where it did: the checker then is not asked as well."""
     if native is None:
         return None, None, None
@@ -294,7 +317,7 @@ def _by_native(path: Path, native: Optional[Native]) -> Tuple[Optional[onnx.Grap
         graph = None if found is None else onnx.GraphProto.FromString(found)
         return graph, native.problem(path), None
     except EngineDied as error:
-        return None, None, str(error)
+        return None, None, error
 
 
 def _require_readable_size(path: Path) -> None:
@@ -317,18 +340,25 @@ def _texts(message: Any) -> Iterator[Any]:
 
 
 def _require_shallow(model: onnx.ModelProto, path: Path) -> None:
-    """Raise InputError for functions that call themselves, or one another too deep: onnx follows them until its stack overflows."""
+    """Raise InputError for functions that call themselves, or one another too deep, or that expand to too many nodes: onnx follows
+    them until its stack overflows, or for hours."""
     own = {_function_key(proto, proto.name): proto for proto in model.functions}
-    calls = {key: {_function_key(node, node.op_type) for node in all_nodes(proto.node)} for key, proto in own.items()}
+    calls = {key: [_function_key(node, node.op_type) for node in all_nodes(proto.node)] for key, proto in own.items()}
     left = set(own)
+    expanded: Dict[str, int] = {}
     for _ in range(DEEPEST):
-        if not left:
-            return
-        leaves = {key for key in left if not calls[key] & left}
-        if not leaves:
+        leaves = {key for key in left if not left.intersection(calls[key])}
+        if left and not leaves:
             raise InputError(f"{path}: its functions call themselves: {', '.join(sorted(left)[:3])}")
+        expanded.update({key: sum(expanded.get(call, 1) for call in calls[key]) for key in leaves})
         left -= leaves
-    raise InputError(f"{path}: its functions call one another more than {DEEPEST} deep")
+        if not left:
+            break
+    else:
+        raise InputError(f"{path}: its functions call one another more than {DEEPEST} deep")
+    nodes = sum(expanded.get(_function_key(node, node.op_type), 1) for node in all_nodes(model.graph.node))
+    if nodes > MOST_EXPANDED:
+        raise InputError(f"{path}: its functions expand to more than {MOST_EXPANDED} nodes, which no model needs")
 
 
 def _function_key(proto: Union[onnx.NodeProto, onnx.FunctionProto], name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
-from detparity.artifacts.onnx_graph import Graph, Node
+from detparity.artifacts.onnx_graph import Graph, Node, behind
 
 OPERATORS = ("NonMaxSuppression", "EfficientNMS_TRT")
 PASSING = ("Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape")
@@ -64,13 +64,7 @@ def find(graph: Graph) -> Optional[Suppression]:
 
 def constant(graph: Graph, name: str) -> Optional[np.ndarray]:
     """The value of a tensor that is a constant, perhaps behind operators that only pass it on."""
-    producers = graph.producers()
-    while name and name not in graph.constants:
-        node = producers.get(name)
-        if node is None or node.op not in PASSING:
-            return None
-        name = node.inputs[0]
-    return graph.constants.get(name)
+    return graph.constants.get(behind(name, graph, graph.producers(), PASSING))
 
 
 def _scalar(value: object) -> Optional[float]:

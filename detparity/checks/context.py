@@ -168,15 +168,20 @@ class Context(Judging):
         return batch_of([self.taken(picture) for picture in case.pictures], case.size)
 
     def to_blame(self, error: EngineDied) -> bool:
-        """Whether a file that reached a limit is at fault: the reference needs under a quarter of it on the same input."""
-        if error.how == "time":
-            self.truth(("noise", 0), self.contract.size)
-            return 4 * self.oracle.slowest < self.seconds(1)
-        if error.how == "memory":
-            self.truth(("noise", 0), self.contract.size)
-            limit = client().child.limits.memory
-            return limit is None or 4 * peak_bytes() < limit
+        """Whether a file that reached a limit is at fault."""
+        return to_blame(error, self.oracle, self.contract.size)
+
+
+def to_blame(error: EngineDied, oracle: Oracle, size: Size) -> bool:
+    """Whether a file that ended its process is at fault: always by a crash; at a limit of time or memory where the reference needs
+    under a quarter of it at this size."""
+    if error.how == "crash":
         return True
+    oracle.truth(("noise", 0), size, "grid")
+    if error.how == "time":
+        return 4 * oracle.slowest < error.seconds
+    limit = client().child.limits.memory
+    return limit is None or 4 * peak_bytes() < limit
 
 
 def truth_head(variant: Variant) -> str:

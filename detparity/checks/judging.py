@@ -8,10 +8,11 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
 from detparity import engines
 from detparity.core.clock import Clock
-from detparity.core.findings import CannotRun, Check, Finding, Outcome
+from detparity.core.findings import CannotRun, Check, Finding, Outcome, of_the_end
 from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
 from detparity.engines.remote import client
 
+UNDECIDED = "the reference needs more than a quarter of that"
 Key = Tuple[str, str, int, Tuple[str, ...]]
 Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
 
@@ -109,13 +110,9 @@ class Judging:
                 return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
             self._reported_by = check.id
             if self.to_blame(error):
-                findings, result = (Finding(f"{error}."),), "failed"
+                findings, result = (of_the_end(error),), "failed"
             else:
-                reason, result, incomplete = (
-                    f"{error}; the reference needs more than a quarter of that",
-                    "skipped",
-                    True,
-                )
+                reason, result, incomplete = f"{error}; {UNDECIDED}", "skipped", True
         except EngineError as error:
             refused = Finding("does not run.", notes=(str(error)[:600],), evidence={"refused": str(error)[:600]})
             findings, result = self.fold(self, check.id, (refused,)), "failed"

@@ -36,7 +36,8 @@ def find_cut(context: Context) -> Optional[Cut]:
     if found is None:
         return None
     nodes = {node.index: node for name in found.node.inputs for node in onnx_nms.before(graph, name)}
-    candidates = [node.outputs[0] for _, node in sorted(nodes.items()) if node.op in ("Concat", "Reshape", "Transpose")]
+    last = ("Concat", "Reshape", "Transpose")
+    candidates = [name for _, node in sorted(nodes.items()) if node.op in last for name in node.outputs[:1]]
     images = np.zeros((contract.batch, 3, *contract.size), np.float32)
     shapes = {name: value.shape for name, value in context.shapes_of(candidates, images).items()}
     rows = (contract.batch, facts.rows(contract.size), facts.fields)
@@ -69,7 +70,7 @@ def _separates(graph: Graph, cut: Set[str]) -> bool:
         if name in inputs:
             return False
         node = producers.get(name)
-        if node is not None and not (node.op == "Shape" and node.inputs[0] in inputs):
+        if node is not None and not (node.op == "Shape" and node.first in inputs):
             waiting.extend(node.inputs)
     return True
 

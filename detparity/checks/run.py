@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from detparity import checks
+from detparity.artifacts.open import DEFAULT_STRIDES
 from detparity.checks import export
-from detparity.checks.context import Context, truth_head
+from detparity.checks.context import Context, to_blame, truth_head
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.measured import measured as foreign_measured
 from detparity.checks.foreign.open_file import record
 from detparity.checks.inputs import first_case, slots_note
+from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
 from detparity.checks.session import (
     LOADS,
@@ -30,7 +32,7 @@ from detparity.core import environment
 from detparity.core.contract import MUST
 from detparity.core.errors import NotMade
 from detparity.core.files import sha256
-from detparity.core.findings import MADE, Finding, Outcome
+from detparity.core.findings import MADE, Outcome, of_the_end
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied
@@ -88,10 +90,10 @@ def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
     """The record of a file whose reading ended its process."""
     path = subject.path
     assert path is not None
-    if died.how == "crash":
-        outcome = Outcome(LOADS, MUST, "failed", (Finding(f"{died}."),))
+    if _at_fault(session, died):
+        outcome = Outcome(LOADS, MUST, "failed", (of_the_end(died),))
     else:
-        outcome = Outcome(LOADS, MUST, "skipped", reason=str(died), incomplete=True)
+        outcome = Outcome(LOADS, MUST, "skipped", reason=f"{died}; {UNDECIDED}", incomplete=True)
     texts = tuple(
         render(subject.title, LOADS, finding, repeat_command(session.options, str(path), LOADS))
         for finding in outcome.findings
@@ -100,10 +102,19 @@ def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
     return Judged(outcome, texts, {"artifact": artifact, "check": outcome_record(outcome, texts)})
 
 
+def _at_fault(session: Session, died: EngineDied) -> bool:
+    """Whether a file whose reading ended its process is at fault. What it takes is not known, so a usual size decides; of another
+    model's reference not even that."""
+    if session.foreign is not None:
+        return died.how == "crash"
+    side = DEFAULT_STRIDES * session.detector.facts.max_stride
+    return to_blame(died, session.oracle, (side, side))
+
+
 def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]:
     """Every chosen check on every subject, subject by subject; each is let go of after its last."""
     for subject in subjects:
-        for check_id in session.chosen(subject.checks):
+        for check_id in session.checks_of(subject):
             yield judge(session, subject, check_id)
         session.release(subject)
 
@@ -176,6 +187,7 @@ def model_record(session: Session) -> Dict[str, Any]:
         "classes": model.classes,
         "strides": list(model.strides),
         "weights": session.choice.title if session.choice.weights else None,
+        **({"note": session.detector.note} if session.detector.note else {}),
     }
 
 

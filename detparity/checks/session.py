@@ -216,6 +216,10 @@ class Session:
             else list(check_ids)
         )
 
+    def checks_of(self, subject: Subject) -> List[str]:
+        """The checks to run on a subject; of a file whose reading ended its process, that it loads, whatever was chosen."""
+        return list(subject.checks) if subject.died is not None else self.chosen(subject.checks)
+
     def require_known_failures_met(self, subjects: Sequence[Subject]) -> None:
         """Raise InputError for a known failure that nothing in this run could meet. A choice among the own exporters leaves those of
         the others unmet, so it is not asked there."""

@@ -34,8 +34,7 @@ def checker(context: Context) -> Iterator[Finding]:
 
 def load(context: Context) -> Iterator[Finding]:
     if context.onnx.died:
-        yield Finding(f"{context.onnx.died}.")
-        return
+        raise context.onnx.died
     for optimisation in ("all", "disabled"):
         try:
             context.runner(optimisation=optimisation)

@@ -11,13 +11,14 @@ from detparity.artifacts.other_model import other_model, other_weights
 from detparity.checks.context import Context
 from detparity.core.contract import MUST, SHOULD, Contract
 from detparity.core.findings import Check, Finding, Row
-from detparity.core.text import number
+from detparity.core.text import listed, number
 from detparity.core.vocabulary import ConvWeights
 
 if TYPE_CHECKING:
     from detparity.artifacts.torchscript_facts import ScriptFile
 
 CONVOLUTION = frozenset(("aten::_convolution", "aten::conv2d", "aten::convolution"))
+EPSILONS = (1e-5, 1e-3, 1e-4, 1e-6)  # of batch-norm: torch's default, the family's, and others in use
 TOLERANCE = 1e-5  # of the tensor's largest value: fusing in float32 moves a weight by about 1e-7
 
 
@@ -116,13 +117,36 @@ def compare(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Iterat
             bias = _distance(found.bias, conv.bias)
             rows.append((conv.key + ".bias", _share(bias), _how(found.bias, conv.bias, biases)))
     if len(rows) > 1:
-        yield Finding(
-            _differing(rows, rounded, pairs, other_weights(expected, stored)),
-            tuple(rows[:13]),
-            headed=True,
-            notes=(f"Allowed: {number(TOLERANCE)} of the tensor's largest value.",),
-            evidence={"tensors": [row[0] for row in rows[1:]], "how": [row[2] for row in rows[1:]]},
-        )
+        epsilon = _epsilon(expected, pairs)
+        message = _differing(rows, rounded, pairs, epsilon is None and other_weights(expected, stored))
+        notes = [f"Allowed: {number(TOLERANCE)} of the tensor's largest value."]
+        evidence = {"tensors": [row[0] for row in rows[1:]], "how": [row[2] for row in rows[1:]]}
+        if epsilon is not None:
+            own = sorted({conv.norm.epsilon for conv in expected if conv.norm is not None})
+            cause = f"batch-norm was folded with eps {epsilon:g}, the model's is {listed([f'{one:g}' for one in own])}"
+            message, evidence["cause"] = f"{message[:-1]}: {cause}.", [cause]
+            notes.insert(
+                0, "Every weight and bias is what that gives. Set the epsilon of the model's batch-norms before export."
+            )
+        yield Finding(message, tuple(rows[:13]), headed=True, notes=tuple(notes), evidence=evidence)
+
+
+def _epsilon(expected: Sequence[ConvWeights], pairs: Mapping[int, Stored]) -> Optional[float]:
+    """The epsilon by which batch-norm was folded in place of the model's, where that explains every number that differs."""
+    for epsilon in EPSILONS:
+        if all(_folded_by(epsilon, expected[index], found) for index, found in pairs.items()):
+            return epsilon
+    return None
+
+
+def _folded_by(epsilon: float, conv: ConvWeights, found: Stored) -> bool:
+    weight, bias = conv.weight.astype(np.float64), conv.bias.astype(np.float64)
+    if conv.norm is not None:
+        factor = np.sqrt((conv.norm.variance + conv.norm.epsilon) / (conv.norm.variance + epsilon))
+        weight = weight * factor.reshape(-1, 1, 1, 1)
+        bias = conv.norm.added + (bias - conv.norm.added) * factor
+    right = found.bias is None or _distance(found.bias, bias) <= TOLERANCE
+    return right and _distance(found.weight, weight) <= TOLERANCE
 
 
 def _differing(rows: Sequence[Row], rounded: int, pairs: Mapping[int, Stored], other: bool) -> str:
@@ -190,9 +214,7 @@ def onnx_attributes(context: Context) -> Iterator[Finding]:
         for key, value in expected.items():
             if node.get(key, default[key]) != value:
                 rows.append((node.title, key, str(value), str(node.get(key, default[key]))))
-    alphas = [
-        (node.title, float(node.get("alpha", 0.01))) for node in context.onnx.graph.nodes if node.op == "LeakyRelu"
-    ]
+    alphas = [(node.title, node.number("alpha", 0.01)) for node in context.onnx.graph.nodes if node.op == "LeakyRelu"]
     rows += _slopes(context.slopes, alphas)
     yield from _attributes_finding(rows)
 
@@ -209,7 +231,7 @@ def _slopes(expected: Sequence[float], found: Sequence[Tuple[str, float]]) -> Li
     return [
         (title, "slope", number(slope), number(value))
         for slope, (title, value) in zip(expected, found)
-        if abs(value - slope) > 1e-6 * max(abs(slope), 1e-6)
+        if not abs(value - slope) <= 1e-6 * max(abs(slope), 1e-6)
     ]
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
@@ -23,12 +24,14 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.core.errors import InputError
-from detparity.core.file_kind import require_checkpoint
+from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file, write_text
 from detparity.core.verdict import exit_code
 from detparity.engines.remote import client
 from detparity.models.choice import require_named, require_one_model
 from detparity.reports import junit
+from detparity.reports.report import report, unusable_entry
+from detparity.reports.terminal import artifact_text, verdict_line
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +83,9 @@ def run(options: argparse.Namespace) -> int:
     for path in options.weights:
         require_file(path, "a checkpoint")
         require_checkpoint(path)
+    to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
+    if not any(outputs) and _foreign_alone(options):
+        return exit_code("unusable")
     client().start()  # its imports overlap with ours
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
@@ -98,10 +104,9 @@ def run(options: argparse.Namespace) -> int:
         known_failures=options.expectations,
         exporters=tuple(options.exporter),
     )
-    to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         found = check(asked, Path(scratch), lambda text: say(text, to=to))
-    _write_reports(found, options)
+    write_reports(found, options)
     return exit_code(found["verdict"])
 
 
@@ -118,7 +123,24 @@ def _require_one_file(artifacts: Sequence[Path]) -> None:
         raise InputError("; ".join(problems))
 
 
-def _write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
+def _foreign_alone(options: argparse.Namespace) -> bool:
+    """Whether none of the files is an exported model, which is then shown: known before anything heavy is imported."""
+    start, entries = time.perf_counter(), []
+    for path in dict.fromkeys(options.artifacts):
+        try:
+            require_file(path, "an exported model")
+            require_exported(path)
+            return False
+        except InputError as error:
+            entries.append(unusable_entry(str(path), str(error)))
+    about = {"strict": options.strict, "quick": options.quick, "subject": {}}
+    found = report(about, entries, {"engine_seconds": 0.0, "total_seconds": time.perf_counter() - start})
+    for text in (*map(artifact_text, entries), verdict_line(found)) if entries else ():
+        say(text)
+    return bool(entries)
+
+
+def write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
     """Write every report that can be written; raises InputError, afterwards, for one that cannot."""
     problems = []
     for path, page in ((options.json, _json), (options.html, _html), (options.junit, junit.page)):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import importlib
 import os
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from typing import Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.cli.options import Parser, complain, nearest, say
 from detparity.core.errors import InputError
@@ -25,6 +26,7 @@ UNUSABLE, INTERNAL, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 # Subcommand: its module of this package, and its line of help. A module is imported when its subcommand is the one that was given.
 SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "check": ("check", "judge exported files against their model"),
+    "capture": ("capture", "run an export script, and judge what it exports"),
     "export": ("export", "export a detector to TorchScript and ONNX"),
     "diff": ("diff", "say what changed between two ONNX files"),
     "golden": ("golden", "record goldens of your own exports, and compare the next release"),
@@ -46,11 +48,20 @@ class Terminated(BaseException):
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command and return its exit code. Whatever goes wrong is one line on stderr."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(lambda: _run(words, arguments is None), arguments is None)
+
+
+def _run(words: List[str], as_command: bool) -> int:
+    options = _parsed(words)
+    options.words, options.as_command = words, as_command
+    return int(options.run(options))
+
+
+def guarded(run: Callable[[], int], as_command: bool = False) -> int:
+    """Run it and return its exit code. Whatever goes wrong is one line on stderr. as_command: whether this process ends with it."""
     try:
         with _terminated():
-            options = _parsed(words)
-            options.words, options.as_command = words, arguments is None
-            return int(options.run(options))
+            return run()
     except InputError as error:
         complain(str(error))
         for line in error.more:
@@ -63,7 +74,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         complain("interrupted")
-        return INTERRUPTED
+        return _leave(INTERRUPTED) if as_command else INTERRUPTED
     except Terminated:
         complain("terminated")
         return TERMINATED
@@ -76,6 +87,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         _report(error)
         return INTERNAL
     return UNUSABLE
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process with an exit code. By itself Python dies by SIGINT, whatever is returned here, where the signal came while a
+    library's compiled part ran Python code, as torch does when it is imported."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _parsed(words: List[str]) -> argparse.Namespace:

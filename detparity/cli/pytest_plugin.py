@@ -28,6 +28,7 @@ CHOICE = ("arch", "width", "seed", "cfg", "model", "model-args", "against", "cap
 PROPERTY = "detparity"  # the user property of a test that holds its record, which xdist sends from a worker
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 STARTED: pytest.StashKey[float] = pytest.StashKey()
+CUT_SHORT = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
 
 # Option, without the prefix: what pytest's parser is given for it.
 OPTIONS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
@@ -157,7 +158,7 @@ class ArtifactFile(pytest.File):
     subject: Subject
 
     def collect(self) -> Iterator[CheckItem]:
-        for check_id in session_of(self.config).chosen(self.subject.checks):
+        for check_id in session_of(self.config).checks_of(self.subject):
             yield CheckItem.from_parent(self, name=check_id)
 
 
@@ -223,6 +224,18 @@ class Recorder:
         if report.failed and not any(name == PROPERTY for name, _ in report.user_properties):
             text = report.longreprtext.strip().splitlines()[-1] if report.longreprtext else "failed"
             self.records.broken.append(f"{report.nodeid}: {text}")
+            self._unjudged(report.nodeid, text)
+
+    def _unjudged(self, nodeid: str, text: str) -> None:
+        """A check that ended without a record, such as one whose worker died, is one that could not be judged."""
+        from detparity.checks import registry
+        from detparity.core.findings import Outcome
+        from detparity.core.verdict import outcome_record
+
+        path, check = _asked(nodeid)
+        if check in registry():
+            outcome = Outcome(check, registry()[check].level, "error", reason=text, incomplete=True)
+            self.records.add({"artifact": {"path": path}, "check": outcome_record(outcome, ())})
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
@@ -231,13 +244,16 @@ class Recorder:
     def pytest_internalerror(self, excrepr: Any) -> None:
         self.records.broken.append(f"the test run broke: {str(excrepr).strip().splitlines()[-1]}")
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         from detparity.checks.run import about
         from detparity.core.files import write_text
         from detparity.reports.report import report
 
         run = session_of(self._config)
         entries = list(self.records.entries.values())
+        if session.shouldstop or session.shouldfail or exitstatus in CUT_SHORT:
+            for entry in entries:  # some of its checks may not have run
+                entry["verdict"] = "incomplete" if entry["verdict"] == "conforms" else entry["verdict"]
         timings = {
             "engine_seconds": sum(entry["timings"]["engine_seconds"] for entry in entries),
             "total_seconds": time.perf_counter() - self._config.stash[STARTED],
@@ -250,6 +266,12 @@ class Recorder:
         target = option(self._config, "json")
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, json.dumps(found, indent=1) + "\n")
+
+
+def _asked(nodeid: str) -> Tuple[str, str]:
+    """Artifact and check in a test's id: `best.onnx::parity.repeat`, or `suites/parity/...::test_promise[grid:parity.repeat]`."""
+    parts = nodeid[:-1].rsplit("[", 1)[-1].rpartition(":") if nodeid.endswith("]") else nodeid.rpartition("::")
+    return parts[0], parts[2]
 
 
 def share_cores() -> None:

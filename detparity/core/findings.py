@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
 
 from detparity.core.contract import LEVELS, MUST
+from detparity.core.vocabulary import EngineDied
 
 Row = Tuple[str, ...]
 MADE = "export.made"  # the check that an exporter makes its file; what it skips, the version has no exporter for
@@ -24,6 +25,12 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     level: str = MUST
     follows: str = ""
+
+
+def of_the_end(died: EngineDied) -> Finding:
+    """The finding of a file that ended its process, with what the process printed last."""
+    notes = ("It printed last:", *died.printed) if died.printed else ()
+    return Finding(f"{died}.", notes=notes, evidence={"printed": died.printed} if died.printed else {})
 
 
 @dataclass(frozen=True)

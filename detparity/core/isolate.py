@@ -66,10 +66,11 @@ class Refused(Exception):
 
 class Child:
     """A server and its current worker. main: the module whose `HANDLERS` (name to `Handler`) the workers answer by; it is imported in
-    the server, whose import overlaps with whatever the parent does meanwhile."""
+    the server, whose import overlaps with whatever the parent does meanwhile. programs: whether they may start programs."""
 
-    def __init__(self, main: str, limits: Limits = Limits()) -> None:
+    def __init__(self, main: str, limits: Limits = Limits(), programs: bool = False) -> None:
         self.limits = limits
+        self._programs = programs
         self._main = main
         self._lock = threading.RLock()
         self._server: Optional[_Server] = None
@@ -80,7 +81,7 @@ class Child:
         """Start the server, without waiting for it. `request` does so where that has not been done."""
         with self._lock:
             if self._server is None:
-                self._server = _Server(self._main, self.limits)
+                self._server = _Server(self._main, self.limits, self._programs)
                 self._finalizer = weakref.finalize(self, self._server.close)
 
     @property
@@ -107,6 +108,10 @@ class Child:
                     self.confinement = self._server.confinement
             return found
 
+    def printed(self) -> str:
+        """The end of what the current worker has printed."""
+        return self._server.printed() if self._server else ""
+
     def renew(self) -> None:
         """End the current worker: all it holds is released, and the next request meets a new one."""
         with self._lock:
@@ -126,7 +131,7 @@ class _ServerDied(Died):
 
 
 class _Server:
-    def __init__(self, main: str, limits: Limits) -> None:
+    def __init__(self, main: str, limits: Limits, programs: bool) -> None:
         self.limits = limits
         self.generation = 0
         self.confinement = ""
@@ -153,6 +158,7 @@ class _Server:
             main,
             self._folder,
             str(limits.memory or 0),
+            str(int(programs)),
             *map(str, passed),
         ]
         # Threads that spin after a parallel operation would take a core from the parent.

@@ -19,13 +19,13 @@ from detparity.core.isolate_messages import WORD, Arrays, Handler, Shared, exact
 
 def serve(arguments: List[str]) -> None:
     """The server: import, confine, then fork one worker after the other. Returns when the parent has ended."""
-    main, folder, memory = arguments[:3]
-    descriptor, requests, replies, status, lifeline = map(int, arguments[3:])
+    main, folder, memory, programs = arguments[:4]
+    descriptor, requests, replies, status, lifeline = map(int, arguments[4:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent decides
     os.chdir(folder)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     handlers: Mapping[str, Handler] = importlib.import_module(main).HANDLERS
-    confinement = _confined(Path(folder))
+    confinement = _confined(Path(folder), bool(int(programs)))
     tell = _teller(status)
     tell({"confinement": confinement})
     woken, waking = os.pipe()
@@ -74,9 +74,9 @@ def _attend(worker: int, woken: int, lifeline: int, tell: Callable[[Mapping[str,
             os._exit(0)
 
 
-def _confined(folder: Path) -> str:
+def _confined(folder: Path, programs: bool) -> str:
     try:
-        return landlock.confine(folder)
+        return landlock.confine(folder, programs)
     except (OSError, AttributeError) as error:  # no such kernel, or another system
         return f"unconfined: {error}"
 

@@ -5,6 +5,7 @@ Presets for the families of detectors people export; `generic` where nothing is 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -58,11 +59,12 @@ class Field:
 @dataclass(frozen=True)
 class OutputLayout:
     """One output. axis: that holds the fields, counted with the batch; fields: none means that each column is a group of its own;
-    batched: whether axis 0 is the batch."""
+    batched: whether axis 0 is the batch; name: by which outputs are put in order, where exporters differ in it."""
 
     fields: Tuple[Field, ...] = ()
     axis: int = -1
     batched: bool = True
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,12 @@ IMAGENET = Preprocessing(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "str
 
 def _one(fields: Sequence[Field], axis: int) -> Tuple[OutputLayout, ...]:
     return (OutputLayout(tuple(fields), axis),)
+
+
+def _posed(columns: int) -> Tuple[OutputLayout, ...]:
+    """Boxes, classes, and so many columns of key points (x, y, visibility)."""
+    score = Field("class", 4, -columns, PROBABILITY, SCORE)
+    return _one((*CENTRES, score, Field("keypoints", -columns, None, NUMBER, each=True)), 1)
 
 
 PRESETS: Mapping[str, Layout] = {
@@ -121,7 +129,7 @@ PRESETS: Mapping[str, Layout] = {
         ),
         Layout(
             "ultralytics-pose",
-            _one((*CENTRES, Field("class", 4, 5, PROBABILITY, SCORE), Field("keypoints", 5, None, NUMBER, each=True)), 1),
+            _posed(17 * 3),
             "cxcywh",
             after="NMS",
         ),
@@ -160,9 +168,9 @@ PRESETS: Mapping[str, Layout] = {
         Layout(
             "torchvision",
             (
-                OutputLayout(CORNERS, 1, False),
-                OutputLayout((Field("class", 0, None, NUMBER, CLASS),), -1, False),
-                OutputLayout((Field("score", 0, None, PROBABILITY, SCORE),), -1, False),
+                OutputLayout(CORNERS, 1, False, "boxes"),
+                OutputLayout((Field("class", 0, None, NUMBER, CLASS),), -1, False, "labels"),
+                OutputLayout((Field("score", 0, None, PROBABILITY, SCORE),), -1, False, "scores"),
             ),
             "xyxy",
             True,
@@ -252,6 +260,12 @@ def recognise(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str], ba
     return generic([array.shape for array in arrays], batch)
 
 
+def in_order(layout: Layout, names: Sequence[str]) -> Layout:
+    """The layout with its outputs in the order of these names, where it names them."""
+    known = {one.name: one for one in layout.outputs}
+    return replace(layout, outputs=tuple(known[name] for name in names)) if set(known) == set(names) else layout
+
+
 def fits(layout: Layout, arrays: Sequence[np.ndarray]) -> bool:
     """Whether outputs have the number and the ranks that a layout has."""
     return _fits(layout, arrays)
@@ -289,7 +303,9 @@ def _by_metadata(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str])
     if task == "detect" and chosen:
         name = "ultralytics-end2end" if metadata.get("end2end") == "True" else "ultralytics-nms"
         return replace(PRESETS[name], rule="by the metadata's task and rows of six")
-    return replace(PRESETS[TASKS[task]], rule="by the metadata's task")
+    found = replace(PRESETS[TASKS[task]], rule="by the metadata's task")
+    columns = [int(number) for number in re.findall(r"\d{1,3}", metadata.get("kpt_shape", ""))]
+    return replace(found, outputs=_posed(columns[0] * columns[1])) if task == "pose" and len(columns) == 2 else found
 
 
 def _by_names(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Optional[Layout]:
@@ -298,8 +314,10 @@ def _by_names(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
         logits, boxes = outputs.values()
         if boxes.ndim == 3 and boxes.shape[2] == 4 and logits.ndim == 3:
             return replace(PRESETS["detr"], rule="by the names of the outputs")
-    if names == ("boxes", "labels", "scores") and all(array.ndim == n for array, n in zip(outputs.values(), (2, 1, 1))):
-        return replace(PRESETS["torchvision"], rule="by the names of the outputs")
+    if set(names) == {"boxes", "labels", "scores"} and all(
+        array.ndim == 1 + (n == "boxes") for n, array in outputs.items()
+    ):
+        return replace(in_order(PRESETS["torchvision"], names), rule="by the names of the outputs")
     if metadata.get("model_family", "").lower() == "yolox":
         return replace(PRESETS["yolox"], rule="by the metadata's model family")
     return None

@@ -119,7 +119,15 @@ def _tensor(
         raise Refused("its data.pkl builds a tensor from something that is not a storage")
     if metadata:
         raise Refused("its data.pkl holds a conjugated or negated tensor view")
+    if _expanded(storage.values, size, stride):
+        return Opaque("torch.Tensor", f"holds a tensor of {size} over a storage of {storage.values.size}")
     return view(storage.values, offset, size, stride)
+
+
+def _expanded(values: np.ndarray, size: object, stride: object) -> bool:
+    """Whether a tensor repeats its numbers: such a one is computed, never learned, and could make gigabytes out of one number."""
+    shape, steps = _extents(size), _extents(stride)
+    return math.prod(shape) > values.size and any(n > 1 and not step for n, step in zip(shape, steps))
 
 
 def view(values: np.ndarray, offset: int, size: object, stride: object) -> np.ndarray:

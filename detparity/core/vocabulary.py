@@ -154,11 +154,20 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class BatchNorm:
+    """What was folded into a convolution: running variance and added term (out,), and epsilon."""
+
+    variance: np.ndarray
+    added: np.ndarray
+    epsilon: float
+
+
+@dataclass(frozen=True)
 class ConvWeights:
     """One convolution of the fused detector, in the order of execution.
 
     key: the official parameter path without its last part (`model.0.conv`); weight (out, in/groups, kh, kw) and bias (out,) float32;
-    plain: the same before batch-norm and implicit layers were folded in.
+    plain: the same before batch-norm and implicit layers were folded in; norm: of the one batch-norm that was, where there is one.
     """
 
     key: str
@@ -168,6 +177,7 @@ class ConvWeights:
     stride: Tuple[int, int]
     padding: Tuple[int, int]
     groups: int
+    norm: Optional[BatchNorm] = None
 
 
 @dataclass(frozen=True)
@@ -185,8 +195,9 @@ class Runner:
 
 @dataclass(frozen=True)
 class Load:
-    """How an engine loads a file. optimisation: of the graph, "all" or "disabled"; threads: 0 leaves the choice to the
-    engine; cut: inner tensors, name to rank, to start from in place of the inputs; seconds: after which a call is ended."""
+    """How an engine loads a file. optimisation: of the graph, "all" or "disabled"; `onnx_exact` has "exact" (also for "all") and
+    "float32"; threads: 0 leaves the choice to the engine; cut: inner tensors, name to rank, to start from in place of the inputs;
+    seconds: after which a call is ended."""
 
     optimisation: str = "all"
     threads: int = 0
@@ -201,11 +212,13 @@ class EngineError(Exception):
 class EngineDied(Exception):
     """The process of an engine, or of onnx, ended or was ended over an artifact: no refusal, but a defect of the file or a limit of
     this machine. how: "crash", "time" or "memory"; the text is a clause about the file, such as `crashes the process (SIGSEGV) while
-    it runs`."""
+    it runs`; seconds: the limit of time it had; printed: the last lines that process printed."""
 
-    def __init__(self, how: str, text: str) -> None:
+    def __init__(self, how: str, text: str, seconds: float = 0.0, printed: Tuple[str, ...] = ()) -> None:
         super().__init__(text)
         self.how = how
+        self.seconds = seconds
+        self.printed = printed
 
 
 @dataclass(frozen=True)

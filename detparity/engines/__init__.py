@@ -20,7 +20,7 @@ PLUGIN = "onnx with EfficientNMS_TRT"
 @dataclass(frozen=True)
 class Engine:
     """runs: the kinds of file it can judge: the kind of an artifact, or `PLUGIN`; the first engine of `ENGINES` that runs a kind
-    judges it, the others are asked for by name."""
+    judges it, the others are asked for by name: one with no kinds gives a truth, never a verdict on itself."""
 
     name: str
     runs: Tuple[str, ...]
@@ -38,6 +38,7 @@ ENGINES: Mapping[str, Engine] = {
         Engine("torchscript", ("torchscript",)),
         Engine("lite", ("lite",)),
         Engine("onnx_reference", ("onnx",)),
+        Engine("onnx_exact", ()),
         Engine("tensorrt", ("onnx", PLUGIN)),
     )
 }

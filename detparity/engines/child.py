@@ -18,10 +18,10 @@ from detparity import engines
 from detparity.artifacts import onnx_native
 from detparity.core.isolate_messages import Arrays, Handler
 from detparity.core.vocabulary import EngineError, Load, Runner
-from detparity.engines import efficient_nms, lite, onnx_reference, onnxruntime, torchscript
+from detparity.engines import efficient_nms, lite, onnx_exact, onnx_reference, onnxruntime, torchscript
 
 # Imported before the server forks, so that no worker waits for them.
-PRELOADED = (efficient_nms, lite, onnx_reference, onnxruntime, torchscript)
+PRELOADED = (efficient_nms, lite, onnx_exact, onnx_reference, onnxruntime, torchscript)
 
 WRITING = ("torchscript", "lite")  # engines whose programs can write to their input
 _RUNNERS: Dict[int, Runner] = {}

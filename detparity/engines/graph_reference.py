@@ -48,21 +48,21 @@ class GraphReference:
     def facts(self) -> ReferenceFacts:
         return self._facts
 
-    def run(self, way: str, images: np.ndarray) -> Dict[str, np.ndarray]:
+    def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
         """See `models.reference.Reference`."""
         try:
-            runner = self._runner(way)
+            runner = self._runner(how)
             feed = self._form.feed(self._form.image, images, "ones") if images.ndim == 4 else {self._form.image: images}
             return dict(runner.call(feed))
         except EngineError as error:
             raise CannotRunReference(str(error)) from None
 
-    def _runner(self, way: str) -> Runner:
-        if way not in self._runners:
-            engine, how = LOADS[way]
+    def _runner(self, how: str) -> Runner:
+        if how not in self._runners:
+            engine, load = LOADS[how]
             engine = self._runtime if engine == RUNTIME else engine
-            self._runners[way] = client().prepare(engine, self._path, how)
-        return self._runners[way]
+            self._runners[how] = client().prepare(engine, self._path, load)
+        return self._runners[how]
 
 
 def has_plugin(file: onnx_graph.OnnxFile) -> bool:

@@ -18,10 +18,12 @@ import numpy as np
 from detparity.artifacts.torchscript_facts import Constant, ScriptFile, Written
 from detparity.core.environment import memory_bytes
 from detparity.core.isolate import Child, Died, Limits, Refused
+from detparity.core.text import printable
 from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Load, Runner
 
 MEMORY_SHARE = 0.5  # of the machine's memory, that one worker may take
 LEAST_SECONDS = 60.0  # for any request
+LAST_LINES, LINE_LETTERS, LAST_LETTERS = 5, 200, 4000  # of what a process printed before its end, that are shown
 START_SECONDS = 120.0  # for a worker to answer its first request, the imports of its server included
 CLASSES = {one.__name__: one for one in (ScriptFile, Constant, Written)}
 Source = Union[str, Path, bytes]
@@ -113,7 +115,7 @@ class Engines:
                 self._unused.clear()
             return self.child.request(name, content, arrays, seconds)
         except Died as died:
-            raise EngineDied(died.how, f"{_what(died)} while {doing}") from None
+            raise EngineDied(died.how, f"{_what(died)} while {doing}", seconds, _last_lines(died.output)) from None
         except Refused as refused:
             if refused.kind in ("ImportError", "ModuleNotFoundError"):
                 named = re.search(r"No module named '([^']+)'", str(refused))
@@ -125,6 +127,12 @@ class Engines:
 
 def _what(died: Died) -> str:
     return f"crashes the process ({died.what})" if died.how == "crash" else died.what
+
+
+def _last_lines(output: str) -> Tuple[str, ...]:
+    """The end of what a process printed: a file may print anything, so the lines are few, short and without control characters."""
+    lines = [line.rstrip() for line in output[-LAST_LETTERS:].splitlines() if line.strip()]
+    return tuple(printable(line, LINE_LETTERS) for line in lines[-LAST_LINES:])
 
 
 class _Loaded:

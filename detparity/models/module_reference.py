@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from detparity.core.decisions import Choice, Forced
 from detparity.models import fold
 from detparity.models.compat.onednn import onednn
+from detparity.models.decisions import Forcing
 from detparity.models.float64 import LOWER, exactly
 from detparity.models.module_copy import copied
 from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
+from detparity.models.symbolic_functions import SymbolicCall, symbolic_functions
 
 Call = Callable[[nn.Module, torch.Tensor], Any]
 FOLDED = "folded"
@@ -50,12 +53,23 @@ class ModuleReference:
     def facts(self) -> ReferenceFacts:
         return replace(self._facts, notes=(*self._facts.notes, *self._notes))
 
-    def run(self, way: str, images: np.ndarray) -> Dict[str, np.ndarray]:
+    def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
         """See `models.reference.Reference`. A float32 way that this module does not have is run as the first."""
+        return self.run_forced(how, images, ())[0]
+
+    def run_forced(
+        self, how: str, images: np.ndarray, choices: Sequence[Choice]
+    ) -> Tuple[Dict[str, np.ndarray], List[Forced]]:
+        """The same with the choices of a file forced, and which of them were."""
         x = torch.from_numpy(np.array(images))
+        mode = Forcing(choices) if choices else None
         try:
-            with torch.no_grad():
-                return arrays(self._exact(x) if way == EXACT else self._float32(way, x))
+            with torch.no_grad(), symbolic_functions() as functions, mode or contextlib.nullcontext():
+                found = arrays(self._exact(x) if how == EXACT else self._float32(how, x))
+            self._note_functions(functions)
+            return found, mode.forced if mode is not None else []
+        except CannotRunReference:
+            raise
         except Exception as error:  # the module's own code raises what it likes
             text = " ".join(str(error).split())[:400]
             raise CannotRunReference(f"{type(error).__name__}: {text}") from None
@@ -75,12 +89,18 @@ class ModuleReference:
             self._notes.append(f"raised to float64 where the code makes float32: operands of {names}")
         return found
 
-    def _float32(self, way: str, x: torch.Tensor) -> Any:
-        folded = self._folded(x) if way == FOLDED else None
+    def _note_functions(self, calls: List[SymbolicCall]) -> None:
+        for call in calls:
+            note = f"{call.name} is computed as {call.operator}, which it exports to: its eager result is not used"
+            if note not in self._notes:
+                self._notes.append(note)
+
+    def _float32(self, how: str, x: torch.Tensor) -> Any:
+        folded = self._folded(x) if how == FOLDED else None
         module = self._module if folded is None else folded
-        if way == "channels-last" and x.dim() == 4:
+        if how == "channels-last" and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        with onednn(way != "plain"):
+        with onednn(how != "plain"):
             return self._call(module, x)
 
     def _folded(self, x: torch.Tensor) -> Optional[nn.Module]:

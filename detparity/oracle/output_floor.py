@@ -16,7 +16,6 @@ from detparity.oracle.noise_floor import EPS32, SIGMOID, STATISTICS, SYSTEMATIC,
 from detparity.oracle.row_matching import matched
 
 Tables = Mapping[str, np.ndarray]  # (rows, columns) of one image, by output
-WHOLE = "class number"
 LEAST_CLASS = 0.25  # class numbers are whole: a row that differs by less is of the same class
 
 
@@ -123,7 +122,7 @@ def floor_of(truth: Tables, ways: Sequence[Mapping[Group, Stats]], groups: Seque
     for group in groups:
         values = group.of(truth)
         values = values[np.isfinite(values)]
-        seen = {name: max((getattr(way[group], name) for way in ways), default=0.0) for name in STATISTICS}
+        seen = {name: max((getattr(one[group], name) for one in ways), default=0.0) for name in STATISTICS}
         largest = float(np.abs(values).max(initial=0.0))
         bound = SIGMOID if is_probability(group.field, values) else 0.0
         scale = float(np.sqrt((values**2).mean())) if values.size else 0.0

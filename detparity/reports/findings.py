@@ -18,6 +18,11 @@ def fails(check: Entry, strict: bool) -> bool:
     return check["outcome"] == "error" or (check["outcome"] == "failed" and found)
 
 
+def unconfined(report: Entry) -> bool:
+    """Whether the files under test could write wherever the user can."""
+    return str(report.get("isolation", "")).startswith("unconfined")
+
+
 def mark(check: Entry, strict: bool) -> str:
     """The outcome in one word: a check that failed without making its file violate is named by its level."""
     if check["outcome"] != "failed" or fails(check, strict):

@@ -6,7 +6,7 @@ from typing import Any, Dict, Mapping, Sequence
 
 from detparity.core.errors import InputError
 from detparity.core.text import printable
-from detparity.reports.findings import fails, followers, in_order, mark, roots
+from detparity.reports.findings import fails, followers, in_order, mark, roots, unconfined
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -29,9 +29,11 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 </head>
 <body>
 <h1>detparity: <span class="tag {{ report.verdict }}">{{ report.verdict }}</span></h1>
-<p>Model {{ report.subject.name }}, {{ report.subject.classes }} classes, strides {{ report.subject.strides|join(', ') }}
+<p>Model {{ report.subject.name }}{% if report.subject.note is defined %} {{ report.subject.note }}{% endif %}
+{{- ', ' }}{{ report.subject.classes }} classes, strides {{ report.subject.strides|join(', ') }}
 {%- if report.strict %}; SHOULD findings violate as well (--strict){% endif %}.
 {{ '%.1f'|format(report.timings.total_seconds) }} s, {{ '%.1f'|format(report.timings.engine_seconds) }} s of them in engines.</p>
+{% if report.isolation %}<p{% if report.unconfined %} class="should"{% endif %}>Isolation: {{ report.isolation }}</p>{% endif %}
 <table>
 <tr><th>File</th><th>Variant</th><th>Verdict</th><th>Failed</th></tr>
 {% for a in report.artifacts %}
@@ -107,6 +109,7 @@ def _shown(checks: Sequence[Mapping[str, Any]], strict: bool) -> Dict[str, Any]:
 
 def page(report: Mapping[str, Any]) -> str:
     """Return the page. Raises InputError where jinja2 is not installed."""
+    more = {"isolation": "", "unconfined": unconfined(report)}
     artifacts = [
         {
             "variant": None,
@@ -118,4 +121,4 @@ def page(report: Mapping[str, Any]) -> str:
         }
         for entry in report["artifacts"]
     ]
-    return str(templates().from_string(PAGE).render(report={**report, "artifacts": artifacts}))
+    return str(templates().from_string(PAGE).render(report={**more, **report, "artifacts": artifacts}))

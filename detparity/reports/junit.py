@@ -13,7 +13,12 @@ def page(report: Mapping[str, Any]) -> str:
     """The complete file."""
     root = ElementTree.Element("testsuites")
     for artifact in report["artifacts"]:
-        root.append(_suite(artifact, report["strict"]))
+        suite = _suite(artifact, report["strict"])
+        if report.get("isolation"):
+            properties = ElementTree.Element("properties")
+            ElementTree.SubElement(properties, "property", name="isolation", value=_text(report["isolation"]))
+            suite.insert(0, properties)
+        root.append(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 

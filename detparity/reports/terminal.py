@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from detparity.core.contract import LEVELS
 from detparity.core.text import columns, listed, number
-from detparity.reports.findings import followers, in_order, mark, roots
+from detparity.reports.findings import followers, in_order, mark, roots, unconfined
 
 MOST = 110  # letters of a line
 MARK = {
@@ -141,6 +141,7 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     timings = report["timings"]
     strict = ", strict" if report["strict"] else ""
     strict += ", quick: fewer pictures, sizes and draws" if report.get("quick") else ""
+    strict += ", unconfined: docs/security.md says what holds" if unconfined(report) else ""
     known = sum(check["outcome"] == "known failure" for artifact in report["artifacts"] for check in artifact["checks"])
     strict += f", {known} known failure{'s' * (known > 1)}" if known else ""
     judged = [one for one in report["artifacts"] if one["verdict"] not in ("unusable", "not made")]
@@ -152,7 +153,9 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     if low:
         clauses.append(f"low power: {'; '.join(low[:3])}")
     stated = (" " if against else ", " if clauses else "") + ", ".join(clauses)
+    note = report["subject"].get("note")
+    model = f"Model: {report['subject']['name']} {note}\n" if note else ""
     return (
-        f"Verdict: {report['verdict']}{stated} ({parts} of {len(report['artifacts'])} files{strict}; "
+        f"{model}Verdict: {report['verdict']}{stated} ({parts} of {len(report['artifacts'])} files{strict}; "
         f"{timings['total_seconds']:.1f} s, {timings['engine_seconds']:.1f} s of them in engines)"
     )

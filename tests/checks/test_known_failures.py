@@ -79,6 +79,10 @@ def test_a_file_of_format_1_reads_the_same(known_file):
         (lambda text: text.replace('["axes_*.onnx"]', "[1]"), "artifacts is not a list of names"),
         (lambda text: text + "\nextra = 1\n", "exactly the keys"),
         (lambda text: "", "is empty"),
+        (lambda text: text + "a = " + "[" * 100_000, "is not TOML"),
+        (lambda text: text + "a = " + "{a=" * 100_000, "is not TOML"),
+        (lambda text: text + "a = " + "9" * 5000, "no"),
+        (lambda text: text + "a = 2024-13-45", "is not TOML"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(change, words, known_file):

@@ -15,6 +15,7 @@ from detparity.artifacts.other_model import other_model
 from detparity.checks.weights import stored_convs
 from detparity.core.clock import Clock
 from detparity.engines.reference_runs import make_oracle
+from detparity.inputs import images
 from detparity.models.yolov7.seeded import seeded
 from detparity.tools.export_cache import exported
 
@@ -133,6 +134,61 @@ def test_a_file_of_eight_bit_weights_is_one_finding(clean, judged):
     assert message == "stores its weights in 8 bits: 58 of 58 convolutions are rounded."
 
 
+def _optimised(source, target):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def _dynamic(source, target):
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(str(source), str(target), weight_type=QuantType.QUInt8)
+
+
+def _static(source, target):
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    pictures = iter([{"images": images.make("noise", SIZE, seed)[None]} for seed in range(2)])
+    reader = type("Reader", (), {"get_next": lambda self: next(pictures, None)})()
+    kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    quantize_static(str(source), str(target), reader, quant_format=QuantFormat.QOperator, **kinds)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "make, own, says",
+    [
+        (_optimised, {"structure.operators"}, "com.microsoft.nchwc"),
+        (_dynamic, {"structure.weights", "parity.declared"}, "stores its weights in 8 bits: 58 of 58"),
+        (
+            _static,
+            {"structure.operators", "structure.weights", "parity.declared"},
+            "stores its weights in 8 bits: 58 of 58",
+        ),
+    ],
+)
+def test_what_onnx_runtime_writes_is_named_once(make, own, says, clean, judged, outcomes, red, tmp_path):
+    onnx.save(clean(), tmp_path / "clean.onnx")
+    try:
+        make(tmp_path / "clean.onnx", tmp_path / "made.onnx")
+    except (ImportError, AttributeError) as error:
+        pytest.skip(f"this ONNX Runtime does not make it: {error}")
+    found = outcomes(judged((tmp_path / "made.onnx").read_bytes()))
+
+    assert [outcome.reason for outcome in found.values() if outcome.outcome == "error"] == []
+    assert red(found) == own
+    assert says in " ".join(_said(outcome) for outcome in found.values())
+    assert found["structure.weights"].outcome == "failed"
+
+
+def _said(outcome):
+    return " ".join(" ".join((finding.message, *map(str, finding.rows))) for finding in outcome.findings)
+
+
 @pytest.mark.smoke
 def test_a_file_without_comparable_weights_does_not_pass(clean, judged):
     model = clean()
@@ -157,6 +213,67 @@ def test_a_frozen_module_is_compared(session, clean, judged, tmp_path):
 
     assert len(stored_convs(context)) == 58
     assert context.outcome("script.weights").outcome == "passed"
+
+
+def _refolded(model, weights, epsilon):
+    """The file with batch-norm folded by another epsilon."""
+    convs = edits.nodes(model, "Conv")
+    for index, conv in enumerate(weights):
+        if conv.norm is None:
+            continue
+        factor = np.sqrt((conv.norm.variance + conv.norm.epsilon) / (conv.norm.variance + epsilon))
+        weight, bias = convs[index].input[1:3]
+        added = conv.norm.added
+        values = edits.value_of(model, weight) * factor.reshape(-1, 1, 1, 1), (conv.bias - added) * factor + added
+        for name, value in zip((weight, bias), values):
+            edits.set_value(model, name, value.astype(np.float32))
+    return model
+
+
+def test_batch_norm_folded_with_another_epsilon_is_named(session, clean, judged, outcomes, red):
+    model = _refolded(clean(), session.detector.weights, 1e-5)
+    (message,) = _message(judged(model), "structure.weights")
+
+    assert message.endswith(": batch-norm was folded with eps 1e-05, the model's is 0.001.")
+
+
+def test_nor_is_it_named_where_it_leaves_something(session, clean, judged):
+    model = _refolded(clean(), session.detector.weights, 1e-5)
+    name = edits.weight(model, 12)
+    edits.set_value(model, name, edits.value_of(model, name) * np.float32(1.001))
+    (message,) = _message(judged(model), "structure.weights")
+
+    assert "eps" not in message
+
+
+def _no_input(model):
+    node = model.graph.node.add(op_type="Identity")
+    node.output.append(edits.nodes(model, "Conv")[3].input[1])
+
+
+def _no_output(model):
+    del edits.nodes(model, "Conv")[3].output[:]
+
+
+def _circle(model):
+    conv = edits.nodes(model, "Conv")[3]
+    model.graph.node.extend([helper.make_node("Identity", ["a"], ["b"]), helper.make_node("Identity", ["b"], ["a"])])
+    conv.input[1] = "a"
+
+
+def _list_for_number(model):
+    (alpha,) = edits.nodes(model, "LeakyRelu")[0].attribute
+    alpha.CopyFrom(helper.make_attribute("alpha", [0.1, 0.2]))
+
+
+@pytest.mark.parametrize("spoil", [_no_input, _no_output, _circle, _list_for_number])
+def test_a_graph_that_makes_no_sense_breaks_no_check(spoil, clean, judged, outcomes):
+    model = clean()
+    spoil(model)
+    found = outcomes(judged(model))
+
+    assert [(outcome.check, outcome.reason) for outcome in found.values() if outcome.outcome == "error"] == []
+    assert any(outcome.outcome == "failed" for outcome in found.values())
 
 
 @pytest.mark.smoke

@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from detparity.core import resources
 from detparity.core.vocabulary import parse_variant
@@ -47,6 +49,22 @@ def project(tmp_path):
         return done.returncode, done.stdout + done.stderr
 
     return run
+
+
+def crashes_in_inference():
+    """onnx's shape inference follows a batch_dims of -2^31 out of the shape."""
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 96])
+    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 3 * (8 * 12 + 4 * 6 + 2 * 3), 85])
+    constants = [
+        numpy_helper.from_array(np.zeros((4, 2, 4), np.float32), "d"),
+        numpy_helper.from_array(np.zeros(2, np.int64), "i"),
+    ]
+    nodes = [
+        helper.make_node("GatherND", ["d", "i"], ["q"], batch_dims=-(2**31)),
+        helper.make_node("Identity", ["images"], ["output"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [image], [output], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7)
 
 
 def _broken(good, target):
@@ -100,6 +118,72 @@ def test_selection_by_k_and_workers(project, good):
     )
 
     assert code == 0 and "2 passed" in out, out
+
+
+DIES = """
+import os, signal
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    if item.name == "parity.repeat":
+        {how}
+"""
+
+
+def _ending(how, tmp_path, good):
+    """A file whose check parity.repeat ends so: for that of its folder's conftest alone."""
+    (tmp_path / "conftest.py").write_text(DIES.format(how=how))
+    (tmp_path / "other.onnx").write_bytes(good.read_bytes())
+    return (
+        "--detparity-artifact=other.onnx",
+        "--detparity-checks=structure.load,parity.repeat",
+        "--detparity-json=report.json",
+    )
+
+
+def test_a_worker_that_dies_never_leaves_conforms(project, good, tmp_path):
+    pytest.importorskip("xdist")
+    words = _ending("os.kill(os.getpid(), signal.SIGKILL)", tmp_path, good)
+
+    code, out = project(*words, f"--detparity-artifact={good}", *MODEL, "-n", "2")
+
+    found = json.loads((tmp_path / "report.json").read_text())
+    entries = {entry["path"]: entry for entry in found["artifacts"]}
+    assert (code, found["verdict"]) == (1, "incomplete"), out
+    assert {path: entry["verdict"] for path, entry in entries.items()} == {
+        "other.onnx": "incomplete",
+        str(good): "conforms",
+    }
+    (broken,) = [check for check in entries["other.onnx"]["checks"] if check["outcome"] == "error"]
+    assert broken["id"] == "parity.repeat" and "crashed" in broken["reason"] and found["broken"]
+
+
+def test_nor_does_a_run_that_is_cut_short(project, good, tmp_path):
+    code, out = project(*_ending("raise KeyboardInterrupt", tmp_path, good), *MODEL)
+
+    (entry,) = json.loads((tmp_path / "report.json").read_text())["artifacts"]
+    assert (code, entry["verdict"]) == (2, "incomplete"), out
+    assert [check["outcome"] for check in entry["checks"]] == ["passed"]
+
+
+def test_a_file_that_crashes_onnx_is_a_finding_with_workers_too(project, good, tmp_path):
+    pytest.importorskip("xdist")
+    onnx.save(crashes_in_inference(), tmp_path / "bad.onnx")
+    report = tmp_path / "report.json"
+
+    code, out = project(
+        "--detparity-artifact=bad.onnx",
+        f"--detparity-artifact={good}",
+        *MODEL,
+        "--detparity-checks=structure.load",
+        f"--detparity-json={report}",
+        *("-n", "2"),
+    )
+
+    found = {entry["path"]: entry["verdict"] for entry in json.loads(report.read_text())["artifacts"]}
+    assert (code, found) == (1, {"bad.onnx": "violates", str(good): "conforms"}), out
+    assert "crashes the process (SIGSEGV) while onnx infers shapes" in out and "broken" not in found
 
 
 def test_an_unusable_file_is_one_line(project, tmp_path):

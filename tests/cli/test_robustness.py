@@ -3,6 +3,7 @@ names that a terminal cannot show, errors of our own. Nothing is lost, and nothi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -224,6 +226,37 @@ def test_a_missing_file_is_known_before_anything_is_imported(tmp_path):
     assert done.stdout.split() == ["2", "False"] and done.stderr == "detparity: no.onnx: no such file\n"
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 74922183\n"
+FOREIGN = {"best.onnx": POINTER, "best.tflite": b"\x1c\x00\x00\x00TFL3" + bytes(512), "no.onnx": None}
+
+
+@pytest.mark.smoke
+def test_foreign_files_are_named_before_anything_is_imported(tmp_path):
+    for name, content in FOREIGN.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    code = "import sys; from detparity.cli.main import main; c = main(['check', *sys.argv[1:]]); print(c, 'torch' in sys.modules)"
+    words = [sys.executable, "-c", code, *FOREIGN]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=_places())
+
+    assert done.stdout.splitlines()[-1] == "2 False" and done.stderr == ""
+    assert "best.onnx: unusable\n  best.onnx is a Git LFS pointer to a file of 74922183 bytes" in done.stdout
+    assert "best.tflite is a TensorFlow Lite file" in done.stdout and "no.onnx: no such file" in done.stdout
+    assert "Verdict: unusable (3 unusable of 3 files; " in done.stdout
+
+
+def test_beside_a_right_file_they_are_named_the_same(best, capsys):
+    (best.parent / "pointer.onnx").write_bytes(POINTER)
+
+    code, out, _ = _run(capsys, "check", "pointer.onnx", best, *MODEL, *QUICK, "--json", "r.json")
+
+    assert code == 2 and "pointer.onnx: unusable\n  pointer.onnx is a Git LFS pointer" in out
+    assert [entry["verdict"] for entry in json.loads((best.parent / "r.json").read_text())["artifacts"]] == [
+        "conforms",
+        "unusable",
+    ]
+
+
 def test_a_size_that_a_static_file_does_not_take_is_named(best, capsys):
     code, out, _ = _run(capsys, "check", best, *MODEL, "--img-size", 64, 64)
 
@@ -329,6 +362,77 @@ def test_a_signal_is_one_line_and_leaves_nothing(number, code, says, best, tmp_p
     assert process.returncode == code
     assert err == f"detparity: {says}\n"
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
+def test_a_signal_while_a_file_runs_ends_the_child_too(tmp_path):
+    """The file has no end; its process does."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    onnx.save(endless(), tmp_path / "endless.onnx")
+    words = [sys.executable, "-m", "detparity.cli.main", "check", "endless.onnx", *MODEL, "--checks", "parity.declared"]
+    places = {**_places(), "TMPDIR": str(scratch), "PYTHONPATH": str(resources.root())}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, env=places, cwd=tmp_path, **streams) as process:
+        children = _within(90, lambda: _busy(process.pid))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+
+    assert children and (process.returncode, err) == (130, "detparity: interrupted\n")
+    assert _within(10, lambda: not any(os.path.exists(f"/proc/{child}") for child in children))
+    assert list(scratch.iterdir()) == []
+
+
+def endless():
+    """A Loop of 2^60 steps."""
+    values = {"i": TensorProto.INT64, "c": TensorProto.BOOL, "v": TensorProto.FLOAT}
+    ends = {"c_out": TensorProto.BOOL, "v_out": TensorProto.FLOAT}
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c_out"]), helper.make_node("Add", ["v", "v"], ["v_out"])],
+        "body",
+        [helper.make_tensor_value_info(name, kind, []) for name, kind in values.items()],
+        [helper.make_tensor_value_info(name, kind, []) for name, kind in ends.items()],
+    )
+    constants = {"count": np.array(2**60), "go": np.array(True), "start": np.array(0, np.float32)}
+    dims = [1, 3 * (8 * 12 + 4 * 6 + 2 * 3), 85]
+    constants["shape"] = np.array(dims, np.int64)
+    nodes = [
+        helper.make_node("Loop", ["count", "go", "start"], ["extra"], body=body),
+        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["mean", "extra"], ["sum"]),
+        helper.make_node("Expand", ["sum", "shape"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 96])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, dims)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7)
+
+
+def _within(seconds, ask):
+    """What `ask` gives as soon as that is something."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = ask()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
+
+
+def _busy(parent):
+    """The child process and its worker, once the worker has computed for a second."""
+    rows = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            rows[int(path.parent.name)] = int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    servers = [one for one, (above, _) in rows.items() if above == parent]
+    workers = [one for one, (above, spent) in rows.items() if above in servers and spent > 1.0]
+    return [*servers, *workers] if workers else []
 
 
 def test_an_error_of_our_own_is_one_line_and_a_trace(capsys, monkeypatch, tmp_path):

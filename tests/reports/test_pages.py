@@ -11,7 +11,7 @@ from detparity.core.text import render
 from detparity.core.verdict import artifact_verdict, outcome_record
 from detparity.reports import html, junit, report
 from detparity.reports.findings import roots
-from detparity.reports.terminal import artifact_text
+from detparity.reports.terminal import artifact_text, verdict_line
 
 pytestmark = pytest.mark.smoke
 ABOUT = {
@@ -22,6 +22,31 @@ ABOUT = {
     "limits": {},
     "subject": {"name": "m", "digest": "0", "classes": 5, "strides": [8, 16, 32], "weights": None},
 }
+
+
+def test_what_holds_for_the_child_process_is_on_every_page():
+    about = {
+        **ABOUT,
+        "isolation": "unconfined: no Landlock",
+        "subject": {**ABOUT["subject"], "note": "fits yolov7-tiny"},
+    }
+    made = report.report(about, [_entry(_record("a.b"))], {"engine_seconds": 0.0, "total_seconds": 0.0})
+    suite = ElementTree.fromstring(junit.page(made)).find("testsuite")
+
+    assert "Model: m fits yolov7-tiny\nVerdict: conforms (" in verdict_line(made)
+    assert "unconfined: docs/security.md says what holds" in verdict_line(made)
+    assert [(one.get("name"), one.get("value")) for one in suite.iter("property")] == [
+        ("isolation", about["isolation"])
+    ]
+    if _has_jinja():
+        page = html.page(made)
+        assert "Model m fits yolov7-tiny, 5 classes" in page and "Isolation: unconfined: no Landlock" in page
+
+
+def test_a_confined_run_says_nothing_of_it_in_its_last_line():
+    made = report.report(ABOUT, [_entry(_record("a.b"))], {"engine_seconds": 0.0, "total_seconds": 0.0})
+
+    assert "confined" not in verdict_line(made)
 
 
 def _record(check, *findings, outcome=None, level="MUST", **more):

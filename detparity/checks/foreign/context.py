@@ -10,17 +10,19 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts.input_form import InputForm, channels_last, input_form
+from detparity.artifacts.onnx_decisions import Selection, exposed, selections
 from detparity.artifacts.onnx_graph import OnnxFile
 from detparity.artifacts.torchscript_facts import ScriptFile
 from detparity.checks.foreign.contract import ForeignContract
-from detparity.checks.foreign.truth import CaseTruth, ForeignOracle, Refuses, exact_truth, grow
+from detparity.checks.foreign.truth import CaseTruth, Decided, ForeignOracle, Refuses, decided_truth, exact_truth, grow
 from detparity.checks.judging import Fold, Judging, Key
 from detparity.core.case import Case
 from detparity.core.clock import Clock
+from detparity.core.decisions import Choice
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
-from detparity.core.layout import PRESETS, Layout, fits, generic, recognise
-from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Runner, Size
+from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
+from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of, untied
@@ -87,14 +89,13 @@ class ForeignContext(Judging):
 
     def to_blame(self, error: EngineDied) -> bool:
         """A file is at fault where the reference needs under a quarter of the limit on the same input."""
+        if error.how == "crash":
+            return True
+        self.oracle.run(EXACT, self.given(self.declared))
         if error.how == "time":
-            self.oracle.run(EXACT, self.given(self.declared))
-            return 4 * self.oracle.slowest < self.seconds(1)
-        if error.how == "memory":
-            self.oracle.run(EXACT, self.given(self.declared))
-            limit = client().child.limits.memory
-            return limit is None or 4 * peak_bytes() < limit
-        return True
+            return 4 * self.oracle.slowest < error.seconds
+        limit = client().child.limits.memory
+        return limit is None or 4 * peak_bytes() < limit
 
     @functools.cached_property
     def declared(self) -> Case:
@@ -136,6 +137,7 @@ class ForeignContext(Judging):
                 raise OutputsDiffer(f"has outputs that the layout {self.given_layout.name!r} does not fit")
             return self.given_layout
         stated = PRESETS.get(self.oracle.reference.facts.layout)
+        stated = in_order(stated, tuple(outputs)) if stated is not None else None
         if stated is not None and fits(stated, arrays):
             return stated
         try:
@@ -180,6 +182,36 @@ class ForeignContext(Judging):
         """Let the floors of a case grow by one float32 way; False where there is none left."""
         with self.clock.running():
             return grow(self.oracle, truth, self.given(case), self.layout, self.named)
+
+    def decided(self, case: Case) -> Optional[Decided]:
+        """The truth of a case under the file's own choices inside the network; None where it makes none, or the model cannot be given
+        them. Raises Refuses, and CannotRun where showing the choices changes what the file computes."""
+        nodes = selections(self.onnx.graph) if self.artifact.kind == "onnx" else ()
+        if not nodes or not hasattr(self.oracle.reference, "run_forced"):
+            return None
+        shown = self._shown(case, nodes)
+        choices = tuple(
+            Choice(one.node, np.asarray(shown[one.scores], np.float64), shown[one.indices], one.axis) for one in nodes
+        )
+        with self.clock.running():
+            return decided_truth(self.oracle, self.given(case), self.layout, case, self.named, choices)
+
+    def _shown(self, case: Case, nodes: Sequence[Selection]) -> Arrays:
+        """What the file selects from, and what it chose. Raises CannotRun where the copy that shows it gives other outputs."""
+        names = [name for one in nodes for name in (one.scores, one.indices)]
+        with self.engine_runs(self.engine()):
+            runner = client().prepare(self.engine(), exposed(self.artifact.path, names), Load(), self.seconds)
+            images = self.given(case)
+            feed = (
+                self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
+            )
+            shown = runner.call(feed)
+        for name, array in self.predict(case).items():
+            if not np.array_equal(shown[name], array, equal_nan=array.dtype.kind == "f"):
+                raise CannotRun(
+                    f"its choices inside the network cannot be shown: the copy that shows them gives another {name!r}"
+                )
+        return shown
 
     def sizes(self) -> List[Size]:
         """Sizes to try beside the declared one, where sizes vary; none of them square, so that exchanged axes show."""

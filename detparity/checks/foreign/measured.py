@@ -99,8 +99,8 @@ def _dead(truths: List[CaseTruth]) -> List[str]:
             for group in image.groups:
                 spread[_name(group)] = max(spread.get(_name(group), 0.0), _spread(group, image.tables))
     dead = [name for name, value in spread.items() if value <= DEAD]
-    whole = len(spread) and len(dead) == len(spread)
-    if whole:
+    every = len(spread) and len(dead) == len(spread)
+    if every:
         return ["all rows are the same"]
     return (
         [f"dead output: {', '.join(dead[:4])}{f' and {len(dead) - 4} more' if len(dead) > 4 else ''}"] if dead else []

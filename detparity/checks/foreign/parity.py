@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
-from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
+from detparity.checks.foreign.truth import CaseTruth, Decided, ImageTruth, Refuses, paired
 from detparity.core.case import Case
 from detparity.core.contract import MUST
+from detparity.core.decisions import Forced, breach
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
-from detparity.core.text import number
+from detparity.core.text import listed, number
 from detparity.core.vocabulary import Arrays, EngineError, Picture
 from detparity.oracle.output_floor import Excess, excesses, measure, out_of_order, tables_of
 
@@ -22,6 +24,7 @@ OTHERS = ("gradient", "mosaic", "dark", "white", "black")
 FAR_OFF = (
     0.05  # of the spread of a column, by which the median row is off where a defect, and no near tie, is the cause
 )
+MARGIN = 2.0  # times the noise of what is chosen from: either of two candidates may be off by as much
 UNLIKE = 0.5  # correlation under which two outputs have nothing in common
 
 
@@ -174,6 +177,9 @@ def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Array
             return _order(context, case, one, found)
         if not context.grow(case, truth):
             break
+    forced = context.decided(case)
+    if forced is not None and forced.forced:
+        return _under_choices(context, case, forced, ordered, image)
     decided = context.decisions
     if decided and not context.layout.selected and not _plainly_wrong(over, (mine, yours)):
         raise CannotRun(
@@ -183,6 +189,51 @@ def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Array
     if lost and not over:
         return _rows_differ(context, case, one, found, apart)
     return _difference(context, case, image, one, over, (mine, yours))
+
+
+def _under_choices(
+    context: ForeignContext, case: Case, decided: Decided, outputs: Arrays, image: int
+) -> Optional[Finding]:
+    """The finding where the model is given the file's own choices: one that is illegal, else what differs under them."""
+    by_node = {one.node: one for one in decided.choices}
+    for forced in decided.forced:
+        choice = by_node[forced.node]
+        margin = MARGIN * decided.noise[forced.node]
+        wrong = breach(forced.scores, choice, margin)
+        if wrong is not None:
+            return _illegal(case, forced, wrong, decided.noise[forced.node])
+    one = decided.truth.images[image]
+    found = tables_of(context.layout, outputs, image)
+    mine, yours, apart = paired(one.tables, found, context.layout)
+    over = excesses(mine, yours, measure(mine, yours, one.groups), one.floor())
+    if not over and apart <= _ties(one):
+        return _order(context, case, one, found)
+    left = [choice.node for choice in decided.choices if choice.node not in {forced.node for forced in decided.forced}]
+    if left and not _plainly_wrong(over, (mine, yours)):
+        raise CannotRun(
+            f"the network decides inside, and what it chose at {listed(left, 3)} could not be matched with a choice of the model's"
+        )
+    if not over:
+        return _rows_differ(context, case, one, found, apart)
+    finding = _difference(context, case, image, one, over, (mine, yours))
+    note = f"The model was given what the file chose at {listed([forced.node for forced in decided.forced], 3)}; each choice is legal."
+    return replace(finding, notes=(*finding.notes, note))
+
+
+def _illegal(case: Case, forced: Forced, wrong: Tuple[int, int, float], noise: float) -> Finding:
+    chosen, left, by = wrong
+    scores = forced.scores.ravel()
+    return Finding(
+        f"chooses wrongly inside the network at {case}: at {forced.node}, candidate {chosen} in place of {left}.",
+        (
+            ("better by", number(by)),
+            ("float32 noise", number(noise)),
+            ("allowed", number(MARGIN * noise)),
+            ("candidates", str(scores.size)),
+        ),
+        notes=("A candidate that was left out beats one that was chosen by more than noise explains.",),
+        evidence={"case": case, "node": forced.node, "margin": by, "noise": noise},
+    )
 
 
 def _ties(one: ImageTruth) -> int:

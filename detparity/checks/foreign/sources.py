@@ -54,8 +54,8 @@ class _Program:
     def facts(self) -> ReferenceFacts:
         return replace(self._reference.facts, title=self._title, model=False)
 
-    def run(self, way: str, images: np.ndarray) -> Dict[str, np.ndarray]:
-        return self._reference.run(way, images)
+    def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
+        return self._reference.run(how, images)
 
 
 def _against(choice: ModelChoice, size: Optional[Size]) -> Callable[[Path], Reference]:

@@ -6,12 +6,13 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import numpy as np
 
 from detparity.artifacts.input_form import channels_last
 from detparity.core.case import Case
+from detparity.core.decisions import Choice, Forced
 from detparity.core.findings import CannotRun
 from detparity.core.layout import Layout, fields_of
 from detparity.core.vocabulary import Arrays
@@ -24,6 +25,9 @@ BUDGET_BYTES = 400_000_000
 
 class Refuses(Exception):
     """The model refuses an input that the file may take or not; the text is its reason."""
+
+
+Named = Callable[[Arrays], Arrays]
 
 
 @dataclass
@@ -62,16 +66,20 @@ class ForeignOracle:
         self.asked = self.worked_out = 0
         self._runs: OrderedDict[Tuple[str, bytes], Arrays] = OrderedDict()
 
-    def run(self, way: str, images: np.ndarray) -> Arrays:
-        """One run of the reference on (B, 3, H, W) or (3, H, W), remembered within a budget. Raises Refuses where the model refuses the input."""
-        if images.ndim == 4 and channels_last(self.reference.facts.shape):
-            images = images.transpose(0, 2, 3, 1)
-        key = (f"{way} {images.shape} {images.dtype}", _digest(images))
+    def taken(self, images: np.ndarray) -> np.ndarray:
+        """(B, 3, H, W) or (3, H, W) in the order of axes that the model takes."""
+        last = images.ndim == 4 and channels_last(self.reference.facts.shape)
+        return images.transpose(0, 2, 3, 1) if last else images
+
+    def run(self, how: str, images: np.ndarray) -> Arrays:
+        """One run of the reference, remembered within a budget. Raises Refuses where the model refuses the input."""
+        images = self.taken(images)
+        key = (f"{how} {images.shape} {images.dtype}", _digest(images))
         self.asked += 1
         if key not in self._runs:
             start = time.perf_counter()
             try:
-                self._runs[key] = self.reference.run(way, images)
+                self._runs[key] = self.reference.run(how, images)
             except CannotRunReference as error:
                 raise Refuses(str(error)) from None
             self.slowest = max(self.slowest, time.perf_counter() - start)
@@ -87,11 +95,50 @@ class ForeignOracle:
             held -= sum(array.nbytes for array in run.values())
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What a file chose inside, forced upon the model. choices: of the file; forced: those that the model could be given; noise: by
+    node, the largest error of float32 in the numbers that were chosen from; truth: of the case, under these choices."""
+
+    choices: Tuple[Choice, ...]
+    forced: Tuple[Forced, ...]
+    noise: Mapping[str, float]
+    truth: CaseTruth
+
+
+def decided_truth(
+    oracle: ForeignOracle, images: np.ndarray, layout: Layout, case: Case, named: Named, choices: Tuple[Choice, ...]
+) -> Decided:
+    """The truth of a case where the model is given the file's choices, in float64 and in each float32 way. Raises Refuses."""
+    reference: Any = oracle.reference
+    images = oracle.taken(images)
+    try:
+        outputs, forced = reference.run_forced(EXACT, images, choices)
+        runs = [reference.run_forced(how, images, choices) for how in reference.facts.ways]
+    except CannotRunReference as error:
+        raise Refuses(str(error)) from None
+    exact = {one.node: one.scores for one in forced}
+    noise = {node: 0.0 for node in exact}
+    for _, others in runs:
+        for one in others:
+            if one.node in exact and one.scores.shape == exact[one.node].shape:
+                apart = float(np.abs(one.scores - exact[one.node]).max(initial=0.0))
+                noise[one.node] = max(noise[one.node], apart)
+    images_truth = []
+    for image in range(len(case.pictures)):
+        tables = tables_of(layout, named(outputs), image)
+        truth = ImageTruth(tables, groups_of(layout, tables, case.size))
+        for run, _ in runs:
+            mine, yours, lost = paired(tables, tables_of(layout, named(run), image), layout)
+            truth.ways.append(measure(mine, yours, truth.groups))
+            truth.apart.append(lost)
+        images_truth.append(truth)
+    found = CaseTruth(named(outputs), images_truth, len(runs))
+    return Decided(choices, tuple(forced), noise, found)
+
+
 def _digest(images: np.ndarray) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(images).tobytes()).digest()
-
-
-Named = Callable[[Arrays], Arrays]
 
 
 def exact_truth(oracle: ForeignOracle, images: np.ndarray, layout: Layout, case: Case, named: Named) -> CaseTruth:

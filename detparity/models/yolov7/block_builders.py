@@ -7,6 +7,7 @@ of repeats third.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
@@ -120,6 +121,77 @@ def down_c(c1: int, c2: int, count: int = 1, kernel: int = 2) -> nn.Module:
 
 def spp(c1: int, c2: int, kernels: Sequence[int] = POOLS) -> nn.Module:
     return blocks.SPP(Conv(c1, c1 // 2), Conv(c1 // 2 * (len(kernels) + 1), c2), _pools(kernels))
+
+
+def sppf(c1: int, c2: int, kernel: int = 5) -> nn.Module:
+    return blocks.SPPF(Conv(c1, c1 // 2), Conv(c1 // 2 * 4, c2), nn.MaxPool2d(kernel, 1, kernel // 2))
+
+
+def focus(
+    c1: int,
+    c2: int,
+    kernel: int = 1,
+    stride: int = 1,
+    padding: Optional[int] = None,
+    groups: int = 1,
+    act: Act = None,
+) -> nn.Module:
+    return blocks.Focus(conv(4 * c1, c2, kernel, stride, padding, groups, act))
+
+
+def depthwise(c1: int, c2: int, kernel: int = 1, stride: int = 1, act: Act = None) -> nn.Module:
+    return Conv(c1, c2, kernel, stride, None, math.gcd(c1, c2), activation(act))
+
+
+def ghost_conv(
+    c1: int, c2: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: Act = None
+) -> blocks.GhostConv:
+    half = c2 // 2
+    return blocks.GhostConv(
+        conv(c1, half, kernel, stride, None, groups, act), Conv(half, half, 5, groups=half, act=activation(act))
+    )
+
+
+def ghost_bottleneck(c1: int, c2: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+    half = c2 // 2
+    halved = stride == 2
+    main = nn.Sequential(
+        ghost_conv(c1, half),
+        depthwise(half, half, kernel, stride, False) if halved else nn.Identity(),
+        ghost_conv(half, c2, act=False),
+    )
+    side = nn.Sequential(depthwise(c1, c1, kernel, stride, False), conv(c1, c2, act=False))
+    return blocks.GhostBottleneck(main, side if halved else nn.Identity())
+
+
+def c3(c1: int, c2: int, count: int = 1, shortcut: bool = True, groups: int = 1, narrow: float = 0.5) -> nn.Module:
+    half = int(c2 * narrow)
+    m = nn.Sequential(*[bottleneck(half, half, shortcut, groups, 1.0) for _ in range(count)])
+    return blocks.C3(Conv(c1, half), Conv(c1, half), Conv(2 * half, c2), m)
+
+
+def c3_spp(c1: int, c2: int, kernels: Sequence[int] = POOLS) -> nn.Module:
+    half = c2 // 2
+    return blocks.C3(Conv(c1, half), Conv(c1, half), Conv(2 * half, c2), spp(half, half, kernels))
+
+
+def c3_ghost(c1: int, c2: int, count: int = 1) -> nn.Module:
+    half = c2 // 2
+    m = nn.Sequential(*[ghost_bottleneck(half, half) for _ in range(count)])
+    return blocks.C3(Conv(c1, half), Conv(c1, half), Conv(2 * half, c2), m)
+
+
+def bottleneck_csp(c1: int, c2: int, count: int = 1, shortcut: bool = True) -> nn.Module:
+    half = c2 // 2
+    return blocks.BottleneckCSP(
+        cv1=Conv(c1, half),
+        cv2=nn.Conv2d(c1, half, 1, bias=False),
+        cv3=nn.Conv2d(half, half, 1, bias=False),
+        cv4=Conv(2 * half, c2),
+        bn=norm(2 * half),
+        act=activation(None),
+        m=nn.Sequential(*[bottleneck(half, half, shortcut, 1, 1.0) for _ in range(count)]),
+    )
 
 
 def sppcspc(c1: int, c2: int, count: int = 1) -> nn.Module:
@@ -253,6 +325,15 @@ KINDS: Mapping[str, Kind] = {
     "Stem": Kind(stem, strides=lambda args: 4),
     "DownC": Kind(down_c, counted=True, strides=_kernel),
     "SPP": Kind(spp),
+    "SPPF": Kind(sppf),
+    "Focus": Kind(focus, strides=lambda args: 2 * _stride(args)),
+    "DWConv": Kind(depthwise, strides=_stride),
+    "GhostConv": Kind(ghost_conv, strides=_stride),
+    "GhostBottleneck": Kind(ghost_bottleneck, strides=_stride),
+    "C3": Kind(c3, counted=True),
+    "C3SPP": Kind(c3_spp),
+    "C3Ghost": Kind(c3_ghost, counted=True),
+    "BottleneckCSP": Kind(bottleneck_csp, counted=True),
     "SPPCSPC": Kind(sppcspc, counted=True),
     "Bottleneck": Kind(bottleneck),
     "Res": Kind(res),

@@ -72,6 +72,41 @@ class ReOrg(nn.Module):
         return torch.cat([upper[..., ::2], lower[..., ::2], upper[..., 1::2], lower[..., 1::2]], 1)
 
 
+class Focus(nn.Module):
+    """Space to depth as in `ReOrg`, then a convolution."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        upper, lower = x[:, :, ::2], x[:, :, 1::2]
+        return self.conv(torch.cat([upper[..., ::2], lower[..., ::2], upper[..., 1::2], lower[..., 1::2]], 1))
+
+
+class GhostConv(nn.Module):
+    """A convolution to half the channels, and a depthwise one of it for the other half."""
+
+    def __init__(self, cv1: nn.Module, cv2: nn.Module) -> None:
+        super().__init__()
+        self.cv1, self.cv2 = cv1, cv2
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.cv1(x)
+        return torch.cat([y, self.cv2(y)], 1)
+
+
+class GhostBottleneck(nn.Module):
+    """Two ghost convolutions, between them a depthwise one where the size is halved; the input is added, halved likewise."""
+
+    def __init__(self, conv: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.shortcut = conv, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.shortcut(x)
+
+
 class Stem(nn.Module):
     """Two halvings: convolutions on one branch, a max-pool on the other, joined."""
 
@@ -108,6 +143,20 @@ class SPP(nn.Module):
         for pool in self.m:
             gathered.append(pool(x))
         return self.cv2(torch.cat(gathered, 1))
+
+
+class SPPF(nn.Module):
+    """The same pyramid with one max-pool `m` applied three times."""
+
+    def __init__(self, cv1: nn.Module, cv2: nn.Module, m: nn.Module) -> None:
+        super().__init__()
+        self.cv1, self.cv2, self.m = cv1, cv2, m
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.cv1(x)
+        first = self.m(x)
+        second = self.m(first)
+        return self.cv2(torch.cat([x, first, second, self.m(second)], 1))
 
 
 class SPPCSPC(nn.Module):
@@ -181,6 +230,31 @@ class CSPA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat([self.m(self.cv1(x)), self.cv2(x)], 1))
+
+
+class C3(CSPA):
+    """Form A by the name that YOLOv5 gives it; `m`: narrow blocks, ghost blocks, or a pyramid of pools."""
+
+
+class BottleneckCSP(nn.Module):
+    """Form C before its norm moved into its convolutions: `bn` and `act` follow what both branches give, joined."""
+
+    def __init__(
+        self,
+        cv1: nn.Module,
+        cv2: nn.Module,
+        cv3: nn.Module,
+        cv4: nn.Module,
+        bn: nn.Module,
+        act: nn.Module,
+        m: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.cv1, self.cv2, self.cv3, self.m, self.bn, self.act, self.cv4 = cv1, cv2, cv3, m, bn, act, cv4
+
+    def forward(self, x: Tensor) -> Tensor:
+        joined = torch.cat([self.cv3(self.m(self.cv1(x))), self.cv2(x)], 1)
+        return self.cv4(self.act(self.bn(joined)))
 
 
 class CSPB(nn.Module):

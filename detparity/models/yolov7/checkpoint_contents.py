@@ -18,6 +18,10 @@ from detparity.core.text import listed
 
 MODEL, ENSEMBLE = "models.yolo.Model", "models.experimental.Ensemble"
 MODELS = (MODEL, "models.yolo.DetectionModel")
+OTHER_TASKS = {
+    "models.yolo.SegmentationModel": "segmentation",
+    "models.yolo.ClassificationModel": "classification",
+}
 # Keys and attributes that hold a model, averaged weights first: those are what training publishes.
 AVERAGED = (
     "ema",
@@ -71,6 +75,11 @@ def _nothing(root: Any) -> str:
     if isinstance(root, Mapping):
         for key in (*AVERAGED, *PLAIN):
             if isinstance(root.get(key), (Record, Opaque)):
+                if root[key].qualified in OTHER_TASKS:
+                    return (
+                        f"its {key!r} is a {root[key].qualified}, a model for {OTHER_TASKS[root[key].qualified]}, "
+                        "and only detectors are read"
+                    )
                 return f"its {key!r} is a {root[key].qualified} where {MODEL} is expected, and holds none"
         return f"holds a dictionary with the keys {sorted(map(str, root))[:8]} and neither a 'model' nor an 'ema'"
     what = root.qualified if isinstance(root, (Record, Opaque)) else type(root).__name__

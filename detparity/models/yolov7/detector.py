@@ -6,15 +6,15 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from detparity.core.errors import InputError, clipped
-from detparity.core.vocabulary import ConvWeights, ModelFacts
-from detparity.models.yolov7.blocks import One
+from detparity.core.vocabulary import BatchNorm, ConvWeights, ModelFacts
+from detparity.models.yolov7.blocks import Conv, One
 from detparity.models.yolov7.fuse import fuse
 from detparity.models.yolov7.network import Network, member_of
 from detparity.models.yolov7.stages import layers_of
@@ -92,9 +92,18 @@ def _weights(plain: Network, fused: Network, paths: List[str]) -> Tuple[ConvWeig
                 (int(conv.stride[0]), int(conv.stride[1])),
                 (int(conv.padding[0]), int(conv.padding[1])),
                 conv.groups,
+                _norm(before.get(path.rpartition(".")[0])),
             )
         )
     return tuple(found)
+
+
+def _norm(block: Optional[nn.Module]) -> Optional[BatchNorm]:
+    """The batch-norm of a block that has a convolution and one behind it."""
+    bn = block.bn if isinstance(block, Conv) else None
+    if not isinstance(bn, nn.BatchNorm2d) or bn.running_var is None:
+        return None
+    return BatchNorm(bn.running_var.double().numpy().copy(), bn.bias.detach().double().numpy().copy(), float(bn.eps))
 
 
 def run_order(network: Network) -> List[str]:

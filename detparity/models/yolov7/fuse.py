@@ -11,7 +11,7 @@ from typing import Tuple, cast
 import torch
 from torch import Tensor, nn
 
-from detparity.models.yolov7.blocks import Conv, FusedRepConv, ImplicitA, ImplicitM, RepConv, Unused
+from detparity.models.yolov7.blocks import BottleneckCSP, Conv, FusedRepConv, ImplicitA, ImplicitM, RepConv, Unused
 from detparity.models.yolov7.network import Level, Network, unused
 
 
@@ -67,6 +67,8 @@ def fuse(network: Network) -> Network:
             if isinstance(module, Conv) and isinstance(module.bn, nn.BatchNorm2d):
                 _set(module.conv, *fold_batch_norm(module.conv, module.bn))
                 module.bn = nn.Identity()
+            if isinstance(module, BottleneckCSP) and isinstance(module.bn, nn.BatchNorm2d):
+                _fold_joined(module, module.bn)
             if isinstance(module, Level):
                 _fold_level(module)
     for parameter in fused.parameters():
@@ -78,6 +80,19 @@ def _reparameterised(block: RepConv) -> FusedRepConv:
     conv = cast(nn.Conv2d, cast(nn.Sequential, block.rbr_dense)[0])
     _set(conv, *fold_branches(block))
     return FusedRepConv(conv, block.act)
+
+
+def _fold_joined(block: BottleneckCSP, bn: nn.BatchNorm2d) -> None:
+    """The norm of two joined branches is one of each."""
+    first = 0
+    for conv in (cast(nn.Conv2d, block.cv3), cast(nn.Conv2d, block.cv2)):
+        part = nn.BatchNorm2d(conv.out_channels, eps=bn.eps).to(bn.weight.dtype)
+        for name, value in part.state_dict().items():
+            if value.dim():
+                value.copy_(bn.state_dict()[name][first : first + conv.out_channels])
+        _set(conv, *fold_batch_norm(conv, part))
+        first += conv.out_channels
+    block.bn = nn.Identity()
 
 
 def _fold_level(level: Level) -> None:

@@ -159,6 +159,22 @@ def _rep_conv(record: Record) -> nn.Module:
     return blocks.RepConv(branches[0], branches[1], None if identity is None else _batch_norm(identity), act)
 
 
+def _bottleneck_csp(record: Record) -> nn.Module:
+    child = children(record)
+    made = blocks.BottleneckCSP(
+        cv1=_module(child["cv1"]),
+        cv2=_conv2d(child["cv2"]),
+        cv3=_conv2d(child["cv3"]),
+        cv4=_module(child["cv4"]),
+        bn=_batch_norm(child["bn"]),
+        act=_activation(child["act"]),
+        m=_module(child["m"]),
+    )
+    joined = cast(nn.Conv2d, made.cv2).out_channels + cast(nn.Conv2d, made.cv3).out_channels
+    require_shape(f"the norm of {record.qualified}", _tensors(child["bn"])["weight"], (joined,))
+    return made
+
+
 def _max_pool(record: Record) -> nn.MaxPool2d:
     kernel, stride, padding = (_number(record, key) for key in ("kernel_size", "stride", "padding"))
     if (
@@ -212,7 +228,7 @@ def _composite(cls: Callable[..., nn.Module]) -> Callable[[Record], nn.Module]:
 
 
 MAKERS: Mapping[str, Callable[[Record], nn.Module]] = {
-    "models.common.Conv": _conv,
+    **{f"models.common.{name}": _conv for name in ("Conv", "DWConv")},
     "models.common.RepConv": _rep_conv,
     "models.common.MP": _pool,
     "models.common.SP": _pool,
@@ -222,7 +238,13 @@ MAKERS: Mapping[str, Callable[[Record], nn.Module]] = {
     "models.common.Stem": _composite(blocks.Stem),
     "models.common.DownC": _composite(blocks.DownC),
     "models.common.SPP": _composite(blocks.SPP),
+    "models.common.SPPF": _composite(blocks.SPPF),
     "models.common.SPPCSPC": _composite(blocks.SPPCSPC),
+    "models.common.Focus": _composite(blocks.Focus),
+    "models.common.GhostConv": _composite(blocks.GhostConv),
+    "models.common.GhostBottleneck": _composite(blocks.GhostBottleneck),
+    "models.common.BottleneckCSP": _bottleneck_csp,
+    **{f"models.common.{name}": _composite(blocks.C3) for name in ("C3", "C3SPP", "C3Ghost")},
     "models.common.Bottleneck": _composite(blocks.Bottleneck),
     **{f"models.common.{name}": _composite(blocks.Res) for name in ("Res", "ResX")},
     **{
@@ -230,6 +252,7 @@ MAKERS: Mapping[str, Callable[[Record], nn.Module]] = {
         for kind in ("Bottleneck", "Res", "ResX")
         for form in "ABC"
     },
+    "torch.nn.modules.linear.Identity": lambda record: nn.Identity(),
     "torch.nn.modules.upsampling.Upsample": _upsample,
     "torch.nn.modules.pooling.MaxPool2d": _max_pool,
     "torch.nn.modules.container.Sequential": lambda record: nn.Sequential(*map(_module, children(record).values())),
@@ -275,12 +298,21 @@ def _path(top: Record, sought: Record, prefix: str) -> str:
     return prefix if top is sought else ""
 
 
+def _anchors(head: Record, strides: np.ndarray) -> np.ndarray:
+    """Widths and heights in pixels, level by level. YOLOv5 since its version 6 stores them in cells alone."""
+    buffers = state_of(head)["_buffers"]
+    if buffers.get("anchor_grid") is not None:
+        return np.asarray(buffers["anchor_grid"], np.float32)
+    cells = np.asarray(buffers["anchors"], np.float32)
+    return cells * strides.astype(np.float32).reshape(-1, *[1] * (cells.ndim - 1))
+
+
 def _levels(head: Record, index: int) -> List[Level]:
     if head.module != "models.yolo" or head.name not in HEADS:
         raise InputError(f"layer {index} is a {head.qualified} where a detection head ({', '.join(HEADS)}) is expected")
     try:
-        anchors = np.asarray(state_of(head)["_buffers"]["anchor_grid"], np.float32)
         strides = np.asarray(state_of(head)["stride"], np.float64).reshape(-1)
+        anchors = _anchors(head, strides)
         convs = [_conv2d(conv) for conv in children(children(head)["m"]).values()]
         fields = int(state_of(head)["nc"]) + 5
         extra = children(children(head)["m2"]).values() if head.name == "IAuxDetect" else []

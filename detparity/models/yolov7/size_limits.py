@@ -123,4 +123,22 @@ def _output(block: nn.Module, reads: Sequence[Tuple[int, float]]) -> Tuple[int, 
         return convs[3].out_channels, size / convs[0].stride[0] / convs[2].stride[0]
     if isinstance(block, (blocks.Conv, blocks.RepConv, blocks.FusedRepConv)):
         return convs[0].out_channels, size / convs[0].stride[0]
+    if isinstance(block, blocks.Focus):
+        return convs[0].out_channels, size / 2 / convs[0].stride[0]
+    if isinstance(block, blocks.GhostConv):
+        return convs[0].out_channels + convs[1].out_channels, size / convs[0].stride[0]
+    if isinstance(block, blocks.GhostBottleneck):
+        return _last(cast(nn.Sequential, block.conv), reads)
+    if isinstance(block, nn.Sequential):
+        return _last(block, reads)
+    if isinstance(block, blocks.CSPA):
+        return _output(cast(nn.Module, block.cv3), reads)
     return (convs[-1].out_channels if convs else channels), size
+
+
+def _last(row: nn.Sequential, reads: Sequence[Tuple[int, float]]) -> Tuple[int, float]:
+    """Channels and size of the last of several blocks."""
+    found = reads[0]
+    for block in row:
+        found = _output(block, [found])
+    return found

@@ -244,8 +244,10 @@ def _sized(module: nn.Module, prefix: str, state: State) -> nn.Module:
 
 def _conv(skeleton: nn.Conv2d, path: str, state: State) -> nn.Conv2d:
     weight = _stored(path + "weight", state, 4)
-    outputs, inputs = weight.shape[0], weight.shape[1] * skeleton.groups
-    if tuple(weight.shape[2:]) != tuple(skeleton.kernel_size) or outputs % skeleton.groups:
+    depthwise = skeleton.groups == skeleton.in_channels == skeleton.out_channels and weight.shape[1] == 1
+    groups = weight.shape[0] if depthwise else skeleton.groups
+    outputs, inputs = weight.shape[0], weight.shape[1] * groups
+    if tuple(weight.shape[2:]) != tuple(skeleton.kernel_size) or outputs % groups:
         raise InputError(f"{path}weight is of shape {tuple(weight.shape)}, which its layer does not take")
     return nn.Conv2d(
         inputs,
@@ -253,7 +255,7 @@ def _conv(skeleton: nn.Conv2d, path: str, state: State) -> nn.Conv2d:
         cast(Any, skeleton.kernel_size),
         cast(Any, skeleton.stride),
         cast(Any, skeleton.padding),
-        groups=skeleton.groups,
+        groups=groups,
         bias=path + "bias" in state and _stored(path + "bias", state, 1).shape == (outputs,),
     )
 

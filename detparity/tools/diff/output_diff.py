@@ -11,7 +11,7 @@ import numpy as np
 
 from detparity.artifacts.metadata import LARGEST_SIDE, image_size
 from detparity.artifacts.onnx_graph import OnnxFile, Value
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner, Size
+from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Load, Runner, Size
 from detparity.engines.remote import client
 from detparity.inputs import images
 from detparity.tools.diff.tensor_diff import Apart, apart
@@ -87,6 +87,8 @@ def _prepared(side: str, path: Path, file: OnnxFile) -> Runner:
         return client().prepare(engine, path, Load(seconds=SECONDS), lambda _: SECONDS + 10)
     except EngineError as error:
         raise NotCompared(f"{side} does not load: {error}") from None
+    except EngineDied as died:
+        raise NotCompared(f"{side} {died}") from None
 
 
 Pair = Tuple[Value, Value]
@@ -154,6 +156,8 @@ def _run(
         except EngineError as error:
             at = ", ".join("x".join(map(str, value.shape)) for value in made)
             raise EngineError(f"{'AB'[side]} does not run at {at}: {error}") from None
+        except EngineDied as died:
+            raise NotCompared(f"{'AB'[side]} {died}") from None
     return found[0], found[1]
 
 

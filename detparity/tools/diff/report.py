@@ -101,14 +101,18 @@ def _side(path: Path) -> Side:
 
 
 def _differences(sides: Tuple[Side, Side]) -> Tuple[Difference, ...]:
-    """Those of the facts, and whether one file alone passes the checker."""
+    """Those of the facts, and whether one file alone passes the checker, or ends onnx's process."""
     found = list(graph_diff.differences(sides[0].read.facts, sides[1].read.facts))
+    rank = weight_diff.KINDS.index("versions")
     problems = [side.file.problem for side in sides]
     for name, mine, others in zip("AB", problems, reversed(problems)):
         if mine and not others:
             words = f"{name} fails the ONNX checker: {mine if len(mine) <= 200 else mine[:197] + '...'}"
-            rank = weight_diff.KINDS.index("versions")
             found.append(Difference("versions", words, rank, f"versions: checker {name}"))
+    ends = [side.file.died for side in sides]
+    for name, died, other in zip("AB", ends, reversed(ends)):
+        if died and not other:
+            found.append(Difference("versions", f"{name} {died}", rank, f"versions: process {name}"))
     return tuple(sorted(found, key=lambda item: item.rank))
 
 

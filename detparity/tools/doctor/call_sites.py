@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
-from detparity.core.errors import InputError
+from detparity.models.user_file import parsed
 from detparity.tools.doctor.causes import Location
 
 # Methods of a module that return the module itself: torch.jit.script(model.eval()) scripts the model.
@@ -63,17 +63,6 @@ def call_sites(text: str, file: str, known: Mapping[str, str]) -> Tuple[CallSite
             certain = isinstance(culprit.func, ast.Name) and known.get(culprit.func.id) == MODULE
             found.append(CallSite(location, True, shown, instead, last, certain))
     return tuple(sorted(found, key=lambda site: site.location.line))
-
-
-def parsed(text: str, file: str) -> ast.Module:
-    try:
-        return ast.parse(text)
-    except SyntaxError as error:
-        raise InputError(
-            f"{file} is not Python that this interpreter reads: {error.msg} (line {error.lineno})"
-        ) from None
-    except ValueError as error:  # null bytes, before Python 3.12
-        raise InputError(f"{file} is not Python that this interpreter reads: {error}") from None
 
 
 def made_by_call(text: str, name: str) -> Optional[Tuple[int, str]]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import itertools
 import sys
-import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from torch import nn
 
 from detparity.core.errors import InputError
-from detparity.core.files import require_file
-from detparity.tools.doctor.call_sites import MODULE, OTHER, made_by_call, parsed
+from detparity.models import user_file
+from detparity.tools.doctor.call_sites import MODULE, OTHER, made_by_call
 
-_used: Set[str] = set()
 RESULTS = ("list", "tuple", "dict", "Tensor", "ScriptList", "ScriptDict")
 
 
@@ -48,63 +45,11 @@ def opened(spec: str, arguments: Optional[str]) -> Iterator[UserModel]:
     file, _, name = spec.rpartition(":")
     if not file or not name.isidentifier():
         raise InputError(f"--model {spec} is not FILE.py:NAME")
-    path = Path(file)
-    require_file(path, "a Python file")
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not Python that this interpreter reads: {error.reason}") from None
-    parsed(text, file)
+    path, text = Path(file), user_file.source(file)
     given = _arguments(arguments)
-    with _importable(path) as module, contextlib.redirect_stdout(sys.stderr):
-        broke = _run(path, text, module)
+    with user_file.importable(path) as module, contextlib.redirect_stdout(sys.stderr):
+        broke = user_file.run(path, text, module)
         yield _found(path, name, text, module, given, broke)
-
-
-def _names(stem: str) -> Iterator[str]:
-    yield stem
-    for number in itertools.count(2):
-        yield f"{stem}_{number}"
-
-
-@contextlib.contextmanager
-def _importable(path: Path) -> Iterator[ModuleType]:
-    """A module of the file's name, known to Python for the block, with the file's folder in front of the path."""
-    # The compiler goes by names and keeps them for the process: a file that is opened again needs another one.
-    name = next(n for n in _names(path.stem) if n not in sys.modules and n not in _used)
-    _used.add(name)
-    module = ModuleType(name)
-    module.__file__ = str(path.resolve())
-    before = set(sys.modules)
-    paths, writes = list(sys.path), sys.dont_write_bytecode
-    sys.path.insert(0, str(path.resolve().parent))
-    sys.modules[name] = module
-    sys.dont_write_bytecode = True
-    try:
-        yield module
-    finally:
-        sys.dont_write_bytecode = writes
-        sys.path[:] = paths
-        folder = str(path.resolve().parent)
-        for other in set(sys.modules) - before:  # the file, and those beside it
-            if other == name or str(getattr(sys.modules[other], "__file__", None) or "").startswith(folder):
-                del sys.modules[other]
-
-
-def _run(path: Path, text: str, module: ModuleType) -> Optional[Tuple[int, str]]:
-    """Run the file; where it raises, the line of the file and the error."""
-    file = str(path.resolve())
-    try:
-        exec(compile(text, file, "exec", dont_inherit=True), module.__dict__)
-    except (Exception, SystemExit) as error:  # the user's code raises what it likes
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        return (lines[-1] if lines else 0) or 0, _error(error)
-    return None
-
-
-def _error(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def _arguments(text: Optional[str]) -> Tuple[List[Any], Dict[str, Any]]:
@@ -157,7 +102,7 @@ def _call(path: Path, name: str, make: Any, given: Tuple[List[Any], Dict[str, An
         return make(*given[0], **given[1])
     except (Exception, SystemExit) as error:  # the user's code raises what it likes
         hint = "" if given != ([], {}) or not isinstance(error, TypeError) else " (--args gives it arguments)"
-        raise InputError(f"{name}() of {path} raised {_error(error)}{hint}") from None
+        raise InputError(f"{name}() of {path} raised {user_file.raised(error)}{hint}") from None
 
 
 def _offered(module: ModuleType) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 from detparity.checks.context import Context, applicable
 from detparity.core import environment
 from detparity.core.contract import MUST
+from detparity.core.errors import InputError, clipped
 from detparity.core.text import columns
 from detparity.core.vocabulary import EngineError
 from detparity.tools.golden import ratio as ratio_pairs
@@ -24,6 +25,7 @@ PARITY = (
     *("structure.weights", "structure.attributes", "structure.baked-size"),
     *("script.weights", "script.attributes", "script.baked-size"),
 )
+BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)  # by a value of another form
 RECORDS = ("python", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
 
 
@@ -58,12 +60,23 @@ def judge(context: Context, subject: str, kind: str, folders: Folders, test: str
     now = content(context, kind)
     found = FIRST
     if entry is not None:
-        found = changed(context, kind, content_of(folders.golden, entry), now, same_packages(entry, subject))
+        found = _changed(context, folders, entry, now)
     if not found.words:
         drop(folders.pending, entry.name if entry else name)
         return None
     seen = _seen(context, kind, folders, entry, now)
     return _made_pending(context, name, entry, now, found, folders, test, repeat, seen)
+
+
+def _changed(context: Context, folders: Folders, entry: Entry, now: Mapping[str, Any]) -> Changed:
+    """What changed since the golden. Raises InputError where its file does not hold what a golden of its kind holds."""
+    old, exact = content_of(folders.golden, entry), same_packages(entry, entry.asked.split("/")[1])
+    try:
+        return changed(context, entry.kind, old, now, exact)
+    except BROKEN as error:
+        changed(context, entry.kind, now, now, exact)  # an error of ours shows here as well, and stays one
+        what = f"{folders.golden / entry.file} does not hold what a golden of kind {entry.kind} holds"
+        raise InputError(f"{what} ({type(error).__name__}: {clipped(error, 80)})") from None
 
 
 def judge_ratio(

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import math
 import re
 import tempfile
 from collections import Counter
@@ -83,13 +84,20 @@ def read_json(path: Path, what: str) -> Any:
     try:
         if path.stat().st_size > 20 * CAP:
             raise InputError(f"{path} is larger than {what} can be")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
         require_encodable(found, str(path))
         return found
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not {what}: {clipped(error)}") from None
+
+
+def _finite(text: str) -> float:
+    """A number of a golden: JSON has no NaN and no infinity, although Python reads and writes them."""
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is no number of a golden")
+    return float(text)
 
 
 def make_folder(folder: Path) -> None:

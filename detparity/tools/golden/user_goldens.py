@@ -6,14 +6,14 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from detparity.artifacts import open
 from detparity.checks.context import Context
 from detparity.checks.session import Options, Session
 from detparity.core import resources
 from detparity.core.errors import InputError, clipped
-from detparity.core.vocabulary import EngineError, Size
+from detparity.core.vocabulary import EngineDied, EngineError, Size
 from detparity.models.choice import ModelChoice
 from detparity.tools.golden.content import kinds_of
 from detparity.tools.golden.evaluate import Folders, judge, parity_of, pending_text, record
@@ -55,6 +55,13 @@ def record_all(asked: Asked, folders: Folders, why: str, parity_lost: bool, say:
     Raises InputError, before anything is written, where one exists already, or the file does not do what the model does and
     `parity_lost` is not given.
     """
+    try:
+        return _record_all(asked, folders, why, parity_lost, say)
+    except EngineDied as died:
+        raise InputError(f"{asked.path} {died}: nothing is recorded of it") from None
+
+
+def _record_all(asked: Asked, folders: Folders, why: str, parity_lost: bool, say: Say) -> int:
     context = _context(asked)
     kinds = kinds_of(context.contract.variant)
     there = {entry.asked for entry in read_index(folders.golden)} & {f"{kind}/{asked.name}" for kind in kinds}
@@ -81,7 +88,8 @@ def record_all(asked: Asked, folders: Folders, why: str, parity_lost: bool, say:
 
 
 def check_all(asked: Asked, folders: Folders, say: Say) -> int:
-    """Compare a file with its goldens. Returns 0 where it is the same, 1 where something waits for review.
+    """Compare a file with its goldens. Returns 0 where it is the same, 1 where something waits for review or the file ends
+    its process.
 
     Raises InputError where no golden has this name.
     """
@@ -89,6 +97,26 @@ def check_all(asked: Asked, folders: Folders, say: Say) -> int:
     known = sorted(name for name in names if name.split("/")[1] == asked.name)
     if not known:
         raise InputError(f"{folders.golden} holds no golden of {asked.name}: `detparity golden record` makes them")
+    try:
+        same, red = _compared(asked, folders, known)
+    except EngineDied as died:
+        same, red = (
+            [],
+            ["\n".join([f"golden: {asked.path} {died}.", *_printed(died), "", f"  Repeat:  {asked.command}"])],
+        )
+    if same:
+        say(f"{asked.path}: the same as {', '.join(same)}.")
+    if red:
+        say("\n\n".join(red))
+    return 1 if red else 0
+
+
+def _printed(died: EngineDied) -> List[str]:
+    return ["", "  It printed last:", *(f"    {line}" for line in died.printed)] if died.printed else []
+
+
+def _compared(asked: Asked, folders: Folders, known: Sequence[str]) -> Tuple[List[str], List[str]]:
+    """The goldens of these names that the file is the same as, and a text for each that it is not."""
     context = _context(asked)
     has = kinds_of(context.contract.variant)
     kinds = dict.fromkeys(
@@ -111,11 +139,7 @@ def check_all(asked: Asked, folders: Folders, say: Say) -> int:
             same.append(f"{kind}/{asked.name}")
         else:
             red.append(pending_text(waiting, folders.pending))
-    if same:
-        say(f"{asked.path}: the same as {', '.join(same)}.")
-    if red:
-        say("\n\n".join(red))
-    return 1 if red else 0
+    return same, red
 
 
 def default_folders(golden: Optional[Path], pending: Optional[Path]) -> Tuple[Path, List[str]]:

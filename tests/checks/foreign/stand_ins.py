@@ -115,18 +115,17 @@ class Seg(Dense):
 
 
 class Pose(Dense):
-    """One class and three keypoints (x, y, visibility)."""
+    """One class and 17 keypoints (x, y, visibility)."""
 
     def __init__(self) -> None:
-        super().__init__(1, more=9)
+        super().__init__(1, more=51)
 
     def forward(self, x: Tensor) -> Any:
         boxes, scores, others, centres = self.candidates(x)
-        points = []
-        for k in range(3):
-            points.append(centres[..., :2] + 2 * others[..., 3 * k : 3 * k + 2] * centres[..., 2:])
-            points.append(others[..., 3 * k + 2 : 3 * k + 3].sigmoid())
-        return torch.cat([centred(boxes), scores, *points], -1).transpose(1, 2)
+        points = others.unflatten(2, (17, 3))
+        where = centres[..., None, :2] + 2 * points[..., :2] * centres[..., None, 2:]
+        keypoints = torch.cat([where, points[..., 2:].sigmoid()], -1).flatten(2)
+        return torch.cat([centred(boxes), scores, keypoints], -1).transpose(1, 2)
 
 
 class Obb(Dense):

@@ -11,7 +11,7 @@ import itertools
 import sys
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, Dict, Iterator, List, Sequence, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -44,10 +44,10 @@ def _leaky() -> nn.Module:
 
 class Conv(_Block):
     def __init__(
-        self, c1: int, c2: int, k: int = 1, s: int = 1, p: None = None, g: int = 1, act: Union[str, None] = None
+        self, c1: int, c2: int, k: int = 1, s: int = 1, p: Optional[int] = None, g: int = 1, act: Optional[str] = None
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(c1, c2, k, s, k // 2, groups=g, bias=False)
+        self.conv = nn.Conv2d(c1, c2, k, s, k // 2 if p is None else p, groups=g, bias=False)
         self.bn = nn.BatchNorm2d(c2, eps=1e-3, momentum=0.03)
         self.act = _act(act)
 
@@ -349,6 +349,8 @@ def _sources(layer: nn.Module) -> List[int]:
 COMMON = (Conv, RepConv, MP, SP, ReOrg, Concat, Shortcut, Stem, DownC, SPP, SPPCSPC, Bottleneck, Res)
 HEADS = (Detect, IDetect, IAuxDetect)
 CLASSES = (*COMMON, *CSPS.values(), ImplicitA, ImplicitM, *HEADS, Model, Ensemble)
+KINDS = {kind.__name__: kind for kind in (*COMMON, *CSPS.values())}  # what layers of a plan are made of
+MORE: List[type] = []  # classes of other files that official pickles may name
 MODULES = ("models", "models.common", "models.experimental", "models.yolo")  # all that official pickles may name
 
 
@@ -356,7 +358,7 @@ MODULES = ("models", "models.common", "models.experimental", "models.yolo")  # a
 def installed() -> Iterator[None]:
     """Let the official module names mean the stand-ins, as pickling and unpickling want; put back what was there afterwards."""
     modules = {name: ModuleType(name) for name in MODULES}
-    for kind in CLASSES:
+    for kind in (*CLASSES, *MORE):
         setattr(modules[kind.__module__], kind.__name__, kind)
     before = {name: sys.modules.get(name) for name in MODULES}
     sys.modules.update(modules)
@@ -420,8 +422,7 @@ def unfilled(plan: Plan, classes: int) -> Model:
 def _layer(step: Step) -> nn.Module:
     if step.kind == "nn.Upsample":
         return nn.Upsample(*step.args)
-    kind = CSPS.get(step.kind) or {kind.__name__: kind for kind in COMMON}[step.kind]
-    made = [kind(*step.args) for _ in range(step.repeat)]
+    made = [KINDS[step.kind](*step.args) for _ in range(step.repeat)]
     return made[0] if step.repeat == 1 else nn.Sequential(*made)
 
 

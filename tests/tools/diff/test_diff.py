@@ -379,6 +379,21 @@ def _contradicting():
     return model.SerializeToString()
 
 
+def _doubling(depth):
+    """Functions of which each calls the one before twice."""
+    functions, domains = [], ["", "mine"]
+    for k in range(depth):
+        called = [("Neg", "")] * 2 if k == 0 else [(f"F{k - 1}", "mine")] * 2
+        nodes = [
+            helper.make_node(op, [given], [made], domain=domain)
+            for (op, domain), given, made in zip(called, ("x", "t"), ("t", "y"))
+        ]
+        imports = [helper.make_opsetid(domain, 15 if not domain else 1) for domain in domains]
+        functions.append(helper.make_function("mine", f"F{k}", ["x"], ["y"], nodes, imports))
+    call = helper.make_node(f"F{depth - 1}", ["images"], ["output"], domain="mine")
+    return small.model([call], ["output"], {}, functions=functions, domains=["mine"])
+
+
 def _recursive():
     body = [helper.make_node("Self", ["x"], ["y"], domain="mine")]
     function = helper.make_function("mine", "Self", ["x"], ["y"], body, [helper.make_opsetid("mine", 1)])
@@ -405,6 +420,7 @@ HOSTILE = {
         "two things in one graph are called 'output'",
     ),
     "a tensor that contradicts itself": (_contradicting(), "holds a tensor or an attribute that cannot be read"),
+    "functions that double": (_doubling(36), "its functions expand to more than 1000000 nodes"),
     "a function that calls itself": (_recursive(), "its functions call themselves: mine:Self"),
 }
 

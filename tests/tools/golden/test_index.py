@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import detparity.kit.exporters as exporters
@@ -96,6 +99,8 @@ def test_a_golden_no_test_asks_for_is_unused(folder):
         (lambda e: e.update(versions=[]), "versions must be given"),
         (lambda e: e.update(blessed=True), "unknown ['blessed']"),
         (lambda e: e.pop("test"), "lacks ['test']"),
+        (lambda e: e.update(why="half \ud800 of a letter"), "a text that is not Unicode"),
+        (lambda e: e["versions"].update({"\ud800": "1"}), "a text that is not Unicode"),
     ],
 )
 def test_a_tampered_entry_is_refused_in_one_line(folder, spoil, words):
@@ -107,7 +112,7 @@ def test_a_tampered_entry_is_refused_in_one_line(folder, spoil, words):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"schema": 2, "goldens": []}', '{"schema": 1}', "\x00", "[" * 100_000]
+    "text", ["", "[]", "{", '{"schema": 2, "goldens": []}', '{"schema": 1}', "\x00", "[" * 100_000, "[NaN]", "[1e999]"]
 )
 def test_an_index_that_is_none_is_refused_in_one_line(folder, text):
     (folder / index.INDEX).write_text(text)
@@ -147,6 +152,41 @@ def test_a_golden_that_is_not_what_the_index_says_is_not_used(folder):
 
     with pytest.raises(InputError, match="changed by hand"):
         content_of(folder, read_index(folder)[0])
+
+
+STORES = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from detparity.tools.golden.index import Entry, store
+
+folder, mine = Path(sys.argv[1]), sys.argv[2]
+sys.stdin.readline()
+entry = Entry("graph/x.json", "graph", "t", "py311-torch2.13", "first", "2026-11-26", {})
+for k in range(20):
+    store(folder, replace(entry, file=f"graph/{mine}{k}.json"), {"opset": k})
+"""
+
+
+def test_two_processes_that_store_lose_nothing(tmp_path):
+    words = [sys.executable, "-c", STORES, str(tmp_path)]
+    places = {**os.environ, "PYTHONPATH": str(resources.root())}
+    both = [subprocess.Popen([*words, mine], stdin=subprocess.PIPE, env=places) for mine in "ab"]
+    for one in both:
+        assert one.stdin is not None
+        one.stdin.close()  # both have begun
+
+    assert [one.wait(60) for one in both] == [0, 0]
+    assert len(read_index(tmp_path)) == 40 and problems(tmp_path) == []
+
+
+def test_an_entry_without_its_file_is_removed(folder):
+    (folder / "graph/grid.json").unlink()
+
+    discard(folder, "graph/grid")
+
+    assert [entry.name for entry in read_index(folder)] == ["nms/chain", "values/traced"]
+    assert problems(folder) == []
 
 
 CONTENT = st.recursive(

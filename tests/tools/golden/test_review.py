@@ -169,6 +169,19 @@ def test_a_golden_that_changed_since_is_not_overwritten(home, releases):
     assert code == 2 and "has another golden by now" in printed and "golden check" in printed
 
 
+def test_a_golden_of_another_form_is_one_line(home, releases):
+    (entry,) = [entry for entry in read_index(Path("golden")) if entry.name == f"detections/{NAME}"]
+    content = json.loads((Path("golden") / entry.file).read_text())
+    del content["size"], content["tolerance"]
+    content["detections"] = [[0, 0]]
+    store(Path("golden"), entry, content)
+
+    code, printed = home("golden", "check", releases["released"], "--name", NAME)
+
+    assert code == 2 and "does not hold what a golden of kind detections holds" in printed
+    assert printed.strip().count("\n") == 0
+
+
 def test_a_file_that_no_longer_differs_waits_no_longer(home, releases):
     assert home("golden", "check", releases["opset11"], "--name", NAME, "--opset", "11")[0] == 1
     assert home("golden", "check", releases["released"], "--name", NAME)[0] == 0
@@ -229,6 +242,9 @@ def waiting(name="graph/grid", **changes):
         (lambda p: p.update(extra=1), "missing or unknown"),
         (lambda p: p.pop("was"), "missing or unknown"),
         (lambda p: p.update(schema=9), "it wants `schema` 1"),
+        (lambda p: p.update(parity={"a": {}}), "parity cannot be used"),
+        (lambda p: p.update(versions={"torch": 2}), "versions cannot be used"),
+        (lambda p: p.update(lost="half \ud800 of a letter"), "a text that is not Unicode"),
     ],
 )
 def test_a_pending_file_may_come_from_anywhere(tmp_path, spoil, words):

@@ -1,39 +1,21 @@
-"""Mutated checkpoints, lite archives, layer tables and state dicts: each must load or be refused in one line, within its limits.
-
-`python tests/fuzz/fuzz_loading.py --minutes N --seed S` runs until the time is over, prints one line a failure and a summary, leaves
-each file that failed in `--keep DIR`, and exits with 1 where there was one. The same seed makes the same files in the same order.
-"""
+"""Cases of checkpoints, lite archives, layer tables and state dicts: each must load or be refused in one line."""
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import pickle
 import pickletools
 import random
-import resource
-import struct
-import sys
-import tempfile
-import time
-import traceback
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
+from detparity.kit.tests.fuzz.cases import NUMBERS, Case, Members, mutated, packed, spoil, unpacked
 
-if __name__ == "__main__":  # in a clone that is not installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from detparity.core.errors import InputError
-from detparity.core.vocabulary import EngineError
-
-MAX_SECONDS, MAX_MEGABYTES = 60.0, 1500
 FOLDER = Path(__file__).resolve().parents[2]
 CHECKPOINTS = tuple(sorted((FOLDER / "tests" / "models" / "yolov7" / "fixtures").glob("*.pt")))
-NUMBERS = (0, 1, -1, 2, 3, 7, 8, 255, 256, 65535, 1 << 16, 1 << 31, (1 << 31) - 1, 1 << 40, (1 << 63) - 1, -(1 << 63))
 TABLE: Mapping[str, Any] = {
     "nc": 3,
     "depth_multiple": 0.5,
@@ -84,57 +66,7 @@ YAML_BITS = (
 )
 
 
-class Case(NamedTuple):
-    """One mutated file. sort: of what; path: where it was written; act: what reads it."""
-
-    sort: str
-    path: Path
-    act: Callable[[], object]
-
-
-# --- pieces
-
-Members = Dict[str, bytes]
-
-
-def unpacked(path: Path) -> Members:
-    with zipfile.ZipFile(path) as archive:
-        return {info.filename: archive.read(info) for info in archive.infolist()}
-
-
-def packed(members: Members, path: Path, how: int = zipfile.ZIP_STORED) -> None:
-    with zipfile.ZipFile(path, "w", how) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-
-
-def mutated(rng: random.Random, data: bytes) -> bytes:
-    """A few bytes changed, dropped, repeated or moved."""
-    content = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
-        if not content:
-            break
-        at, other = rng.randrange(len(content)), rng.randrange(len(content))
-        length = rng.choice((1, 1, 2, 4, 8, 64))
-        change = rng.randrange(7)
-        if change == 0:
-            content[at] ^= 1 << rng.randrange(8)
-        elif change == 1:
-            content[at] = rng.randrange(256)
-        elif change == 2:
-            del content[at : at + length]
-        elif change == 3:
-            content[at:at] = content[other : other + length]
-        elif change == 4:
-            content[at : at + 4] = struct.pack("<I", rng.choice(NUMBERS) & 0xFFFFFFFF)
-        elif change == 5:
-            content[at:at] = content[other : other + length] * rng.choice((2, 50, 1000))
-        else:
-            del content[at:]
-    return bytes(content)
-
-
-class _Operations:
+class Operations:
     """Operations of a pickle as pairs of name and bytes, so that they can be moved without breaking their arguments."""
 
     def __init__(self, data: bytes) -> None:
@@ -199,31 +131,37 @@ def _name(rng: random.Random) -> bytes:
     return pickle.GLOBAL + f"{module}\n{name}\n".encode()
 
 
-# --- one mutator a sort of file
+def _nothing(_: object) -> str:
+    return ""
 
 
-class Fuzzer:
-    """Makes the cases of one seed. folder: where files are written."""
+class Loading:
+    """Cases of what is loaded as a model. folder: where files are written."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
-        self.rng = random.Random(seed)
+    def __init__(self, rng: random.Random, folder: Path) -> None:
+        self.rng = rng
         self.folder = folder
         self.sources = [unpacked(path) for path in CHECKPOINTS]
-        self._operations: Dict[Tuple[int, str], _Operations] = {}
+        self._operations: Dict[Tuple[int, str], Operations] = {}
         self._lite: Optional[Members] = None
         self._state: Optional[Dict[str, np.ndarray]] = None
-        self.makers = (self.checkpoint, self.operations, self.tree, self.state_dict, self.table, self.yaml, self.lite)
 
-    def cases(self) -> Any:
-        count = 0
-        while True:
-            yield self.makers[count % len(self.makers)]()
-            count += 1
+    def makers(self) -> Mapping[str, Callable[[], Case]]:
+        """By the kind of file, what makes a case."""
+        return {
+            "checkpoint": self.checkpoint,
+            "operations": self.operations,
+            "tree": self.tree,
+            "state": self.state_dict,
+            "table": self.table,
+            "yaml": self.yaml,
+            "lite": self.lite,
+        }
 
     def _loading(self, sort: str, path: Path, cfg: Optional[str] = None) -> Case:
         from detparity.models.choice import ModelChoice, load_detector
 
-        return Case(sort, path, lambda: load_detector(ModelChoice((path,), cfg=cfg)))
+        return Case(sort, path, lambda: _nothing(load_detector(ModelChoice((path,), cfg=cfg))))
 
     def _archive(self, members: Members, name: str) -> Path:
         path = self.folder / name
@@ -249,9 +187,9 @@ class Fuzzer:
         members[name] = self._parsed((index, name), members[name]).mutated(self.rng)
         return self._loading("operations", self._archive(members, "operations.pt"))
 
-    def _parsed(self, key: Tuple[int, str], data: bytes) -> _Operations:
+    def _parsed(self, key: Tuple[int, str], data: bytes) -> Operations:
         if key not in self._operations:
-            self._operations[key] = _Operations(data)
+            self._operations[key] = Operations(data)
         return self._operations[key]
 
     def tree(self) -> Case:
@@ -294,48 +232,16 @@ class Fuzzer:
         content = {prefix + key: torch.from_numpy(value.copy()) for key, value in state.items()}
         path = self.folder / "state.pt"
         save({"state_dict": content} if rng.random() < 0.5 else content, path)
-        return self._loading("state dict", path, rng.choice((None, "yolov7-tiny", "training-yolov7-tiny", "yolov7")))
+        return self._loading("state", path, rng.choice((None, "yolov7-tiny", "training-yolov7-tiny", "yolov7")))
 
     def table(self) -> Case:
         """Values of a layer table replaced."""
         table = json.loads(json.dumps(TABLE))
         for _ in range(self.rng.choice((1, 1, 2, 4))):
-            self._replace(table)
+            spoil(self.rng, table)
         path = self.folder / "table.yaml"
         path.write_text(json.dumps(table), encoding="utf-8")
         return self._drawn("table", path)
-
-    def _replace(self, table: Any) -> None:
-        rng, parent = self.rng, table
-        while True:
-            keys = list(parent) if isinstance(parent, dict) else list(range(len(parent)))
-            if not keys:
-                return
-            key = rng.choice(keys)
-            if isinstance(parent[key], (dict, list)) and rng.random() < 0.85:
-                parent = parent[key]
-                continue
-            parent[key] = rng.choice(
-                (
-                    *NUMBERS,
-                    0.5,
-                    1e300,
-                    None,
-                    True,
-                    "x",
-                    "x" * 300,
-                    [],
-                    [1],
-                    {},
-                    [-1] * 500,
-                    "Conv",
-                    "Concat",
-                    parent[key],
-                )
-            )
-            if isinstance(parent, list) and rng.random() < 0.1:
-                parent.extend([parent[key]] * rng.choice((1, 50)))
-            return
 
     def yaml(self) -> Case:
         """Text of a layer table changed, or odd YAML put in."""
@@ -353,7 +259,7 @@ class Fuzzer:
     def _drawn(self, sort: str, path: Path) -> Case:
         from detparity.models.choice import ModelChoice, load_detector
 
-        return Case(sort, path, lambda: load_detector(ModelChoice(cfg=str(path))))
+        return Case(sort, path, lambda: _nothing(load_detector(ModelChoice(cfg=str(path)))))
 
     def lite(self) -> Case:
         """A lite archive whose program or state is changed."""
@@ -367,7 +273,7 @@ class Fuzzer:
         else:
             members[name] = mutated(self.rng, members[name])
         path = self._archive(members, "module.ptl")
-        return Case("lite", path, lambda: lite_bytecode.read(path, "detparity.json"))
+        return Case("lite", path, lambda: _nothing(lite_bytecode.read(path, "detparity.json")))
 
     def _base_lite(self) -> Members:
         if self._lite is None:
@@ -388,63 +294,3 @@ class Fuzzer:
             network = architectures.build("training-yolov7-tiny", 1 / 16, 3)
             self._state = {official_key(network, key): value.numpy() for key, value in network.state_dict().items()}
         return self._state
-
-
-# --- judging
-
-
-def problem(case: Case) -> str:
-    """What is wrong with how a case was taken; empty where it loaded or was refused in one line within its limits."""
-    start = time.perf_counter()
-    try:
-        case.act()
-        text = ""
-    except (InputError, EngineError) as error:
-        text = str(error)
-    except Exception:
-        return traceback.format_exc(limit=-3)
-    seconds = time.perf_counter() - start
-    if "\n" in text or len(text) > 1500:
-        return f"a message of {len(text)} letters: {text[:300]!r}"
-    if seconds > MAX_SECONDS:
-        return f"took {seconds:.0f} s"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return f"the process grew to {peak:.0f} MB" if peak > MAX_MEGABYTES else ""
-
-
-def run(seed: int, keep: Optional[Path], enough: Callable[[int], bool]) -> Tuple[Dict[str, int], List[str]]:
-    """Judge the cases of a seed until there are enough; returns how many of each sort there were, and the problems."""
-    counts: Dict[str, int] = {}
-    problems: List[str] = []
-    with tempfile.TemporaryDirectory(prefix="detparity-fuzz-") as folder:
-        for number, case in enumerate(Fuzzer(seed, Path(folder)).cases()):
-            if enough(number):
-                return counts, problems
-            counts[case.sort] = counts.get(case.sort, 0) + 1
-            found = problem(case)
-            if found:
-                problems.append(f"case {number} of seed {seed} ({case.sort}): {found}")
-                if keep is not None:
-                    keep.mkdir(parents=True, exist_ok=True)
-                    (keep / f"{seed}-{number}-{case.path.name}").write_bytes(case.path.read_bytes())
-    return counts, problems
-
-
-def main(arguments: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="where files that failed are left")
-    options = parser.parse_args(arguments)
-    end = time.monotonic() + 60 * options.minutes
-    counts, problems = run(options.seed, options.keep, lambda number: time.monotonic() > end)
-    for text in problems:
-        print(text)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    shown = ", ".join(f"{count} {sort}" for sort, count in sorted(counts.items()))
-    print(f"seed {options.seed}: {sum(counts.values())} files ({shown}), {len(problems)} problems, at most {peak} MB")
-    return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,126 @@
+"""What follows a captured command: the captures are stored where that was asked for, judged, and reported."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping
+
+from detparity.checks import captured
+from detparity.checks.run import Options, Session, about, judge_all
+from detparity.cli.options import say
+from detparity.core.contract import MUST
+from detparity.core.errors import InputError
+from detparity.core.text import columns
+from detparity.core.verdict import EXIT, overall
+from detparity.models.capture import CapturedCall, Captures
+from detparity.reports.recorder import Recorder
+from detparity.reports.report import report, unusable_entry
+from detparity.reports.terminal import artifact_text, verdict_line
+
+Show = Callable[[str], None]
+
+
+def judge_captures(captures: Captures, options: Mapping[str, Any], code: int = 0) -> int:
+    """Report what was captured, and return the verdict's exit code. options: of `detparity capture`; code: how the command ended."""
+    to = sys.stderr if options.get("json") == "-" else sys.stdout
+
+    def show(text: str) -> None:
+        say(text, to=to)
+
+    if options.get("keep"):
+        from detparity.models.capture_store import write
+
+        write(captures, Path(options["keep"]))
+    rows = captured.table(captures)
+    if len(rows) > 1:
+        show("\n".join(columns(rows)) + "\n")
+    verdicts = [_calls_verdict(captures, code, show)]
+    if any(captured.judged_here(path) for call in captures for path in call.files):
+        found = judge_files(captures, options, show)
+        verdicts.append(found["verdict"])
+        _write_reports(found, options)
+    worst = overall([verdict for verdict in verdicts if verdict])
+    if len(verdicts) == 1 or worst != verdicts[-1]:
+        show(f"with the calls themselves: {worst}" if len(verdicts) > 1 else worst)
+    return EXIT[worst]
+
+
+def _calls_verdict(captures: Captures, code: int, show: Show) -> str:
+    """Say what the calls show before a file is judged; its verdict, empty where they show nothing against it."""
+    found = list(captured.findings(captures, code))
+    missing = captured.missing(captures)
+    for finding in found:
+        show(finding.message + ("" if finding.level == MUST else f" ({finding.level})"))
+    for reason in missing:
+        show(reason)
+    if any(finding.level == MUST for finding in found):
+        return "violates"
+    return "incomplete" if missing else ""
+
+
+def judge_files(captures: Captures, options: Mapping[str, Any], show: Show) -> Dict[str, Any]:
+    """Judge every file as it lies now against the module of its call, and return the report."""
+    from detparity.checks.foreign.open_file import ForeignSource
+    from detparity.models.captured_reference import by_file, promises_of, reference_of
+
+    start = time.perf_counter()
+    calls = {path: call for path, call in by_file(captures).items() if captured.judged_here(Path(path))}
+    references: Dict[int, Any] = {}
+
+    def reference(path: Path) -> Any:
+        call = calls[str(path)]
+        if id(call) not in references:
+            references[id(call)] = reference_of(call)
+        return references[id(call)]
+
+    source = ForeignSource(reference, lambda path: promises_of(calls[str(path)]))
+    asked = Options(
+        artifacts=tuple(map(Path, calls)),
+        checks=options.get("checks"),
+        strict=bool(options.get("strict")),
+        quick=bool(options.get("quick")),
+    )
+    session = Session(asked, None, foreign=source)
+    recorder = Recorder(asked.strict)
+    unusable: List[Dict[str, Any]] = []
+    for path in asked.artifacts:
+        _judge(session, path, calls[str(path)], recorder, unusable, show)
+    timings = {"engine_seconds": session.clock.engine, "total_seconds": time.perf_counter() - start}
+    timings["truths_asked"], timings["truths_worked_out"] = session.asked
+    found = report(about(session), [*recorder.entries.values(), *unusable], timings)
+    for entry in unusable:
+        show(artifact_text(entry))
+    show(verdict_line(found))
+    return found
+
+
+def _judge(
+    session: Session,
+    path: Path,
+    call: CapturedCall,
+    recorder: Recorder,
+    unusable: List[Dict[str, Any]],
+    show: Show,
+) -> None:
+    try:
+        if call.module is None:
+            raise InputError(f"{path} has no reference: {call.problem}")
+        subject = session.subject(path)
+    except InputError as error:
+        unusable.append(unusable_entry(str(path), str(error)))
+        return
+    entry: Mapping[str, Any] = {}
+    for judged in judge_all(session, [subject]):
+        entry = recorder.add(judged.record)
+    if entry:
+        show(artifact_text(entry, session.options.strict))
+
+
+def _write_reports(found: Dict[str, Any], options: Mapping[str, Any]) -> None:
+    from detparity.cli.check import write_reports
+
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit")}
+    write_reports(found, argparse.Namespace(**paths))

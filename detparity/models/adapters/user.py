@@ -1,0 +1,108 @@
+"""The user's own code: `FILE.py:NAME` or `PKG.MOD:NAME`, a module, a class, or a function that returns a module, alone or with an
+example of its input, a tensor or a shape."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Iterator, List, Tuple
+
+import torch
+from torch import nn
+
+from detparity.core.errors import InputError
+from detparity.models import user_file
+from detparity.models.adapters import common
+from detparity.models.module_reference import Made
+from detparity.models.reference import ModelRequest, ReferenceFacts
+
+_OPEN = contextlib.ExitStack()  # a file stays imported as long as its model runs
+
+
+def make(name: str, request: ModelRequest) -> Made:
+    home, _, attribute = name.rpartition(":")
+    if not home or not attribute.isidentifier():
+        raise InputError(
+            f"--model {name} is neither FILE.py:NAME, PKG.MOD:NAME nor the name of an adapter with a model"
+        )
+    module = _file(home) if home.endswith(".py") else _package(home)
+    if attribute not in vars(module):
+        offered = ", ".join(list(_offered(module))[:8]) or "nothing that makes a torch.nn.Module"
+        raise InputError(f"{home} has no {attribute}; it has {offered}")
+    title = f"{attribute} of {Path(home).name}"
+    found, shape = _result(title, vars(module)[attribute], request)
+    return Made(found, ReferenceFacts(title, "", shape, (), names=_names(found), code=True))
+
+
+def _file(file: str) -> ModuleType:
+    path, text = Path(file), user_file.source(file)
+    module = _OPEN.enter_context(user_file.importable(path))
+    broke = user_file.run(path, text, module)
+    if broke:
+        raise InputError(f"{file} cannot be imported: line {broke[0]} raised {broke[1]}")
+    return module
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and name.startswith(error.name):
+            raise InputError(f"--model {name}:...: there is no module {error.name} to import") from None
+        raise InputError(f"{name} cannot be imported: {user_file.raised(error)}") from None
+    except (Exception, SystemExit) as error:  # the user's code raises what it likes
+        raise InputError(f"{name} cannot be imported: it raised {user_file.raised(error)}") from None
+
+
+def _offered(module: ModuleType) -> Iterator[str]:
+    for name, value in vars(module).items():
+        own = getattr(value, "__module__", None) == module.__name__
+        if isinstance(value, nn.Module) or (own and callable(value)):
+            yield name
+
+
+def _result(name: str, value: Any, request: ModelRequest) -> Tuple[nn.Module, Tuple[int, ...]]:
+    """The module, and the shape of its example."""
+    given = common.arguments(request)
+    if isinstance(value, nn.Module):
+        if given:
+            raise InputError(f"--model-args is for a class or a function, and {name} is a module already")
+    elif callable(value):
+        make = value
+        value = common.called(name, lambda: make(*given.positional, **given.keywords))
+    example: Any = None
+    if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[0], nn.Module):
+        value, example = value
+    if not isinstance(value, nn.Module):
+        raise InputError(f"{name} gives a {type(value).__name__}, not a torch.nn.Module")
+    return value, _shape(name, example, request)
+
+
+def _shape(name: str, example: Any, request: ModelRequest) -> Tuple[int, ...]:
+    if isinstance(example, (tuple, list)) and len(example) == 1 and isinstance(example[0], torch.Tensor):
+        example = example[0]
+    if example is None:
+        return common.shape(request)
+    if isinstance(example, torch.Tensor):
+        found: List[int] = list(example.shape)
+    elif isinstance(example, (tuple, list, torch.Size)) and all(type(side) is int for side in example):
+        found = [int(side) for side in example]
+    else:
+        kinds = ", ".join(type(item).__name__ for item in example) if isinstance(example, (tuple, list)) else ""
+        raise InputError(
+            f"{name} gives an example that is a {type(example).__name__}{f' ({kinds})' if kinds else ''}, not one image: "
+            "models with other inputs are not supported"
+        )
+    if request.size and len(found) >= 3:
+        found[-2:] = request.size
+    return tuple(found)
+
+
+def _names(module: nn.Module) -> Tuple[str, ...]:
+    found = getattr(module, "names", None)
+    values = list(found.values()) if isinstance(found, dict) else found
+    if isinstance(values, (list, tuple)) and all(isinstance(value, str) for value in values):
+        return tuple(values)
+    return ()

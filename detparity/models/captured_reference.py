@@ -1,0 +1,84 @@
+"""A captured call as a reference and as what was asked of the exporter."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from torch import nn
+
+from detparity.core.errors import InputError
+from detparity.core.promises import Promises
+from detparity.models.capture import CapturedCall
+from detparity.models.module_reference import Made, ModuleReference
+from detparity.models.reference import ReferenceFacts
+
+
+def reference_of(call: CapturedCall) -> ModuleReference:
+    """The module as it was exported, called as its exporter was asked to: the image varies, every other argument is the example's.
+
+    Raises InputError where there is no module, or no image among its inputs.
+    """
+    if call.module is None:
+        raise InputError(f"{call.exporter} exported what cannot be a reference: {call.problem}")
+    index, shape = _image(call)
+
+    def called(module: nn.Module, images: torch.Tensor) -> Any:
+        arguments = [*call.arguments]
+        keywords = dict(call.kwargs)
+        if isinstance(index, int):
+            arguments[index] = images
+        else:
+            keywords[index] = images
+        return module(*arguments, **keywords)
+
+    notes = [f"shared with the script, as it cannot be copied: {', '.join(call.shared[:6])}"] if call.shared else []
+    title = f"{type(call.module).__name__}, captured at {call.exporter}"
+    facts = ReferenceFacts(title, "", shape, (), names=_names(call.module), code=True, notes=tuple(notes))
+    return ModuleReference(Made(call.module, facts, called))
+
+
+def _image(call: CapturedCall) -> Tuple[Any, Tuple[int, ...]]:
+    """Which argument is the image, by position or by name, and its shape."""
+    given: Dict[Any, Any] = {**dict(enumerate(call.arguments)), **call.kwargs}
+    tensors = {key: value for key, value in given.items() if isinstance(value, torch.Tensor)}
+    images = [key for key, value in tensors.items() if value.dim() in (3, 4) and value.shape[-3] == 3]
+    if len(images) != 1:
+        shapes = ", ".join(str(tuple(value.shape)) for value in tensors.values()) or "no tensor"
+        raise InputError(f"{call.exporter} was given {shapes}: one image of three channels is expected")
+    return images[0], tuple(map(int, tensors[images[0]].shape))
+
+
+def _names(module: nn.Module) -> Tuple[str, ...]:
+    """Class names, where the module or one in it has them as a list or by number."""
+    for part in module.modules():
+        found = getattr(part, "names", None)
+        if isinstance(found, dict) and found and all(isinstance(key, int) for key in found):
+            found = [found[key] for key in sorted(found)]
+        if isinstance(found, (list, tuple)) and found and all(isinstance(name, str) for name in found):
+            return tuple(found)
+    return ()
+
+
+def promises_of(call: CapturedCall) -> Promises:
+    """What the call asked of its exporter. A program that torch itself saves was asked for no names and no opset."""
+    shape = _shape(call)
+    if not call.exporter.startswith("torch.onnx"):
+        return Promises(call.exporter, shape=shape)
+    return Promises(call.exporter, call.input_names, call.output_names, _dynamic(call), call.opset, shape)
+
+
+def _shape(call: CapturedCall) -> Tuple[int, ...]:
+    try:
+        return _image(call)[1]
+    except InputError:
+        return ()
+
+
+def _dynamic(call: CapturedCall) -> Optional[Dict[str, Dict[int, str]]]:
+    return {name: {axis: symbol or "any" for axis, symbol in axes.items()} for name, axes in call.dynamic_axes.items()}
+
+
+def by_file(calls: List[CapturedCall]) -> Dict[str, CapturedCall]:
+    """The call that each file comes from, by path."""
+    return {str(path): call for call in calls for path in call.files}

@@ -1,0 +1,64 @@
+"""What the child process does for references: makes a model of the user or of a foreign package, and runs it.
+
+`models/remote_reference.py` asks; `core/isolate.py` carries requests and replies. Imported in the child alone: code of the user and of
+packages runs in its workers, never in the server that they are forked from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import tempfile
+from typing import Any, List, Mapping, Tuple
+
+import torch
+
+from detparity.core.decisions import Choice
+from detparity.core.isolate_messages import Arrays, Handler
+from detparity.models import adapters, module_reference
+from detparity.models.float64 import exactly
+from detparity.models.reference import ModelRequest
+
+# Where packages keep their settings and caches: the one folder in which this process may write.
+FOLDERS = ("YOLO_CONFIG_DIR", "HF_HOME", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HOME")
+SETTINGS = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+
+_MADE: List[module_reference.ModuleReference] = []
+
+Answer = Tuple[Any, Arrays]
+
+
+def make(content: Mapping[str, Any], _: Arrays) -> Answer:
+    """The model of a request; its facts. path: folders from which the user's code is imported."""
+    os.environ.update({name: tempfile.gettempdir() for name in FOLDERS})
+    os.environ.update(SETTINGS)
+    sys.path[:0] = content["path"]
+    request = dict(content["request"])
+    request["size"] = tuple(request["size"]) if request["size"] else None
+    _MADE[:] = [module_reference.ModuleReference(adapters.make(ModelRequest(**request)))]
+    return facts({}, {})
+
+
+def facts(_: Mapping[str, Any], __: Arrays) -> Answer:
+    """The facts of the model as they are known by now."""
+    return dataclasses.asdict(_MADE[0].facts), {}
+
+
+def run(content: Mapping[str, Any], arrays: Arrays) -> Answer:
+    """Run it one way: its outputs by name, their order, and its facts."""
+    choices = [
+        Choice(one["node"], arrays[f"choice {k} scores"], arrays[f"choice {k} indices"], one["axis"])
+        for k, one in enumerate(content.get("choices", ()))
+    ]
+    found, forced = _MADE[0].run_forced(content["way"], arrays["images"], choices)
+    read = {f"forced {k}": one.scores for k, one in enumerate(forced)}
+    listed = [[one.node, one.operator] for one in forced]
+    return {"order": list(found), "forced": listed, "facts": facts({}, {})[0]}, {**found, **read}
+
+
+HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run}
+
+# The first operator under a dispatch mode imports 800 modules of torch: here, before the server forks, and not in each worker.
+with exactly():
+    torch.zeros(1) + 1

@@ -1,0 +1,140 @@
+"""The reference of a model that is made by the user's own code or by a foreign package, in a child process.
+
+That process may not write outside its scratch folder nor open connections; it has limits of memory and time. Its end, and its errors,
+are input that the user can correct.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from detparity.core.decisions import Choice, Forced
+from detparity.core.environment import memory_bytes
+from detparity.core.errors import InputError
+from detparity.core.isolate import Child, Died, Limits, Refused
+from detparity.core.text import printable
+from detparity.models.reference import CannotRunReference, ModelRequest, Preprocessing, ReferenceFacts
+
+MEMORY_SHARE = 0.5  # of the machine's memory, that the model may take
+_IDLE: List[Child] = []  # servers whose model is closed: they have imported torch
+SECONDS = 300.0  # for making it, the imports of its package included, and for any run
+
+
+class RemoteReference:
+    """See `models.reference.Reference`. Made at once. Raises InputError where no model comes of the request."""
+
+    def __init__(self, request: ModelRequest, seconds: float = SECONDS) -> None:
+        self._child = _IDLE.pop() if _IDLE else _child()
+        self._seconds = seconds
+        self._request = replace(request, spec=absolute(request.spec))
+        self._generation, self._closed = 0, False
+        self._facts: Optional[ReferenceFacts] = None
+        try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def facts(self) -> ReferenceFacts:
+        assert self._facts is not None
+        return self._facts
+
+    @property
+    def confinement(self) -> str:
+        """What holds for the process, in one line."""
+        return self._child.confinement
+
+    def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
+        return self.run_forced(how, images, ())[0]
+
+    def run_forced(
+        self, how: str, images: np.ndarray, choices: Sequence[Choice]
+    ) -> Tuple[Dict[str, np.ndarray], List[Forced]]:
+        """See `ModuleReference.run_forced`."""
+        if self._generation != self._child.generation:
+            self._make()
+        arrays = {"images": images}
+        for k, one in enumerate(choices):
+            arrays.update({f"choice {k} scores": one.scores, f"choice {k} indices": one.indices})
+        asked = {"way": how, "choices": [{"node": one.node, "axis": one.axis} for one in choices]}
+        content, found = self._ask("run", asked, arrays)
+        self._facts = unpacked(content["facts"])
+        forced = [Forced(node, operator, found[f"forced {k}"]) for k, (node, operator) in enumerate(content["forced"])]
+        return {name: found[name] for name in content["order"]}, forced
+
+    def close(self) -> None:
+        """End the worker that holds the model; its server serves the next one."""
+        if not self._closed:
+            self._closed = True
+            self._child.renew()
+            _IDLE.append(self._child)
+
+    def _make(self) -> None:
+        content = {"request": self._request.as_json(), "path": [os.getcwd()]}
+        self._facts = unpacked(self._ask("make", content, {})[0])
+        self._generation = self._child.generation
+
+    def _ask(
+        self, name: str, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> Tuple[Any, Dict[str, np.ndarray]]:
+        doing = "making it" if name == "make" else "running it"
+        try:
+            return self._child.request(name, content, arrays, self._seconds)
+        except Died as died:
+            self._generation = 0
+            raise InputError(f"{self._request.spec}: {_ended(died, doing)}{_last(died.output)}") from None
+        except Refused as refused:
+            if refused.kind == "CannotRunReference":
+                raise CannotRunReference(str(refused)) from None
+            if refused.kind == "MemoryError":
+                raise InputError(f"{self._request.spec}: {doing} takes more memory than it may") from None
+            text = (
+                str(refused)
+                if refused.kind == "InputError"
+                else f"{self._request.spec}: {doing} raised {refused.kind}: {refused}"
+            )
+            raise InputError(text + _last(self._child.printed())) from None
+
+
+def _child() -> Child:
+    total = memory_bytes()
+    return Child(
+        "detparity.models.reference_child", Limits(int(total * MEMORY_SHARE) if total else None), programs=True
+    )
+
+
+def _ended(died: Died, doing: str) -> str:
+    if died.how == "crash":
+        return f"the model's own code ended its process ({died.what}) while {doing}"
+    return f"{doing} {died.what}"
+
+
+def _last(output: str) -> str:
+    """The last line that the code printed, as a clause."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    return f"; it printed last: {printable(lines[-1].strip(), 160)}" if lines else ""
+
+
+def absolute(spec: str) -> str:
+    """A spec whose file or folder is named from the root: the child works in another folder."""
+    first, separator, rest = spec.partition(":")
+    if first.endswith(".py"):
+        return f"{Path(first).absolute()}{separator}{rest}"
+    if separator and Path(rest).exists():
+        return f"{first}:{Path(rest).absolute()}"
+    return spec
+
+
+def unpacked(content: Mapping[str, Any]) -> ReferenceFacts:
+    """Facts out of JSON, where tuples are lists."""
+    return ReferenceFacts(**{**_tuples(content), "preprocessing": Preprocessing(**_tuples(content["preprocessing"]))})
+
+
+def _tuples(content: Mapping[str, Any]) -> Dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
