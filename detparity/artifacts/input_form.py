@@ -83,16 +83,17 @@ def input_form(graph: Graph) -> InputForm:
     coloured = [value for value in four if CHANNELS in (value.shape or ())[1::2]]
     image = (coloured or four or given)[0]
     others = tuple(value for value in given if value is not image)
-    return InputForm(image.name, image.dtype, _channels_last(image.shape), others)
+    return InputForm(image.name, image.dtype, channels_last(image.shape), others)
 
 
-def _channels_last(shape: Optional[Sequence[object]]) -> bool:
+def channels_last(shape: Optional[Sequence[object]]) -> bool:
+    """Whether a declared shape of an image has its channels last."""
     return shape is not None and len(shape) == 4 and shape[3] == CHANNELS and shape[1] != CHANNELS
 
 
 def in_order(shape: Sequence[object]) -> Tuple[object, ...]:
     """The declared axes of an image as batch, channels, height, width."""
-    return (shape[0], shape[3], shape[1], shape[2]) if _channels_last(shape) else tuple(shape)
+    return (shape[0], shape[3], shape[1], shape[2]) if channels_last(shape) else tuple(shape)
 
 
 def image_shape(graph: Graph) -> Tuple[object, ...]:

@@ -47,13 +47,15 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Field:
-    """Columns `start` to `stop` (None: to the last; negative: from the end), of one unit and role."""
+    """Columns `start` to `stop` (None: to the last; negative: from the end), of one unit and role. each: whether every column is a
+    group of its own, as where units alternate."""
 
     name: str
     start: int
     stop: Optional[int]
     unit: str
     role: str = OTHER
+    each: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _one(fields: Sequence[Field], axis: int) -> Tuple[OutputLayout, ...]:
 def _posed(columns: int) -> Tuple[OutputLayout, ...]:
     """Boxes, classes, and so many columns of key points (x, y, visibility)."""
     score = Field("class", 4, -columns, PROBABILITY, SCORE)
-    return _one((*CENTRES, score, Field("keypoints", -columns, None, PIXELS)), 1)
+    return _one((*CENTRES, score, Field("keypoints", -columns, None, NUMBER, each=True)), 1)
 
 
 PRESETS: Mapping[str, Layout] = {
@@ -198,12 +200,25 @@ def _axis(shape: Tuple[int, ...], batch: Optional[int]) -> int:
 
 
 def fields_of(layout: OutputLayout, columns: int) -> Tuple[Field, ...]:
-    """The fields of an output with so many columns."""
+    """The fields of an output with so many columns; a column of none is a group of its own."""
     if layout.fields:
-        return layout.fields
+        found: List[Field] = []
+        for field in layout.fields:
+            found += _columns(field, columns) if field.each else [field]
+        taken = {column for field in found for column in range(columns)[field.start : field.stop]}
+        return (*found, *(_column(index) for index in range(columns) if index not in taken))
     if columns > MOST_COLUMNS:
         return (Field("all columns", 0, None, NUMBER),)
-    return tuple(Field(f"{COLUMN}{index}", index, index + 1, NUMBER) for index in range(columns))
+    return tuple(map(_column, range(columns)))
+
+
+def _column(index: int) -> Field:
+    return Field(f"{COLUMN}{index}", index, index + 1, NUMBER)
+
+
+def _columns(field: Field, columns: int) -> List[Field]:
+    among = range(columns)[field.start : field.stop]
+    return [replace(field, name=f"{field.name} {k}", start=at, stop=at + 1) for k, at in enumerate(among)]
 
 
 def table(layout: OutputLayout, array: np.ndarray, image: int) -> np.ndarray:
@@ -264,8 +279,12 @@ def _fits(layout: Layout, arrays: Sequence[np.ndarray]) -> bool:
     if len(layout.outputs) != len(arrays):
         return False
     for one, array in zip(layout.outputs, arrays):
-        needed = max((field.stop or field.start + 1 for field in one.fields), default=0)
-        if one.axis > 0 and (array.ndim <= one.axis or array.shape[one.axis] < needed):
+        if array.ndim <= one.axis:
+            return False
+        flat = array.ndim - int(one.batched) < 2
+        columns = range(1 if flat else array.shape[one.axis])
+        taken = [columns[field.start : field.stop] for field in one.fields]
+        if not all(taken) or sum(map(len, taken)) > len(set().union(*taken)):
             return False
     return True
 

@@ -30,14 +30,14 @@ def read(path: str) -> ScriptFile:
 
 
 def flatten(result: Any) -> Dict[str, np.ndarray]:
-    """Name what a module returned: a tensor, or the tensors of a list or tuple, in order; nested lists are appended."""
+    """Name what a module returned: a tensor, or the tensors of a list, tuple or dictionary, in order; nested ones are appended."""
     found: List[np.ndarray] = []
 
     def visit(value: Any) -> None:
         if isinstance(value, torch.Tensor):
             found.append(value.detach().numpy().copy())
-        elif isinstance(value, (list, tuple)):
-            for item in value:
+        elif isinstance(value, (list, tuple, dict)):
+            for item in value.values() if isinstance(value, dict) else value:
                 visit(item)
         else:
             raise EngineError(f"it returns a {type(value).__name__} where tensors are expected")
@@ -84,7 +84,8 @@ def runner(engine: str, module: Callable[[torch.Tensor], Any], threads: int, **m
         finally:
             torch.set_num_threads(before)
         arrays = flatten(result)
-        first = next(iter(arrays.values()))
-        return {"output": first} if first.ndim == 3 else arrays
+        first, *others = arrays.values()
+        logits = first.ndim == 3 and all(other.ndim == 5 for other in others)
+        return {"output": first} if logits else arrays
 
     return Runner(engine, call, facts)

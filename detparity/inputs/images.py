@@ -126,6 +126,12 @@ ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 MADE = 8  # pictures cached: a check uses the one it has just judged again
 
 
+def untied(images: np.ndarray) -> np.ndarray:
+    """The images with noise of 1/255, so that no two areas are the same: where they are, a selection decides by chance."""
+    noise = np.random.default_rng(3).random(images.shape, dtype=np.float32)
+    return np.asarray(images * np.float32(254 / 255) + noise / np.float32(255), np.float32)
+
+
 @functools.lru_cache(maxsize=MADE)
 def make(kind: str, size: Size, seed: int) -> np.ndarray:
     """Return the image of this kind, (3, H, W) float32 in 0..1. It is shared, and cannot be written to."""

@@ -6,11 +6,11 @@ docs/tolerance.md: the limits were calibrated on the home family and hold for th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from detparity.core.layout import CLASS, COLUMN, OTHER, PROBABILITY, Field, Layout, fields_of, levels, table
+from detparity.core.layout import CLASS, COLUMN, OTHER, PROBABILITY, SCORE, Field, Layout, fields_of, levels, table
 from detparity.core.vocabulary import Size
 from detparity.oracle.noise_floor import EPS32, SIGMOID, STATISTICS, SYSTEMATIC, Stats, limit
 from detparity.oracle.row_matching import matched
@@ -213,6 +213,28 @@ def in_order_of(
         {name: values[rows] for name, values in tables.items()} for tables, rows in ((truth, mine), (found, yours))
     ]
     return paired[0], paired[1], Measured({}, (left[0], left[1]))
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A row of a selection whose score is lower than that of the next one; both scores."""
+
+    index: int
+    scores: Tuple[float, float]
+
+
+def out_of_order(layout: Layout, truth: Tables, found: Tables, floor: Mapping[Group, Stats]) -> Optional[Descent]:
+    """The first row that a row of a higher score follows, beyond near ties, in a selection whose truth is in order of score."""
+    for group, stats in floor.items() if layout.selected else ():
+        if group.field.role != SCORE or group.of(truth).shape[1:] != (1,):
+            continue
+        slack = 2 * stats.max
+        scores = [tables[group.output][:, group.field.start] for tables in (truth, found)]
+        rises = [np.flatnonzero(np.diff(one) > slack) for one in scores]
+        if not len(rises[0]) and len(rises[1]):
+            index = int(rises[1][0])
+            return Descent(index, (float(scores[1][index]), float(scores[1][index + 1])))
+    return None
 
 
 def _joined(tables: Tables) -> np.ndarray:

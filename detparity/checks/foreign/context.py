@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from detparity import engines
-from detparity.artifacts.input_form import InputForm, input_form
+from detparity.artifacts.input_form import InputForm, channels_last, input_form
 from detparity.artifacts.metadata import class_names, parse
 from detparity.artifacts.onnx_decisions import Selection, exposed, selections
 from detparity.artifacts.onnx_graph import OnnxFile
@@ -26,9 +26,10 @@ from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, reco
 from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
-from detparity.inputs.images import batch_of
+from detparity.inputs.images import batch_of, untied
 from detparity.models.reference import EXACT
 
+DECISIONS = frozenset(("TopK", "NonMaxSuppression", "ArgMax", "NonZero", "EfficientNMS_TRT"))
 SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engine may take
 
 
@@ -68,7 +69,16 @@ class ForeignContext(Judging):
 
     @functools.cached_property
     def form(self) -> InputForm:
-        return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm()
+        if self.artifact.kind == "onnx":
+            return input_form(self.onnx.graph)
+        return InputForm(last=channels_last(self.contract.promises.shape or self.oracle.reference.facts.shape))
+
+    @functools.cached_property
+    def decisions(self) -> str:
+        """Operators that decide inside an ONNX file, as text."""
+        if self.artifact.kind != "onnx":
+            return ""
+        return ", ".join(sorted({node.op for node in self.onnx.graph.walk()} & DECISIONS))
 
     def engine(self) -> str:
         """The engine that judges this file; where TensorRT's plugin suppresses in it, the one that has that operator."""
@@ -94,8 +104,11 @@ class ForeignContext(Judging):
         return Case(self.contract.size, tuple(("noise", slot) for slot in range(self.contract.batch)))
 
     def given(self, case: Case) -> np.ndarray:
-        """What the model takes of a case: preprocessed, with a batch axis where it has one."""
-        images = self.preprocessing.apply(batch_of(case.pictures, case.size))
+        """What the model takes of a case: preprocessed, with a batch axis where it has one, and without ties where it decides."""
+        pictures = batch_of(case.pictures, case.size)
+        if case != self.declared and (self.decisions or self.layout.selected):
+            pictures = untied(pictures)
+        images = self.preprocessing.apply(pictures)
         return images if self.contract.batched else images[0]
 
     @property

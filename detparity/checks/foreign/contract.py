@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 
+from detparity.artifacts.input_form import channels_last
 from detparity.artifacts.onnx_graph import OnnxFile, Value
 from detparity.core.promises import Promises
 from detparity.core.vocabulary import Size
@@ -47,7 +48,8 @@ def of_onnx(file: OnnxFile, image: Value, shape: Sequence[object], size: Size, p
     height, width = shape[-2:]
     asked = promises.dynamic.get(image.name, {}) if promises.dynamic is not None else {}
     first = shape[0] if batched else 1
-    spatial = [axis for axis in asked if axis >= len(shape) - 2]
+    last = channels_last(image.shape)
+    spatial = [axis for axis in asked if axis in ((1, 2) if last else (len(shape) - 2, len(shape) - 1))]
     return ForeignContract(
         "onnx",
         promises,

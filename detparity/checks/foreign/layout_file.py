@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from pathlib import Path
 from typing import Any, Mapping, Sequence, Tuple
@@ -34,7 +35,7 @@ def layout_of(text: str) -> Layout:
         raise InputError(f"{path} is no TOML: {clipped(error)}") from None
     try:
         return _layout(path.stem, content)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: {clipped(error)}") from None
 
 
@@ -47,22 +48,27 @@ def _layout(name: str, content: Mapping[str, Any]) -> Layout:
     given = content.get("preprocessing", {})
     _only(given, ("scale", "mean", "std", "resize"), "[preprocessing]")
     preprocessing = Preprocessing(
-        float(given.get("scale", 1.0)),
+        _scale(given.get("scale", 1.0)),
         _three(given.get("mean", ()), "mean"),
         _three(given.get("std", ()), "std"),
         _choice(given.get("resize", "letterbox"), ("letterbox", "stretch"), "resize"),
     )
     if bool(preprocessing.mean) != bool(preprocessing.std):
         raise ValueError("[preprocessing] needs mean and std, or neither")
+    if 0.0 in preprocessing.std:
+        raise ValueError("std divides, so none of its numbers is 0")
     selected = content.get("selected", False)
     if not isinstance(selected, bool):
         raise ValueError("selected is true or false")
+    after = content.get("after", "")
+    if not isinstance(after, str):
+        raise ValueError("after is text: what follows outside the file")
     return Layout(
         name,
         tuple(_output(one, number) for number, one in enumerate(outputs, 1)),
         box,
         selected,
-        str(content.get("after", "")),
+        after,
         preprocessing,
         "given",
     )
@@ -71,21 +77,45 @@ def _layout(name: str, content: Mapping[str, Any]) -> Layout:
 def _output(content: Mapping[str, Any], number: int) -> OutputLayout:
     label = f"[[output]] {number}"
     _only(content, ("axis", "batched", "field"), label)
-    axis, fields = content.get("axis", -1), content.get("field", [])
-    if not isinstance(axis, int) or isinstance(axis, bool) or not -1 <= axis <= 4:
-        raise ValueError(f"axis of {label} is a number from 1 to 4, or -1 for the last")
+    axis, fields, batched = content.get("axis", -1), content.get("field", []), content.get("batched", True)
+    if not isinstance(batched, bool):
+        raise ValueError(f"batched of {label} is true or false")
+    if not _whole(axis) or not -1 <= axis <= 4 or (batched and axis == 0):
+        raise ValueError(
+            f"axis of {label} is a number from 1 to 4 (from 0 where there is no batch), or -1 for the last"
+        )
     if not isinstance(fields, list):
         raise ValueError(f"{label} needs tables [[output.field]]")
-    return OutputLayout(tuple(_field(one, label) for one in fields), axis, bool(content.get("batched", True)))
+    found = tuple(_field(one, label) for one in fields)
+    names = [one.name for one in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two fields of {label} have one name")
+    return OutputLayout(found, axis, batched)
 
 
 def _field(content: Mapping[str, Any], label: str) -> Field:
-    _only(content, ("name", "start", "stop", "unit", "role"), f"a field of {label}")
-    start, stop = content["start"], content.get("stop")
-    if not isinstance(start, int) or not (stop is None or isinstance(stop, int)):
+    _only(content, ("name", "start", "stop", "unit", "role", "each"), f"a field of {label}")
+    name, start, stop, each = (content.get(key) for key in ("name", "start", "stop", "each"))
+    if not isinstance(name, str):
+        raise ValueError(f"a field of {label} needs a name")
+    if not _whole(start) or not (stop is None or _whole(stop)):
         raise ValueError(f"start and stop of a field of {label} are column numbers")
+    if stop is not None and (start < 0) == (stop < 0) and stop <= start:
+        raise ValueError(f"a field of {label} stops at column {stop}, before it starts")
+    if each not in (None, True, False) or _whole(each):
+        raise ValueError(f"each of a field of {label} is true or false")
     unit = _choice(content.get("unit", "number"), UNITS, "unit")
-    return Field(str(content["name"]), start, stop, unit, _choice(content.get("role", "other"), ROLES, "role"))
+    return Field(name, start, stop, unit, _choice(content.get("role", "other"), ROLES, "role"), bool(each))
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _scale(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError("scale is a number over 0")
+    return float(value)
 
 
 def _only(content: Any, known: Sequence[str], label: str) -> None:
@@ -103,6 +133,7 @@ def _choice(value: Any, known: Sequence[str], key: str) -> str:
 
 
 def _three(values: Any, key: str) -> Tuple[float, ...]:
-    if values and (len(values) != 3 or not all(isinstance(one, (int, float)) for one in values)):
+    numbers = isinstance(values, (list, tuple)) and all(isinstance(one, (int, float)) for one in values)
+    if not numbers or len(values) not in (0, 3) or not all(map(math.isfinite, values)):
         raise ValueError(f"{key} is three numbers")
     return tuple(map(float, values))

@@ -123,7 +123,11 @@ def _onnx_contract(
     if fixed and img_size and fixed != img_size:
         raise InputError(f"--img-size {_by(img_size)}: {path.name} takes {_by(fixed)} alone")
     size = (
-        fixed or img_size or _stated(file.metadata) or _example(reference.facts.shape) or (DEFAULT_SIDE, DEFAULT_SIDE)
+        fixed
+        or img_size
+        or _stated(file.metadata)
+        or _example(in_order(reference.facts.shape))
+        or (DEFAULT_SIDE, DEFAULT_SIDE)
     )
     contract = of_onnx(file, image, shape, size, promises)
     return contract, f"at {_by(size)}, opset {file.opsets.get('', 0)}{_asked(promises)}"
@@ -132,11 +136,11 @@ def _onnx_contract(
 def _script_contract(
     path: Path, kind: str, reference: Reference, promises: Promises, img_size: Optional[Size]
 ) -> Tuple[ForeignContract, str]:
-    shape = promises.shape or reference.facts.shape
+    shape = in_order(promises.shape or reference.facts.shape)
     size = img_size or _example(shape)
     if size is None:
         raise InputError(f"{path}: a TorchScript file declares no size; --img-size states it")
-    batch = int(shape[0]) if len(shape) == 4 else 1
+    batch = int(str(shape[0])) if len(shape) == 4 else 1
     contract = ForeignContract(kind, promises, size, batch, len(shape) != 3)
     return contract, f"at {_by(size)}{_asked(promises)}"
 
@@ -153,8 +157,8 @@ def _stated(metadata: Mapping[str, str]) -> Optional[Size]:
         return None
 
 
-def _example(shape: Sequence[int]) -> Optional[Size]:
-    return (int(shape[-2]), int(shape[-1])) if len(shape) in (3, 4) else None
+def _example(shape: Sequence[object]) -> Optional[Size]:
+    return (int(str(shape[-2])), int(str(shape[-1]))) if len(shape) in (3, 4) else None
 
 
 def _asked(promises: Promises) -> str:

@@ -14,10 +14,10 @@ from detparity.core.case import Case
 from detparity.core.contract import MUST
 from detparity.core.decisions import Forced, breach
 from detparity.core.findings import CannotRun, Check, Finding, Row
-from detparity.core.layout import CLASS, SCORE
+from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
 from detparity.core.text import listed, number
 from detparity.core.vocabulary import Arrays, EngineError, Picture
-from detparity.oracle.output_floor import Excess, excesses, measure, tables_of
+from detparity.oracle.output_floor import Excess, excesses, measure, out_of_order, tables_of
 
 DECLARED = ("noise", "natural", "scene")
 OTHERS = ("gradient", "mosaic", "dark", "white", "black")
@@ -26,7 +26,6 @@ FAR_OFF = (
 )
 MARGIN = 2.0  # times the noise of what is chosen from: either of two candidates may be off by as much
 UNLIKE = 0.5  # correlation under which two outputs have nothing in common
-DECISIONS = frozenset(("TopK", "NonMaxSuppression", "ArgMax", "NonZero", "EfficientNMS_TRT"))
 
 
 def declared(context: ForeignContext) -> Iterator[Finding]:
@@ -175,13 +174,13 @@ def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Array
         over = excesses(mine, yours, stats, one.floor())
         lost = apart > _ties(one)
         if not over and not lost:
-            return None
+            return _order(context, case, one, found)
         if not context.grow(case, truth):
             break
     forced = context.decided(case)
     if forced is not None and forced.forced:
         return _under_choices(context, case, forced, ordered, image)
-    decided = _decides_inside(context)
+    decided = context.decisions
     if decided and not context.layout.selected and not _plainly_wrong(over, (mine, yours)):
         raise CannotRun(
             f"the network decides inside ({decided}), and what it chose was not compared with the model's choice: "
@@ -208,7 +207,7 @@ def _under_choices(
     mine, yours, apart = paired(one.tables, found, context.layout)
     over = excesses(mine, yours, measure(mine, yours, one.groups), one.floor())
     if not over and apart <= _ties(one):
-        return None
+        return _order(context, case, one, found)
     left = [choice.node for choice in decided.choices if choice.node not in {forced.node for forced in decided.forced}]
     if left and not _plainly_wrong(over, (mine, yours)):
         raise CannotRun(
@@ -242,11 +241,17 @@ def _ties(one: ImageTruth) -> int:
     return 2 * max(one.apart, default=0)
 
 
-def _decides_inside(context: ForeignContext) -> str:
-    if not context.contract.onnx:
-        return ""
-    ops = sorted({node.op for node in context.onnx.graph.walk()} & DECISIONS)
-    return ", ".join(ops)
+def _order(context: ForeignContext, case: Case, one: ImageTruth, found: Mapping[str, np.ndarray]) -> Optional[Finding]:
+    """Rows of a selection in order of score, where the model's are; near ties may change places."""
+    row = out_of_order(context.layout, one.tables, found, one.floor())
+    if row is None:
+        return None
+    first, second = (number(float(value)) for value in row.scores)
+    return Finding(
+        f"has its rows in another order than the model at {case}: row {row.index} with score {first} comes before {second}.",
+        notes=("The model's rows are in order of score; who takes the first ones of the file takes others.",),
+        evidence={"case": case, "row": row.index},
+    )
 
 
 def _plainly_wrong(over: Sequence[Excess], tables: Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]) -> bool:
@@ -303,7 +308,8 @@ def _difference(
         f"Largest in {worst.group.output!r}, row {worst.row}, column {column}{_class(context, worst)}: "
         f"the file gives {number(worst.value)}, the model {number(worst.truth)}."
     ]
-    notes += _unlike(tables, over)
+    moved = _moved(*(side[worst.group.output] for side in tables))
+    notes += [moved] if moved else _unlike(tables, over)
     return Finding(
         f"differs from the model at {case}{f', image {image}' if len(case.pictures) > 1 else ''}: {worst.group.name} is off by "
         f"{number(worst.error)}{unit} ({worst.statistic}), {worst.floors:.3g} floors where {worst.limit:.3g} are the limit.",
@@ -328,10 +334,12 @@ def _class(context: ForeignContext, excess: Excess) -> str:
 
 
 def _unlike(tables: Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], over: Sequence[Excess]) -> List[str]:
-    """Says so where what differs has nothing in common with the model's: another model, other weights, another input."""
+    """Says so where what differs has nothing in common with the model's: another model, other weights, another input. Boxes lie where
+    their cells do, whatever the weights, so that scores decide where there are any."""
+    scores = {excess.group for excess in over if excess.group.field.role == SCORE}
     low = []
-    for excess in over:
-        one, other = (excess.group.of(side).ravel() for side in tables)
+    for group in scores or {excess.group for excess in over}:
+        one, other = (group.of(side).ravel() for side in tables)
         if one.size < 16 or not np.isfinite(other).all() or one.std() == 0:
             continue
         low.append(other.std() == 0 or float(np.corrcoef(one, other)[0, 1]) < UNLIKE)
@@ -340,6 +348,25 @@ def _unlike(tables: Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], o
             "What differs has nothing in common with the model's numbers: other weights, another model, or another input."
         ]
     return []
+
+
+def _moved(one: np.ndarray, other: np.ndarray) -> str:
+    """Says which columns of the model's table the file's are, where some are exchanged and all others right."""
+    if one.shape != other.shape or len(one) < 2 or one.shape[1] > MOST_COLUMNS or not np.isfinite(other).all():
+        return ""
+    near = 1e-3 * (np.ptp(one, axis=0) + 1e-30)
+    found: List[int] = []
+    for column in range(one.shape[1]):
+        error = np.abs(one - other[:, column : column + 1]).max(axis=0)
+        fits = np.flatnonzero(error <= near)
+        if not len(fits):
+            return ""
+        found.append(column if column in fits else int(fits[0]))
+    moved = [column for column, origin in enumerate(found) if column != origin]
+    if not moved or len(set(found)) < len(found):
+        return ""
+    own, origins = (", ".join(map(str, columns[:8])) for columns in (moved, [found[k] for k in moved]))
+    return f"Columns are in another order: the file's {own} are the model's {origins}."
 
 
 def _always(contract: ForeignContract) -> bool:

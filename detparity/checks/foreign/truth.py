@@ -10,10 +10,11 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import numpy as np
 
+from detparity.artifacts.input_form import channels_last
 from detparity.core.case import Case
 from detparity.core.decisions import Choice, Forced
 from detparity.core.findings import CannotRun
-from detparity.core.layout import Layout
+from detparity.core.layout import Layout, fields_of
 from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT, CannotRunReference, Reference
 from detparity.oracle.noise_floor import Stats
@@ -65,8 +66,14 @@ class ForeignOracle:
         self.asked = self.worked_out = 0
         self._runs: OrderedDict[Tuple[str, bytes], Arrays] = OrderedDict()
 
+    def taken(self, images: np.ndarray) -> np.ndarray:
+        """(B, 3, H, W) or (3, H, W) in the order of axes that the model takes."""
+        last = images.ndim == 4 and channels_last(self.reference.facts.shape)
+        return images.transpose(0, 2, 3, 1) if last else images
+
     def run(self, how: str, images: np.ndarray) -> Arrays:
         """One run of the reference, remembered within a budget. Raises Refuses where the model refuses the input."""
+        images = self.taken(images)
         key = (f"{how} {images.shape} {images.dtype}", _digest(images))
         self.asked += 1
         if key not in self._runs:
@@ -104,6 +111,7 @@ def decided_truth(
 ) -> Decided:
     """The truth of a case where the model is given the file's choices, in float64 and in each float32 way. Raises Refuses."""
     reference: Any = oracle.reference
+    images = oracle.taken(images)
     try:
         outputs, forced = reference.run_forced(EXACT, images, choices)
         runs = [reference.run_forced(how, images, choices) for how in reference.facts.ways]
@@ -181,7 +189,7 @@ def slack_of(tables: Mapping[str, np.ndarray], layout: Layout) -> Dict[str, floa
     chance (a hundredth of the spread of a box column, a thousandth of a score). Whether the pair is right is judged in floors."""
     found: Dict[str, float] = {}
     for one, values in zip(layout.outputs, tables.values()):
-        for part in one.fields:
+        for part in fields_of(one, values.shape[1]):
             columns = values[:, part.start : part.stop]
             spread = float(np.ptp(columns)) if columns.size else 0.0
             found[part.name] = max(1e-3 if part.role == "score" else 0.01 * spread, 1e-9)

@@ -1,0 +1,45 @@
+"""Every planted defect turns the check it names red."""
+
+from __future__ import annotations
+
+import pytest
+from detparity.kit.tests.checks.foreign.registry import registry
+
+from detparity.checks.foreign import registry as checks
+from detparity.core.contract import LEVELS
+from detparity.core.text import render
+
+pytestmark = pytest.mark.proof
+PLANTED = registry()
+
+# Checks that no planted defect turns red by itself, and why.
+UNPROVEN = {
+    "structure.load": "a file that ONNX Runtime refuses is refused by the checker too",
+    "structure.inferred": "the home family's planted defects prove it: it reads the file alone",
+    "parity.optimisation": "a runtime's own defect: its findings follow from parity.declared",
+    "parity.threads": "a runtime's own defect: its findings follow from parity.declared",
+    "script.load": "an archive torch cannot load is unusable and refused before any check runs",
+    "script.devices": "needs a GPU; the home family's planted defects prove what it reads",
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_named_check_turns_red(name, judged):
+    planted = PLANTED[name]
+    context = judged(
+        planted.on, planted.kind, planted.make(), planted.module, planted.asked, planted.quick, planted.layout
+    )
+    outcome = context.outcome(planted.check)
+    texts = [render(name, planted.check, finding) for finding in outcome.findings]
+
+    assert outcome.outcome == "failed", f"{planted.about} {planted.check} {outcome.outcome}: {outcome.reason}"
+    assert min((finding.level for finding in outcome.findings), key=LEVELS.index) == planted.level
+    assert planted.says in " ".join(" ".join(texts).split()), "\n\n".join(texts)
+    for finding in outcome.findings:
+        assert finding.message.endswith(".") and "\n" not in finding.message
+        assert all(isinstance(cell, str) for row in finding.rows for cell in row)
+
+
+@pytest.mark.smoke
+def test_every_check_is_proven():
+    assert set(checks()) - {planted.check for planted in PLANTED.values()} == set(UNPROVEN)
