@@ -80,7 +80,7 @@ def _output(content: Mapping[str, Any], number: int) -> OutputLayout:
     axis, fields, batched = content.get("axis", -1), content.get("field", []), content.get("batched", True)
     if not isinstance(batched, bool):
         raise ValueError(f"batched of {label} is true or false")
-    if not _whole(axis) or not -1 <= axis <= 4 or (batched and axis == 0):
+    if not _is_number(axis) or not -1 <= axis <= 4 or (batched and axis == 0):
         raise ValueError(
             f"axis of {label} is a number from 1 to 4 (from 0 where there is no batch), or -1 for the last"
         )
@@ -98,17 +98,17 @@ def _field(content: Mapping[str, Any], label: str) -> Field:
     name, start, stop, each = (content.get(key) for key in ("name", "start", "stop", "each"))
     if not isinstance(name, str):
         raise ValueError(f"a field of {label} needs a name")
-    if not _whole(start) or not (stop is None or _whole(stop)):
+    if not isinstance(start, int) or not _is_number(start) or not (stop is None or _is_number(stop)):
         raise ValueError(f"start and stop of a field of {label} are column numbers")
     if stop is not None and (start < 0) == (stop < 0) and stop <= start:
         raise ValueError(f"a field of {label} stops at column {stop}, before it starts")
-    if each not in (None, True, False) or _whole(each):
+    if each not in (None, True, False) or _is_number(each):
         raise ValueError(f"each of a field of {label} is true or false")
     unit = _choice(content.get("unit", "number"), UNITS, "unit")
     return Field(name, start, stop, unit, _choice(content.get("role", "other"), ROLES, "role"), bool(each))
 
 
-def _whole(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
