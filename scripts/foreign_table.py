@@ -24,6 +24,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 SIZE = 256
 SEEDS = (0, 1, 2)
+FIXED = ("efficientdet",)  # families that take no other size than their own
 SECONDS = 900  # for one export with its verdict
 SHOWN = 90  # letters of a finding in the table
 # Defects of exporters themselves, confirmed without detparity (docs/foreign.md): package, pattern of the family, check.
@@ -89,14 +90,14 @@ def jobs(packages: Sequence[str]) -> Iterator[Job]:
 # --- the exports themselves
 
 
-def pictures() -> Any:
-    """(6, 3, SIZE, SIZE): noise, a ramp, black, white, dark, and smooth patches: no kind of picture leaves batch-norm's range."""
+def pictures(side: int = SIZE) -> Any:
+    """(6, 3, side, side): noise, a ramp, black, white, dark, and smooth patches: no kind of picture leaves batch-norm's range."""
     import torch
 
-    ramp = torch.linspace(0, 1, SIZE).expand(3, SIZE, SIZE)
-    smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8), size=(SIZE, SIZE), mode="bilinear")[0]
-    flat = [torch.zeros(3, SIZE, SIZE), torch.ones(3, SIZE, SIZE), 0.06 * smooth]
-    return torch.stack([torch.rand(3, SIZE, SIZE), ramp, *flat, smooth])
+    ramp = torch.linspace(0, 1, side).expand(3, side, side)
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8), size=(side, side), mode="bilinear")[0]
+    flat = [torch.zeros(3, side, side), torch.ones(3, side, side), 0.06 * smooth]
+    return torch.stack([torch.rand(3, side, side), ramp, *flat, smooth])
 
 
 def conditioned(module: Any, images: Any, call: Callable[[Any, Any], Any]) -> None:
@@ -135,9 +136,10 @@ def _libreyolo(name: str, options: Dict[str, Any]) -> None:
     family, _, size = name.rpartition("-")
     kind = next(one for one in BaseModel._registry if family == one.FAMILY)
     model = kind._from_scratch(size=size, device="cpu", seed=0, nb_classes=80)
-    conditioned(model.model.eval(), pictures(), lambda module, images: module(images))
+    side = kind.INPUT_SIZES[size] if family in FIXED else SIZE
+    conditioned(model.model.eval(), pictures(side), lambda module, images: module(images))
     suffix = "torchscript" if options["format"] == "torchscript" else "onnx"
-    model.export(output_path=f"{name}.{suffix}", imgsz=SIZE, **options)
+    model.export(output_path=f"{name}.{suffix}", imgsz=side, **options)
 
 
 def _torchvision(name: str, options: Dict[str, Any]) -> None:

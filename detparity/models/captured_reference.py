@@ -21,15 +21,15 @@ def reference_of(call: CapturedCall) -> ModuleReference:
     """
     if call.module is None:
         raise InputError(f"{call.exporter} exported what cannot be a reference: {call.problem}")
-    index, shape = _image(call)
+    key, shape = _image(call)
 
     def called(module: nn.Module, images: torch.Tensor) -> Any:
         arguments = [*call.arguments]
         keywords = dict(call.kwargs)
-        if isinstance(index, int):
-            arguments[index] = images
-        else:
-            keywords[index] = images
+        given: Any = arguments if isinstance(key[0], int) else keywords
+        given[key[0]] = (
+            images if len(key) == 1 else [images if k == key[1] else one for k, one in enumerate(given[key[0]])]
+        )
         return module(*arguments, **keywords)
 
     notes = [f"shared with the script, as it cannot be copied: {', '.join(call.shared[:6])}"] if call.shared else []
@@ -38,10 +38,13 @@ def reference_of(call: CapturedCall) -> ModuleReference:
     return ModuleReference(Made(call.module, facts, called))
 
 
-def _image(call: CapturedCall) -> Tuple[Any, Tuple[int, ...]]:
-    """Which argument is the image, by position or by name, and its shape."""
+def _image(call: CapturedCall) -> Tuple[Tuple[Any, ...], Tuple[int, ...]]:
+    """Which argument is the image, by position or by name, or which of a list of images, and its shape."""
     given: Dict[Any, Any] = {**dict(enumerate(call.arguments)), **call.kwargs}
-    tensors = {key: value for key, value in given.items() if isinstance(value, torch.Tensor)}
+    tensors = {(key,): value for key, value in given.items() if isinstance(value, torch.Tensor)}
+    for key, value in given.items():
+        if isinstance(value, (list, tuple)):
+            tensors.update({(key, k): one for k, one in enumerate(value) if isinstance(one, torch.Tensor)})
     images = [key for key, value in tensors.items() if value.dim() in (3, 4) and value.shape[-3] == 3]
     if len(images) != 1:
         shapes = ", ".join(str(tuple(value.shape)) for value in tensors.values()) or "no tensor"

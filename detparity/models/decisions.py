@@ -66,8 +66,7 @@ class Forcing(TorchDispatchMode):
 
 def _apart(one: np.ndarray, other: np.ndarray) -> float:
     """The median difference in shares of the spread: a near tie upstream may have moved a few of them further."""
-    spread = float(np.std(other))
-    return float(np.median(np.abs(one - other))) / spread if spread > 0 else float(np.any(one != other))
+    return float(np.median(np.abs(one - other))) / max(float(np.std(other)), 1e-6 * float(np.abs(other).max()), 1e-300)
 
 
 def _arguments(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Dict[str, Any]:

@@ -1,0 +1,159 @@
+"""Decisions inside a network: a file's legal choice is given to the model, an illegal one is a finding, and what follows is judged."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from detparity.kit.tests.checks.foreign.stand_ins import OPSET
+from detparity.kit.tests.defects import edits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detparity.checks.foreign.open_file import ForeignSource, open_context
+from detparity.core.clock import Clock
+from detparity.core.decisions import Choice, breach
+from detparity.models.compat.onnx_export import export_onnx
+from detparity.models.module_reference import Made, ModuleReference
+from detparity.models.reference import ReferenceFacts
+
+SIZE = (64, 96)
+CANDIDATES, CHOSEN = 96, 12
+
+
+class TwoStage(torch.nn.Module):
+    """The best cells of a map by their score, then attention among them, then classes and boxes. steps: scores are rounded to as many
+    to the unit, so that ties abound; 0: not rounded."""
+
+    def __init__(self, steps: int = 0, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.steps = steps
+        self.backbone = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 16, 8, 8), torch.nn.SiLU(), torch.nn.Conv2d(16, 16, 3, 1, 1), torch.nn.Tanh()
+        )
+        self.score = torch.nn.Linear(16, 1)
+        self.decode = torch.nn.Linear(16, 9)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.backbone(images).flatten(2).transpose(1, 2)
+        scores = self.score(features).squeeze(2)
+        if self.steps:
+            scores = torch.round(scores * self.steps) / self.steps
+        chosen = scores.topk(CHOSEN, dim=1).indices
+        queries = features.gather(1, chosen.unsqueeze(2).expand(-1, -1, 16))
+        mixed = queries + torch.softmax(4 * queries @ queries.transpose(1, 2), 2) @ queries
+        found = self.decode(mixed)
+        return found[:, :, 4:], torch.sigmoid(found[:, :, :4])
+
+
+def file_of(module: torch.nn.Module) -> onnx.ModelProto:
+    made = export_onnx(module.eval(), torch.zeros(1, 3, *SIZE), ["images"], ["logits", "pred_boxes"], {}, OPSET)
+    return onnx.load_from_string(made)
+
+
+@pytest.fixture
+def verdict(tmp_path):
+    """Call with a module and its file for the findings of a check, parity.declared where none is named."""
+
+    def judge(module, model, check="parity.declared"):
+        path = tmp_path / "file.onnx"
+        onnx.save(model, str(path))
+        reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), (), "detr")))
+        context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+        outcome = context.outcome(check)
+        assert outcome.outcome in ("passed", "failed"), outcome.reason
+        return [finding.message for finding in outcome.findings]
+
+    return judge
+
+
+def topk(model):
+    return next(node for node in model.graph.node if node.op_type == "TopK")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("steps", [0, 8])
+def test_a_correct_file_conforms_however_many_ties_there_are(steps, seed, verdict):
+    module = TwoStage(steps, seed)
+    model = file_of(module)
+
+    assert verdict(module, model) == []
+    assert verdict(module, model, "parity.values") == []
+
+
+def test_ties_do_part_file_and_model(tmp_path):
+    """The test above would prove nothing if ONNX Runtime and torch chose the same."""
+    module = TwoStage(4, 0).eval()
+    path = tmp_path / "file.onnx"
+    onnx.save(file_of(module), str(path))
+    runtime = pytest.importorskip("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).random((1, 3, *SIZE), dtype=np.float32)
+    with torch.no_grad():
+        own = module(torch.from_numpy(images))[0].numpy()
+
+    assert np.abs(runtime.run(None, {"images": images})[0] - own).max() > 0.01
+
+
+@pytest.mark.parametrize("steps", [0, 8])
+def test_another_candidate_than_the_best_is_a_finding(steps, verdict):
+    module = TwoStage(steps)
+    model = file_of(module)
+    bias = np.zeros((1, CANDIDATES), np.float32)
+    bias[0, 5] = 10.0  # the first chosen, whatever it is worth
+    edits.splice(model, topk(model).input[0], lambda x, op: op("Add", x, bias))
+
+    (message,) = verdict(module, model)
+    assert message.startswith("chooses wrongly inside the network") and "candidate 5 in place of" in message
+
+
+def test_the_worst_in_place_of_the_best_is_a_finding(verdict):
+    module = TwoStage()
+    model = file_of(module)
+    node = topk(model)
+    del node.attribute[:]
+    node.attribute.extend([onnx.helper.make_attribute("axis", 1), onnx.helper.make_attribute("largest", 0)])
+
+    (message,) = verdict(module, model)
+    assert message.startswith("chooses wrongly inside the network")
+
+
+@pytest.mark.parametrize("steps", [0, 8])
+def test_what_follows_a_legal_choice_is_judged(steps, verdict):
+    module = TwoStage(steps)
+    model = file_of(module)
+    weight = next(one for one in model.graph.initializer if tuple(one.dims) in ((9, 16), (16, 9)))
+    values = onnx.numpy_helper.to_array(weight) * np.float32(1.001)
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+
+    (message,) = verdict(module, model)
+    assert message.startswith("differs from the model at")
+
+
+def test_boxes_of_another_query_are_a_finding(verdict):
+    module = TwoStage(8)
+    model = file_of(module)
+    order = np.roll(np.arange(CHOSEN), 1)
+    edits.splice(model, "pred_boxes", lambda x, op: op("Gather", x, order.astype(np.int64), axis=1))
+
+    (message,) = verdict(module, model)
+    assert message.startswith("differs from the model at") and "pred_boxes" in message
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.floats(0.0, 0.1))
+def test_a_choice_by_noisy_scores_is_legal_and_a_worse_one_is_not(seed, count, noise):
+    rng = np.random.default_rng(seed)
+    scores = rng.random((2, 20))
+    seen = scores + rng.uniform(-noise, noise, scores.shape)
+    indices = np.argsort(-seen, axis=1)[:, :count]
+
+    assert breach(scores, Choice("x", seen, indices, 1), 2 * noise + 1e-12) is None
+
+    worst, best = int(np.argmin(scores[0])), int(np.argmax(scores[0]))
+    wrong = indices.copy()
+    wrong[0] = [index for index in np.argsort(-scores[0]) if index != best][: count - 1] + [worst]
+    found = breach(scores, Choice("x", seen, wrong, 1), 0.0)
+    assert found is not None and found[2] == pytest.approx(scores[0, best] - scores[0, worst])
+    assert breach(scores, Choice("x", seen, np.zeros((2, 2), int), 1), 9.0) is not None  # one candidate twice
