@@ -41,7 +41,10 @@ def reference_of(call: CapturedCall) -> ModuleReference:
 def _image(call: CapturedCall) -> Tuple[Tuple[Any, ...], Tuple[int, ...]]:
     """Which argument is the image, by position or by name, or which of a list of images, and its shape."""
     given: Dict[Any, Any] = {**dict(enumerate(call.arguments)), **call.kwargs}
-    tensors = {(key,): value for key, value in given.items() if isinstance(value, torch.Tensor)}
+    tensors: Dict[Tuple[Any, ...], torch.Tensor] = {}
+    for key, value in given.items():
+        if isinstance(value, torch.Tensor):
+            tensors[(key,)] = value
     for key, value in given.items():
         if isinstance(value, (list, tuple)):
             tensors.update({(key, k): one for k, one in enumerate(value) if isinstance(one, torch.Tensor)})

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice, breach
+from detparity.inputs.images import batch_of
 from detparity.models.compat.onnx_export import export_onnx
 from detparity.models.module_reference import Made, ModuleReference
 from detparity.models.reference import ReferenceFacts
@@ -96,16 +97,19 @@ def test_ties_do_part_file_and_model(tmp_path):
     assert np.abs(runtime.run(None, {"images": images})[0] - own).max() > 0.01
 
 
-@pytest.mark.parametrize("steps", [0, 8])
+@pytest.mark.parametrize("steps", [0, 100])
 def test_another_candidate_than_the_best_is_a_finding(steps, verdict):
     module = TwoStage(steps)
     model = file_of(module)
+    with torch.no_grad():
+        features = module.backbone(torch.from_numpy(batch_of([("noise", 0)], SIZE))).flatten(2).transpose(1, 2)
+        worst = int(module.score(features)[0, :, 0].argmin())
     bias = np.zeros((1, CANDIDATES), np.float32)
-    bias[0, 5] = 10.0  # the first chosen, whatever it is worth
+    bias[0, worst] = 10.0  # it comes first, and is worth least
     edits.splice(model, topk(model).input[0], lambda x, op: op("Add", x, bias))
 
     (message,) = verdict(module, model)
-    assert message.startswith("chooses wrongly inside the network") and "candidate 5 in place of" in message
+    assert message.startswith("chooses wrongly inside the network") and f"candidate {worst} in place of" in message
 
 
 def test_the_worst_in_place_of_the_best_is_a_finding(verdict):
