@@ -69,7 +69,7 @@ def test_groups_hold_every_number_once(shape, batch, side):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("columns", [40, 85])
+@pytest.mark.parametrize("columns", [60, 85])
 def test_fields_of_presets_hold_every_column_once(name, columns):
     for one in PRESETS[name].outputs:
         covered = [k for field in fields_of(one, columns) for k in range(columns)[field.start : field.stop]]

@@ -32,7 +32,9 @@ def _most(one, other):
 
 @FAST
 @given(ROWS, ROWS)
-@example(np.array([[0.0, 0], [1, 0]]), np.array([[1.0, 0], [2, 0]]))  # the nearest partner of one is the only one of the other
+@example(
+    np.array([[0.0, 0], [1, 0]]), np.array([[1.0, 0], [2, 0]])
+)  # the nearest partner of one is the only one of the other
 @example(np.array([[0.0, 0], [1, 0], [2, 0]]), np.array([[-1.0, 0], [0, 0], [1, 0]]))
 def test_as_many_pairs_as_can_be(one, other):
     pairs = matched(one, other, LIMITS)

@@ -81,7 +81,9 @@ def _output(content: Mapping[str, Any], number: int) -> OutputLayout:
     if not isinstance(batched, bool):
         raise ValueError(f"batched of {label} is true or false")
     if not _whole(axis) or not -1 <= axis <= 4 or (batched and axis == 0):
-        raise ValueError(f"axis of {label} is a number from 1 to 4 (from 0 where there is no batch), or -1 for the last")
+        raise ValueError(
+            f"axis of {label} is a number from 1 to 4 (from 0 where there is no batch), or -1 for the last"
+        )
     if not isinstance(fields, list):
         raise ValueError(f"{label} needs tables [[output.field]]")
     found = tuple(_field(one, label) for one in fields)
@@ -93,7 +95,8 @@ def _output(content: Mapping[str, Any], number: int) -> OutputLayout:
 
 def _field(content: Mapping[str, Any], label: str) -> Field:
     _only(content, ("name", "start", "stop", "unit", "role", "each"), f"a field of {label}")
-    name, start, stop, each = (content.get(key) for key in ("name", "start", "stop", "each"))
+    start: Any = content.get("start")
+    name, stop, each = (content.get(key) for key in ("name", "stop", "each"))
     if not isinstance(name, str):
         raise ValueError(f"a field of {label} needs a name")
     if not _whole(start) or not (stop is None or _whole(stop)):

@@ -126,7 +126,11 @@ def _onnx_contract(
     if fixed and img_size and fixed != img_size:
         raise InputError(f"--img-size {_by(img_size)}: {path.name} takes {_by(fixed)} alone")
     size = (
-        fixed or img_size or _stated(file.metadata) or _example(in_order(reference.facts.shape)) or (DEFAULT_SIDE, DEFAULT_SIDE)
+        fixed
+        or img_size
+        or _stated(file.metadata)
+        or _example(in_order(reference.facts.shape))
+        or (DEFAULT_SIDE, DEFAULT_SIDE)
     )
     contract = of_onnx(file, image, shape, size, promises)
     return contract, f"at {_by(size)}, opset {file.opsets.get('', 0)}{_asked(promises)}"

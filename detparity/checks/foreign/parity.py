@@ -241,9 +241,7 @@ def _ties(one: ImageTruth) -> int:
     return 2 * max(one.apart, default=0)
 
 
-def _order(
-    context: ForeignContext, case: Case, one: ImageTruth, found: Mapping[str, np.ndarray]
-) -> Optional[Finding]:
+def _order(context: ForeignContext, case: Case, one: ImageTruth, found: Mapping[str, np.ndarray]) -> Optional[Finding]:
     """Rows of a selection in order of score, where the model's are; near ties may change places."""
     row = out_of_order(context.layout, one.tables, found, one.floor())
     if row is None:

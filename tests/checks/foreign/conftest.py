@@ -6,11 +6,11 @@ import pytest
 
 pytest.importorskip("torch", minversion="1.13")  # float64 of any module
 
-from detparity.kit.tests.checks.foreign import stand_ins  # noqa: E402
+from detparity.kit.tests.checks.foreign import stand_ins
 
-from detparity.checks.foreign.open_file import ForeignSource, open_context  # noqa: E402
-from detparity.checks.foreign.truth import ForeignOracle  # noqa: E402
-from detparity.core.clock import Clock  # noqa: E402
+from detparity.checks.foreign.open_file import ForeignSource, open_context
+from detparity.checks.foreign.truth import ForeignOracle
+from detparity.core.clock import Clock
 
 
 @pytest.fixture(scope="session")

@@ -60,9 +60,7 @@ def output_transposed(model):
 @defect("parity.declared")
 def sigmoid_left_out(model):
     """Class scores are logits."""
-    return on_part(
-        model, "output0", 4, edits.END, COLUMNS, lambda x, op: op("Log", op("Div", x, op("Sub", 1.0, x)))
-    )
+    return on_part(model, "output0", 4, edits.END, COLUMNS, lambda x, op: op("Log", op("Div", x, op("Sub", 1.0, x))))
 
 
 @defect("parity.declared")
@@ -140,7 +138,9 @@ def corners_for_centres_in_fractions(model):
 
     def corners(x, op):
         half = op("Mul", edits.cut(op, x, 2, 4, 2), 0.5)
-        return op("Concat", op("Sub", edits.cut(op, x, 0, 2, 2), half), op("Add", edits.cut(op, x, 0, 2, 2), half), axis=2)
+        return op(
+            "Concat", op("Sub", edits.cut(op, x, 0, 2, 2), half), op("Add", edits.cut(op, x, 0, 2, 2), half), axis=2
+        )
 
     edits.splice(model, "pred_boxes", corners)
     return model
@@ -226,5 +226,3 @@ def black_is_nan(model):
         return op("Mul", op("Div", x, most), most)
 
     return on_input(model, divide)
-
-

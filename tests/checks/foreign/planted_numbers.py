@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from detparity.kit.tests.checks.foreign import stand_ins
 from detparity.kit.tests.checks.foreign.registry import defect, on_part
 from detparity.kit.tests.checks.foreign.stand_ins import BATCH, SIZES, STATIC, TRACED, made, onnx_of, traced_of
 from detparity.kit.tests.defects import edits
@@ -58,9 +57,7 @@ def another_model():
 @defect("structure.operators", says="Dropout in training mode")
 def dropout_training(model):
     """A Dropout was exported in training mode."""
-    edits.splice(
-        model, edits.nodes(model, "Conv")[4].output[0], lambda x, op: op("Dropout", x, 0.1, np.array(True))
-    )
+    edits.splice(model, edits.nodes(model, "Conv")[4].output[0], lambda x, op: op("Dropout", x, 0.1, np.array(True)))
     return model
 
 

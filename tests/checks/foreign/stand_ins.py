@@ -331,7 +331,7 @@ def made(name: str, seed: int = 0, size: Tuple[int, int] = SIZE, shift: float = 
     return _made(name, seed, size, shift, tuple(sorted(build.items())))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _made(name: str, seed: int, size: Tuple[int, int], shift: float, build: Tuple[Tuple[str, Any], ...]) -> nn.Module:
     stand_in = STAND_INS[name]
     with torch.random.fork_rng(devices=[]):
@@ -369,7 +369,7 @@ def onnx_of(name: str, kind: str = STATIC, module: Optional[nn.Module] = None, o
     return onnx.load_from_string(_onnx(name, kind, module if module is not None else made(name), opset))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _onnx(name: str, kind: str, module: nn.Module, opset: int) -> bytes:
     stand_in = STAND_INS[name]
     return export_onnx(module, stand_in.example(SIZE), ["images"], stand_in.outputs, stand_in.axes(kind), opset)

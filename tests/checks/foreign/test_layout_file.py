@@ -125,7 +125,9 @@ VALUES = st.one_of(
     st.sampled_from(["xyxy", "px", "score", "", "a"]),
     st.lists(st.integers(0, 3), max_size=3),
 )
-KEYS = st.sampled_from(["box", "selected", "after", "axis", "batched", "name", "start", "stop", "unit", "role", "scale", "mean"])
+KEYS = st.sampled_from(
+    ["box", "selected", "after", "axis", "batched", "name", "start", "stop", "unit", "role", "scale", "mean"]
+)
 TABLES = st.sampled_from(["", "[preprocessing]", "[[output]]", "[[output.field]]", "[output]"])
 
 
@@ -142,7 +144,9 @@ def test_any_file_is_a_layout_or_one_line(tables):
     from pathlib import Path
 
     text = "\n".join(
-        line for table, entries in tables for line in (table, *(f"{key} = {_toml(value)}" for key, value in entries.items()))
+        line
+        for table, entries in tables
+        for line in (table, *(f"{key} = {_toml(value)}" for key, value in entries.items()))
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "any.toml"
