@@ -27,6 +27,7 @@ def check(asked: Options, scratch: Path, say: Say) -> Dict[str, Any]:
 
     scratch: a folder for exports. Raises InputError where the model or an option cannot be used.
     """
+    _require_promises_of_use(asked)
     foreign = source_of(asked.choice, asked.img_size) if asked.choice.foreign else None
     if asked.checks:
         checks.select(asked.checks, registry() if foreign else None)
@@ -58,6 +59,15 @@ def check(asked: Options, scratch: Path, say: Say) -> Dict[str, Any]:
         say(artifact_text(entry))
     say(verdict_line(found))
     return found
+
+
+def _require_promises_of_use(asked: Options) -> None:
+    """Raise InputError for promises that files of any detector do not make."""
+    given = ["--variant"] * (asked.variant is not None) + asked.promised.arguments
+    if asked.choice.foreign and given:
+        raise InputError(
+            f"{given[0]} is a promise of the home family's files; --model, --against and --capture have none"
+        )
 
 
 def _judge_files(session: Session, recorder: Recorder, say: Say) -> List[Dict[str, Any]]:

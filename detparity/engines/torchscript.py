@@ -43,6 +43,8 @@ def flatten(result: Any) -> Dict[str, np.ndarray]:
             raise EngineError(f"it returns a {type(value).__name__} where tensors are expected")
 
     visit(result)
+    if not found:
+        raise EngineError("it returns no tensor")
     return {"output" if index == 0 else f"output_{index}": value for index, value in enumerate(found)}
 
 

@@ -87,8 +87,21 @@ def require_one_model(choice: ModelChoice) -> None:
     given = [name for name, value in ways.items() if value]
     if len(given) > 1:
         raise InputError(f"{given[0]} and {given[1]} both choose what files are judged against; give one of them")
+    _require_of_use(choice)
     if not given and (choice.width is not None or choice.seed != FIRST_SEED):
         raise InputError("--width and --seed are for a model that --arch or --cfg builds; the bundled one is trained")
+
+
+def _require_of_use(choice: ModelChoice) -> None:
+    """Raise InputError for options that say something of a model that is not there."""
+    spec = choice.model is not None and choice.model != BUNDLED
+    for option, given in (("--model-args", choice.model_args is not None), ("--condition", choice.condition)):
+        if given and not spec:
+            raise InputError(f"{option} is for a model that --model names")
+    if choice.layout is not None and not choice.foreign and not choice.weights:
+        raise InputError("--layout is for files that --model, --against or --capture judge")
+    if (choice.width is not None and choice.foreign) or (choice.seed != FIRST_SEED and choice.foreign and not spec):
+        raise InputError("--width and --seed are for a model that is built: --arch, --cfg, and --seed for --model")
 
 
 OPTIONS_OF_A_MODEL = (
@@ -103,6 +116,8 @@ OPTIONS_OF_A_MODEL = (
 
 def require_named(choice: ModelChoice, files: Sequence[Path]) -> None:
     """Raise InputError, with the options there are, for files that are given without anything to compare them with."""
+    if choice.foreign and not files:
+        raise InputError("--model, --against and --capture judge files; give the exported files as well")
     if files and not choice.named:
         raise InputError(
             f"{files[0]}: nothing states which model it is an export of; one of these does:", OPTIONS_OF_A_MODEL

@@ -1,0 +1,159 @@
+"""What `detparity check` says of files where no model is given, where their own graph is, and of options that do not go together."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from detparity.kit.tests.checks.foreign import stand_ins
+from detparity.kit.tests.checks.foreign.stand_ins import SIZES, STATIC, onnx_of, traced_of
+from detparity.kit.tests.defects import edits
+
+from detparity.cli import main
+from detparity.core.layout import PRESETS
+
+SCREEN = (24, 132)  # lines and columns of a terminal
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Files of stand-ins: a good one, one whose classes are shifted, one that varies, a trace, and one of a suppressing model."""
+    found = tmp_path_factory.mktemp("files")
+    good = onnx_of("ultralytics")
+    (found / "good.onnx").write_bytes(good.SerializeToString())
+    edits.splice(good, "output0", lambda x, op: op("Mul", x, 1.001))
+    (found / "scaled.onnx").write_bytes(good.SerializeToString())
+    (found / "dynamic.onnx").write_bytes(onnx_of("detr", SIZES).SerializeToString())
+    (found / "selected.onnx").write_bytes(onnx_of("ultralytics-nms", STATIC).SerializeToString())
+    (found / "traced.pt").write_bytes(traced_of("ultralytics"))
+    return found
+
+
+@pytest.fixture
+def command(folder, monkeypatch, capsys):
+    """Run the command beside the files; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(folder)
+
+    def run(*words):
+        code = main.main(list(words))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def _verdict(out):
+    return [line for line in out.splitlines() if line.startswith("Verdict: ")][-1]
+
+
+@pytest.mark.parametrize("file", ["good.onnx", "traced.pt"])
+def test_a_file_without_a_model_is_refused_with_what_would_do(file, command):
+    code, out, err = command("check", file)
+    assert (code, out) == (2, "")
+    lines = err.splitlines()
+    assert len(lines) <= SCREEN[0] and max(map(len, lines)) <= SCREEN[1]
+    assert file in lines[0]
+    for option in (
+        "--weights",
+        "--model FILE.py:FACTORY",
+        "--capture",
+        "--against",
+        "--against self",
+        "--model bundled",
+    ):
+        assert option in err
+
+
+@pytest.mark.parametrize("file", ["good.onnx", "dynamic.onnx", "selected.onnx"])
+def test_a_file_against_itself_is_consistent(file, command):
+    pytest.importorskip("detparity.engines.onnx_exact")
+    code, out, _ = command("check", file, "--against", "self", "--quick")
+    assert code == 0, out
+    found = _verdict(out)
+    assert found.startswith("Verdict: consistent against its own graph in float64 (no model was compared)")
+    ran, apply = map(int, re.search(r"(\d+) of (\d+) checks", found).groups())
+    assert ran > 10 and ran <= apply
+    assert "conforms" not in out
+
+
+def test_a_file_against_another(command):
+    pytest.importorskip("detparity.engines.onnx_exact")
+    code, out, _ = command("check", "scaled.onnx", "--against", "good.onnx", "--quick", "--checks", "parity.declared")
+    assert code == 1
+    assert "Verdict: violates against good.onnx" in _verdict(out)
+    code, out, _ = command("check", "good.onnx", "--against", "good.onnx", "--quick", "--checks", "parity.declared")
+    assert code == 0
+    assert "Verdict: consistent against good.onnx" in _verdict(out)
+
+
+def test_checks_narrow_a_run(command, tmp_path):
+    pytest.importorskip("detparity.engines.onnx_exact")
+    report = tmp_path / "report.json"
+    code, out, _ = command(
+        "check", "good.onnx", "--against", "self", "--checks", "structure.load,parity.repeat", "--json", str(report)
+    )
+    assert code == 0
+    assert re.search(r"2 of \d\d checks", _verdict(out))
+    entry = json.loads(report.read_text())["artifacts"][0]
+    assert [check["id"] for check in entry["checks"]] == ["structure.load", "parity.repeat"]
+    assert entry["applying"] > 10 and entry["model"] is False
+
+
+def test_low_power_is_in_the_verdict_line(command, folder):
+    pytest.importorskip("detparity.engines.onnx_exact")
+    dark = onnx_of("ultralytics", STATIC, stand_ins.made("ultralytics", shift=-60.0))
+    edits.set_metadata(dark, task="detect", stride="32")
+    (folder / "nothing.onnx").write_bytes(dark.SerializeToString())
+    code, out, _ = command("check", "nothing.onnx", "--against", "self", "--quick", "--checks", "parity.declared")
+    assert code == 0 and "low power: no score exceeds" in _verdict(out)
+    code, out, _ = command(
+        "check", "nothing.onnx", "--against", "self", "--quick", "--strict", "--checks", "parity.declared"
+    )
+    assert code == 3 and _verdict(out).startswith("Verdict: incomplete")
+
+
+LAYOUTS = ", ".join(PRESETS)
+
+
+TOGETHER = [
+    (["--against", "self", "--model", "a.py:make"], "both choose what files are judged against"),
+    (["--against", "self", "--arch", "yolov7-tiny"], "both choose what files are judged against"),
+    (["--against", "self", "--capture", "there"], "both choose what files are judged against"),
+    (["--against", "missing.onnx"], "missing.onnx"),
+    (["--against", "self", "--layout", "ultralitics"], LAYOUTS),
+    (["--against", "self", "--layout", "missing.toml"], "missing.toml"),
+    (["--against", "self", "--checks", "parity.everything"], "parity.everything"),
+    (["--against", "self", "--checks", "nms.thresholds"], "nms.thresholds"),
+    (["--against", "self", "--img-size", "32", "64"], "takes 64x96 alone"),
+    (["--model", "bundled", "--layout", "ultralytics"], "--layout"),
+    (["--model", "bundled", "--condition"], "--condition"),
+    (["--model", "bundled", "--model-args", "{}"], "--model-args"),
+    (["--model", "nothing"], "nothing"),
+    (["--model", "missing.py:make"], "missing.py"),
+    (["--model", ""], "--model"),
+    (["--against", ""], "is a directory"),
+    (["--against", "self", "--model-args", "{}"], "--model-args"),
+    (["--against", "self", "--seed", "3"], "--seed"),
+    (["--against", "self", "--exporter", "grid"], "--exporter"),
+    (["--against", "self", "--variant", "grid"], "--variant"),
+    (["--against", "self", "--topk-all", "10"], "--topk-all"),
+    (["--against", "self", "--opset", "13"], "--opset"),
+    (["--against", "self", "--expectations", "there.toml"], "there.toml"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), TOGETHER, ids=[" ".join(words) for words, _ in TOGETHER])
+def test_options_that_do_not_go_together_are_one_line(words, says, command):
+    code, out, err = command("check", "good.onnx", *words)
+    text = err or out
+    assert code == 2, text
+    assert says in text
+    assert "Traceback" not in text
+    assert len(err.splitlines()) <= 1, err
+
+
+def test_options_without_a_file_are_one_line(command):
+    for words in (["--against", "self"], ["--layout", "ultralytics"], ["--capture", "there"]):
+        code, _, err = command("check", *words)
+        assert code == 2 and len(err.splitlines()) == 1, (words, err)
