@@ -12,13 +12,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from detparity.checks import registry
+    from detparity.checks import foreign, registry
     from detparity.core.text import columns
     from detparity.reports.reference import page
 
     if options.markdown:
-        print(page(registry().values()), end="")
+        print(page(registry().values(), foreign.registry().values()), end="")
         return 0
-    rows: List[Tuple[str, ...]] = [(check.id, check.level, check.about) for check in registry().values()]
-    print("\n".join(columns(rows, "")))
+    home: List[Tuple[str, ...]] = [(check.id, check.level, check.about) for check in registry().values()]
+    other: List[Tuple[str, ...]] = [(check.id, check.level, check.about) for check in foreign.registry().values()]
+    print("\n".join(["The YOLOv7 family (--weights, --arch, --cfg, --model bundled):", *columns(home)]))
+    print("\n".join(["", "Any other detector (--model, --against, capture):", *columns(other)]))
     return 0

@@ -15,22 +15,34 @@ A check's level is the worst its findings have. MUST: the artifact is wrong. SHO
 """
 
 
-def page(checks: Iterable[Check]) -> str:
-    """Return the page as Markdown, one table per group."""
-    lines: List[str] = [HEAD]
+FOREIGN_HEAD = """
+# Any other detector
+
+Files judged with `--model`, `--against` or `detparity capture` ([any_detector.md](any_detector.md)).
+"""
+
+
+def page(checks: Iterable[Check], foreign: Iterable[Check]) -> str:
+    """Return the page as Markdown, one table per group; foreign: checks of files of any detector."""
+    return "\n".join([HEAD, *_tables(checks), FOREIGN_HEAD, *_tables(foreign, "any detector: ")]) + "\n"
+
+
+def _tables(checks: Iterable[Check], before: str = "") -> List[str]:
+    """A heading, which begins with `before`, and a table for each group."""
+    lines: List[str] = []
     group = ""
     for check in checks:
         if check.id.split(".")[0] != group:
             group = check.id.split(".")[0]
             lines += [
                 "",
-                f"## {group}",
+                f"## {before}{group}",
                 "",
                 "| check | level | what holds | needs |",
                 "|---|---|---|---|",
             ]
         lines.append(f"| `{check.id}` | {check.level} | {check.about} | {', '.join(check.needs)} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 SHIMS_HEAD = """# Shims
