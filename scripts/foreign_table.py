@@ -4,7 +4,7 @@
     python scripts/foreign_table.py page RESULTS > docs/foreign.md
     python scripts/foreign_table.py export PACKAGE NAME KEY=VALUE ...                                          # what `run` captures
 
-To be run in the environment of the lane `foreign` (tox.ini). Weights are random, by seed, with batch-norm set on noise: otherwise a
+To be run in the environment of the lane `foreign` (tox.ini). Weights are random, by seed, batch-norm set on pictures: otherwise a
 deep network of random weights detects nothing, and a verdict on it has no power. Nothing is downloaded.
 """
 
@@ -288,6 +288,18 @@ def judged(job: Job, work: Path) -> Dict[str, Any]:
     }
 
 
+DEFECTS = """
+## Defects of exporters, confirmed without detparity
+
+**libreyolo 1.6.0, YOLO-NAS: the names of the outputs are exchanged.** The boxes, four columns, are called `pred_logits`, the scores `pred_boxes`:
+
+    import onnx
+    for output in onnx.load("yolonas-s.onnx").graph.output:
+        print(output.name, [axis.dim_value or axis.dim_param for axis in output.type.tensor_type.shape.dim])
+    # pred_logits [1, 1344, 4]
+    # pred_boxes [1, 1344, 80]"""
+
+
 def page(folder: Path) -> str:
     """docs/foreign.md from the results."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
@@ -305,7 +317,7 @@ def page(folder: Path) -> str:
         "# Other people's exporters, judged",
         "",
         "Each row is one export as its package makes it, run unmodified under `detparity capture` and judged against the module",
-        f"exported, at {SIZE} pixels, with random weights whose batch-norm was set on noise. Floors: the largest error of any group",
+        f"exported, at {SIZE} pixels, with random weights whose batch-norm was set on drawn pictures. Floors: the largest error of any group",
         "of outputs, in noise floors ([tolerance.md](tolerance.md)); 4 is the limit for root mean squares. This page is made by",
         "",
         "    python scripts/foreign_table.py run RESULTS && python scripts/foreign_table.py page RESULTS > docs/foreign.md",
@@ -321,7 +333,7 @@ def page(folder: Path) -> str:
             f"| {one['package']} {one['version']} | {one['name']} | {one['words']} | {one['seed']} | {one['verdict']} | "
             f"{_floors(artifacts)} | {_found(one)} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, DEFECTS]) + "\n"
 
 
 def _floors(artifacts: Sequence[Mapping[str, Any]]) -> str:

@@ -23,14 +23,16 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
 td.n { font-variant-numeric: tabular-nums; white-space: nowrap; }
 pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); font-size: 13px; }
 .tag { font-weight: 600; } .conforms, .passed { color: var(--good); }
-.violates, .failed, .unusable, .error { color: var(--bad); } .incomplete, .skipped, .known, .should { color: var(--soft); }
+.consistent { color: var(--good); } .violates, .failed, .unusable, .error { color: var(--bad); } .incomplete, .skipped, .known, .should { color: var(--soft); }
 details > summary { cursor: pointer; } .quiet { opacity: .75; }
 </style>
 </head>
 <body>
 <h1>detparity: <span class="tag {{ report.verdict }}">{{ report.verdict }}</span></h1>
 <p>Model {{ report.subject.name }}{% if report.subject.note is defined %} {{ report.subject.note }}{% endif %}
-{{- ', ' }}{{ report.subject.classes }} classes, strides {{ report.subject.strides|join(', ') }}
+{%- if report.subject.classes %}, {{ report.subject.classes }} classes{% endif %}
+{%- if report.subject.strides %}, strides {{ report.subject.strides|join(', ') }}{% endif %}
+{%- if report.subject.code is defined and report.subject.code %}; code of the model's own was run{% endif %}
 {%- if report.strict %}; SHOULD findings violate as well (--strict){% endif %}.
 {{ '%.1f'|format(report.timings.total_seconds) }} s, {{ '%.1f'|format(report.timings.engine_seconds) }} s of them in engines.</p>
 {% if report.isolation %}<p{% if report.unconfined %} class="should"{% endif %}>Isolation: {{ report.isolation }}</p>{% endif %}
@@ -45,7 +47,9 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 {% for a in report.artifacts %}
 <h2 id="a{{ loop.index }}">{{ a.path }}: <span class="tag {{ a.verdict }}">{{ a.verdict }}</span></h2>
 {% if a.reason %}<p>{{ a.reason }}</p>{% elif a.verdict == 'not made' %}<p>{{ a.checks[0].reason }}</p>{% endif %}
-{% if a.how %}<p class="quiet">{{ a.how }}</p>{% endif %}
+{% if a.how %}<p class="quiet">{{ a.how }}{% if a.against is defined %}; against {{ a.against }}
+{%- if not a.model|default(true) %} (no model was compared){% endif %}{% endif %}</p>{% endif %}
+{% if a.low_power is defined %}<p class="incomplete">low power: {{ a.low_power|join('; ') }}</p>{% endif %}
 {% for root, names in a.followers %}<p class="quiet">{{ names|join(', ') }}: as {{ root }} shows</p>{% endfor %}
 {% for c in a.ordered %}{% if c.known_failure is defined %}<p class="known">{{ c.id }} is a known failure: {{ c.known_failure.reason }}
 {%- if c.known_failure.link %} (<a href="{{ c.known_failure.link }}">{{ c.known_failure.link }}</a>){% endif %}</p>{% endif %}
@@ -56,12 +60,12 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 <tr><th>Group</th><th>Floor (rms)</th><th>Error (rms)</th><th>Floors</th><th>Worst at</th></tr>
 {% for group, row in a.noise.items() %}
 <tr><td>{{ group }}</td><td class="n">{{ '%.3g'|format(row.floor) }}</td><td class="n">{{ '%.3g'|format(row.error) }}</td>
-<td class="n">{{ '%.2f'|format(row.floors) }}</td><td>stride {{ '%.0f'|format(row.stride) }}</td></tr>
+<td class="n">{{ '%.2f'|format(row.floors) }}</td><td>{% if row.stride %}stride {{ '%.0f'|format(row.stride) }}{% endif %}</td></tr>
 {% endfor %}
 </table>
 {% endif %}
 {% if a.checks %}
-<details{% if a.verdict not in ('conforms', 'not made') %} open{% endif %}><summary>{{ a.checks|length }} checks</summary>
+<details{% if a.verdict not in ('conforms', 'consistent', 'not made') %} open{% endif %}><summary>{{ a.checks|length }} checks</summary>
 <table>
 <tr><th>Check</th><th>Level</th><th>Outcome</th><th>Seconds</th><th></th></tr>
 {% for c in a.checks %}
