@@ -291,7 +291,8 @@ def judged(job: Job, work: Path) -> Dict[str, Any]:
 DEFECTS = """
 ## Defects of exporters, confirmed without detparity
 
-**libreyolo 1.6.0, YOLO-NAS: the names of the outputs are exchanged.** The boxes, four columns, are called `pred_logits`, the scores `pred_boxes`:
+**libreyolo 1.6.0, YOLO-NAS: the names of the outputs are exchanged.** The boxes, four columns, are called `pred_logits`, the scores
+`pred_boxes`:
 
     import onnx
     for output in onnx.load("yolonas-s.onnx").graph.output:
@@ -317,8 +318,8 @@ def page(folder: Path) -> str:
         "# Other people's exporters, judged",
         "",
         "Each row is one export as its package makes it, run unmodified under `detparity capture` and judged against the module",
-        f"exported, at {SIZE} pixels, with random weights whose batch-norm was set on drawn pictures. Floors: the largest error of any group",
-        "of outputs, in noise floors ([tolerance.md](tolerance.md)); 4 is the limit for root mean squares. This page is made by",
+        f"exported, at {SIZE} pixels, with random weights whose batch-norm was set on drawn pictures. Floors: the largest error of",
+        "any group of outputs, in noise floors ([tolerance.md](tolerance.md)); 4 is the limit for root mean squares. This page is made by",
         "",
         "    python scripts/foreign_table.py run RESULTS && python scripts/foreign_table.py page RESULTS > docs/foreign.md",
         "",

@@ -22,8 +22,8 @@ table { border-collapse: collapse; width: 100%; margin: .8rem 0; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n { font-variant-numeric: tabular-nums; white-space: nowrap; }
 pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); font-size: 13px; }
-.tag { font-weight: 600; } .conforms, .passed { color: var(--good); }
-.consistent { color: var(--good); } .violates, .failed, .unusable, .error { color: var(--bad); } .incomplete, .skipped, .known, .should { color: var(--soft); }
+.tag { font-weight: 600; } .conforms, .consistent, .passed { color: var(--good); }
+.violates, .failed, .unusable, .error { color: var(--bad); } .incomplete, .skipped, .known, .should { color: var(--soft); }
 details > summary { cursor: pointer; } .quiet { opacity: .75; }
 </style>
 </head>
@@ -65,7 +65,8 @@ details > summary { cursor: pointer; } .quiet { opacity: .75; }
 </table>
 {% endif %}
 {% if a.checks %}
-<details{% if a.verdict not in ('conforms', 'consistent', 'not made') %} open{% endif %}><summary>{{ a.checks|length }} checks</summary>
+<details{% if a.verdict not in ('conforms', 'consistent', 'not made') %} open{% endif %}>
+<summary>{{ a.checks|length }} checks</summary>
 <table>
 <tr><th>Check</th><th>Level</th><th>Outcome</th><th>Seconds</th><th></th></tr>
 {% for c in a.checks %}
