@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+pytest.importorskip("torch", minversion="1.13")  # float64 of any module
+
 from detparity.kit.tests.checks.foreign import stand_ins
 from detparity.kit.tests.checks.foreign.stand_ins import SIZES, STAND_INS, STATIC, TRACED
 from detparity.kit.tests.defects import edits
