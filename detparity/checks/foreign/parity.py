@@ -303,7 +303,8 @@ def _difference(
                 f"{excess.limit:.3g}",
             )
         )
-    column = max(field.start, 0) + worst.column
+    width = tables[0][worst.group.output].shape[1]
+    column = range(width)[field.start : field.stop][worst.column]
     notes = [
         f"Largest in {worst.group.output!r}, row {worst.row}, column {column}{_class(context, worst)}: "
         f"the file gives {number(worst.value)}, the model {number(worst.truth)}."

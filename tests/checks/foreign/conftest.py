@@ -1,21 +1,19 @@
-"""Files of stand-ins, judged in this process against their modules."""
+"""Files of stand-ins, judged in this process against their modules. Nothing here imports torch before a test needs it."""
 
 from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("torch", minversion="1.13")  # float64 of any module
-
-from detparity.kit.tests.checks.foreign import stand_ins
-
-from detparity.checks.foreign.open_file import ForeignSource, open_context
-from detparity.checks.foreign.truth import ForeignOracle
 from detparity.core.clock import Clock
 
 
 @pytest.fixture(scope="session")
 def oracles():
     """Oracles by what was asked for: files of one module share what it gives."""
+    from detparity.kit.tests.checks.foreign import stand_ins
+
+    from detparity.checks.foreign.truth import ForeignOracle
+
     found = {}
 
     def oracle(name, module, layout):
@@ -34,6 +32,9 @@ def judged(oracles, tmp_path):
 
     module: what it is judged against; promises: other than those of the kind; layout: "" where the file is to state it.
     """
+    from detparity.kit.tests.checks.foreign import stand_ins
+
+    from detparity.checks.foreign.open_file import ForeignSource, open_context
 
     def judge(name, kind, content, module=None, promises=None, quick=True, layout=None):
         path = tmp_path / ("file.pt" if kind == stand_ins.TRACED else "file.onnx")

@@ -6,6 +6,9 @@ import json
 import re
 
 import pytest
+
+pytest.importorskip("torch", minversion="1.13")  # float64 of any module
+
 from detparity.kit.tests.checks.foreign import stand_ins
 from detparity.kit.tests.checks.foreign.stand_ins import SIZES, STATIC, onnx_of, traced_of
 from detparity.kit.tests.defects import edits

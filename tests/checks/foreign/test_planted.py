@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+pytest.importorskip("torch", minversion="1.13")  # float64 of any module
+
 from detparity.kit.tests.checks.foreign.registry import registry
 
 from detparity.checks.foreign import registry as checks
