@@ -319,7 +319,7 @@ def page(folder: Path) -> str:
         "",
         "Each row is one export as its package makes it, run unmodified under `detparity capture` and judged against the module",
         f"exported, at {SIZE} pixels, with random weights whose batch-norm was set on drawn pictures. Floors: the largest error of",
-        "any group of outputs, in noise floors ([tolerance.md](tolerance.md)); 4 is the limit for root mean squares. This page is made",
+        "any group of outputs, in noise floors ([tolerance.md](tolerance.md)); 4 is the limit for root mean squares. It is made",
         "by",
         "",
         "    python scripts/foreign_table.py run RESULTS && python scripts/foreign_table.py page RESULTS > docs/foreign.md",
