@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+
+pytest.importorskip("torch", minversion="1.13")  # float64 of any module
+
 import torch
 from detparity.kit.tests.checks.foreign.stand_ins import OPSET
 from detparity.kit.tests.defects import edits
