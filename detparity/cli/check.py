@@ -79,14 +79,14 @@ def run(options: argparse.Namespace) -> int:
     require_nms(options)
     require_one_model(choice_of(options))
     _require_one_file(options.artifacts)
+    if not any(outputs) and _foreign_alone(options):
+        return exit_code("unusable")
     require_named(choice_of(options), options.artifacts)
     for path in options.weights:
         require_file(path, "a checkpoint")
         require_checkpoint(path)
     choice = of_a_package(choice_of(options))
     to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
-    if not any(outputs) and _foreign_alone(options):
-        return exit_code("unusable")
     client().start()  # its imports overlap with ours
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
