@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -244,9 +244,6 @@ def levels(rows: int, size: Tuple[int, int]) -> List[Tuple[int, int, int]]:
             edges = np.cumsum([0, *(anchors * count for count in cells)])
             return [(stride, int(a), int(b)) for stride, a, b in zip(strides, edges, edges[1:])]
     return [(0, 0, rows)]
-
-
-Finder = Callable[[Mapping[str, np.ndarray], Mapping[str, str]], Optional[Layout]]
 
 
 def recognise(

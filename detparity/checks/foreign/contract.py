@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from typing import Mapping, Optional, Sequence
 
 from detparity.artifacts.input_form import channels_last
 from detparity.artifacts.onnx_graph import OnnxFile, Value
@@ -67,9 +67,3 @@ def fixed_size(shape: Sequence[object]) -> Optional[Size]:
     """The size that a declared shape fixes."""
     height, width = shape[-2:] if len(shape) >= 3 else (None, None)
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
-
-
-def declared(file: OnnxFile) -> Dict[str, Tuple[object, ...]]:
-    """Declared shapes of inputs and outputs, by name; a tensor of unknown rank is left out."""
-    values = (*file.graph.inputs, *file.graph.outputs)
-    return {value.name: value.shape for value in values if value.shape is not None}
