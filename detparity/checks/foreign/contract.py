@@ -16,8 +16,7 @@ DRAWN_STRIDE = 64  # sizes that vary are multiples of it: every pyramid known to
 @dataclass(frozen=True)
 class ForeignContract:
     """kind: of the artifact; promises: of its exporter; size (height, width) and batch: what the file fixes, or its example where it
-    varies; batched: whether the image has a batch axis; varies_batch, varies_size: what the file declares or was promised to take;
-    compared: whether there is a model beside the file (a graph that stands in for it does not promise its names and axes)."""
+    varies; batched: whether the image has a batch axis; varies_batch, varies_size: what the file declares or was promised to take."""
 
     kind: str
     promises: Promises
@@ -28,7 +27,6 @@ class ForeignContract:
     varies_size: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
-    compared: bool = True
 
     @property
     def onnx(self) -> bool:
