@@ -95,6 +95,48 @@ def test_a_file_is_judged_against_the_module_of_its_call(script):
     assert (script.parent / "report.json").exists() and (script.parent / "stored" / "captures.json").exists()
 
 
+def checked(*words, cwd):
+    return run(sys.executable, "-m", "detparity.cli.main", "check", *words, "--quick", cwd=cwd)
+
+
+def test_what_a_capture_stored_judges_the_file_again(script):
+    """The script defines no class: its module is found by whoever loads it."""
+    place = script.parent
+    assert captured(sys.executable, "export.py", "export", cwd=place, options=("--keep", "kept")).returncode == 0
+
+    found = checked("model.onnx", "--capture", "kept", "--trust", cwd=place)
+    assert found.returncode == 0 and "conforms against Sequential, captured at torch.onnx.export" in found.stdout
+
+    refused = checked("model.onnx", "--capture", "kept", cwd=place)
+    assert refused.returncode == 2 and "loaded with --trust only" in refused.stdout + refused.stderr
+    (place / "other.onnx").write_bytes((place / "model.onnx").read_bytes())
+    assert checked("other.onnx", "--capture", "kept", "--trust", cwd=place).returncode == 0  # the only call
+    nothing = checked("model.onnx", "--capture", str(place / "none"), cwd=place)
+    assert nothing.returncode == 2 and "holds no captures" in nothing.stderr
+
+
+BROKEN_LATER = """
+import numpy as np, onnx, torch
+from onnx import numpy_helper
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(2)).eval()
+options = {"dynamo": False} if hasattr(torch.onnx, "ONNXProgram") else {}
+torch.onnx.export(model, torch.zeros(1, 3, 8, 8), "m.onnx", input_names=["images"], output_names=["output"], **options)
+graph = onnx.load("m.onnx")
+weight = next(one for one in graph.graph.initializer if len(one.dims) == 4)
+weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+onnx.save(graph, "m.onnx")
+"""
+
+
+def test_a_step_after_the_export_that_breaks_the_file_is_named(tmp_path):
+    (tmp_path / "export.py").write_text(BROKEN_LATER)
+    found = captured(sys.executable, "export.py", cwd=tmp_path, options=("--quick",))
+
+    assert found.returncode == 1
+    assert "m.onnx was right as torch.onnx.export wrote it: a later step of the command broke it." in found.stdout
+
+
 def test_a_module_of_a_package(tmp_path):
     (tmp_path / "mine.py").write_text("import sys; print(sys.argv, sys.path[0], __name__)")
     bare = run(sys.executable, "-m", "mine", "a", cwd=tmp_path)
