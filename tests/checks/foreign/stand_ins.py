@@ -122,7 +122,7 @@ class Pose(Dense):
 
     def forward(self, x: Tensor) -> Any:
         boxes, scores, others, centres = self.candidates(x)
-        points = others.unflatten(2, (17, 3))
+        points = others.reshape(others.shape[0], -1, 17, 3)
         where = centres[..., None, :2] + 2 * points[..., :2] * centres[..., None, 2:]
         keypoints = torch.cat([where, points[..., 2:].sigmoid()], -1).flatten(2)
         return torch.cat([centred(boxes), scores, keypoints], -1).transpose(1, 2)
@@ -149,7 +149,7 @@ class Objectness(Pyramid):
     def forward(self, x: Tensor) -> Any:
         found = []
         for level, stride in zip(self.raw(self.maps(x)), STRIDES):
-            part = level.flatten(2).unflatten(1, (self.anchors, self.fields)).transpose(2, 3)
+            part = level.reshape(level.shape[0], self.anchors, self.fields, -1).transpose(2, 3)
             boxes = self.boxes(part[..., :4], cells(level).unsqueeze(1), stride)
             found.append(torch.cat([boxes, part[..., 4:].sigmoid()], -1).flatten(1, 2))
         return torch.cat(found, 1)
