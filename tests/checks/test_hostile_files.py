@@ -104,7 +104,7 @@ def eats(path):
 
 def _check(capsys, *words):
     capsys.readouterr()
-    code = command_line.main(["check", "--model", "bundled", *map(str, words)])
+    code = command_line.main(["check", *map(str, words)])
     out, err = capsys.readouterr()
     return code, out, err
 
