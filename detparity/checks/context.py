@@ -125,7 +125,10 @@ class Context(Judging):
         runner = self.runner(**engine)
         feed = self.form.feed(self.form.image or runner.input_names[0], images, filled)
         with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
-            return runner.call(feed)
+            found = runner.call(feed)
+        if any(name.startswith("[") for name in found):
+            raise EngineError("it returns a dict where tensors are expected")
+        return found
 
     def predict(self, case: Case, **engine: Any) -> Arrays:
         """What the file gives for a case; predictions that have fields before rows are put in the promised order."""

@@ -30,14 +30,20 @@ def read(path: str) -> ScriptFile:
 
 
 def flatten(result: Any) -> Dict[str, np.ndarray]:
-    """Name what a module returned: a tensor, or the tensors of a list, tuple or dictionary, in order; nested ones are appended."""
+    """Name what a module returned: a tensor, or the tensors of a list, tuple or dictionary, in order; nested ones are appended. Those
+    of a dictionary are called by their keys in brackets."""
     found: List[np.ndarray] = []
+    keys: Dict[int, str] = {}
 
     def visit(value: Any) -> None:
         if isinstance(value, torch.Tensor):
             found.append(value.detach().numpy().copy())
-        elif isinstance(value, (list, tuple, dict)):
-            for item in value.values() if isinstance(value, dict) else value:
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                keys[len(found)] = f"[{key}]"
+                visit(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
                 visit(item)
         else:
             raise EngineError(f"it returns a {type(value).__name__} where tensors are expected")
@@ -45,7 +51,8 @@ def flatten(result: Any) -> Dict[str, np.ndarray]:
     visit(result)
     if not found:
         raise EngineError("it returns no tensor")
-    return {"output" if index == 0 else f"output_{index}": value for index, value in enumerate(found)}
+    plain = ("output" if index == 0 else f"output_{index}" for index in range(len(found)))
+    return {keys.get(index, name): value for index, (name, value) in enumerate(zip(plain, found))}
 
 
 def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
@@ -87,7 +94,7 @@ def runner(engine: str, module: Callable[[torch.Tensor], Any], threads: int, **m
             torch.set_num_threads(before)
         arrays = flatten(result)
         first, *others = arrays.values()
-        logits = first.ndim == 3 and all(other.ndim == 5 for other in others)
+        logits = "output" in arrays and first.ndim == 3 and all(other.ndim == 5 for other in others)
         return {"output": first} if logits else arrays
 
     return Runner(engine, call, facts)

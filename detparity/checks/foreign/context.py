@@ -125,7 +125,8 @@ class ForeignContext(Judging):
         else:
             feed = {self.form.image or runner.input_names[0]: images.astype(_dtype(self.form.dtype))}
         with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
-            return runner.call(feed)
+            found = runner.call(feed)
+        return {name.strip("[]"): array for name, array in found.items()}  # keys of a dictionary, as the model's own
 
     @functools.cached_property
     def layout(self) -> Layout:
