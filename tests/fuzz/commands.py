@@ -17,7 +17,7 @@ import onnx
 from detparity.kit.tests.fuzz import onnx_changes
 from detparity.kit.tests.fuzz.cases import TEXTS, Case, mutated, spoil
 
-from detparity.checks import context, run
+from detparity.checks import context, session
 from detparity.cli import main as command_line
 from detparity.core.vocabulary import parse_variant
 from detparity.engines import remote
@@ -244,7 +244,7 @@ def warm() -> Iterator[None]:
     """One model and one reference for all runs, and short limits of the child."""
     with contextlib.ExitStack() as stack:
         for name, made in _warm().items():
-            stack.enter_context(mock.patch.object(run, name, made))
+            stack.enter_context(mock.patch.object(session, name, made))
         for module in (context, remote):
             stack.enter_context(mock.patch.object(module, "LEAST_SECONDS", SECONDS))
         yield
@@ -252,14 +252,14 @@ def warm() -> Iterator[None]:
 
 @functools.cache
 def _warm() -> Mapping[str, Callable[..., Any]]:
-    plain, oracles = run.make_oracle, {}
+    plain, oracles = session.make_oracle, {}
 
     def oracle(detector: Any, clock: Any, heads: Tuple[str, ...], shared: Optional[Path]) -> Any:
         if heads not in oracles:
             oracles[heads] = plain(detector, clock, heads, shared)
         return oracles[heads]
 
-    return {"load_detector": functools.lru_cache(maxsize=None)(run.load_detector), "make_oracle": oracle}
+    return {"load_detector": functools.lru_cache(maxsize=None)(session.load_detector), "make_oracle": oracle}
 
 
 def checked(path: Path, *words: str) -> str:
