@@ -33,7 +33,7 @@ def test_what_holds_for_the_child_process_is_on_every_page():
     made = report.report(about, [_entry(_record("a.b"))], {"engine_seconds": 0.0, "total_seconds": 0.0})
     suite = ElementTree.fromstring(junit.page(made)).find("testsuite")
 
-    assert "Model: m fits yolov7-tiny\nVerdict: conforms (" in verdict_line(made)
+    assert "Model: m fits yolov7-tiny\nVerdict: conforms, 1 of 1 checks (" in verdict_line(made)
     assert "unconfined: docs/security.md says what holds" in verdict_line(made)
     assert [(one.get("name"), one.get("value")) for one in suite.iter("property")] == [
         ("isolation", about["isolation"])
