@@ -22,7 +22,7 @@ def checkpoint(path, content):
 def test_a_checkpoint_of_a_package_takes_trust(tmp_path):
     path = checkpoint(tmp_path / "best.pt", b"cultralytics.nn.tasks\nDetectionModel\n")
 
-    with pytest.raises(InputError, match="is a checkpoint of ultralytics, .*--trust"):
+    with pytest.raises(InputError, match=r"is a checkpoint of ultralytics, .*--trust"):
         of_a_package(ModelChoice((path,)))
     assert of_a_package(ModelChoice((path,), trust=True)).model == f"ultralytics:{path}"
 
