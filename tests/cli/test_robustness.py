@@ -351,7 +351,8 @@ def test_a_signal_is_one_line_and_leaves_nothing(number, code, says, best, tmp_p
     scratch.mkdir()
     words = [sys.executable, "-m", "detparity.cli.main", "check", "best.onnx", *MODEL]
     environment = {**_places(), "TMPDIR": str(scratch)}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": interruptible}
+    with subprocess.Popen(words, env=environment, **streams) as process:
         until = time.monotonic() + 60
         while not list(scratch.glob("detparity-child-*")) and time.monotonic() < until:
             time.sleep(0.01)
@@ -372,7 +373,7 @@ def test_a_signal_while_a_file_runs_ends_the_child_too(tmp_path):
     onnx.save(endless(), tmp_path / "endless.onnx")
     words = [sys.executable, "-m", "detparity.cli.main", "check", "endless.onnx", *MODEL, "--checks", "parity.declared"]
     places = {**_places(), "TMPDIR": str(scratch), "PYTHONPATH": str(resources.root())}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": interruptible}
     with subprocess.Popen(words, env=places, cwd=tmp_path, **streams) as process:
         children = _within(90, lambda: _busy(process.pid))
         process.send_signal(signal.SIGINT)
@@ -381,6 +382,11 @@ def test_a_signal_while_a_file_runs_ends_the_child_too(tmp_path):
     assert children and (process.returncode, err) == (130, "detparity: interrupted\n")
     assert _within(10, lambda: not any(os.path.exists(f"/proc/{child}") for child in children))
     assert list(scratch.iterdir()) == []
+
+
+def interruptible():
+    """Take SIGINT, which whoever started these tests in the background had this process ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def endless():
