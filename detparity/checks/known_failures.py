@@ -6,13 +6,15 @@ passes where it is listed as failing, and an entry that nothing in the run can m
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import sys
+import warnings
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Pattern, Sequence, Tuple
 
 from detparity.core import environment as facts
 from detparity.core.contract import INFO
@@ -44,7 +46,15 @@ class KnownFailure:
         return check == self.check and any(fnmatchcase(artifact, pattern) for pattern in self.artifacts)
 
     def covers(self, finding: Finding) -> bool:
-        return any(re.search(self.message, text) for text in (finding.message, *finding.notes))
+        return any(pattern(self.message).search(text) for text in (finding.message, *finding.notes))
+
+
+@functools.lru_cache(maxsize=None)
+def pattern(text: str) -> Pattern[str]:
+    """The compiled pattern of a message. Raises re.error for what is none, and warns of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return re.compile(text)
 
 
 def read(path: Path) -> Tuple[KnownFailure, ...]:
@@ -86,7 +96,7 @@ def _entry(entry: Any, message: str, location: str) -> KnownFailure:
         raise InputError(f"{location}: artifacts is not a list of names or patterns")
     try:
         when = dict(facts.condition(entry["when"]))
-        re.compile(entry[message])
+        pattern(entry[message])
     except (ValueError, re.error) as error:
         raise InputError(f"{location}: {error}") from None
     values = (entry["check"], tuple(entry["artifacts"]), when, entry[message], entry["reason"], entry["link"])
