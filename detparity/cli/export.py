@@ -26,7 +26,7 @@ from detparity.core.contract import NmsPromise
 from detparity.core.errors import InputError, clipped
 from detparity.core.files import write_bytes
 from detparity.core.vocabulary import DYNAMO, ONNX, Size, Variant
-from detparity.models.choice import ModelChoice, load_detector
+from detparity.models.choice import BUNDLED, ModelChoice, load_detector
 from detparity.tools.export_cache import SUFFIX, export_bytes, missing, safe_nms
 
 
@@ -180,7 +180,7 @@ def export_files(asked: Export, say: Callable[[str], None]) -> None:
         variant = asked.variants()[name]
         shown = f"{variant.name} ({variant.head})" if name != "onnx" else variant.name
         say(f"{path}: {shown}, {asked.size[0]}x{asked.size[1]}, {len(contents[name]):,} bytes")
-    words = ["detparity", "check", *map(str, paths.values()), *asked.choice.arguments]
+    words = ["detparity", "check", *map(str, paths.values()), *(asked.choice.arguments or ["--model", BUNDLED])]
     say(f"check them:  {' '.join(map(shlex.quote, words))}")
 
 

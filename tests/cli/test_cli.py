@@ -494,3 +494,14 @@ def test_the_tutorials_command_works_and_says_what_it_raises(command, session):
     code, out, _ = command("check", path, "--iou-thres", 0.5, "--checks", "nms.thresholds")
     assert code == 1
     assert "iou threshold 0.65 where 0.5 (as given) is promised" in " ".join(out.split())
+
+
+def test_the_last_line_of_an_export_is_a_command_that_works(command):
+    code, out, _ = command(
+        "export", "--grid", "--include", "onnx", "--img-size", "64", "96", "--output-dir", command.place
+    )
+    words = out.splitlines()[-1].split()
+
+    assert code == 0 and words[:4] == ["check", "them:", "detparity", "check"] and words[-2:] == ["--model", "bundled"]
+    code, out, _ = command(*words[3:], "--checks", "structure.axes")
+    assert code == 0 and "Verdict: conforms against bundled, 1 of" in out
