@@ -44,7 +44,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model of the YOLOv7 family (default, where no file is given: the bundled detector)")
+    group = parser.add_argument_group(
+        "model of the YOLOv7 family (default, where no file is given: the bundled detector)"
+    )
     group.add_argument(
         "--weights",
         type=Path,

@@ -23,11 +23,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Forced:
-    """A choice that a run of the model was given. operator: of the model; scores: what the model itself read there."""
+    """A choice that a run of the model was given. operator: of the model; scores: what the model itself read there; largest: whether
+    the model takes the largest of them."""
 
     node: str
     operator: str
     scores: np.ndarray
+    largest: bool = True
 
 
 def breach(scores: np.ndarray, choice: Choice, margin: float, largest: bool = True) -> Optional[Tuple[int, int, float]]:

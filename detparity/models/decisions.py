@@ -41,7 +41,9 @@ class Forcing(TorchDispatchMode):
         if choice is None:
             self.others.append(name)
             return found
-        self.forced.append(Forced(choice.node, name, scores.detach().double().cpu().numpy().copy()))
+        own = scores.detach().double().cpu().numpy().copy()
+        largest = bool(given.get("largest", given.get("descending", name not in ("aten::sort", "aten::argsort"))))
+        self.forced.append(Forced(choice.node, name, own, largest))
         indices = torch.from_numpy(np.array(choice.indices, np.int64)).reshape(answer.shape).to(answer.device)
         if isinstance(found, torch.Tensor):
             return indices

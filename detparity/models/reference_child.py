@@ -53,7 +53,7 @@ def run(content: Mapping[str, Any], arrays: Arrays) -> Answer:
     ]
     found, forced = _MADE[0].run_forced(content["way"], arrays["images"], choices)
     read = {f"forced {k}": one.scores for k, one in enumerate(forced)}
-    listed = [[one.node, one.operator] for one in forced]
+    listed = [[one.node, one.operator, one.largest] for one in forced]
     return {"order": list(found), "forced": listed, "facts": facts({}, {})[0]}, {**found, **read}
 
 

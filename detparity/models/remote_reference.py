@@ -66,7 +66,10 @@ class RemoteReference:
         asked = {"way": how, "choices": [{"node": one.node, "axis": one.axis} for one in choices]}
         content, found = self._ask("run", asked, arrays)
         self._facts = unpacked(content["facts"])
-        forced = [Forced(node, operator, found[f"forced {k}"]) for k, (node, operator) in enumerate(content["forced"])]
+        forced = [
+            Forced(node, operator, found[f"forced {k}"], largest)
+            for k, (node, operator, largest) in enumerate(content["forced"])
+        ]
         return {name: found[name] for name in content["order"]}, forced
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -193,30 +193,30 @@ class ForeignContext(Judging):
         with self.clock.running():
             return grow(self.oracle, truth, self.given(case), self.layout, self.named)
 
-    def decided(self, case: Case) -> Optional[Decided]:
+    def decided(self, case: Case, **engine: Any) -> Optional[Decided]:
         """The truth of a case under the file's own choices inside the network; None where it makes none, or the model cannot be given
         them. Raises Refuses, and CannotRun where showing the choices changes what the file computes."""
         nodes = selections(self.onnx.graph) if self.artifact.kind == "onnx" else ()
         if not nodes or not hasattr(self.oracle.reference, "run_forced"):
             return None
-        shown = self._shown(case, nodes)
+        shown = self._shown(case, nodes, engine)
         choices = tuple(
             Choice(one.node, np.asarray(shown[one.scores], np.float64), shown[one.indices], one.axis) for one in nodes
         )
         with self.clock.running():
             return decided_truth(self.oracle, self.given(case), self.layout, case, self.named, choices)
 
-    def _shown(self, case: Case, nodes: Sequence[Selection]) -> Arrays:
+    def _shown(self, case: Case, nodes: Sequence[Selection], how: Mapping[str, Any]) -> Arrays:
         """What the file selects from, and what it chose. Raises CannotRun where the copy that shows it gives other outputs."""
         names = [name for one in nodes for name in (one.scores, one.indices)]
         with self.engine_runs(self.engine()):
-            runner = client().prepare(self.engine(), exposed(self.artifact.path, names), Load(), self.seconds)
+            runner = client().prepare(self.engine(), exposed(self.artifact.path, names), Load(**how), self.seconds)
             images = self.given(case)
             feed = (
                 self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
             )
             shown = runner.call(feed)
-        for name, array in self.predict(case).items():
+        for name, array in self.predict(case, **how).items():
             if not np.array_equal(shown[name], array, equal_nan=array.dtype.kind == "f"):
                 raise CannotRun(
                     f"its choices inside the network cannot be shown: the copy that shows them gives another {name!r}"

@@ -21,9 +21,7 @@ from detparity.oracle.output_floor import Excess, excesses, measure, out_of_orde
 
 DECLARED = ("noise", "natural", "scene")
 OTHERS = ("gradient", "mosaic", "dark", "white", "black")
-FAR_OFF = (
-    0.05  # of the spread of a column, by which the median row is off where a defect, and no near tie, is the cause
-)
+FAR_OFF = 0.05  # of a column's spread, by which the median row is off where a defect is the cause, and no near tie
 MARGIN = 2.0  # times the noise of what is chosen from: either of two candidates may be off by as much
 UNLIKE = 0.5  # correlation under which two outputs have nothing in common
 
@@ -123,7 +121,7 @@ def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]
     if wrong is not None:
         return [wrong]
     for image in range(len(case.pictures)):
-        found = _judge(context, case, truth, outputs, image)
+        found = _judge(context, case, truth, outputs, image, engine)
         if found is not None:
             return [found]
     return []
@@ -163,7 +161,9 @@ def _transposed(model: Arrays, file: Arrays) -> str:
     return ""
 
 
-def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays, image: int) -> Optional[Finding]:
+def _judge(
+    context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays, image: int, engine: Mapping[str, Any]
+) -> Optional[Finding]:
     """The finding about one image: floors grow while something is out of bounds and float32 ways are left."""
     one = truth.images[image]
     ordered = {name: outputs[name] for name in truth.outputs}
@@ -177,7 +177,7 @@ def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Array
             return _order(context, case, one, found)
         if not context.grow(case, truth):
             break
-    forced = context.decided(case)
+    forced = context.decided(case, **engine)
     if forced is not None and forced.forced:
         return _under_choices(context, case, forced, ordered, image)
     decided = context.decisions
@@ -199,7 +199,7 @@ def _under_choices(
     for forced in decided.forced:
         choice = by_node[forced.node]
         margin = MARGIN * decided.noise[forced.node]
-        wrong = breach(forced.scores, choice, margin)
+        wrong = breach(forced.scores, choice, margin, forced.largest)
         if wrong is not None:
             return _illegal(case, forced, wrong, decided.noise[forced.node])
     one = decided.truth.images[image]

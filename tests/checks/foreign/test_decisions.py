@@ -164,3 +164,22 @@ def test_a_choice_by_noisy_scores_is_legal_and_a_worse_one_is_not(seed, count, n
     found = breach(scores, Choice("x", seen, wrong, 1), 0.0)
     assert found is not None and found[2] == pytest.approx(scores[0, best] - scores[0, worst])
     assert breach(scores, Choice("x", seen, np.zeros((2, 2), int), 1), 9.0) is not None  # one candidate twice
+
+
+class Farthest(TwoStage):
+    """The same with the smallest scores."""
+
+    def forward(self, images: torch.Tensor) -> "tuple[torch.Tensor, torch.Tensor]":
+        features = self.backbone(images).flatten(2).transpose(1, 2)
+        scores = torch.round(self.score(features).squeeze(2) * 8) / 8
+        chosen = scores.topk(CHOSEN, dim=1, largest=False).indices
+        queries = features.gather(1, chosen.unsqueeze(2).expand(-1, -1, 16))
+        found = self.decode(queries + torch.softmax(4 * queries @ queries.transpose(1, 2), 2) @ queries)
+        return found[:, :, 4:], torch.sigmoid(found[:, :, :4])
+
+
+def test_the_smallest_may_be_what_the_model_takes(verdict):
+    module = Farthest()
+
+    for check in ("parity.declared", "parity.values", "parity.optimisation"):
+        assert verdict(module, file_of(module), check) == []
