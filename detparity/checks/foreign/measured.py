@@ -18,6 +18,9 @@ SHOWN = 12  # groups of a report, the worst ones
 DEAD = 1e-9  # spread of a column over its largest value, under which all its rows are the same
 LOWEST_SCORE = 1e-3  # the best score of every picture is under it: nothing is detected
 SATURATED = 1e-6  # distance of every score from 0 or 1
+SPREAD = (
+    0.1  # of a group's own spread: float32 itself, by other choices inside, is as far off as what would be looked for
+)
 BLURRED_PIXELS, BLURRED_SCORE = 1.0, 0.01  # floors above these hide what a user would see
 
 
@@ -129,7 +132,17 @@ def _blurred(truths: List[CaseTruth]) -> List[str]:
             limit = _visible(group.field, group.of(truth.images[0].tables))
             if limit and stats.rms > limit:
                 found.append(f"the noise floor of {_name(group)} is {number(stats.rms)} {group.field.unit}")
+            elif not limit:
+                share = stats.rms / max(_deviation(group, truth.images[0].tables), 1e-300)
+                if SPREAD < share < 1e6:  # beyond, the numbers are all one
+                    found.append(f"the noise floor of {_name(group)} is {number(share)} of its spread")
     return list(dict.fromkeys(found))[:2]
+
+
+def _deviation(group: Group, tables: Mapping[str, np.ndarray]) -> float:
+    values = group.of(tables)
+    values = values[np.isfinite(values)]
+    return float(np.std(values)) if values.size else 0.0
 
 
 def _visible(field: Field, values: np.ndarray) -> float:
