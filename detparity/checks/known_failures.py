@@ -49,7 +49,7 @@ class KnownFailure:
         return any(pattern(self.message).search(text) for text in (finding.message, *finding.notes))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def pattern(text: str) -> Pattern[str]:
     """The compiled pattern of a message. Raises re.error for what is none, and warns of nothing."""
     with warnings.catch_warnings():

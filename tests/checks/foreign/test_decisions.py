@@ -169,7 +169,7 @@ def test_a_choice_by_noisy_scores_is_legal_and_a_worse_one_is_not(seed, count, n
 class Farthest(TwoStage):
     """The same with the smallest scores."""
 
-    def forward(self, images: torch.Tensor) -> "tuple[torch.Tensor, torch.Tensor]":
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.backbone(images).flatten(2).transpose(1, 2)
         scores = torch.round(self.score(features).squeeze(2) * 8) / 8
         chosen = scores.topk(CHOSEN, dim=1, largest=False).indices
