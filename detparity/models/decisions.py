@@ -1,7 +1,7 @@
 """Decisions of a model forced to those of a file: the model then computes what follows from the file's choice, and not from its own.
 
 Only indices cross over, never values. A choice is matched to the operator that reads the same numbers, within noise; whether it is a
-legal choice is judged by whoever asked, on the numbers that the model itself read (`Forced.scores`). Torch 1.13 and newer.
+legal choice is judged by the caller, on the numbers that the model itself read (`Forced.scores`). Torch 1.13 and newer.
 """
 
 from __future__ import annotations

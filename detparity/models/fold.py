@@ -52,7 +52,7 @@ def pairs(module: nn.Module, run: Callable[[nn.Module], Any]) -> List[Tuple[str,
 
 
 def is_norm(part: nn.Module) -> bool:
-    """Whether a module is a batch-norm with statistics of its own, whoever wrote it."""
+    """Whether a module is a batch-norm with statistics of its own, of any package."""
     held = (getattr(part, key, None) for key in ("running_mean", "running_var"))
     return "BatchNorm" in type(part).__name__ and all(isinstance(one, torch.Tensor) for one in held)
 

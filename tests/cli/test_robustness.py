@@ -385,7 +385,7 @@ def test_a_signal_while_a_file_runs_ends_the_child_too(tmp_path):
 
 
 def interruptible():
-    """Take SIGINT, which whoever started these tests in the background had this process ignore."""
+    """Take SIGINT, which a process started in the background ignores."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -40,7 +40,7 @@ class OutputsDiffer(Exception):
 @dataclass(eq=False)
 class ForeignContext(Judging):
     """artifact and its facts, the contract, the oracle of its reference; how: how the contract was found; quick: whether less is
-    tried; layout_name: asked for by the user, empty where it is to be found."""
+    tried; given_layout: the user's, None where it is to be found."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -92,7 +92,10 @@ class ForeignContext(Judging):
         """A file is at fault where the reference needs under a quarter of the limit on the same input."""
         if error.how == "crash":
             return True
-        self.oracle.run(EXACT, self.given(self.declared))
+        try:
+            self.oracle.run(EXACT, self.given(self.declared))
+        except Refuses:  # what the model needs is not known
+            return False
         if error.how == "time":
             return 4 * self.oracle.slowest < error.seconds
         limit = client().child.limits.memory
@@ -160,6 +163,11 @@ class ForeignContext(Judging):
             return self.oracle.run(EXACT, self.given(case))
         except Refuses as error:
             raise CannotRun(f"the model does not run at {case}: {error}") from None
+
+    @property
+    def uncompared(self) -> int:
+        """How many outputs the model gives that the file has not."""
+        return len(self._exact(self.declared)) - len(self.output_names)
 
     @functools.cached_property
     def output_names(self) -> Tuple[str, ...]:

@@ -18,9 +18,7 @@ SHOWN = 12  # groups of a report, the worst ones
 DEAD = 1e-9  # spread of a column over its largest value, under which all its rows are the same
 LOWEST_SCORE = 1e-3  # the best score of every picture is under it: nothing is detected
 SATURATED = 1e-6  # distance of every score from 0 or 1
-SPREAD = (
-    0.1  # of a group's own spread: float32 itself, by other choices inside, is as far off as what would be looked for
-)
+SPREAD = 0.1  # of a group's own spread: float32 itself, choosing otherwise inside, is as far off as what is looked for
 BLURRED_PIXELS, BLURRED_SCORE = 1.0, 0.01  # floors above these hide what a user would see
 
 
@@ -63,8 +61,19 @@ def low_power(context: ForeignContext) -> List[str]:
     would be looked for."""
     cases = [Case(context.contract.size, ((kind, 0), *context.declared.pictures[1:])) for kind in DECLARED]
     truths = [context.truth(case) for case in cases]
-    found = [*_selected_nothing(context, truths), *_scores(truths), *_dead(truths), *_blurred(truths)]
+    found = [
+        *_fewer_outputs(context),
+        *_selected_nothing(context, truths),
+        *_scores(truths),
+        *_dead(truths),
+        *_blurred(truths),
+    ]
     return list(dict.fromkeys(found))
+
+
+def _fewer_outputs(context: ForeignContext) -> List[str]:
+    left = context.uncompared
+    return [f"the model gives {left} more output{'s' * (left > 1)}, which the file has not"] if left > 0 else []
 
 
 def _selected_nothing(context: ForeignContext, truths: List[CaseTruth]) -> List[str]:

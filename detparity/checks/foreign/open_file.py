@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
@@ -36,13 +36,12 @@ def nothing_asked(_: Path) -> Promises:
 
 @dataclass
 class ForeignSource:
-    """What the files of a run are judged against. reference: for a file; promises: of its exporter; layout: where the user gives one;
-    model: whether there is one, or a file's graph in its place."""
+    """What the files of a run are judged against. reference: for a file; promises: of its exporter; layout: where the user gives
+    one."""
 
     reference: Callable[[Path], Reference]
     promises: Callable[[Path], Promises] = nothing_asked
     layout: Optional[Layout] = None
-    model: bool = True
     oracles: Dict[str, ForeignOracle] = field(default_factory=dict)
 
     def oracle(self, path: Path) -> ForeignOracle:
@@ -192,14 +191,8 @@ def fold(context: ForeignContext, check_id: str, findings: Tuple[Finding, ...]) 
     if not check_id.startswith("parity.") or check_id in (first, "parity.repeat"):
         return findings
     if any(finding.level == MUST for finding in context.outcome(first).findings):
-        return tuple(_following(finding, first) for finding in findings)
+        return tuple(replace(finding, follows=first) for finding in findings)
     return findings
-
-
-def _following(finding: Finding, root: str) -> Finding:
-    return Finding(
-        finding.message, finding.rows, finding.headed, finding.notes, finding.evidence, finding.level, follows=root
-    )
 
 
 def record(context: ForeignContext) -> Dict[str, Any]:

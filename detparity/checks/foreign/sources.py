@@ -30,7 +30,7 @@ def source_of(choice: ModelChoice, size: Optional[Size] = None) -> ForeignSource
     """
     layout = layout_of(choice.layout) if choice.layout is not None else None
     if choice.against is not None:
-        return ForeignSource(_against(choice, size), layout=layout, model=False)
+        return ForeignSource(_against(choice, size), layout=layout)
     if choice.capture is not None:
         return _captured(choice.capture, choice.trust, layout)
     assert choice.model is not None

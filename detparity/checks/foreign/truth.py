@@ -52,13 +52,9 @@ class CaseTruth:
     images: List[ImageTruth]
     ran: int = 0
 
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.outputs.values()) * 2
-
 
 class ForeignOracle:
-    """The reference of a run, asked by case. prepared: makes what the model takes of a case. slowest: seconds of its slowest run."""
+    """The reference of a run, asked by case. slowest: seconds of its slowest run."""
 
     def __init__(self, reference: Reference) -> None:
         self.reference = reference

@@ -14,9 +14,11 @@ from detparity.kit.tests.defects import edits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detparity.checks.foreign.measured import low_power
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice, breach
+from detparity.core.vocabulary import EngineDied
 from detparity.inputs.images import batch_of
 from detparity.models.compat.onnx_export import export_onnx
 from detparity.models.module_reference import Made, ModuleReference
@@ -183,3 +185,25 @@ def test_the_smallest_may_be_what_the_model_takes(verdict):
 
     for check in ("parity.declared", "parity.values", "parity.optimisation"):
         assert verdict(module, file_of(module), check) == []
+
+
+def test_an_output_that_the_file_has_not_is_stated(tmp_path):
+    module, path = TwoStage().eval(), tmp_path / "file.onnx"
+    model = file_of(module)
+    del model.graph.output[1]
+    onnx.save(model, str(path))
+    reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), ())))
+    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+
+    assert context.outcome("parity.declared").outcome == "passed"
+    assert "the model gives 1 more output, which the file has not" in low_power(context)
+
+
+def test_a_limit_is_not_blamed_on_a_file_whose_model_refuses(tmp_path):
+    path = tmp_path / "file.onnx"
+    onnx.save(file_of(TwoStage()), str(path))
+    reference = ModuleReference(Made(torch.nn.Linear(5, 5), ReferenceFacts("another", "", (1, 3, *SIZE), ())))
+    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+
+    assert not context.to_blame(EngineDied("time", "is still running", 60.0))
+    assert context.to_blame(EngineDied("crash", "crashes"))
