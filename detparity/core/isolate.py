@@ -8,7 +8,6 @@ a user's script again where that has no `__main__` guard.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import json
 import os
@@ -23,7 +22,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
-from typing import Any, Deque, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -150,6 +149,7 @@ class _Server:
         code += "from detparity.core.isolate_child import serve; serve(sys.argv[1:])"
         words = [
             sys.executable,
+            "-u",  # what it prints before a crash is shown
             "-W",
             "ignore",
             "-c",
@@ -172,8 +172,7 @@ class _Server:
         )
         for one in (requests, replies, status, lifeline, printing):
             os.close(one)
-        self._output: Deque[bytes] = collections.deque()
-        threading.Thread(target=_drain, args=(printed, self._output), daemon=True).start()
+        self._output = _Output(printed)
 
     def request(self, name: str, content: Any, arrays: Arrays, seconds: float) -> Tuple[Any, Dict[str, np.ndarray]]:
         self._need_worker()
@@ -229,8 +228,7 @@ class _Server:
 
     def printed(self) -> str:
         """The end of what the child has printed."""
-        time.sleep(0.01)  # the draining thread may be a moment behind
-        return b"".join(list(self._output)).decode(errors="replace")
+        return self._output.text()
 
     def _kill(self) -> None:
         if self._worker:
@@ -262,20 +260,44 @@ def _unnamed() -> int:
         return os.dup(file.fileno())
 
 
-def _drain(source: int, parts: Deque[bytes]) -> None:
-    total = 0
-    while True:
-        try:
-            part = os.read(source, 8192)
-        except OSError:
-            part = b""
-        if not part:
-            os.close(source)
-            return
-        parts.append(part)
-        total = sum(map(len, parts)) if total > 4 * OUTPUT else total + len(part)
-        while total > OUTPUT and len(parts) > 1:
-            total -= len(parts.popleft())
+class _Output:
+    """The end of what arrives in a pipe, which a thread keeps empty."""
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self._open = True
+        self._held = bytearray()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def text(self) -> str:
+        """The end of all that has been written until now."""
+        until = time.monotonic() + 1.0  # a writer may never pause
+        while self._waiting() and time.monotonic() < until:
+            time.sleep(0.001)
+        with self._lock:
+            return self._held.decode(errors="replace")
+
+    def clear(self) -> None:
+        """Forget all that has been written until now."""
+        self.text()
+        with self._lock:
+            self._held.clear()
+
+    def _waiting(self) -> bool:
+        with self._lock:
+            return self._open and bool(select.select([self._source], [], [], 0.0)[0])
+
+    def _drain(self) -> None:
+        while self._open:
+            select.select([self._source], [], [])
+            with self._lock:
+                part = os.read(self._source, 8192)
+                self._held += part
+                del self._held[:-OUTPUT]
+                if not part:
+                    os.close(self._source)
+                    self._open = False
 
 
 def ending(code: int) -> str:

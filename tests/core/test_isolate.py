@@ -119,6 +119,20 @@ def test_what_it_prints_is_not_printed_here(child, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_it_printed_is_there_with_its_answer_in_order(monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with it a child need not flush for itself
+    fresh = Child(HANDLERS, Limits(seconds=20))
+    for k in range(40):
+        fresh.request("say", f"first {k}\n" * 500 + "last")
+        assert fresh.printed().endswith(f"{k}\nlast\n")
+        fresh.renew()
+    with pytest.raises(Died) as caught:
+        fresh.request("crash", "an end")
+    fresh.close()
+
+    assert caught.value.output == "an end\n"
+
+
 def test_nothing_is_left_when_it_is_closed():
     child = Child(HANDLERS)
     worker = child.request("who")[0]
