@@ -24,6 +24,11 @@ from detparity.tools.golden.content import asked_goldens
 from detparity.tools.golden.pending import Pending, folder_for
 
 SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
+# Checks that take long and find in one file what they find in the others of its form: of our exporters' files, only these in the default run.
+ONCE = {
+    "parity.map": ("raw", "grid", "end2end-ort", "end2end-trt", "traced-dynamic", "scripted"),
+    "parity.evaluator": ("grid",),
+}
 GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
 SUBJECT_IN_ID = re.compile(r"::test_\w+\[([\w.-]+):")  # `test_promise[grid:parity.sizes]`, `test_conforms[yolov7:grid]`
 
@@ -104,7 +109,9 @@ def _promises(config: pytest.Config, groups: List[str]) -> List[Any]:
     subjects = session.subjects()
     for subject in subjects:
         for check in session.chosen([check for check in subject.checks if check.split(".")[0] in groups]):
-            found.append(pytest.param(Promise(subject, check), id=f"{subject.title}:{check}"))
+            elsewhere = subject.name is not None and subject.name not in ONCE.get(check, (subject.name,))
+            marks = [pytest.mark.lanes] if elsewhere else []
+            found.append(pytest.param(Promise(subject, check), id=f"{subject.title}:{check}", marks=marks))
     session.require_known_failures_met(subjects)
     return found
 
