@@ -177,7 +177,7 @@ def test_another_models_file_is_a_clear_violation_not_a_crash(command, session, 
     other = seeded("yolov7-tiny", 0.25, 0, classes=3)
     (tmp_path / "three.onnx").write_bytes(export_bytes(other, parse_variant("grid"), SIZE))
 
-    code, out, err = command("check", tmp_path / "three.onnx")
+    code, out, err = command("check", tmp_path / "three.onnx", "--quick")
 
     assert (code, err) == (1, "")
     assert "axis 2 of 'output' as 8: 8 where 10 is promised" in out
@@ -357,7 +357,8 @@ def test_export_writes_both_files_and_says_one_line_each(command, shared_data, t
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.onnx", "best.pt", "best.torchscript.pt", "cwd"]
     code, out, _ = command(
-        "check", tmp_path / "best.onnx", tmp_path / "best.torchscript.pt", "--weights", tmp_path / "best.pt", "--strict"
+        *("check", tmp_path / "best.onnx", tmp_path / "best.torchscript.pt"),
+        *("--weights", tmp_path / "best.pt", "--strict", "--quick"),
     )
     assert code == 0, out
     assert "grid-dynamic-batch, read from the file, at 128x64" in out
@@ -489,7 +490,8 @@ def test_the_tutorials_command_works_and_says_what_it_raises(command, session):
     assert "warning: at --max-wh 64 classes can meet in the suppression; using " in out
     assert "end2end-ort, 64x96" in out and "traced (grid)" in out
     path = next(command.place.glob("*.onnx"))
-    code, out, _ = command("check", path, "--strict", "--iou-thres", 0.65, "--conf-thres", 0.35, "--topk-all", 50)
+    promised = ("--iou-thres", 0.65, "--conf-thres", 0.35, "--topk-all", 50)
+    code, out, _ = command("check", path, "--strict", "--quick", *promised)
     assert code == 0, out
     code, out, _ = command("check", path, "--iou-thres", 0.5, "--checks", "nms.thresholds")
     assert code == 1

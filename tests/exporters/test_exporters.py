@@ -90,10 +90,20 @@ def test_a_fixed_batch_is_preserved(name, session, tmp_path):
     assert "parity.isolation" in outcomes
 
 
+MODELS = (("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1))
+
+
 @pytest.mark.parametrize(
-    "name, width, seed, classes", [("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1)]
+    "name, width, seed, classes, variant",
+    [
+        (*MODELS[1], "grid-dynamic"),
+        (*MODELS[0], "raw-dynamic-batch"),
+        (*MODELS[1], "traced-dynamic"),
+        pytest.param(*MODELS[0], "grid-dynamic", marks=pytest.mark.lanes),
+        pytest.param(*MODELS[1], "raw-dynamic-batch", marks=pytest.mark.lanes),
+        pytest.param(*MODELS[0], "traced-dynamic", marks=pytest.mark.lanes),
+    ],
 )
-@pytest.mark.parametrize("variant", ["grid-dynamic", "raw-dynamic-batch", "traced-dynamic"])
 def test_other_models_conform_strictly(variant, name, width, seed, classes, tmp_path):
     detector = seeded(name, width, seed, classes)
     path = tmp_path / "other"
