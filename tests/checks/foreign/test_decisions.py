@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from detparity.checks.foreign.measured import low_power
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.core.clock import Clock
-from detparity.core.decisions import Choice, breach
+from detparity.core.decisions import Choice, Forced, breach
 from detparity.core.vocabulary import EngineDied
 from detparity.inputs.images import batch_of
 from detparity.models.compat.onnx_export import export_onnx
@@ -158,14 +158,19 @@ def test_a_choice_by_noisy_scores_is_legal_and_a_worse_one_is_not(seed, count, n
     seen = scores + rng.uniform(-noise, noise, scores.shape)
     indices = np.argsort(-seen, axis=1)[:, :count]
 
-    assert breach(scores, Choice("x", seen, indices, 1), 2 * noise + 1e-12) is None
+    def found(chosen, margin):
+        forced = Forced("x", "aten::topk", scores, taken=count)
+        return breach(Choice("x", seen, chosen, 1), forced, margin)
+
+    assert found(indices, 2 * noise + 1e-12) is None
 
     worst, best = int(np.argmin(scores[0])), int(np.argmax(scores[0]))
     wrong = indices.copy()
     wrong[0] = [index for index in np.argsort(-scores[0]) if index != best][: count - 1] + [worst]
-    found = breach(scores, Choice("x", seen, wrong, 1), 0.0)
-    assert found is not None and found[2] == pytest.approx(scores[0, best] - scores[0, worst])
-    assert breach(scores, Choice("x", seen, np.zeros((2, 2), int), 1), 9.0) is not None  # one candidate twice
+    illegal = found(wrong, 0.0)
+    assert illegal.what == "left out" and illegal.by == pytest.approx(scores[0, best] - scores[0, worst])
+    assert count < 2 or found(np.zeros_like(indices), 9.0).what == "repeated"
+    assert count < 2 or found(np.argsort(-scores, axis=1)[:, :count][:, ::-1], 0.0).what == "order"
 
 
 class Farthest(TwoStage):
