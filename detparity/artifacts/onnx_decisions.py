@@ -14,6 +14,7 @@ from detparity.core.decisions import BEST, CUT, SUPPRESSION, Choice
 
 CHOOSING = ("TopK", "ArgMax", "ArgMin")
 COMPARING = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+RISING = ("ArgMin", "Less", "LessOrEqual")
 PASSING = ("And", "Or", "Not", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Identity", "Expand")
 GATHERING = ("NonZero", "Compress")
 LENGTHS = ("Shape", "Size")  # what they give follows from counts, and not from what was chosen
@@ -28,7 +29,7 @@ LEARNED = frozenset(
 @dataclass(frozen=True)
 class Selection:
     """A node that decides: its title, operator and kind, the tensors it reads and the one that holds what it chose, the axis it
-    counts along; learned: whether learned layers follow."""
+    counts along; learned: whether learned layers follow; largest and ordered: see `core.decisions.Forced`."""
 
     node: str
     operator: str
@@ -37,6 +38,8 @@ class Selection:
     chosen: str
     axis: int = 0
     learned: bool = True
+    largest: bool = True
+    ordered: bool = True
 
     def tensors(self, constants: Mapping[str, np.ndarray]) -> List[str]:
         return [name for name in (*self.read, self.chosen) if name not in constants]
@@ -69,7 +72,10 @@ def selections(graph: Graph) -> Tuple[Selection, ...]:
         if not kind or chosen not in read or node.domain or (kind == CUT and not _gathers(chosen, consumers)):
             continue
         axis = int(node.get("axis", -1 if node.op == "TopK" else 0))
-        found.append(Selection(node.title, node.op, kind, tensors, chosen, axis, _learned(node, consumers)))
+        largest = node.op not in RISING and bool(node.get("largest", 1))
+        ordered = kind == BEST and bool(node.get("sorted", 1))
+        learned = _learned(node, consumers)
+        found.append(Selection(node.title, node.op, kind, tensors, chosen, axis, learned, largest, ordered))
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ docs/selections.md states the method. Only indices cross over from a file to its
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -14,6 +14,7 @@ BEST = "best"  # the best so many along an axis: TopK, sort, argmax
 CUT = "cut"  # a comparison, number by number: a threshold whose survivors are gathered
 SUPPRESSION = "suppression"  # of boxes that overlap
 NEAR = 0.02  # of the spread of the numbers, by which a file may differ where it reads the same ones: whether they are right is judged
+LEAST = 1e-4  # of the largest number: a smaller spread is none, and rounding is near
 LARGE = 1e30  # numbers beyond are marks of what is never chosen
 
 
@@ -82,7 +83,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
     one, other = one[usable], other[usable]
     with np.errstate(invalid="ignore", over="ignore"):
         difference = float(np.median(np.abs(one - other)))
-    spread = max(float(np.std(other)), 1e-6 * float(np.abs(other).max()), 1e-300)
+    spread = max(float(np.std(other)), LEAST * float(np.abs(other).max()), 1e-300)
     return difference / spread if np.isfinite(difference) else float("inf")
 
 
@@ -112,6 +113,16 @@ def completed(own: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.array(found, own.dtype).reshape(own.shape)
 
 
+def fitted(own: Choice, choice: Choice) -> np.ndarray:
+    """What a file chose, in the shape and number of another's own choice."""
+    if own.kind != BEST:
+        return choice.indices.reshape(own.indices.shape) if own.kind == CUT else choice.indices
+    rows = completed(own.rows, choice.rows)
+    wide = own.indices if own.indices.ndim == own.scores.ndim else np.expand_dims(own.indices, own.axis)
+    moved = rows.reshape(np.moveaxis(wide, own.axis, -1).shape)
+    return np.ascontiguousarray(np.moveaxis(moved, -1, own.axis)).reshape(own.indices.shape)
+
+
 def breach(choice: Choice, forced: Forced, margin: float) -> Optional[Breach]:
     """Whether a choice is illegal, judged on the numbers the model read; None where no candidate left out beats one that was chosen,
     and none comes before a better one, by more than `margin`."""
@@ -122,8 +133,7 @@ def breach(choice: Choice, forced: Forced, margin: float) -> Optional[Breach]:
 
 def _best(choice: Choice, forced: Forced, margin: float) -> Optional[Breach]:
     scores = np.moveaxis(forced.scores.reshape(choice.scores.shape), choice.axis, -1)
-    rows: np.ndarray = scores.reshape(-1, scores.shape[-1])
-    rows = rows if forced.largest else -rows
+    rows: np.ndarray = scores.reshape(-1, choice.candidates) * (1.0 if forced.largest else -1.0)
     indices = choice.rows[:, : forced.taken or None]
     if not indices.size:
         return None
@@ -176,10 +186,10 @@ def exchanged(choice: Choice, forced: Forced) -> int:
         own = (forced.scores.reshape(-1) > 0) if forced.largest else (forced.scores.reshape(-1) < 0)
         return int((own != choice.indices.reshape(-1).astype(bool)).sum())
     scores = np.moveaxis(forced.scores.reshape(choice.scores.shape), choice.axis, -1)
-    rows = scores.reshape(-1, scores.shape[-1]) * (1 if forced.largest else -1)
+    rows: np.ndarray = scores.reshape(-1, choice.candidates) * (1.0 if forced.largest else -1.0)
     indices = choice.rows[:, : forced.taken or None]
-    own = np.argsort(-rows, axis=1, kind="stable")[:, : indices.shape[1]]
-    return sum(len(set(one.tolist()) - set(other.tolist())) for one, other in zip(indices, own))
+    best = np.argsort(-rows, axis=1, kind="stable")[:, : indices.shape[1]]
+    return sum(len(set(one.tolist()) - set(other.tolist())) for one, other in zip(indices, best))
 
 
 def to_message(choices: Sequence[Any], name: str) -> Tuple[List[Dict[str, Any]], Dict[str, np.ndarray]]:
@@ -204,8 +214,3 @@ def from_message(kind: Any, described: Sequence[Mapping[str, Any]], arrays: Mapp
         own = {key[len(start) :]: value for key, value in arrays.items() if key.startswith(start)}
         found.append(kind(**plain, **own))
     return found
-
-
-def at_shape_of(forced: Forced, choice: Choice) -> Forced:
-    """The same with its numbers in the shape of the file's."""
-    return replace(forced, scores=forced.scores.reshape(choice.scores.shape))

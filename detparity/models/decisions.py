@@ -6,7 +6,7 @@ legal choice is judged by the caller, on the numbers that the model itself read 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 import torch

@@ -120,14 +120,20 @@ def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]
     truth = context.truth(case, choices)
     if error is not None:
         return [_refused(context, case, str(error)[:600])]
+    found = judged_of(context, case, truth, outputs)
+    return [found] if found is not None else []
+
+
+def judged_of(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays) -> Optional[Finding]:
+    """The finding about the outputs of a file for a case, or about what it chose inside."""
     wrong = _shapes(context, case, truth, outputs)
     if wrong is not None:
-        return [wrong]
+        return explained(wrong, truth)
     for image in range(len(case.pictures)):
         found = _judge(context, case, truth, outputs, image)
         if found is not None:
-            return [found]
-    return []
+            return found
+    return None
 
 
 def _refused(context: ForeignContext, case: Case, text: str) -> Finding:

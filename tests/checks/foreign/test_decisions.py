@@ -19,6 +19,7 @@ from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice, Forced, breach
 from detparity.core.vocabulary import EngineDied
+from detparity.engines.graph_reference import GraphReference
 from detparity.inputs.images import batch_of
 from detparity.models.compat.onnx_export import export_onnx
 from detparity.models.module_reference import Made, ModuleReference
@@ -212,3 +213,56 @@ def test_a_limit_is_not_blamed_on_a_file_whose_model_refuses(tmp_path):
 
     assert not context.to_blame(EngineDied("time", "is still running", 60.0))
     assert context.to_blame(EngineDied("crash", "crashes"))
+
+
+@pytest.fixture
+def against(tmp_path):
+    """Call with two files, the second the reference, for the findings of parity.declared and how often the reference was run."""
+
+    def judge(model, other):
+        paths = [tmp_path / name for name in ("file.onnx", "other.onnx")]
+        for path, content in zip(paths, (model, other)):
+            onnx.save(content, str(path))
+        reference = GraphReference(paths[1], "another file")
+        context = open_context(paths[0], ForeignSource(lambda _: reference), None, Clock(), True)
+        outcome = context.outcome("parity.declared")
+        assert outcome.outcome in ("passed", "failed"), outcome.reason
+        return [finding.message for finding in outcome.findings], context.chosen_truth(context.declared)
+
+    return judge
+
+
+def other_ties(model, seed=0):
+    """The same file where scores are off by up to one rounding, so that ties are broken otherwise."""
+    last = np.random.default_rng(seed).integers(0, 2, (1, CANDIDATES)).astype(np.float32) * np.float32(2.0**-23)
+    edits.splice(model, topk(model).input[0], lambda x, op: op("Mul", x, 1 + last))
+    return model
+
+
+def test_another_file_is_given_the_choices_of_the_first(against):
+    module = TwoStage(8)
+    messages, truth = against(other_ties(file_of(module)), file_of(module))
+
+    assert messages == []
+    assert [one.same for one in truth.forced] == [False]  # the test would prove nothing if both chose the same
+    assert max(stats.max for stats in truth.images[0].floor().values()) < 1e-4
+
+
+def test_what_follows_is_judged_against_another_file(against):
+    module = TwoStage(8)
+    model = other_ties(file_of(module))
+    edits.splice(model, "logits", lambda x, op: op("Mul", x, 1.0001))
+
+    (message,), _ = against(model, file_of(module))
+    assert message.startswith("differs from the model at") and "logits" in message
+
+
+def test_an_illegal_choice_is_found_against_another_file(against):
+    module = TwoStage(0)
+    model = file_of(module)
+    node = topk(model)
+    del node.attribute[:]
+    node.attribute.extend([onnx.helper.make_attribute("axis", 1), onnx.helper.make_attribute("largest", 0)])
+
+    (message,), _ = against(model, file_of(module))
+    assert message.startswith("chooses wrongly inside the network")
