@@ -2,7 +2,8 @@
 
     DIR/captures.json, DIR/N/FILE, DIR/N/module.pt, DIR/N/reference.json, DIR/N/run-K.npz
 
-The last two hold what the module gave (`stored_reference.py`), which repeats a verdict without it. Reading executes nothing, but for the modules, which are read only on request: a pickle runs what its writer put there.
+The last two hold what the module gave (`stored_reference.py`), which repeats a verdict without it. Reading executes nothing, but for
+the modules, which are read only on request: a pickle runs what its writer put there.
 """
 
 from __future__ import annotations

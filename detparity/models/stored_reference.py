@@ -49,7 +49,8 @@ class RecordedReference:
         if key in self._runs:
             return found
         number = len(self._runs)
-        np.savez_compressed(self._folder / f"run-{number}.npz", **{str(k): one for k, one in enumerate(found.values())})
+        arrays: Dict[str, Any] = {str(k): one for k, one in enumerate(found.values())}
+        np.savez_compressed(str(self._folder / f"run-{number}.npz"), **arrays)
         self._runs[key] = {"number": number, "outputs": list(found)}
         return found
 

@@ -64,7 +64,10 @@ def batches(context: ForeignContext) -> Iterator[Finding]:
 
 def cases(context: ForeignContext) -> List[Case]:
     """Every case that these checks ask the model about."""
-    found = [context.declared, *(_case(context, kind) for kind in (*DECLARED, *(OTHERS[:2] if context.quick else OTHERS)))]
+    found = [
+        context.declared,
+        *(_case(context, kind) for kind in (*DECLARED, *(OTHERS[:2] if context.quick else OTHERS))),
+    ]
     if context.contract.varies_size:
         found += [_sized(context, size) for size in context.sizes()]
     return [*found, _batch(context)] if context.contract.varies_batch else found
@@ -98,7 +101,9 @@ def _sized(context: ForeignContext, size: Size) -> Case:
 
 
 def _batch(context: ForeignContext) -> Case:
-    return Case(context.contract.size, (("noise", 0), ("natural", 1), ("scene", 2))[: 2 if context.contract.batch == 3 else 3])
+    return Case(
+        context.contract.size, (("noise", 0), ("natural", 1), ("scene", 2))[: 2 if context.contract.batch == 3 else 3]
+    )
 
 
 def _case(context: ForeignContext, kind: str) -> Case:
