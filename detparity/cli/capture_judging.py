@@ -27,6 +27,7 @@ from detparity.core.verdict import EXIT, overall
 from detparity.core.vocabulary import EngineDied
 from detparity.models.capture import CapturedCall, Captures
 from detparity.models.capture_store import folder_of, write
+from detparity.models.capture_versions import Version
 from detparity.models.captured_reference import by_file, promises_of, reference_of
 from detparity.models.choice import ModelChoice
 from detparity.models.reference import EXACT
@@ -157,23 +158,39 @@ def _judge(
         entry = recorder.add(judged.record)
     if entry:
         show(artifact_text(entry, session.options.strict))
-    if entry and entry["verdict"] == "violates" and _was_right(session, path, call):
-        show(f"{path.name} was right as {call.exporter} wrote it: a later step of the command broke it.\n")
+    if entry and entry["verdict"] == "violates":
+        right = _still_right(session, path, call)
+        if right:
+            recorder.entries[str(path)]["still_right"] = right
+            show(f"{path.name} was right as {right}.\n")
 
 
-def _was_right(session: Session, path: Path, call: CapturedCall) -> bool:
-    """Whether the file as the exporter wrote it is another one, and nothing is wrong with it."""
+def _still_right(session: Session, path: Path, call: CapturedCall) -> str:
+    """Up to where the file was right, as a clause; empty where no earlier version of it was. Versions are tried from the last one."""
     if call.first is None or not call.first.is_file() or sha256(call.first) == sha256(path):
-        return False
+        return ""
+    versions = [Version(call.first, f"{call.exporter} wrote it"), *call.versions]
+    for number in reversed(range(len(versions))):
+        if sha256(versions[number].path) != sha256(path) and _conforms(session, versions[number].path, path):
+            later = versions[number + 1 :]
+            after = f", and no longer as {later[0].how}" if later else ": a later step of the command broke it"
+            return versions[number].how + after
+    return ""
+
+
+def _conforms(session: Session, version: Path, path: Path) -> bool:
+    """Whether nothing is wrong with an earlier version of a file."""
     assert session.foreign is not None
-    earlier = ForeignSource(lambda _: reference_of(call), lambda _: promises_of(call), session.foreign.layout)
-    again = Session(replace(session.options, artifacts=(call.first,), quick=True, checks=None), None, foreign=earlier)
+    now = session.foreign
+    earlier = ForeignSource(lambda _: now.reference(path), lambda _: now.promises(path), now.layout, now.oracles)
+    options = replace(session.options, artifacts=(version,), quick=True, checks=None)
+    again = Session(options, None, foreign=earlier)
     recorder = Recorder(strict=False)
     entry: Mapping[str, Any] = {}
     try:
-        for judged in judge_all(again, [again.subject(call.first)]):
+        for judged in judge_all(again, [again.subject(version)]):
             entry = recorder.add(judged.record)
-    except InputError:  # the exporter's own file cannot be used: no later step is to blame
+    except InputError:  # that version cannot be used at all
         return False
     return bool(entry) and entry["verdict"] == "conforms"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 
 import numpy as np
 import onnx
@@ -27,11 +28,12 @@ def made():
     return Local(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.SiLU(), torch.nn.Flatten(2)).eval()
 
 
-def captured(module, file):
+def captured(module, file, later=lambda: None):
     legacy = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     names = {"input_names": ["images"], "output_names": ["output"]}
     with capturing() as captures:
         torch.onnx.export(module, torch.zeros(1, 3, 8, 8), file, **names, **legacy)
+        later()
     return captures
 
 
@@ -105,3 +107,46 @@ def test_a_module_that_can_be_pickled_is_run_where_it_is_trusted(tmp_path, monke
     assert "its module is a pickle, which is loaded with --trust only" in capsys.readouterr().out
     assert main.main([*words, "--trust"]) == 0
     assert "conforms against Sequential, captured at torch.onnx.export" in capsys.readouterr().out
+
+
+SLIM = """
+import onnx
+from onnx import numpy_helper
+def slim(model, factor=1.0):
+    weight = next(one for one in model.graph.initializer if len(one.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * weight.dims[0] * 0 + factor, weight.name))
+    return model
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("slims", "said"),
+    [
+        (True, "m.onnx was right as torch.onnx.export wrote it, and no longer as onnxslim.slim left it."),
+        (False, "m.onnx was right as it was written the second time: a later step of the command broke it."),
+    ],
+)
+def test_the_version_that_was_right_is_named(slims, said, tmp_path, monkeypatch, capsys):
+    """A simplifier breaks the model in memory; or the second write is right, with metadata, and the third is not."""
+    (tmp_path / "onnxslim.py").write_text(SLIM)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "onnxslim", raising=False)
+    file = str(tmp_path / "m.onnx")
+
+    def later():
+        model = onnx.load(file)
+        if slims:
+            import onnxslim
+
+            model = onnxslim.slim(model)
+        model.metadata_props.add(key="author", value="somebody")
+        onnx.save(model, file)
+        if not slims:
+            model.graph.output[0].name = "another"
+            model.graph.node[-1].output[0] = "another"
+            onnx.save(model, file)
+
+    assert judge_captures(captured(made(), file, later), {"quick": True}) == 1
+    shown = capsys.readouterr().out
+    assert said in shown, shown
