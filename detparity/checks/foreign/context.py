@@ -137,9 +137,8 @@ class ForeignContext(Judging):
     @functools.cached_property
     def layout(self) -> Layout:
         """What the outputs mean: as given, else by the reference, by the file's metadata, by what the model gives; else generic."""
-        outputs = self.named(self._exact(self.declared))
+        outputs = self.named(self.exact_outputs)
         arrays = list(outputs.values())
-        batch = self.contract.batch if self.contract.batched else None
         if self.given_layout is not None:
             if not fits(self.given_layout, arrays):
                 raise OutputsDiffer(f"has outputs that the layout {self.given_layout.name!r} does not fit")
@@ -148,10 +147,15 @@ class ForeignContext(Judging):
         stated = in_order(stated, tuple(outputs)) if stated is not None else None
         if stated is not None and fits(stated, arrays):
             return stated
+        return self.recognised(outputs)
+
+    def recognised(self, outputs: Arrays) -> Layout:
+        """The layout of outputs by their names and numbers and by the file's metadata."""
+        batch = self.contract.batch if self.contract.batched else None
         try:
             return recognise(outputs, self.contract.metadata, batch, self._classes())
         except (ValueError, IndexError):  # metadata that contradicts itself
-            return generic([array.shape for array in arrays], batch)
+            return generic([array.shape for array in outputs.values()], batch)
 
     def _classes(self) -> int:
         """How many classes there are, by the model's names or by the file's; 0 where neither states any."""
@@ -172,9 +176,14 @@ class ForeignContext(Judging):
         return self._exact(self.declared)
 
     @property
+    def exact_outputs(self) -> Arrays:
+        """All that the model gives at the declared size and batch, by its own names."""
+        return self._exact(self.declared)
+
+    @property
     def uncompared(self) -> int:
         """How many outputs the model gives that the file has not."""
-        return len(self._exact(self.declared)) - len(self.output_names)
+        return len(self.exact_outputs) - len(self.output_names)
 
     @functools.cached_property
     def output_names(self) -> Tuple[str, ...]:

@@ -18,6 +18,7 @@ from detparity.checks.foreign.measured import low_power
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice, Forced, breach
+from detparity.core.promises import Promises
 from detparity.core.vocabulary import EngineDied
 from detparity.engines.graph_reference import GraphReference
 from detparity.inputs.images import batch_of
@@ -193,14 +194,24 @@ def test_the_smallest_may_be_what_the_model_takes(verdict):
         assert verdict(module, file_of(module), check) == []
 
 
-def test_an_output_that_the_file_has_not_is_stated(tmp_path):
+@pytest.mark.parametrize(
+    ("promised", "outcome"),
+    [
+        (Promises(), "failed"),
+        (Promises("torch.onnx.export", written=1), "passed"),
+        (Promises("torch.jit.trace"), "passed"),
+    ],
+)
+def test_an_output_that_the_file_has_not_is_found_or_stated(promised, outcome, tmp_path):
+    """What a module leaves out while it is exported belongs to its export: that is low power, and no finding."""
     module, path = TwoStage().eval(), tmp_path / "file.onnx"
     model = file_of(module)
     del model.graph.output[1]
     onnx.save(model, str(path))
     reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), ())))
-    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+    context = open_context(path, ForeignSource(lambda _: reference, lambda _: promised), None, Clock(), True)
 
+    assert context.outcome("structure.outputs").outcome == outcome
     assert context.outcome("parity.declared").outcome == "passed"
     assert "the model gives 1 more output, which the file has not" in low_power(context)
 
