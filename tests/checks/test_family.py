@@ -93,12 +93,12 @@ LANES = pytest.mark.lanes
 Met = FrozenSet[Tuple[str, str]]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _plan(name: str) -> Plan:
     return plan(name, None)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _meets(name: str, variant: str) -> Met:
     """What this case brings together: blocks and activation with the way the modules are captured (traced into ONNX, traced, or
     compiled, for a lite file too: what follows the head is the same to them), the head and its number of levels with the variant."""
@@ -146,7 +146,6 @@ def test_conforms(name, variant, tmp_path):
     assert _red(name, NARROW.get(name, 1 / 16), variant, tmp_path) == []
 
 
-@pytest.mark.smoke
 def test_the_chosen_cases_leave_nothing_out():
     every = {pair for name in ARCHITECTURES for variant in VARIANTS for pair in _meets(name, variant)}
 

@@ -125,7 +125,6 @@ def _pairs(model):
     return model
 
 
-@pytest.mark.smoke
 def test_a_file_of_float16_weights_is_one_finding(clean, judged):
     context = judged(_half(clean()))
 
@@ -197,7 +196,6 @@ def _said(outcome):
     return " ".join(" ".join((finding.message, *map(str, finding.rows))) for finding in outcome.findings)
 
 
-@pytest.mark.smoke
 def test_a_file_without_comparable_weights_does_not_pass(clean, judged):
     model = clean()
     for index in range(len(edits.nodes(model, "Conv"))):
@@ -284,7 +282,6 @@ def test_a_graph_that_makes_no_sense_breaks_no_check(spoil, clean, judged, outco
     assert any(outcome.outcome == "failed" for outcome in found.values())
 
 
-@pytest.mark.smoke
 def test_a_tensor_of_another_shape_under_an_official_name_breaks_nothing(clean, judged):
     model = clean()
     name = edits.weight(model, 0)
@@ -295,7 +292,6 @@ def test_a_tensor_of_another_shape_under_an_official_name_breaks_nothing(clean, 
     assert context.outcome("structure.attributes").outcome != "error"
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "value, says",
     [
@@ -317,7 +313,6 @@ def test_names_in_metadata_are_read_by_class_number(value, says, session, clean,
     assert says in str([finding.rows for finding in outcome.findings])
 
 
-@pytest.mark.smoke
 def test_a_domain_is_one_finding_and_an_unused_one_is_a_should(clean, judged):
     model = clean()
     convs, activations = edits.nodes(model, "Conv"), {n.input[0]: n for n in edits.nodes(model, "LeakyRelu")}

@@ -230,7 +230,6 @@ def test_unusable_artifacts_are_one_line_each(command, files, tmp_path):
     assert len([line for line in out.splitlines() if line.startswith("  ")]) == len(paths)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -303,7 +302,6 @@ def test_weights_that_cannot_be_used_are_one_line(command, files, tmp_path, sess
     assert list(command.place.iterdir()) == []
 
 
-@pytest.mark.smoke
 def test_a_checkpoint_is_no_artifact_and_the_reverse(command, files, tmp_path):
     save({"model": None}, tmp_path / "weights.pt")
 
@@ -372,7 +370,6 @@ def test_img_size_once_means_both_sides(command):
     assert "raw, 64x64" in out
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -414,7 +411,6 @@ def test_a_failing_export_leaves_no_file(command, monkeypatch):
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 def test_checks_are_listed(command):
     code, out, _ = command("checks")
 
@@ -437,7 +433,6 @@ def test_verify_judges_inside_someone_elses_test(files, session, tmp_path):
         detparity.verify(tmp_path / "renamed.onnx", session.detector)
 
 
-@pytest.mark.smoke
 def test_the_bundled_detector_is_what_no_choice_means():
     chosen, same = (load_detector(choice).facts for choice in (ModelChoice(), ModelChoice((bundled_weights(),))))
     built = load_detector(ModelChoice(arch="yolov7-tiny", width=0.25)).facts
@@ -446,7 +441,6 @@ def test_the_bundled_detector_is_what_no_choice_means():
     assert (built.name, built.classes) == ("deploy-yolov7-tiny-w0.25-s0", 80)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("options", [["--width", "0.5"], ["--seed", "3"]])
 def test_a_width_or_a_seed_without_an_architecture_is_refused(options, command):
     lines = _refused(command("export", "--output-dir", command.place, *options), "--width and --seed are for a model")
@@ -454,14 +448,12 @@ def test_a_width_or_a_seed_without_an_architecture_is_refused(options, command):
     assert len(lines) == 1 and list(command.place.iterdir()) == []
 
 
-@pytest.mark.smoke
 def test_the_reference_page_is_what_the_command_prints(command):
     _, out, _ = command("checks", "--markdown")
 
     assert out == (SCHEMA.parent / "checks.md").read_text()
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "options, words",
     [

@@ -57,7 +57,11 @@ def bench(session, shared_folder, tmp_path_factory):
         target.write_bytes(planted.make(detector, exporters.ExportOptions(size), path.read_bytes()))
         found = open_file(target, detector.facts, name)
         shared = (detector, found, session.oracle, session.clock)
-        return session.context(path, name), make_context(*shared), replace(make_context(*shared, quick=True), explore=_first)
+        return (
+            session.context(path, name),
+            make_context(*shared),
+            replace(make_context(*shared, quick=True), explore=_first),
+        )
 
     return prepare
 

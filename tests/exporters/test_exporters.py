@@ -24,7 +24,6 @@ def _state(detector):
     return {key: value.clone() for key, value in detector.network.state_dict().items()}
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", VARIANTS)
 def test_exporting_leaves_the_model_as_it_was(name, session):
     detector = session.detector
@@ -39,7 +38,6 @@ def test_exporting_leaves_the_model_as_it_was(name, session):
     assert {path for path, _ in detector.network.named_buffers()} == buffers
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", ["raw-dynamic", "grid", "grid-dynamic"])
 def test_the_same_export_twice_is_the_same_file(name, session):
     variant = parse_variant(name)

@@ -106,7 +106,6 @@ def test_what_a_version_cannot_write_is_refused_with_what_it_can(session):
         assert str(refused.value) == "opset 18 is none of 11 to 17, which the TorchScript-based exporter writes"
 
 
-@pytest.mark.smoke
 def test_the_ir_versions_are_those_of_the_standard():
     first = {}
     for row in helper.VERSION_TABLE:
@@ -132,7 +131,6 @@ def _stamped(session, path, opset=None, recorded=None, name="grid"):
     return path
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "opset, recorded, given, promised, source",
     [

@@ -13,7 +13,7 @@ import sys
 import types
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
 import numpy as np
 import pytest
@@ -222,7 +222,6 @@ def _prune(model: Any, count: int) -> None:
         setattr(first.bn, name, getattr(first.bn, name)[left].clone())
 
 
-@pytest.mark.smoke
 def test_a_pruned_model_is_read_by_its_own_widths(tmp_path: Path) -> None:
     model = _model("training-yolov7-tiny", 0.125)
     with torch.no_grad():
