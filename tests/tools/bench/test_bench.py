@@ -190,7 +190,9 @@ def test_what_freezing_makes_wrong_is_not_timed(exports, monkeypatch, capsys):
     assert ", frozen is not timed, since it does not do what the model does." in printed and "images/s" not in printed
 
 
-@pytest.mark.parametrize("name", ["raw", "grid", "end2end-ort", "traced", "scripted", "lite"])
+@pytest.mark.parametrize(
+    "name", ["end2end-ort", "traced", *(pytest.param(n, marks=pytest.mark.lanes) for n in ("raw", "grid", "scripted", "lite"))]
+)
 def test_what_is_timed_is_what_is_verified(name, session, exports):
     """Every contender of a file, the cut one and the frozen one too, is right, and refused where its own numbers move."""
     for one in of_file(session.context(exports(name), name), 1):
