@@ -204,7 +204,6 @@ def test_other_anchors_are_named(command, session, tmp_path):
     assert named in " ".join(out.split())
 
 
-@pytest.mark.smoke
 def test_unusable_artifacts_are_one_line_each(command, files, tmp_path):
     (tmp_path / "empty.onnx").touch()
     (tmp_path / "text.onnx").write_text("this is no protobuf at all")
@@ -273,7 +272,6 @@ def _checkpoint_of(payload, path):
         archive.writestr("archive/version", "3\n")
 
 
-@pytest.mark.smoke
 def test_weights_that_cannot_be_used_are_one_line(command, files, tmp_path, session):
     bad = {}
     (tmp_path / "empty.pt").touch()

@@ -34,7 +34,6 @@ def child():
     found.close()
 
 
-@pytest.mark.smoke
 @settings(max_examples=40, derandomize=True, database=None, deadline=None)
 @given(arrays=ARRAYS, content=st.recursive(st.none() | st.integers(-(2**53), 2**53) | st.text(), st.lists))
 def test_what_goes_over_comes_back(child, arrays, content):

@@ -165,7 +165,14 @@ def test_the_neck_begins_after_the_coarsest_stage(name, neck):
     assert stages.count("head") == 1
 
 
-@pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if "yolov3" not in name and "tiny" not in name))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("deploy-yolov7", "baseline-yolor-p6") else pytest.mark.lanes)
+        for name in sorted(ARCHITECTURES)
+        if "yolov3" not in name and "tiny" not in name
+    ],
+)
 def test_the_pyramid_is_the_first_block_of_the_neck(name):
     layers = layers_of(build(name, 0.5 if "x50" in name else 0.0625))
 
@@ -230,9 +237,27 @@ def test_an_export_through_torch_export(detector, made):
     assert _attribution(by_export) == _attribution(by_path)
 
 
-@pytest.mark.parametrize("variant", ["raw", "end2end-ort", "grid-dynamic"])
+def _numbered(node, index):
+    return f"{node.op_type}_{index}"
+
+
+def _nameless(node, index):
+    return ""
+
+
 @pytest.mark.parametrize(
-    "name_of", [lambda node, index: f"{node.op_type}_{index}", lambda node, index: ""], ids=["numbered", "nameless"]
+    "variant, name_of",
+    [
+        ("end2end-ort", _nameless),
+        ("grid-dynamic", _numbered),
+        *(
+            pytest.param(*case, marks=pytest.mark.lanes)
+            for case in (
+                *(("raw", _nameless), ("raw", _numbered)),
+                *(("end2end-ort", _numbered), ("grid-dynamic", _nameless)),
+            )
+        ),
+    ],
 )
 def test_names_decide_nothing(detector, made, tmp_path, variant, name_of):
     file = made(variant)
@@ -251,7 +276,13 @@ def test_two_nodes_of_one_name(detector, made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, width", [("yolov7-w6", 0.0625), ("training-yolov7", 0.0625), ("yolor-csp", 0.0625), ("yolov7-e6e", 0.1)]
+    "name, width",
+    [
+        ("yolov7-w6", 0.0625),
+        ("yolor-csp", 0.0625),
+        pytest.param("training-yolov7", 0.0625, marks=pytest.mark.lanes),
+        pytest.param("yolov7-e6e", 0.1, marks=pytest.mark.lanes),
+    ],
 )
 def test_architectures(tmp_path, name, width):
     """Space to depth, SiLU as a fused operator, blocks that pool inside, two chains added."""
