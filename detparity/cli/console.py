@@ -51,7 +51,7 @@ class Console:
         self.tty = _is_terminal(self.out)
         self._coloured = _coloured(options.get("color") or "auto", self.tty)
         self._live = False
-        self._title, self._line = "", "starting"
+        self._title, self._line = "", "judging"
         self._lock, self._end = threading.RLock(), threading.Event()
         self._count = ""
 

@@ -70,7 +70,7 @@ def test_text_is_fitted_to_the_width_and_a_command_remains_one_line():
     assert all(len(line) <= 60 for line in shown.splitlines() if "Repeat:" not in line)
     assert " ".join(shown.split()) == " ".join(REPORT.split())
     assert "best.onnx has the grid of 320x320\nbaked in" in shown  # paragraphs wrap anew
-    assert re.search(r"FAILED   has the grid.*\n {32}\S", shown)  # a last column under itself
+    assert re.search(r"FAILED   has the grid.*\n {33}\S", shown)  # a last column under itself
     assert fitted(REPORT, 200) == REPORT
 
 
