@@ -31,20 +31,20 @@ def fitted(text: str, width: int) -> str:
         rows = block.split("\n")
         if lines:
             lines.append("")
-        prose = not any(GAP.search(row) for row in rows)
-        if prose and any(len(row) > width for row in rows) and len({_indent(row) for row in rows}) == 1:
-            rows = [" " * _indent(rows[0]) + " ".join(row.strip() for row in rows)]
-        for row in _joined(rows):
+        if any(len(row) > width for row in rows):
+            rows = _joined(rows)
+        for row in rows:
             lines += _wrapped(row, width)
     return "\n".join(lines)
 
 
 def _joined(rows: Sequence[str]) -> List[str]:
-    """Rows of a table, those that continue a last column joined to it."""
+    """Prose as one row, or rows of a table, those that continue a last column joined to it."""
+    prose = not any(GAP.search(row) for row in rows) and len({_indent(row) for row in rows}) == 1
     found: List[str] = []
     for row in rows:
         gaps = [gap.end() for gap in GAP.finditer(found[-1])] if found else []
-        if gaps and _indent(row) == gaps[-1] and not GAP.search(row):
+        if found and (prose or (gaps and _indent(row) == gaps[-1] and not GAP.search(row))):
             found[-1] += " " + row.strip()
         else:
             found.append(row)
