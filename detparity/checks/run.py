@@ -79,7 +79,7 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         measured = _measured(session, context)
     repeat = repeat_command(session.options, artifact["path"], check_id)
     texts = tuple(render(subject.title, check_id, finding, repeat) for finding in outcome.findings)
-    record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts)}
+    record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)}
     if measured is not None:
         record["measured"] = measured
     # Through JSON, so that a worker can send it: xdist takes plain types alone, and torch's version is no plain text.
@@ -94,12 +94,10 @@ def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
         outcome = Outcome(LOADS, MUST, "failed", (of_the_end(died),))
     else:
         outcome = Outcome(LOADS, MUST, "skipped", reason=f"{died}; {UNDECIDED}", incomplete=True)
-    texts = tuple(
-        render(subject.title, LOADS, finding, repeat_command(session.options, str(path), LOADS))
-        for finding in outcome.findings
-    )
+    repeat = repeat_command(session.options, str(path), LOADS)
+    texts = tuple(render(subject.title, LOADS, finding, repeat) for finding in outcome.findings)
     artifact = {"path": str(path), "sha256": sha256(path), "how": f"not read: it {died}"}
-    return Judged(outcome, texts, {"artifact": artifact, "check": outcome_record(outcome, texts)})
+    return Judged(outcome, texts, {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)})
 
 
 def _at_fault(session: Session, died: EngineDied) -> bool:
