@@ -37,6 +37,7 @@ SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "scaling": ("scaling", "measure how cost grows with size, batch, candidates, classes, threads"),
     "models": ("models", "list every architecture with its size"),
     "checks": ("checks", "list every check with its level"),
+    "explain": ("explain", "why a check matters, what usually causes its finding, how to fix it"),
     "shims": ("shims", "list every compatibility shim with the versions that need it"),
 }
 
