@@ -37,7 +37,7 @@ from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied
 from detparity.engines.remote import client
-from detparity.oracle.noise_floor import measure, split_levels
+from detparity.oracle.noise_floor import count_of, limit, measure, split_levels
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,7 @@ def noise_of(context: Context) -> Mapping[str, Mapping[str, float]]:
             "error": stats.rms,
             "floors": stats.rms / floor.rms,
             "floors_max": stats.max / floor.max,
+            "limit": limit("rms", count_of(truth, (level, group))),
         }
         if row["floors"] >= table.get(group, {}).get("floors", -1.0):
             table[group] = row

@@ -36,6 +36,7 @@ def outcome_record(outcome: Outcome, texts: Sequence[str], repeat: str = "") -> 
                 "rows": [list(row) for row in finding.rows],
                 "headed": finding.headed,
                 "notes": list(finding.notes),
+                **({"fix": finding.fix} if finding.fix is not None else {}),
                 **({"repeat": repeat} if repeat else {}),
                 **({"follows": finding.follows} if finding.follows else {}),
             }

@@ -34,9 +34,9 @@ def _without_control_characters(value: Any) -> Any:
 def page(report: Mapping[str, Any]) -> str:
     """Return the page. Raises InputError where jinja2 is not installed."""
     made = templates()
-    script = made.get_template("report.js").render()
+    script = made.get_template("page.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = made.get_template("report.html")
+    template = made.get_template("page.html")
     return str(
         template.render(report=report, page=view(report), scale=scale, script=script, script_hash=f"sha256-{digest}")
     )

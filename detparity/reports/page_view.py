@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from detparity.core.contract import LEVELS
+from detparity.core.guides import EXPORTERS, guides
 from detparity.core.text import number
 from detparity.core.verdict import ARTIFACT_VERDICTS
 from detparity.reports.findings import Entry, fails, followers, in_order, mark, roots, unconfined
@@ -150,13 +151,24 @@ def _check(check: Entry, strict: bool) -> Dict[str, Any]:
         "word": WORDS.get(shown, shown) + (f", {check['level']}" if shown == "failed" else ""),
         "note": check["reason"] or "",
         "repeat": repeat,
-        "guide": None,
-        "findings": [_finding(one) for one in sorted(check["findings"], key=lambda one: LEVELS.index(one["level"]))],
+        "guide": _guide(check["id"]),
+        "findings": [
+            _finding(one, check["id"]) for one in sorted(check["findings"], key=lambda one: LEVELS.index(one["level"]))
+        ],
     }
 
 
-def _finding(finding: Entry) -> Dict[str, Any]:
-    message = finding["message"]
+def _guide(check: str) -> Dict[str, Any]:
+    """Why a check matters, what usually causes its finding and how to fix it, by exporter; empty where nothing is known."""
+    guide = guides().get(check)
+    if guide is None:
+        return {}
+    fixes = [(EXPORTERS[key], text) for key, text in guide.fixes.items()]
+    return {"why": guide.why, "causes": guide.causes, "fixes": fixes}
+
+
+def _finding(finding: Entry, check: str) -> Dict[str, Any]:
+    message, guide = finding["message"], guides().get(check)
     rows = finding.get("rows")
     return {
         "sentence": message[:1].upper() + message[1:],
@@ -164,6 +176,7 @@ def _finding(finding: Entry) -> Dict[str, Any]:
         "headed": finding.get("headed", False) and bool(rows),
         "notes": finding.get("notes", []),
         "plain": "" if rows is not None else finding["text"],
+        "fix": finding.get("fix", guide.fix if guide else "") if not finding.get("follows") else "",
         "bar": _bar(finding["evidence"]),
     }
 
