@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from detparity import checks
@@ -17,9 +17,11 @@ from detparity.checks.context import Context, to_blame, truth_head
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.measured import measured as foreign_measured
 from detparity.checks.foreign.open_file import record
+from detparity.checks.foreign.pictures import pictures_of as foreign_pictures
 from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
+from detparity.checks.pictures import pictures_of as home_pictures
 from detparity.checks.session import (
     LOADS,
     AnyContext,
@@ -112,9 +114,24 @@ def _at_fault(session: Session, died: EngineDied) -> bool:
 def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]:
     """Every chosen check on every subject, subject by subject; each is let go of after its last."""
     for subject in subjects:
-        for check_id in session.checks_of(subject):
-            yield judge(session, subject, check_id)
+        chosen = session.checks_of(subject)
+        for number, check_id in enumerate(chosen, 1):
+            judged = judge(session, subject, check_id)
+            yield _with_pictures(session, subject, judged) if number == len(chosen) else judged
         session.release(subject)
+
+
+def _with_pictures(session: Session, subject: Subject, judged: Judged) -> Judged:
+    """The last record of a file, with what its report shows of images, where the run asks for that and the file can be run."""
+    if not session.options.pictures or subject.died is not None or judged.outcome.check == MADE:
+        return judged
+    path = subject.path or session.made(str(subject.name))
+    context = session.judged(path, subject.name)
+    if context.died is not None:
+        return judged
+    count = session.options.pictures
+    shown = foreign_pictures(context, count) if isinstance(context, ForeignContext) else home_pictures(context, count)
+    return replace(judged, record={**judged.record, "measured": {**judged.record.get("measured", {}), **shown}})
 
 
 def heads_of(session: Session, subjects: Sequence[Subject]) -> Tuple[str, ...]:

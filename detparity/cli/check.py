@@ -33,6 +33,8 @@ from detparity.reports import junit
 from detparity.reports.report import report, unusable_entry
 from detparity.reports.terminal import artifact_text, verdict_line
 
+PICTURES = 4  # of a page, for each file
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
@@ -104,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
         quick=options.quick,
         known_failures=options.expectations,
         exporters=tuple(options.exporter),
+        pictures=PICTURES if options.html is not None else 0,
     )
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         found = check(asked, Path(scratch), lambda text: say(text, to=to))

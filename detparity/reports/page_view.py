@@ -11,6 +11,7 @@ from detparity.core.guides import EXPORTERS, guides
 from detparity.core.text import number
 from detparity.core.verdict import ARTIFACT_VERDICTS
 from detparity.reports.findings import Entry, fails, followers, in_order, mark, roots, unconfined
+from detparity.reports.page_pictures import pictures, stored, within_budget
 
 Pairs = List[Tuple[str, str]]
 LEAST_FLOORS = 0.01  # the left end of a bar, which is logarithmic
@@ -21,12 +22,16 @@ WORDS = {"passed": "passed", "failed": "failed", "skipped": "not run", "error": 
 def view(report: Entry) -> Dict[str, Any]:
     """The page: one sentence on the run, its files in the order worst first, and the groups of checks."""
     strict = bool(report["strict"])
-    files = [_file(entry, number + 1, strict) for number, entry in enumerate(report["artifacts"])]
+    images = within_budget(report.get("images", {}))
+    files = [_file(entry, index + 1, strict) for index, entry in enumerate(report["artifacts"])]
+    for file in files:
+        file["pictures"], file["left_out"] = pictures(file.pop("shots"), images)
     files.sort(key=lambda file: _rank(file["verdict"]))
     counts = {verdict: sum(file["verdict"] == verdict for file in files) for verdict in _order(files)}
     return {
         "sentence": _sentence(report["verdict"], counts, len(files)),
         "counts": counts,
+        "images": stored(files, images),
         "files": files,
         "groups": list(dict.fromkeys(_group(check) for entry in report["artifacts"] for check in entry["checks"])),
         "unconfined": unconfined(report),
@@ -73,7 +78,7 @@ def _verb(verdict: str, count: int) -> str:
     return f"{'is' if count == 1 else 'are'} {verdict}"
 
 
-def _file(entry: Entry, place: int, strict: bool) -> Dict[str, Any]:
+def _file(entry: Entry, number: int, strict: bool) -> Dict[str, Any]:
     checks = [_check(check, strict) for check in in_order(entry["checks"])]
     folded, following = roots(entry["checks"]), dict(followers(entry["checks"]))
     for check in checks:
@@ -87,7 +92,7 @@ def _file(entry: Entry, place: int, strict: bool) -> Dict[str, Any]:
     if entry["verdict"] == "not made":
         reason = str(entry["checks"][0]["reason"])
     return {
-        "id": f"file{place}",
+        "id": f"file{number}",
         "name": PurePath(entry["path"]).name or entry["path"],
         "verdict": entry["verdict"],
         "reason": reason,
@@ -99,10 +104,11 @@ def _file(entry: Entry, place: int, strict: bool) -> Dict[str, Any]:
         "anchored": [one["id"] for one in (*shown, *known)],
         "ran": sum(one["outcome"] != "skipped" for one in checks),
         "apply": max(entry.get("applying", 0), len(checks)),
+        "shots": entry.get("pictures", []),
+        "no_pictures": entry.get("no_pictures", ""),
         "noise": entry.get("noise", {}),
         "power": entry.get("power", {}),
         "checks": checks,
-        "open": False,
         "details": _details(entry),
     }
 
