@@ -17,6 +17,7 @@ import traceback
 from typing import Callable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.cli.options import Parser, complain, nearest, say
+from detparity.core.clock import began
 from detparity.core.errors import InputError
 from detparity.core.version import __version__
 from detparity.core.vocabulary import EngineDied
@@ -54,7 +55,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _run(words: List[str], as_command: bool) -> int:
     options = _parsed(words)
-    options.words, options.as_command = words, as_command
+    options.words, options.as_command, options.started = words, as_command, began(as_command)
     return int(options.run(options))
 
 

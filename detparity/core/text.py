@@ -40,7 +40,7 @@ def _fix(check: str, finding: Finding) -> List[str]:
     fix = finding.fix if finding.fix is not None or guide is None else guide.fix
     if not fix or finding.follows:
         return []
-    more = [f"           detparity explain {check}"] if guide else []
+    more = [f"  More:    detparity explain {check}"] if guide else []
     return [*textwrap.wrap(fix, WIDTH - 2, initial_indent="  Fix:     ", subsequent_indent=" " * 11), *more]
 
 

@@ -58,7 +58,7 @@ def test_a_failure_shows_its_fix_once_and_a_finding_that_follows_shows_none():
     fix = guides()["parity.sizes"].fix
 
     shown = " ".join(render("a.onnx", "parity.sizes", found, "again").split())
-    assert f"Fix: {fix} detparity explain parity.sizes Repeat: again" in shown
+    assert f"Fix: {fix} More: detparity explain parity.sizes Repeat: again" in shown
     assert "Fix: Do this." in render("a", "parity.sizes", Finding("is wrong.", fix="Do this."), "x").replace(
         "     ", " "
     )
