@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from detparity.cli import capture_command
+from detparity.cli.console import add_display
 from detparity.cli.options import complain, require_pages, require_writable
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
@@ -31,6 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="store the captures there, for `detparity check FILE --capture DIR`"
     )
+    add_display(parser)
     parser.add_argument("line", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
     parser.set_defaults(run=run)
 
@@ -74,7 +76,9 @@ def _run(child: List[str]) -> int:
 
 def _options(options: argparse.Namespace) -> Dict[str, Any]:
     """What the child needs to judge and to report, as JSON has it."""
-    found: Dict[str, Any] = {name: getattr(options, name) for name in ("checks", "strict", "quick")}
+    found: Dict[str, Any] = {
+        name: getattr(options, name) for name in ("checks", "strict", "quick", "quiet", "verbose", "color", "started")
+    }
     for name in ("json", "html", "junit", "keep"):
         path = getattr(options, name)
         found[name] = None if path is None else str(path if path == STDOUT else os.path.abspath(path))

@@ -17,6 +17,7 @@ import traceback
 from typing import Callable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.cli.options import Parser, complain, nearest, say
+from detparity.core.clock import began
 from detparity.core.errors import InputError
 from detparity.core.version import __version__
 from detparity.core.vocabulary import EngineDied
@@ -38,6 +39,7 @@ SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "scaling": ("scaling", "measure how cost grows with size, batch, candidates, classes, threads"),
     "models": ("models", "list every architecture with its size"),
     "checks": ("checks", "list every check with its level"),
+    "explain": ("explain", "why a check matters, what usually causes its finding, how to fix it"),
     "shims": ("shims", "list every compatibility shim with the versions that need it"),
 }
 
@@ -54,7 +56,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _run(words: List[str], as_command: bool) -> int:
     options = _parsed(words)
-    options.words, options.as_command = words, as_command
+    options.words, options.as_command, options.started = words, as_command, began(as_command)
     return int(options.run(options))
 
 

@@ -17,7 +17,7 @@ from detparity.inputs.resampling import resample
 LETTERBOX, CORNER, CORNER_CUT, NOT_ENLARGED, STRETCH, CROP = FRAMINGS = (
     "letterbox",
     "letterbox at the top left",
-    "letterbox at the top left, sides cut to whole pixels",
+    "letterbox at the top left, sides rounded down",
     "letterbox, not enlarged",
     "stretch",
     "crop of the centre",
@@ -43,8 +43,8 @@ def frame(source: Tuple[int, int], target: Tuple[int, int], how: str = LETTERBOX
     ratio = max(height / h, width / w) if how == CROP else min(height / h, width / w)
     if how == NOT_ENLARGED:
         ratio = min(ratio, 1.0)
-    whole = int if how == CORNER_CUT else round
-    tall, wide = max(whole(h * ratio), 1), max(whole(w * ratio), 1)
+    rounded = int if how == CORNER_CUT else round
+    tall, wide = max(rounded(h * ratio), 1), max(rounded(w * ratio), 1)
     if how == CROP:
         return Frame((tall, wide), -round((tall - height) / 2), -round((wide - width) / 2))
     if how in (CORNER, CORNER_CUT):
@@ -52,7 +52,7 @@ def frame(source: Tuple[int, int], target: Tuple[int, int], how: str = LETTERBOX
     return Frame((tall, wide), round((height - tall) / 2 - 0.1), round((width - wide) / 2 - 0.1))
 
 
-def place(picture: np.ndarray, target: Tuple[int, int], where: Frame, padding: float = np.nan) -> np.ndarray:
+def placed(picture: np.ndarray, target: Tuple[int, int], where: Frame, padding: float = np.nan) -> np.ndarray:
     """(h, w, 3) that has been resampled to `where.size`, in an input (height, width, 3) of which the rest is `padding`."""
     found = np.full((*target, picture.shape[2]), padding, np.float32)
     (height, width), (h, w) = target, where.size
@@ -66,4 +66,4 @@ def letterbox(picture: np.ndarray, target: Tuple[int, int], padding: float = PAD
     """(h, w, 3) uint8 to (height, width, 3) uint8: the reference, bilinear and rounded to whole levels."""
     where = frame(picture.shape[:2], target)
     levels = np.rint(resample(picture, where.size, "bilinear"))
-    return np.asarray(place(levels, target, where, padding), np.uint8)
+    return np.asarray(placed(levels, target, where, padding), np.uint8)

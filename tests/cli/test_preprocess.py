@@ -70,7 +70,7 @@ def test_every_difference_is_named_with_its_remedy(folder, capsys):
 def test_what_fits_nothing_is_said(folder, capsys):
     code, out, _ = _run(capsys, "--image", folder / "x.png", "--tensor", folder / "other.npy")
 
-    assert code == 1 and "in no way that is known here" in out and "A crop, a flip" in out
+    assert code == 1 and "by nothing that is tried here" in out and "A crop, a flip" in out
 
 
 def test_a_function_is_called_apart_and_compared(folder, capsys):

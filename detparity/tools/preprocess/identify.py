@@ -8,7 +8,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from detparity.core.errors import InputError
-from detparity.inputs.framing import FRAMINGS, PADDING, Frame, frame, place
+from detparity.inputs.framing import FRAMINGS, PADDING, Frame, frame, placed
 from detparity.inputs.resampling import RESAMPLINGS, clips, resample, rounding
 from detparity.tools.preprocess.values import Values
 
@@ -57,13 +57,13 @@ class Nearest:
 
 @dataclass(frozen=True)
 class _Canvas:
-    """The picture as it lies in the input, in levels, NaN where it does not cover it; whole: how far rounding to whole levels takes
+    """The picture as it lies in the input, in levels, NaN where it does not cover it; rounding: how far rounding to whole levels takes
     it."""
 
     framing: str
     resampling: str
     levels: np.ndarray
-    whole: float
+    rounding: float
 
 
 def identify(
@@ -138,12 +138,12 @@ def _canvases(picture: np.ndarray, targets: Sequence[Tuple[int, ...]]) -> Iterat
             seen.append(where)
             for how in RESAMPLINGS if source != where.size else (AS_IT_IS,):
                 if how == AS_IT_IS:
-                    yield _Canvas(framing, how, place(picture, target, where), 0.0)
+                    yield _Canvas(framing, how, placed(picture, target, where), 0.0)
                     continue
-                whole = rounding(source, where.size, how)
+                most = rounding(source, where.size, how)
                 for height_first in (False, True) if clips(how) else (False,):
                     levels = resample(picture, where.size, how, height_first)
-                    yield _Canvas(framing, how, place(levels, target, where), whole)
+                    yield _Canvas(framing, how, placed(levels, target, where), most)
 
 
 def _step(dtype: np.dtype, values: Values) -> float:
@@ -159,17 +159,17 @@ def _compared(levels: np.ndarray, canvas: _Canvas, step: float, recipe: Recipe) 
     """The recipe with its error and padding where it fits; else how far off it is. A few rows decide most of them."""
     few = slice(levels.shape[0] // 32, None, max(levels.shape[0] // 16, 1))
     for rows in (few, slice(None)):
-        wanted = canvas.levels[rows] if recipe.order == RGB else canvas.levels[rows, :, ::-1]
-        covered = ~np.isnan(wanted[:, :, 0])
-        found, expected = levels[rows][covered], wanted[covered]
+        reference = canvas.levels[rows] if recipe.order == RGB else canvas.levels[rows, :, ::-1]
+        covered = ~np.isnan(reference[:, :, 0])
+        found, expected = levels[rows][covered], reference[covered]
         off = np.abs(found - expected)
         clipped = np.abs(found - np.clip(expected, 0.0, 255.0))
         off = clipped if clipped.max(initial=0.0) < off.max(initial=0.0) else off
         rest = levels[rows][~covered]
         padding = np.median(rest, 0) if len(rest) else np.zeros(3)
         even = float(np.abs(rest - padding).max(initial=0.0)) <= EXACT + step
-        whole = float(np.abs(found - np.rint(found)).max(initial=0.0)) <= EXACT + step
-        limit = EXACT + step + (canvas.whole if whole else 0.0)
+        integral = float(np.abs(found - np.rint(found)).max(initial=0.0)) <= EXACT + step
+        limit = EXACT + step + (canvas.rounding if integral else 0.0)
         error = float(off.max(initial=0.0))
         recipe = replace(recipe, padding=tuple(map(float, padding)) if len(rest) else None, error=error)
         if not even or error > limit:
@@ -198,8 +198,8 @@ def against_reference(picture: np.ndarray, tensor: np.ndarray, values: Values, f
     _, image = next(as_image(tensor))
     target = (image.shape[0], image.shape[1])
     where = frame((picture.shape[0], picture.shape[1]), target, framing)
-    wanted = place(np.rint(resample(picture, where.size, BILINEAR)), target, where, PADDING)
+    reference = placed(np.rint(resample(picture, where.size, BILINEAR)), target, where, PADDING)
     levels = (image - np.array(values.b, np.float32)) / np.array(values.a, np.float32)
-    off = np.abs(levels - wanted).max(2)
+    off = np.abs(levels - reference).max(2)
     row, column = np.unravel_index(int(off.argmax()), off.shape)
     return Off(float((off > 1 + EXACT).mean()), float(off.mean()), float(off.max()), int(row), int(column))

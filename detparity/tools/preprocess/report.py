@@ -55,14 +55,14 @@ class Found:
 def properties(recipe: Recipe, expected: Expected) -> List[Tuple[str, str, str]]:
     """Name, what it is, and what the model takes."""
     padding = "none" if recipe.padding is None else recipe.grey
-    wanted = padding if recipe.padding is None or expected.framing == STRETCH else str(PADDING)
+    takes = padding if recipe.padding is None or expected.framing == STRETCH else str(PADDING)
     resampling = recipe.resampling if recipe.resampling == AS_IT_IS else BILINEAR
     return [
         ("axes", recipe.axes, "CHW" if recipe.axes in ("CHW", "HWC") else "NCHW"),
         ("channels", recipe.order, RGB),
         ("values", recipe.values.name, expected.values.name),
         ("framing", recipe.framing, expected.framing),
-        ("padding", padding, wanted),
+        ("padding", padding, takes),
         ("resampling", recipe.resampling, resampling),
     ]
 
@@ -86,11 +86,11 @@ def text(found: Found) -> str:
     name = found.expected.name
     sentence = f"preprocess: {found.subject} is {found.picture} as {name} takes it."
     if wrong:
-        pairs = ", ".join(f"{value} instead of {wanted}" for _, value, wanted in wrong)
+        pairs = ", ".join(f"{value} instead of {takes}" for _, value, takes in wrong)
         sentence = f"preprocess: {found.subject} is {found.picture}, but not as {name} takes it: {pairs}."
     rows = [
-        (what, value, "" if value == wanted else f"{name} takes {wanted}")
-        for what, value, wanted in properties(best, found.expected)
+        (what, value, "" if value == takes else f"{name} takes {takes}")
+        for what, value, takes in properties(best, found.expected)
     ]
     lines = [*textwrap.wrap(sentence, WIDTH), "", *columns(rows), ""]
     lines += [f"  These make it to within {best.error:.2f} of 255 levels."]
@@ -128,7 +128,7 @@ def _short(one: Recipe, best: Recipe) -> str:
 
 
 def _unknown(found: Found) -> str:
-    sentence = f"preprocess: {found.subject} is {found.picture} in no way that is known here."
+    sentence = f"preprocess: {found.subject} is made of {found.picture} by nothing that is tried here."
     lines = [*textwrap.wrap(sentence, WIDTH), ""]
     near = found.nearest
     if near is not None and near.typical < FAR:

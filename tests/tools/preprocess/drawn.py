@@ -35,14 +35,16 @@ def picture(rng, height, width):
     return np.clip(smooth + rng.normal(0, 25, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def resized(levels, height, width, how, whole):
+def resized(levels, height, width, how, rounded):
     """(height, width, 3) float64 levels, by the library that has this resampling."""
     if how in PILLOW:
         return np.asarray(PIL.Image.fromarray(levels).resize((width, height), PILLOW[how]), float)
-    batch = torch.from_numpy(levels.transpose(2, 0, 1)[None].copy()).double()
+    batch = torch.from_numpy(levels.transpose(2, 0, 1)[None].copy()).to(
+        torch.float32 if "nearest" in how else torch.float64
+    )
     more = {"align_corners": False} if how in ("bilinear", "bicubic") else {}
     found = functional.interpolate(batch, (height, width), mode=TORCH[how], **more)[0].permute(1, 2, 0).numpy()
-    return np.clip(np.rint(found), 0, 255) if whole else found
+    return np.clip(np.rint(found), 0, 255) if rounded else found
 
 
 def drawn(seed):
