@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("torch", minversion="1.13")
-float16 = pytest.importorskip("onnxruntime.transformers.float16")
 
 import torch
 from detparity.kit.tests.checks.foreign import stand_ins
@@ -18,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def half(name, edit=lambda model: model):
+    float16 = pytest.importorskip("onnxruntime.transformers.float16")
     return float16.convert_float_to_float16(edit(stand_ins.onnx_of(name)), keep_io_types=False)
 
 
