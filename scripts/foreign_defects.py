@@ -106,7 +106,9 @@ def transposed(model: Model, place: Place) -> None:
     axes = list(range(len(value.type.tensor_type.shape.dim)))
     axes[-2:] = axes[:-3:-1]
     edits.splice(model, value.name, lambda x, op: op("Transpose", x, perm=axes))
-    value.type.tensor_type.ClearField("shape")
+    dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    for axis, origin in enumerate(axes):
+        edits.set_axis(value, axis, dims[origin] or None)
 
 
 def _scores(model: Model, place: Place, edit: Any) -> None:
@@ -204,8 +206,8 @@ def another_models_file(model: Model, place: Place) -> None:
         onnx.helper.make_node("MatMul", ["rows", "w"], ["four"]),
     ]
     nodes += [onnx.helper.make_node("Identity", ["four"], [name]) for name in outputs]
-    to = numpy_helper.from_array(np.array([1, 3, -1], np.int64), "to")
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
+    to = numpy_helper.from_array(np.array([1, 3, int(np.prod(shape[-2:]))], np.int64), "to")
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 4]) for name in outputs]
     graph = onnx.helper.make_graph(nodes, "other", inputs, values, [weight, to])
     model.graph.CopyFrom(graph)
 
