@@ -34,6 +34,7 @@ def outcome_record(outcome: Outcome, texts: Sequence[str]) -> Dict[str, Any]:
                 "evidence": _plain(finding.evidence),
                 "text": text,
                 **({"follows": finding.follows} if finding.follows else {}),
+                **({"fix": finding.fix} if finding.fix is not None else {}),
             }
             for finding, text in zip(outcome.findings, texts)
         ],
