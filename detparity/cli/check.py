@@ -34,6 +34,8 @@ from detparity.reports.report import report, unusable_entry
 if TYPE_CHECKING:
     from detparity.checks.session import Options
 
+PICTURES = 4  # of a page, for each file
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
@@ -117,6 +119,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         quick=options.quick,
         known_failures=options.expectations,
         exporters=tuple(options.exporter),
+        pictures=PICTURES if options.html is not None else 0,
     )
 
 
