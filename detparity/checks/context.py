@@ -67,7 +67,8 @@ SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engin
 class Context(Judging):
     """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
     how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
-    those of other checks; notes: what checks work out of the file once; form and filled: how the file takes its image, and what its
+    those of other checks; notes: what checks work out of the file once; photos: the user's own
+    pictures; form and filled: how the file takes its image, and what its
     other inputs are given."""
 
     artifact: Artifact
@@ -87,8 +88,14 @@ class Context(Judging):
     died: Optional[EngineDied] = None
     fold: Callable[[Context, str, Tuple[Finding, ...]], Tuple[Finding, ...]] = _as_found
     notes: Dict[str, Any] = field(default_factory=dict)
+    photos: Tuple[Picture, ...] = ()
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
+
+    @property
+    def fixed_batch(self) -> Optional[int]:
+        """Images of every run, None where that varies."""
+        return None if self.contract.variant.dynamic_batch else self.contract.batch
 
     @property
     def onnx(self) -> OnnxFile:

@@ -73,6 +73,15 @@ def failing_cases(context: Context, check_id: str) -> List[Case]:
     return [case for case in cases if isinstance(case, Case)]
 
 
+def photo_cases(photos: Sequence[Picture], size: Size, batch: Optional[int]) -> List[Case]:
+    """The user's pictures one by one, or in batches where the file has one size of them; the last one is filled up from the first."""
+    count = batch or 1
+    return [
+        Case(size, tuple(photos[(first + slot) % len(photos)] for slot in range(count)))
+        for first in range(0, len(photos), count)
+    ]
+
+
 def first_case(context: Context) -> Case:
     """Noise at the declared size and batch: what the report's table of floors and errors is measured on."""
     return Case(context.contract.size, pictures(context.contract.batch, size=context.contract.size))

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Dict, Sequence
 from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
     add_any_model,
+    add_images,
     add_model,
     add_nms,
     choice_of,
+    images_of,
     opset_of,
     path_of,
+    require_images,
     require_nms,
     require_pages,
     require_writable,
@@ -63,6 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="in the demo, only these exporters, by name or pattern",
     )
+    add_images(parser)
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
@@ -82,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
     require_writable(*outputs, reads=reads)
     require_pages(options.html)
     require_nms(options)
+    require_images(options)
     require_one_model(choice_of(options))
     _require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
@@ -121,6 +126,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         known_failures=options.expectations,
         exporters=tuple(options.exporter),
         pictures=PICTURES if options.html is not None else 0,
+        images=images_of(options),
     )
 
 
