@@ -26,6 +26,7 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts.input_form import FILLED, InputForm, input_form, transposed
+from detparity.checks import ON_IMAGES
 from detparity.checks.judging import Judging, Key
 from detparity.checks.other_inputs import settle
 from detparity.core.case import BoxExplorer, Case, Explorer
@@ -200,5 +201,6 @@ def truth_head(variant: Variant) -> str:
 
 
 def applicable(context: Context) -> Iterable[str]:
-    """The ids of the checks this contract asks for, in the registry's order."""
-    return [check.id for check in context.checks.values() if check.applies(context.contract)]
+    """The ids of the checks this contract asks for, in the registry's order; those of the user's pictures where there are any."""
+    left = () if context.photos else ON_IMAGES
+    return [one.id for one in context.checks.values() if one.applies(context.contract) and one.id not in left]

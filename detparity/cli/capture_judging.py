@@ -14,6 +14,7 @@ from detparity.checks.foreign.open_file import ForeignSource
 from detparity.checks.run import Options, Session, about, judge_all
 from detparity.cli.check_files import judge
 from detparity.cli.console import Console
+from detparity.cli.options import PICTURES, images_of
 from detparity.core.contract import MUST
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
@@ -84,6 +85,8 @@ def judge_files(captures: Captures, options: Mapping[str, Any], console: Console
         checks=options.get("checks"),
         strict=bool(options.get("strict")),
         quick=bool(options.get("quick")),
+        pictures=PICTURES if options.get("html") else 0,
+        images=_images(options),
     )
     session = Session(asked, None, foreign=source)
     recorder = Recorder(asked.strict)
@@ -99,6 +102,13 @@ def judge_files(captures: Captures, options: Mapping[str, Any], console: Console
         console.verdict(entry)
     console.summary(found)
     return found
+
+
+def _images(options: Mapping[str, Any]) -> Any:
+    """The user's pictures, as `detparity check` takes them."""
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels")}
+    more = {name: options.get(name) for name in ("max_images", "preprocess")}
+    return images_of(argparse.Namespace(**paths, **more))
 
 
 def _judge(
@@ -127,7 +137,8 @@ def _was_right(session: Session, path: Path, call: CapturedCall) -> bool:
         return False
     assert session.foreign is not None
     earlier = ForeignSource(lambda _: reference_of(call), lambda _: promises_of(call), session.foreign.layout)
-    again = Session(replace(session.options, artifacts=(call.first,), quick=True, checks=None), None, foreign=earlier)
+    asked = replace(session.options, artifacts=(call.first,), quick=True, checks=None, pictures=0, images=None)
+    again = Session(asked, None, foreign=earlier)
     recorder = Recorder(strict=False)
     entry: Mapping[str, Any] = {}
     try:

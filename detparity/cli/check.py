@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Sequence
 
 from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
+    PICTURES,
     add_any_model,
     add_images,
     add_model,
@@ -37,8 +38,6 @@ from detparity.reports.report import report, unusable_entry
 
 if TYPE_CHECKING:
     from detparity.checks.session import Options
-
-PICTURES = 4  # of a page, for each file
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,8 @@ from detparity.models.choice import ARCH_WIDTH, FIRST_SEED, ModelChoice
 if TYPE_CHECKING:
     from detparity.inputs.photos import PhotosAsked
 
+PICTURES = 4  # of a page, for each file
+
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """What a mistyped word may stand for, as the end of a message; empty where nothing is near."""

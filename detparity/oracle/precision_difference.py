@@ -89,5 +89,5 @@ def interpolated(scores: Floats, hits: np.ndarray, total: int) -> Floats:
     precisions = found / np.arange(1, len(scores) + 1)[:, None]
     best = np.maximum.accumulate(precisions[::-1], axis=0)[::-1]
     best = np.concatenate([best, np.zeros((1, hits.shape[1]))])  # recalls that are not reached
-    at = [np.searchsorted(found[:, column], RECALLS * total, side="left") for column in range(hits.shape[1])]
+    at = [np.searchsorted(found[:, column] / total, RECALLS, side="left") for column in range(hits.shape[1])]
     return np.array([best[rows, column].mean() for column, rows in enumerate(at)])
