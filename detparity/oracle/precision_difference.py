@@ -38,7 +38,7 @@ def compared(
     labels = sorted({int(label) for truth in truths for label in truth.classes})
     sides = [_outcomes([_best(one) for one in found], truths, labels) for found in (model, file)]
     every = np.arange(len(truths))
-    whole = [_both(side, every) for side in sides]
+    total = [_both(side, every) for side in sides]
     draws = np.zeros((0, 2))
     if len(truths) >= LEAST_IMAGES:
         chosen = np.random.default_rng(seed).integers(0, len(truths), (DRAWS, len(truths)))
@@ -46,7 +46,7 @@ def compared(
     tails = (50 * (1 - COVERAGE), 50 * (1 + COVERAGE))
     ends = np.nanpercentile(draws, tails, axis=0) if len(draws) else np.full((2, 2), np.nan)
     return {
-        name: Compared(whole[0][k], whole[1][k], float(ends[0, k]), float(ends[1, k]))
+        name: Compared(total[0][k], total[1][k], float(ends[0, k]), float(ends[1, k]))
         for k, name in enumerate(("mAP50", "mAP50-95"))
     }
 

@@ -24,6 +24,7 @@ def _drawn(seed, images=12, noise=4.0):
         more = rng.uniform(0, 60, (5, 2))
         extra = np.concatenate([more, more + 20], axis=1)
         moved = np.concatenate([boxes + rng.normal(0, noise, boxes.shape), extra])
+        moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)  # an inverted box is another one to pycocotools
         labels = np.concatenate([classes, rng.integers(0, 3, 5)])
         found.append(Detected(moved, rng.permutation(len(labels)) / 100 + rng.uniform(0, 0.005, len(labels)), labels))
     return truths, found
