@@ -30,6 +30,7 @@ FORMS = (
     *("grid", "raw-dynamic", "end2end-ort-dynamic-batch", "end2end-trt", "end2end-trt-nms"),
     *("grid-dynamo-dynamic", "traced", "scripted", "lite"),
 )
+SLOWEST = "grid-dynamo-dynamic"  # takes as long to make as all the others of these: not in smoke
 SMOKE = (
     "export.made",
     "structure.load",
@@ -132,7 +133,7 @@ def _promises(config: pytest.Config, groups: List[str]) -> List[Any]:
 def _marks(config: pytest.Config, exporter: str, check: str) -> List[pytest.MarkDecorator]:
     """Where the exporters and the model are chosen, every test is in the default run."""
     if exporter in FORMS:
-        return [pytest.mark.smoke] if check in SMOKE else []
+        return [pytest.mark.smoke] if check in SMOKE and exporter != SLOWEST else []
     chosen = config.getoption("exporter") or plugin.session_of(config).choice != ModelChoice()
     return [] if chosen else [pytest.mark.lanes]
 
