@@ -17,9 +17,6 @@ from detparity.inputs.photos import Fit, PhotosAsked
 Image = pytest.importorskip("PIL.Image")
 
 
-pytestmark = pytest.mark.smoke
-
-
 def _ramp(height, width):
     y, x = np.indices((height, width))
     return np.stack([x * 255 // max(width - 1, 1), y * 255 // max(height - 1, 1), 0 * x + 40], axis=2).astype(np.uint8)
