@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from detparity import checks
@@ -17,9 +17,11 @@ from detparity.checks.context import Context, to_blame, truth_head
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.measured import measured as foreign_measured
 from detparity.checks.foreign.open_file import record
+from detparity.checks.foreign.pictures import pictures_of as foreign_pictures
 from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
+from detparity.checks.pictures import pictures_of as home_pictures
 from detparity.checks.session import (
     LOADS,
     AnyContext,
@@ -37,7 +39,7 @@ from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied
 from detparity.engines.remote import client
-from detparity.oracle.noise_floor import measure, split_levels
+from detparity.oracle.noise_floor import count_of, limit, measure, split_levels
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         measured = _measured(session, context)
     repeat = repeat_command(session.options, artifact["path"], check_id)
     texts = tuple(render(subject.title, check_id, finding, repeat) for finding in outcome.findings)
-    record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts)}
+    record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)}
     if measured is not None:
         record["measured"] = measured
     # Through JSON, so that a worker can send it: xdist takes plain types alone, and torch's version is no plain text.
@@ -94,12 +96,10 @@ def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
         outcome = Outcome(LOADS, MUST, "failed", (of_the_end(died),))
     else:
         outcome = Outcome(LOADS, MUST, "skipped", reason=f"{died}; {UNDECIDED}", incomplete=True)
-    texts = tuple(
-        render(subject.title, LOADS, finding, repeat_command(session.options, str(path), LOADS))
-        for finding in outcome.findings
-    )
+    repeat = repeat_command(session.options, str(path), LOADS)
+    texts = tuple(render(subject.title, LOADS, finding, repeat) for finding in outcome.findings)
     artifact = {"path": str(path), "sha256": sha256(path), "how": f"not read: it {died}"}
-    return Judged(outcome, texts, {"artifact": artifact, "check": outcome_record(outcome, texts)})
+    return Judged(outcome, texts, {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)})
 
 
 def _at_fault(session: Session, died: EngineDied) -> bool:
@@ -114,9 +114,24 @@ def _at_fault(session: Session, died: EngineDied) -> bool:
 def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]:
     """Every chosen check on every subject, subject by subject; each is let go of after its last."""
     for subject in subjects:
-        for check_id in session.checks_of(subject):
-            yield judge(session, subject, check_id)
+        chosen = session.checks_of(subject)
+        for number, check_id in enumerate(chosen, 1):
+            judged = judge(session, subject, check_id)
+            yield _with_pictures(session, subject, judged) if number == len(chosen) else judged
         session.release(subject)
+
+
+def _with_pictures(session: Session, subject: Subject, judged: Judged) -> Judged:
+    """The last record of a file, with what its report shows of images, where the run asks for that and the file can be run."""
+    if not session.options.pictures or subject.died is not None or judged.outcome.check == MADE:
+        return judged
+    path = subject.path or session.made(str(subject.name))
+    context = session.judged(path, subject.name)
+    if context.died is not None:
+        return judged
+    count = session.options.pictures
+    shown = foreign_pictures(context, count) if isinstance(context, ForeignContext) else home_pictures(context, count)
+    return replace(judged, record={**judged.record, "measured": {**judged.record.get("measured", {}), **shown}})
 
 
 def heads_of(session: Session, subjects: Sequence[Subject]) -> Tuple[str, ...]:
@@ -225,6 +240,7 @@ def noise_of(context: Context) -> Mapping[str, Mapping[str, float]]:
             "error": stats.rms,
             "floors": stats.rms / floor.rms,
             "floors_max": stats.max / floor.max,
+            "limit": limit("rms", count_of(truth, (level, group))),
         }
         if row["floors"] >= table.get(group, {}).get("floors", -1.0):
             table[group] = row

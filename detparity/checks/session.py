@@ -63,7 +63,7 @@ class Options:
     artifacts: the user's files; none means what the own exporters make, of which `exporters` (patterns) chooses. variant, img_size,
     promised: what the files promise, where that is not read from them. checks: ids and groups, separated by commas. known_failures:
     file of the known failures of the user's own exporters. strict: SHOULD findings violate as well. quick: fewer pictures, sizes
-    and draws.
+    and draws. pictures: how many of them the report shows with the detections of model and file.
     """
 
     choice: ModelChoice = ModelChoice()
@@ -76,6 +76,7 @@ class Options:
     quick: bool = False
     known_failures: Optional[Path] = None
     exporters: Tuple[str, ...] = ()
+    pictures: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ import argparse
 import contextlib
 import itertools
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from detparity.checks import captured
 from detparity.checks.foreign.context import ForeignContext
@@ -18,7 +17,9 @@ from detparity.checks.foreign.open_file import ForeignSource
 from detparity.checks.foreign.parity import cases
 from detparity.checks.foreign.truth import Refuses
 from detparity.checks.run import Options, Session, about, judge_all
-from detparity.cli.options import say
+from detparity.cli.check_files import judge
+from detparity.cli.console import Console
+from detparity.cli.outputs import write_reports
 from detparity.core.contract import MUST
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
@@ -34,36 +35,35 @@ from detparity.models.reference import EXACT
 from detparity.models.stored_reference import RecordedReference
 from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
-from detparity.reports.terminal import artifact_text, verdict_line
-
-Show = Callable[[str], None]
 
 
 def judge_captures(captures: Captures, options: Mapping[str, Any], code: int = 0) -> int:
     """Report what was captured, and return the verdict's exit code. options: of `detparity capture`; code: how the command ended."""
-    to = sys.stderr if options.get("json") == "-" else sys.stdout
+    to = sys.stderr if "-" in (options.get(name) for name in ("json", "html", "junit", "markdown")) else sys.stdout
+    with Console(options, to, options.get("started")) as console:
+        return _judged(captures, options, code, console)
 
-    def show(text: str) -> None:
-        say(text, to=to)
 
+def _judged(captures: Captures, options: Mapping[str, Any], code: int, console: Console) -> int:
+    """Store, judge and report; the verdict's exit code."""
     if options.get("keep"):
         write(captures, Path(options["keep"]))
     rows = captured.table(captures)
     if len(rows) > 1:
-        show("\n".join(columns(rows)) + "\n")
-    verdicts = [_calls_verdict(captures, code, show)]
+        console("\n".join(columns(rows)) + "\n")
+    verdicts = [_calls_verdict(captures, code, console)]
     if any(captured.judged_here(path) for call in captures for path in call.files):
-        found = judge_files(captures, options, show)
+        found = judge_files(captures, options, console)
         verdicts.append(found["verdict"])
         found["verdict"] = overall([verdict for verdict in verdicts if verdict])
         _write_reports(found, options)
     worst = overall([verdict for verdict in verdicts if verdict])
     if len(verdicts) == 1 or worst != verdicts[-1]:
-        show(f"Verdict of the command: {worst}")
+        console(f"Verdict of the command: {worst}")
     return EXIT[worst]
 
 
-def _calls_verdict(captures: Captures, code: int, show: Show) -> str:
+def _calls_verdict(captures: Captures, code: int, show: Console) -> str:
     """Say what the calls show before a file is judged; its verdict, empty where they show nothing against it."""
     found = list(captured.findings(captures, code))
     missing = captured.missing(captures)
@@ -76,9 +76,8 @@ def _calls_verdict(captures: Captures, code: int, show: Show) -> str:
     return "incomplete" if missing else ""
 
 
-def judge_files(captures: Captures, options: Mapping[str, Any], show: Show) -> Dict[str, Any]:
+def judge_files(captures: Captures, options: Mapping[str, Any], console: Console) -> Dict[str, Any]:
     """Judge every file as it lies now against the module of its call, and return the report."""
-    start = time.perf_counter()
     calls = {path: call for path, call in by_file(captures).items() if captured.judged_here(Path(path))}
     references: Dict[int, Any] = {}
     keep = Path(options["keep"]) if options.get("keep") else None
@@ -101,18 +100,20 @@ def judge_files(captures: Captures, options: Mapping[str, Any], show: Show) -> D
     session = Session(asked, None, foreign=source)
     recorder = Recorder(asked.strict)
     unusable: List[Dict[str, Any]] = []
-    for path in asked.artifacts:
-        _judge(session, path, calls[str(path)], recorder, unusable, show)
+    for number, path in enumerate(asked.artifacts, 1):
+        console.files(number, len(asked.artifacts))
+        console.stage(f"reading {path.name}")
+        _judge(session, path, calls[str(path)], recorder, unusable, console)
         if keep is not None:
             _run_all(session, path)
     for recorded in references.values() if keep is not None else ():
         recorded.save()
-    timings = {"engine_seconds": session.clock.engine, "total_seconds": time.perf_counter() - start}
+    timings = {"engine_seconds": session.clock.engine, "total_seconds": console.seconds()}
     timings["truths_asked"], timings["truths_worked_out"] = session.asked
     found = report(about(session), [*recorder.entries.values(), *unusable], timings)
     for entry in unusable:
-        show(artifact_text(entry))
-    show(verdict_line(found))
+        console.verdict(entry)
+    console.summary(found)
     return found
 
 
@@ -144,7 +145,7 @@ def _judge(
     call: CapturedCall,
     recorder: Recorder,
     unusable: List[Dict[str, Any]],
-    show: Show,
+    console: Console,
 ) -> None:
     try:
         if call.module is None:
@@ -153,16 +154,12 @@ def _judge(
     except InputError as error:
         unusable.append(unusable_entry(str(path), str(error)))
         return
-    entry: Mapping[str, Any] = {}
-    for judged in judge_all(session, [subject]):
-        entry = recorder.add(judged.record)
-    if entry:
-        show(artifact_text(entry, session.options.strict))
+    entry = judge(session, subject, recorder, console)
     if entry and entry["verdict"] == "violates":
         right = _still_right(session, path, call)
         if right:
             recorder.entries[str(path)]["still_right"] = right
-            show(f"{path.name} was right as {right}.\n")
+            console(f"{path.name} was right as {right}.\n")
 
 
 def _still_right(session: Session, path: Path, call: CapturedCall) -> str:
@@ -196,7 +193,5 @@ def _conforms(session: Session, version: Path, path: Path) -> bool:
 
 
 def _write_reports(found: Dict[str, Any], options: Mapping[str, Any]) -> None:
-    from detparity.cli.check import write_reports
-
-    paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit")}
-    write_reports(found, argparse.Namespace(**paths))
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit", "markdown")}
+    write_reports(found, argparse.Namespace(**paths, annotations=options.get("annotations")))

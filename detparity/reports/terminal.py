@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from detparity.core.contract import LEVELS
 from detparity.core.text import columns, listed, number
-from detparity.reports.findings import followers, in_order, mark, roots, unconfined
+from detparity.reports.findings import fails, followers, in_order, mark, roots, unconfined
 
 MOST = 110  # letters of a line
 MARK = {
@@ -28,6 +28,37 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     lines += _noise(artifact)
     lines += _texts(artifact["checks"])
     return "\n".join(lines) + "\n"
+
+
+def headline(artifact: Mapping[str, Any], strict: bool = False) -> str:
+    """One line for one artifact: its verdict, how much was checked, and what decides."""
+    if artifact["verdict"] in ("unusable", "not made"):
+        return artifact_text(artifact).strip().replace("\n  ", ", ")
+    why = decides(artifact, strict)
+    extent = f"{_against(artifact)}, {_extent([artifact])}"
+    return f"{artifact['path']}: {artifact['verdict']}{extent}{': ' + why if why else ''}"
+
+
+def decides(artifact: Mapping[str, Any], strict: bool) -> str:
+    """What keeps an artifact from conforming: the ids of its checks, or why it cannot be used."""
+    folded = roots(artifact["checks"])
+    failed = [one["id"] for one in artifact["checks"] if fails(one, strict) and one["id"] not in folded]
+    hidden = [
+        f"{one['id']} skipped" for one in artifact["checks"] if one.get("incomplete") and one["outcome"] == "skipped"
+    ]
+    return listed(failed or hidden, 3) or str(artifact.get("reason") or "")
+
+
+def files_table(report: Mapping[str, Any]) -> List[str]:
+    """A table over the files of a report, a line each."""
+    rows: List[Tuple[str, ...]] = [("verdict", "checks", "seconds", "file")]
+    for one in report["artifacts"]:
+        ran = sum(check["outcome"] != "skipped" for check in one["checks"])
+        count = f"{ran} of {max(one.get('applying', 0), len(one['checks']))}" if one["checks"] else ""
+        seconds = f"{one['timings']['total_seconds']:.1f}" if "timings" in one else ""
+        why = clip(decides(one, report["strict"]))
+        rows.append((one["verdict"], count, seconds, f"{one['path']}: {why}" if why else one["path"]))
+    return columns(rows)
 
 
 def _against(artifact: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from detparity.checks.foreign.truth import CaseTruth, paired
 from detparity.core.case import Case
 from detparity.core.layout import BOX, PIXELS, PROBABILITY, SCORE, Field, describe
 from detparity.core.text import number
+from detparity.oracle.noise_floor import limit
 from detparity.oracle.output_floor import Group, is_probability, measure, tables_of
 
 SHOWN = 12  # groups of a report, the worst ones
@@ -34,7 +35,7 @@ def measured(context: ForeignContext) -> Dict[str, Any]:
 
 def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
     case = context.declared
-    truth = context.truth(case)
+    truth = context.chosen_truth(case)
     outputs = context.predict(case)
     one = truth.images[0]
     tables = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, 0)
@@ -49,6 +50,7 @@ def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
             "error": error.rms,
             "floors": error.rms / floor[group].rms,
             "floors_max": error.max / floor[group].max,
+            "limit": limit("rms", group.of(mine).size),
         }
         if row["floors"] >= rows.get(key, {}).get("floors", -1.0):
             rows[key] = row
@@ -60,7 +62,7 @@ def low_power(context: ForeignContext) -> List[str]:
     """Why a verdict of `conforms` would mean little here: nothing detected, saturated scores, dead outputs, noise as large as what
     would be looked for."""
     cases = [Case(context.contract.size, ((kind, 0), *context.declared.pictures[1:])) for kind in DECLARED]
-    truths = [context.truth(case) for case in cases]
+    truths = [context.chosen_truth(case) for case in cases]
     found = [
         *_fewer_outputs(context),
         *_selected_nothing(context, truths),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity.checks.foreign.layout_file import layout_of
 from detparity.checks.foreign.open_file import ForeignSource
 from detparity.core import file_kind
+from detparity.core.decisions import Choice, Forced
 from detparity.core.errors import InputError
 from detparity.core.files import require_file
 from detparity.core.layout import Layout
@@ -89,6 +90,11 @@ class _Program:
 
     def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
         return self._reference.run(how, images)
+
+    def run_forced(
+        self, how: str, images: np.ndarray, choices: Sequence[Choice]
+    ) -> Tuple[Dict[str, np.ndarray], Sequence[Forced]]:
+        return self._reference.run_forced(how, images, choices)  # type: ignore[attr-defined]
 
 
 def _against(choice: ModelChoice, size: Optional[Size]) -> Callable[[Path], Reference]:
