@@ -76,6 +76,7 @@ class Options:
     quick: bool = False
     known_failures: Optional[Path] = None
     exporters: Tuple[str, ...] = ()
+    captured: Optional[Tuple[str, ...]] = None
     pictures: int = 0
 
 
