@@ -32,6 +32,7 @@ from detparity.reports.recorder import Recorder
 Model = onnx.ModelProto
 Edit = Callable[[Model, "Place"], None]
 SIZE = foreign_table.SIZE
+CHECKS = "structure,parity.declared,parity.batches,parity.sizes"
 
 
 class Place:
@@ -219,7 +220,7 @@ DEFECTS: Tuple[Edit, ...] = (
 
 
 def judged(call: CapturedCall, source: ForeignSource, path: Path) -> Dict[str, Any]:
-    session = Session(Options(artifacts=(path,), quick=True), None, foreign=source)
+    session = Session(Options(artifacts=(path,), quick=True, checks=CHECKS), None, foreign=source)
     recorder = Recorder(strict=False)
     entry: Mapping[str, Any] = {}
     for one in judge_all(session, [session.subject(path)]):
@@ -237,8 +238,8 @@ def judged(call: CapturedCall, source: ForeignSource, path: Path) -> Dict[str, A
     }
 
 
-def plant(layout: str) -> Dict[str, Any]:
-    """Export, then judge the file as it is and with each defect."""
+def plant(layout: str, result: Path) -> None:
+    """Export, then judge the file as it is and with each defect; the result is written after each."""
     package, name, words, place = EXPORTS[layout]
     with capturing() as captures:
         foreign_table.export(package, name, foreign_table.options_of(words.split()))
@@ -246,6 +247,7 @@ def plant(layout: str) -> Dict[str, Any]:
     reference = reference_of(call)
     source = ForeignSource(lambda _: reference, lambda _: promises_of(call))
     found: Dict[str, Any] = {"": judged(call, source, call.files[0])}
+    content = {"layout": layout, "package": package, "name": name, "words": words, "found": found}
     for defect in DEFECTS:
         model = onnx.load(str(call.files[0]))
         try:
@@ -257,7 +259,7 @@ def plant(layout: str) -> Dict[str, Any]:
         onnx.save(model, str(path))
         found[defect.__name__] = judged(call, source, path)
         print(f"{layout} {defect.__name__}: {found[defect.__name__]}", flush=True)
-    return {"layout": layout, "package": package, "name": name, "words": words, "found": found}
+        result.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def main() -> None:
@@ -268,7 +270,7 @@ def main() -> None:
     options = parser.parse_args()
     results = options.results.absolute()
     if options.here:
-        (results / f"{options.here}.json").write_text(json.dumps(plant(options.here), indent=1), encoding="utf-8")
+        plant(options.here, results / f"{options.here}.json")
         return
     results.mkdir(parents=True, exist_ok=True)
     missed = 0

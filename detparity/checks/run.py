@@ -180,7 +180,10 @@ def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]
 
 
 def repeat_command(options: Options, artifact: str, check_id: str) -> str:
-    """The command that runs this one check on this one artifact again."""
+    """The command that runs this one check on this one artifact again; empty where none does."""
+    if options.captured is not None and options.choice.capture is None:
+        words = ["detparity", "capture", "--checks", check_id, "--", *options.captured]
+        return " ".join(map(shlex.quote, words)) if options.captured else ""
     subject = [artifact] if options.artifacts else ["--exporter", artifact]
     arguments = ["detparity", "check", *subject, *options.choice.arguments, "--checks", check_id]
     if options.variant:

@@ -79,6 +79,7 @@ class Options:
     quick: bool = False
     known_failures: Optional[Path] = None
     exporters: Tuple[str, ...] = ()
+    captured: Optional[Tuple[str, ...]] = None
     pictures: int = 0
     images: Optional[PhotosAsked] = None
 

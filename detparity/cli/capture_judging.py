@@ -93,6 +93,7 @@ def judge_files(captures: Captures, options: Mapping[str, Any], console: Console
     source = ForeignSource(reference, lambda path: promises_of(calls[str(path)]), layout)
     asked = Options(
         choice=ModelChoice(capture=keep),
+        captured=tuple(options.get("command", ())),
         artifacts=tuple(map(Path, calls)),
         checks=options.get("checks"),
         strict=bool(options.get("strict")),

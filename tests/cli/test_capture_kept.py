@@ -147,6 +147,9 @@ def test_the_version_that_was_right_is_named(slims, said, tmp_path, monkeypatch,
             model.graph.node[-1].output[0] = "another"
             onnx.save(model, file)
 
-    assert judge_captures(captured(made(), file, later), {"quick": True}) == 1
+    command = ["python", "my export.py"]
+    assert judge_captures(captured(made(), file, later), {"quick": True, "command": command}) == 1
     shown = capsys.readouterr().out
     assert said in shown, shown
+    check = "parity.declared" if slims else "structure.names"
+    assert f"Repeat:  detparity capture --checks {check} -- python 'my export.py'" in shown
