@@ -29,7 +29,8 @@ LEARNED = frozenset(
 @dataclass(frozen=True)
 class Selection:
     """A node that decides: its title, operator and kind, the tensors it reads and the one that holds what it chose, the axis it
-    counts along; learned: whether learned layers follow; largest and ordered: see `core.decisions.Forced`."""
+    counts along; learned: whether learned layers follow; largest and ordered: see `core.decisions.Forced`;
+    stated, centred: of a suppression, its tensors of number, IoU and score, and whether boxes are centres and sizes."""
 
     node: str
     operator: str
@@ -40,6 +41,17 @@ class Selection:
     learned: bool = True
     largest: bool = True
     ordered: bool = True
+    stated: Tuple[str, ...] = ()
+    centred: bool = False
+
+    def _limits(self, values: Mapping[str, np.ndarray]) -> Tuple[float, float, int]:
+        """IoU, score and number of a suppression; an IoU of NaN where the file works one of them out."""
+        if any(name and name not in values for name in self.stated):
+            return float("nan"), -np.inf, 0
+        most, iou, least = (
+            float(np.ravel(values[name])[0]) if name else None for name in (*self.stated, "", "", "")[:3]
+        )
+        return iou or 0.0, -np.inf if least is None else least, int(most or 0)
 
     def tensors(self, constants: Mapping[str, np.ndarray]) -> List[str]:
         return [name for name in (*self.read, self.chosen) if name not in constants]
@@ -58,7 +70,11 @@ class Selection:
             scores = np.broadcast_to(arrays[0] - arrays[1], indices.shape)
             return Choice(self.node, np.ascontiguousarray(scores), indices, 0, CUT, learned=self.learned)
         if self.kind == SUPPRESSION:
-            return Choice(self.node, arrays[1], indices, 0, SUPPRESSION, arrays[0], self.learned)
+            boxes = arrays[0]
+            if self.centred:
+                half = boxes[..., 2:] / 2
+                boxes = np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], -1)
+            return Choice(self.node, arrays[1], indices, 0, SUPPRESSION, boxes, self.learned, self._limits(values))
         return Choice(self.node, arrays[0], indices, self.axis % arrays[0].ndim, learned=self.learned)
 
 
@@ -75,7 +91,21 @@ def selections(graph: Graph) -> Tuple[Selection, ...]:
         largest = node.op not in RISING and bool(node.get("largest", 1))
         ordered = kind == BEST and bool(node.get("sorted", 1))
         learned = _learned(node, consumers)
-        found.append(Selection(node.title, node.op, kind, tensors, chosen, axis, learned, largest, ordered))
+        found.append(
+            Selection(
+                node.title,
+                node.op,
+                kind,
+                tensors,
+                chosen,
+                axis,
+                learned,
+                largest,
+                ordered,
+                tuple(node.inputs[2:]) if kind == SUPPRESSION else (),
+                bool(node.get("center_point_box", 0)),
+            )
+        )
     return tuple(found)
 
 

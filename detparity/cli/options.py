@@ -15,7 +15,7 @@ from detparity.artifacts.external_data import beside
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 from detparity.core.text import printable
-from detparity.models.choice import ARCH_WIDTH, FIRST_SEED, ModelChoice
+from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -66,6 +66,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=FIRST_SEED, help="its seed (default %(default)s)")
 
 
+def add_home_model(parser: argparse.ArgumentParser) -> None:
+    """The model of a command that is for the YOLOv7 family alone."""
+    add_model(parser)
+    parser.add_argument("--model", choices=(BUNDLED,), help="the detector that comes with detparity")
+
+
 def add_any_model(parser: argparse.ArgumentParser) -> None:
     """What files of any detector are judged against."""
     group = parser.add_argument_group("any other model")
@@ -88,7 +94,7 @@ def add_any_model(parser: argparse.ArgumentParser) -> None:
 def choice_of(options: argparse.Namespace) -> ModelChoice:
     home = (tuple(options.weights), options.arch, options.width, options.seed, options.cfg)
     if not hasattr(options, "against"):
-        return ModelChoice(*home)
+        return ModelChoice(*home, getattr(options, "model", None))
     return ModelChoice(
         *home,
         options.model,

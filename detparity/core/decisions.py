@@ -23,8 +23,8 @@ class Choice:
     """What a file chose. node: where; scores: what it chose from, all of them; indices: what it chose.
 
     BEST: indices count along `axis`, as the file gave them. CUT: scores are left less right of a comparison, indices its booleans.
-    SUPPRESSION: scores (images, classes, n), boxes (images, n, 4), indices (m, 3) of image, class and box. learned: whether learned
-    layers follow.
+    SUPPRESSION: scores (images, classes, n), boxes (images, n, 4) as corners, indices (m, 3) of image, class and box; limits: IoU,
+    score and number, as the file states them. learned: whether learned layers follow.
     """
 
     node: str
@@ -34,6 +34,7 @@ class Choice:
     kind: str = BEST
     boxes: Optional[np.ndarray] = None
     learned: bool = True
+    limits: Tuple[float, float, int] = (0.0, -np.inf, 0)
 
     @property
     def rows(self) -> np.ndarray:
@@ -52,7 +53,11 @@ class Choice:
 class Forced:
     """A choice that a run of the model was given. operator: of the model; scores: what the model itself read there, in the shape of
     the file's; largest: whether the model takes the largest of them; ordered: whether in their order; taken: how many (0: all that
-    pass); same: whether it would have chosen the same by itself."""
+    pass); same: whether it would have chosen the same by itself.
+
+    SUPPRESSION: one call of the model's, of which a file's node may hold several; scores (n,), boxes (n, 4); indices: those retained
+    by the file; threshold: of the IoU; least: of the scores.
+    """
 
     node: str
     operator: str
@@ -61,8 +66,16 @@ class Forced:
     ordered: bool = True
     taken: int = 0
     same: bool = False
+    kind: str = BEST
+    call: int = 0
     boxes: Optional[np.ndarray] = None
+    indices: Optional[np.ndarray] = None
     threshold: float = 0.0
+    least: float = -np.inf
+
+    @property
+    def key(self) -> str:
+        return f"{self.node} {self.call}" if self.call else self.node
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,8 @@ def decides(choice: Choice, forced: Forced, margin: float) -> bool:
     comparison has numbers beyond the margin."""
     if choice.kind == CUT:
         return bool((np.abs(forced.scores) > margin).any())
+    if choice.kind == SUPPRESSION:
+        return bool(forced.scores.size) and float(np.ptp(forced.scores)) > margin
     scores = np.moveaxis(forced.scores.reshape(choice.scores.shape), choice.axis, -1)
     usable = np.where(np.abs(scores) < LARGE, scores, np.nan)
     with np.errstate(invalid="ignore"):
@@ -185,6 +200,8 @@ def exchanged(choice: Choice, forced: Forced) -> int:
     if choice.kind == CUT:
         own = (forced.scores.reshape(-1) > 0) if forced.largest else (forced.scores.reshape(-1) < 0)
         return int((own != choice.indices.reshape(-1).astype(bool)).sum())
+    if choice.kind == SUPPRESSION:
+        return int(not forced.same)
     scores = np.moveaxis(forced.scores.reshape(choice.scores.shape), choice.axis, -1)
     rows: np.ndarray = scores.reshape(-1, choice.candidates) * (1.0 if forced.largest else -1.0)
     indices = choice.rows[:, : forced.taken or None]

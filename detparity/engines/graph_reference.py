@@ -12,7 +12,7 @@ from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import image_shape, input_form
 from detparity.artifacts.metadata import class_names, parse
 from detparity.artifacts.onnx_decisions import Selection, forced, selections
-from detparity.core.decisions import BEST, Choice, Forced, fitted, nearest
+from detparity.core.decisions import BEST, SUPPRESSION, Choice, Forced, fitted, nearest
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
 from detparity.core.vocabulary import EngineError, Load, Runner
@@ -76,11 +76,15 @@ class GraphReference:
             own.update({one.chosen: choice for one, choice in made if choice is not None and one.chosen not in given})
             read = [(one, choice, own[one.chosen]) for one, choice in made if choice is not None and one.chosen in own]
             matched = _matched(read, choices)
-            more = {name: indices for name, indices, one in matched if not one.same and name not in given}
+            more = {
+                name: indices
+                for name, indices, every in matched
+                if not all(one.same for one in every) and name not in given
+            }
             if not more:
                 break
             given.update(more)
-        return {name: shown[name] for name in self._outputs}, [one for _, _, one in matched]
+        return {name: shown[name] for name in self._outputs}, [one for _, _, every in matched for one in every]
 
     def _shown(self, how: str, images: np.ndarray, given: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Outputs, and what every node that decides reads and chooses, where those of `given` are given what they choose."""
@@ -106,7 +110,28 @@ class GraphReference:
 Read = Tuple[Selection, Choice, Choice]  # a node; what it reads, under what was forced so far; what it chose by itself
 
 
-def _matched(read: Sequence[Read], choices: Sequence[Choice]) -> List[Tuple[str, np.ndarray, Forced]]:
+def _forced(node: Selection, now: Choice, own: Choice, choice: Choice, indices: np.ndarray) -> List[Forced]:
+    """What a node was given; of a suppression, one for each image and class."""
+    if now.kind != SUPPRESSION:
+        taken = own.rows.shape[1] if now.kind == BEST else 0
+        same = bool(np.array_equal(indices, own.indices))
+        return [Forced(choice.node, node.operator, now.scores, node.largest, node.ordered, taken, same, now.kind)]
+    assert now.boxes is not None
+    iou, least, most = now.limits
+    found = []
+    for call, (image, kind) in enumerate(np.ndindex(now.scores.shape[:2]), 1):
+        kept, mine = (one[(one[:, 0] == image) & (one[:, 1] == kind), 2] for one in (indices, own.indices))
+        same = set(kept.tolist()) == set(mine.tolist())
+        found.append(
+            Forced(
+                choice.node, node.operator, now.scores[image, kind], True, False, most, same, SUPPRESSION, call, now.boxes[image],
+                kept, iou, least,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _matched(read: Sequence[Read], choices: Sequence[Choice]) -> List[Tuple[str, np.ndarray, List[Forced]]]:
     """For each node that one of the choices was made from the numbers of: the tensor of what it chooses, the choice in its shape, and
     what was forced."""
     left = list(choices)
@@ -117,11 +142,7 @@ def _matched(read: Sequence[Read], choices: Sequence[Choice]) -> List[Tuple[str,
             continue
         left = [one for one in left if one is not choice]
         indices = fitted(own, choice)
-        made = Forced(
-            choice.node, node.operator, now.scores, node.largest, node.ordered,
-            own.rows.shape[1] if now.kind == BEST else 0, bool(np.array_equal(indices, own.indices)),
-        )  # fmt: skip
-        found.append((node.chosen, indices.astype(own.indices.dtype), made))
+        found.append((node.chosen, indices.astype(own.indices.dtype), _forced(node, now, own, choice, indices)))
     return found
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from detparity.core.decisions import BEST, CUT, Choice, Forced, completed, nearest
+from detparity.core.decisions import BEST, CUT, SUPPRESSION, Choice, Forced, completed, nearest
+from detparity.oracle.suppressed import retained
 
 RISING = ("aten::sort", "aten::argsort", "aten::min", "aten::argmin")  # take the smallest where nothing else is stated
 OPERATORS = ("aten::topk", "aten::sort", "aten::argsort", "aten::argmax", "aten::argmin", "aten::max", "aten::min")
@@ -30,6 +31,7 @@ class Forcing(TorchDispatchMode):
         self._kinds = {choice.kind for choice in choices}
         self.forced: List[Forced] = []
         self.others: List[str] = []
+        self._calls: Dict[str, int] = {}
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = operator._schema.name
@@ -40,6 +42,31 @@ class Forcing(TorchDispatchMode):
             given = arguments(operator, args, kwargs or {})
             if name not in REDUCING or "dim" in given:
                 return self._chosen(name, found, given)
+        if name == "torchvision::nms" and SUPPRESSION in self._kinds:
+            return self._suppressed(name, found, arguments(operator, args, kwargs or {}))
+        return found
+
+    def _suppressed(self, name: str, found: Any, given: Mapping[str, Any]) -> Any:
+        """A call is given what the file's node retained of its candidates, in the order of its own scores."""
+        boxes, scores = plain(given["dets"]), plain(given["scores"])
+        for choice in self._left:
+            if choice.kind != SUPPRESSION or choice.boxes is None:
+                continue
+            mask = retained(choice, boxes, scores)
+            if mask is None:
+                continue
+            kept = np.flatnonzero(mask)
+            kept = kept[np.argsort(-scores[kept], kind="stable")]
+            self._calls[choice.node] = self._calls.get(choice.node, 0) + 1
+            same = bool(np.array_equal(np.sort(kept), np.sort(found.cpu().numpy())))
+            self.forced.append(
+                Forced(
+                    choice.node, name, scores, True, False, 0, same, SUPPRESSION, self._calls[choice.node], boxes, kept,
+                    float(given["iou_threshold"]),
+                )
+            )  # fmt: skip
+            return torch.from_numpy(kept.astype(np.int64)).to(found.device)
+        self.others.append(name)
         return found
 
     def _chosen(self, name: str, found: Any, given: Mapping[str, Any]) -> Any:
@@ -83,7 +110,7 @@ class Forcing(TorchDispatchMode):
         self._left = [one for one in self._left if one is not choice]
         mask = torch.from_numpy(choice.indices.reshape(numbers.shape).astype(bool)).to(found.device)
         same = bool(torch.equal(mask, found))
-        self.forced.append(Forced(choice.node, name, numbers.copy(), COMPARING[name], False, 0, same))
+        self.forced.append(Forced(choice.node, name, numbers.copy(), COMPARING[name], False, 0, same, CUT))
         return mask
 
 

@@ -31,6 +31,7 @@ from detparity.models.reference import EXACT
 
 DECISIONS = frozenset(("TopK", "NonMaxSuppression", "ArgMax", "NonZero", "EfficientNMS_TRT"))
 PLUGINS = ("NonMaxSuppression", "EfficientNMS_TRT")
+SMALL = (64, 96)  # a size at which few candidates are left, for files that take a fixed number of them
 SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engine may take
 
 
@@ -59,6 +60,7 @@ class ForeignContext(Judging):
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
     _truths: Dict[Tuple[Case, Tuple[bytes, ...]], CaseTruth] = field(default_factory=dict)
+    _choices: Dict[Any, Tuple[Choice, ...]] = field(default_factory=dict)
     _exposed: Dict[Any, Runner] = field(default_factory=dict)
     hidden: str = ""  # why the file's choices inside the network cannot be shown
 
@@ -247,9 +249,12 @@ class ForeignContext(Judging):
         changes what the file computes, which `hidden` then says."""
         if not self._selections or self.hidden:
             return ()
-        shown = self._shown(case, engine)
-        found = [one.choice(shown, self.onnx.graph.constants) for one in self._selections]
-        return tuple(one for one in found if one is not None)
+        key = (case, tuple(sorted(engine.items())))
+        if key not in self._choices:
+            shown = self._shown(case, engine)
+            found = [one.choice(shown, self.onnx.graph.constants) for one in self._selections]
+            self._choices[key] = tuple(one for one in found if one is not None)
+        return self._choices[key]
 
     def _shown(self, case: Case, how: Mapping[str, Any]) -> Arrays:
         """What the file selects from, and what it chose; nothing where the copy that shows it does not load or gives other outputs."""
@@ -277,7 +282,23 @@ class ForeignContext(Judging):
             return []
         near = tuple(max(64, side // 64 * 64) for side in self.contract.size)
         found = [(128, 192), (near[0] + 64, near[1])]
-        return [size for size in found if size != self.contract.size][: 1 if self.quick else 2]
+        tried = [size for size in found if size != self.contract.size][: 1 if self.quick else 2]
+        return [*tried, SMALL] if self.best_of else tried
+
+    @functools.cached_property
+    def best_of(self) -> Mapping[str, int]:
+        """How many candidates each TopK takes, of those whose number is a constant, by the node's title."""
+        if self.artifact.kind != "onnx":
+            return {}
+        graph = self.onnx.graph
+        counts = {
+            node.title: graph.constants.get(node.inputs[1])
+            for node in graph.nodes
+            if node.op == "TopK" and len(node.inputs) > 1
+        }
+        return {
+            title: int(np.ravel(count)[0]) for title, count in counts.items() if count is not None and np.size(count)
+        }
 
 
 def _dtype(name: str) -> np.dtype:

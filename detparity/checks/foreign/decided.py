@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import List, Optional
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext
-from detparity.checks.foreign.truth import CaseTruth
+from detparity.checks.foreign.truth import BOXES, CaseTruth
 from detparity.core.case import Case
-from detparity.core.decisions import BEST, Breach, Choice, Forced, breach
+from detparity.core.decisions import BEST, CUT, SUPPRESSION, Breach, Choice, Forced, breach, decides
 from detparity.core.findings import Finding
 from detparity.core.text import listed, number
+from detparity.oracle import suppressed
 from detparity.oracle.output_floor import Excess, excesses, measure
 
 MARGIN = 2.0  # times the noise of what is chosen from: either of two candidates may be off by as much
@@ -20,10 +23,16 @@ def certified(truth: CaseTruth, case: Case) -> Optional[Finding]:
     """The finding about the first choice that is illegal, or whose numbers are off; None where every one is legal."""
     choices = {one.node: one for one in truth.choices}
     for forced in truth.forced:
-        choice, noise = choices[forced.node], truth.noise(forced.node)
-        wrong = breach(choice, forced, MARGIN * noise)
+        wrong: Optional[Breach] = None
+        choice, noise = choices[forced.node], truth.noise(forced.key)
+        if choice.kind != SUPPRESSION:
+            wrong = breach(choice, forced, MARGIN * noise)
+        elif np.isfinite(forced.threshold):
+            wrong = suppressed.breach(choice, forced, MARGIN * noise, MARGIN * truth.noise(forced.key + BOXES))
         if wrong is not None:
             return _illegal(case, choice, forced, wrong, noise)
+        if choice.kind == SUPPRESSION:
+            continue
         over = _numbers(truth, choice)
         if over and not truth.unmatched():  # one of which may come before
             return _off(case, forced, over[0])
@@ -41,9 +50,8 @@ def explained(finding: Finding, truth: CaseTruth) -> Finding:
     """A finding about outputs, with what was done about the choices inside."""
     if not truth.forced:
         return finding
-    notes = [
-        f"The model was given what the file chose at {listed([one.node for one in truth.forced], 3)}; each choice is legal."
-    ]
+    nodes = listed(list(dict.fromkeys(one.node for one in truth.forced)), 3)
+    notes = [f"The model was given what the file chose at {nodes}; each choice is legal."]
     return replace(finding, notes=(*finding.notes, *notes, *counts(truth)))
 
 
@@ -59,6 +67,39 @@ def counts(truth: CaseTruth) -> List[str]:
         if own != forced.taken and every not in (own, forced.taken):
             found.append(f"At {forced.node} it takes the best {own} of {every}, the model {forced.taken}.")
     return found
+
+
+def undecided(context: ForeignContext, cases: Sequence[Case]) -> str:
+    """Why the choices that learned layers follow prove nothing, as a clause: on no picture does one candidate beat another by more
+    than noise. Empty where something decides."""
+    figures: Dict[str, Tuple[int, float, float]] = {}
+    for case in cases:
+        truth = context.chosen_truth(case)
+        choices = {one.node: one for one in truth.choices}
+        for forced in truth.forced:
+            choice, noise = choices[forced.node], truth.noise(forced.key)
+            if not choice.learned or choice.kind == CUT or figures.get(forced.node, (0,))[0] < 0:
+                continue
+            spread = float(np.ptp(forced.scores)) if forced.scores.size else 0.0
+            decided = -1 if decides(choice, forced, MARGIN * noise) else forced.scores.size
+            figures[forced.node] = (decided, spread, noise)
+    for node, (count, spread, noise) in figures.items():
+        if count >= 0:
+            return (
+                f"nothing decides: the {count} candidates at {node} lie within {number(spread)} of one another on all of "
+                f"{len(cases)} pictures, where float32 itself is off by {number(noise)}"
+            )
+    return ""
+
+
+def too_few(context: ForeignContext, text: str) -> List[str]:
+    """What is to be known where a file does not run since it takes more candidates than there are."""
+    if "k argument" not in text and "TopK" not in text:
+        return []
+    taken = listed([f"{node} the best {count}" for node, count in context.best_of.items()], 3)
+    return [
+        f"It takes a fixed number of candidates ({taken}), and at this size there are fewer: the model takes all of them."
+    ]
 
 
 def not_compared(context: ForeignContext, truth: CaseTruth) -> str:
@@ -77,6 +118,8 @@ def _illegal(case: Case, choice: Choice, forced: Forced, wrong: Breach, noise: f
         "left out": f"candidate {wrong.first} in place of {wrong.second}",
         "order": f"candidate {wrong.first} comes before {wrong.second}, which is better",
         "repeated": f"candidate {wrong.first} is there twice, or does not exist",
+        "overlap": f"candidates {wrong.first} and {wrong.second} are both there and overlap by more than {forced.threshold:g}",
+        "not suppressed": f"candidate {wrong.first} is not there, and no better one overlaps it",
         "cut": f"candidate {wrong.first} is on the other side of the threshold",
     }
     notes = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
-from detparity.checks.foreign.decided import certified, explained, not_compared
+from detparity.checks.foreign.decided import certified, explained, not_compared, too_few, undecided
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
 from detparity.core.case import Case
 from detparity.core.contract import MUST
@@ -26,7 +26,17 @@ UNLIKE = 0.5  # correlation under which two outputs have nothing in common
 
 
 def declared(context: ForeignContext) -> Iterator[Finding]:
-    yield from _first(context, [_case(context, kind) for kind in DECLARED])
+    """Three pictures; others beside them while nothing that is chosen inside has a margin."""
+    cases = [_case(context, kind) for kind in DECLARED]
+    found = _first(context, cases)
+    for kind in OTHERS:
+        if found or not undecided(context, cases):
+            break
+        cases.append(_case(context, kind))
+        found = _first(context, cases[-1:])
+    yield from found
+    if not found and undecided(context, cases):
+        raise CannotRun(undecided(context, cases))
 
 
 def values(context: ForeignContext) -> Iterator[Finding]:
@@ -156,7 +166,9 @@ def judged_of(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Ar
 
 
 def _refused(context: ForeignContext, case: Case, text: str) -> Finding:
-    return Finding(f"does not run at {case}.", notes=(text,), evidence={"case": case, "refused": text})
+    return Finding(
+        f"does not run at {case}.", notes=(text, *too_few(context, text)), evidence={"case": case, "refused": text}
+    )
 
 
 def _shapes(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays) -> Optional[Finding]:

@@ -21,6 +21,7 @@ from detparity.oracle.noise_floor import EPS32, SIGMOID, Stats
 from detparity.oracle.output_floor import Group, floor_of, groups_of, in_order_of, measure, tables_of
 
 BUDGET_BYTES = 400_000_000
+BOXES = " boxes"
 
 
 class Refuses(Exception):
@@ -57,13 +58,14 @@ class CaseTruth:
     forced: Tuple[Forced, ...] = ()
     decided: Dict[str, ImageTruth] = field(default_factory=dict)
 
-    def noise(self, node: str) -> float:
-        """The largest error of float32 in the numbers that were chosen from there."""
-        one = self.decided[node]
-        values = np.abs(one.tables[node])
+    def noise(self, key: str) -> float:
+        """The largest error of float32 in the numbers of a choice, by `Forced.key`; of its boxes by `KEY boxes`."""
+        one = self.decided[key[: -len(BOXES)] if key.endswith(BOXES) else key]
+        values = np.abs(one.tables[key])
         usual = float(np.median(values[values < LARGE])) if bool((values < LARGE).any()) else 0.0
         least = max(EPS32 * usual, 2 * SIGMOID if bool((values <= 1).all()) else 0.0)
-        return max([least, *(stats.max for run in one.ways for stats in run.values() if np.isfinite(stats.max))])
+        found = (stats.max for run in one.ways for group, stats in run.items() if group.output == key)
+        return max([least, *(value for value in found if np.isfinite(value))])
 
     def unmatched(self) -> List[Choice]:
         """Choices that the model could not be given."""
@@ -156,15 +158,18 @@ def exact_truth(oracle: ForeignOracle, asked: Asked) -> CaseTruth:
         tables = tables_of(asked.layout, outputs, image)
         truths.append(ImageTruth(tables, groups_of(asked.layout, tables, asked.case.size)))
     found = CaseTruth(outputs, truths, choices=asked.choices, forced=forced)
-    found.decided = {one.node: _numbers_of(one) for one in forced}
+    found.decided = {one.key: _numbers_of(one) for one in forced}
     grow(oracle, found, asked)
     return found
 
 
 def _numbers_of(forced: Forced) -> ImageTruth:
     """The numbers a choice was made from, as an output of one column."""
-    values = forced.scores.reshape(-1, 1)
-    return ImageTruth({forced.node: values}, [Group(forced.node, 0, 0, len(values), Field("scores", 0, 1, NUMBER))])
+    tables = {forced.key: forced.scores.reshape(-1, 1)}
+    if forced.boxes is not None:
+        tables[forced.key + BOXES] = forced.boxes
+    groups = [Group(name, 0, 0, len(values), Field("numbers", 0, None, NUMBER)) for name, values in tables.items()]
+    return ImageTruth(tables, groups)
 
 
 def grow(oracle: ForeignOracle, truth: CaseTruth, asked: Asked) -> bool:
@@ -188,9 +193,9 @@ def grow(oracle: ForeignOracle, truth: CaseTruth, asked: Asked) -> bool:
             one.ways.append(measure(mine, yours, one.groups))
             one.apart.append(lost)
     for choice in forced:
-        exact = truth.decided.get(choice.node)
-        if exact is not None and exact.tables[choice.node].size == choice.scores.size:
-            exact.ways.append(measure(exact.tables, {choice.node: choice.scores.reshape(-1, 1)}, exact.groups))
+        exact = truth.decided.get(choice.key)
+        if exact is not None and exact.tables[choice.key].size == choice.scores.size:
+            exact.ways.append(measure(exact.tables, _numbers_of(choice).tables, exact.groups))
     return True
 
 

@@ -277,3 +277,50 @@ def test_an_illegal_choice_is_found_against_another_file(against):
 
     (message,), _ = against(model, file_of(module))
     assert message.startswith("chooses wrongly inside the network")
+
+
+class Constant(TwoStage):
+    """Every candidate has the same score, whatever the picture."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.backbone(images).flatten(2).transpose(1, 2)
+        scores = (features @ torch.zeros(16, 1)).squeeze(2) + self.score.bias
+        chosen = scores.topk(CHOSEN, dim=1).indices
+        queries = features.gather(1, chosen.unsqueeze(2).expand(-1, -1, 16))
+        found = self.decode(queries)
+        return found[:, :, 4:], torch.sigmoid(found[:, :, :4])
+
+
+def test_nothing_decides_is_a_verdict(tmp_path):
+    module, path = Constant(), tmp_path / "file.onnx"
+    onnx.save(file_of(module), str(path))
+    reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), (), "detr")))
+    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+    outcome = context.outcome("parity.declared")
+
+    assert outcome.outcome == "skipped" and not outcome.findings
+    assert outcome.reason.startswith("nothing decides: the 96 candidates at /TopK lie within 0 of one another")
+
+
+class Fewer(TwoStage):
+    """Takes the best 100, or as many as there are."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.backbone(images).flatten(2).transpose(1, 2)
+        chosen = self.score(features).squeeze(2).topk(min(100, features.shape[1]), dim=1).indices
+        found = self.decode(features.gather(1, chosen.unsqueeze(2).expand(-1, -1, 16)))
+        return found[:, :, 4:], torch.sigmoid(found[:, :, :4])
+
+
+def test_more_candidates_than_a_small_picture_has_are_found_and_named(tmp_path):
+    module, path = Fewer().eval(), tmp_path / "file.onnx"
+    axes = {"images": {2: "height", 3: "width"}}
+    names = ["logits", "pred_boxes"]
+    path.write_bytes(export_onnx(module, torch.zeros(1, 3, 128, 128), ["images"], names, axes, OPSET))
+    reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, 128, 128), (), "detr")))
+    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+
+    assert context.outcome("parity.declared").outcome == "passed"
+    (finding,) = context.outcome("parity.sizes").findings
+    assert finding.message.startswith("does not run at (1, 3, 64, 96)")
+    assert "the best 100" in " ".join(finding.notes) and "there are fewer" in " ".join(finding.notes)
