@@ -17,11 +17,9 @@ from detparity.checks.context import Context, to_blame, truth_head
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.measured import measured as foreign_measured
 from detparity.checks.foreign.open_file import record
-from detparity.checks.foreign.pictures import pictures_of as foreign_pictures
 from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
-from detparity.checks.pictures import pictures_of as home_pictures
 from detparity.checks.session import (
     LOADS,
     AnyContext,
@@ -29,6 +27,7 @@ from detparity.checks.session import (
     Session,
     Subject,
 )
+from detparity.checks.showing import shown_of
 from detparity.checks.weights import coverage
 from detparity.core import environment
 from detparity.core.contract import MUST
@@ -123,15 +122,15 @@ def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]
 
 def _with_pictures(session: Session, subject: Subject, judged: Judged) -> Judged:
     """The last record of a file, with what its report shows of images, where the run asks for that and the file can be run."""
-    if not session.options.pictures or subject.died is not None or judged.outcome.check == MADE:
+    options = session.options
+    if not (options.pictures or options.images) or subject.died is not None or judged.outcome.check == MADE:
         return judged
     path = subject.path or session.made(str(subject.name))
     context = session.judged(path, subject.name)
     if context.died is not None:
         return judged
-    count = session.options.pictures
-    shown = foreign_pictures(context, count) if isinstance(context, ForeignContext) else home_pictures(context, count)
-    return replace(judged, record={**judged.record, "measured": {**judged.record.get("measured", {}), **shown}})
+    measured = {**judged.record.get("measured", {}), **shown_of(session, context)}
+    return replace(judged, record={**judged.record, "measured": measured})
 
 
 def heads_of(session: Session, subjects: Sequence[Subject]) -> Tuple[str, ...]:
@@ -188,6 +187,8 @@ def repeat_command(options: Options, artifact: str, check_id: str) -> str:
         arguments += ["--variant", options.variant]
     if options.img_size:
         arguments += ["--img-size", *map(str, options.img_size)]
+    if options.images and check_id in checks.ON_IMAGES:
+        arguments += options.images.arguments
     return " ".join(map(shlex.quote, [*arguments, *options.promised.arguments]))
 
 
@@ -215,7 +216,17 @@ def about(session: Session) -> Dict[str, Any]:
         "isolation": client().confinement,
         "limits": limits(),
         "subject": model_record(session),
+        **_photos(session),
     }
+
+
+def _photos(session: Session) -> Dict[str, Any]:
+    """The user's own pictures, where there are any, and those that could not be used."""
+    if session.options.images is None:
+        return {}
+    found, problems = session.photos
+    used = [{"name": one.name, "sha256": one.sha256, "height": one.size[0], "width": one.size[1]} for one in found]
+    return {"photos": {"folder": str(session.options.images.folder), "used": used, "left_out": problems}}
 
 
 def limits() -> Dict[str, int]:

@@ -13,12 +13,13 @@ from typing import Any, Dict, List
 
 from detparity.cli import capture_command
 from detparity.cli.console import add_display
-from detparity.cli.options import complain, require_pages, require_writable
+from detparity.cli.options import add_images, complain, images_of, require_images, require_pages, require_writable
 from detparity.cli.outputs import add_ci
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 
 INCOMPLETE = 3
+PASSED_ON = ("checks", "strict", "max_images", "preprocess")
 DONE = "done"  # what `capture_child` writes beside the request when there is a verdict
 
 
@@ -33,6 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="store the captures there, for `detparity check FILE --capture DIR`"
     )
+    add_images(parser)
     add_display(parser)
     parser.add_argument("line", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
     parser.set_defaults(run=run)
@@ -43,6 +45,8 @@ def run(options: argparse.Namespace) -> int:
     outputs = (options.json, options.html, options.junit, options.markdown)
     require_writable(*outputs)
     require_pages(options.html)
+    require_images(options)
+    images_of(options)
     if options.keep is not None and options.keep.exists() and not options.keep.is_dir():
         raise InputError(f"--keep {options.keep} is no folder")
     line: List[str] = options.line[1:] if options.line[:1] == ["--"] else options.line
@@ -79,9 +83,9 @@ def _options(options: argparse.Namespace) -> Dict[str, Any]:
     """What the child needs to judge and to report, as JSON has it."""
     found: Dict[str, Any] = {
         name: getattr(options, name)
-        for name in ("checks", "strict", "quick", "quiet", "verbose", "color", "started", "annotations")
+        for name in (*PASSED_ON, "quick", "quiet", "verbose", "color", "started", "annotations")
     }
-    for name in ("json", "html", "junit", "markdown", "keep"):
+    for name in ("json", "html", "junit", "markdown", "keep", "images", "labels"):
         path = getattr(options, name)
         found[name] = None if path is None else str(path if path == STDOUT else os.path.abspath(path))
     return found

@@ -19,6 +19,7 @@ from detparity.checks.foreign.truth import Refuses
 from detparity.checks.run import Options, Session, about, judge_all
 from detparity.cli.check_files import judge
 from detparity.cli.console import Console
+from detparity.cli.options import PICTURES, images_of
 from detparity.cli.outputs import write_reports
 from detparity.core.contract import MUST
 from detparity.core.errors import InputError
@@ -96,6 +97,8 @@ def judge_files(captures: Captures, options: Mapping[str, Any], console: Console
         checks=options.get("checks"),
         strict=bool(options.get("strict")),
         quick=bool(options.get("quick")),
+        pictures=PICTURES if options.get("html") else 0,
+        images=_images(options),
     )
     session = Session(asked, None, foreign=source)
     recorder = Recorder(asked.strict)
@@ -139,6 +142,13 @@ def _run_all(session: Session, path: Path) -> None:
             context.oracle.run(how, context.given(case))
 
 
+def _images(options: Mapping[str, Any]) -> Any:
+    """The user's pictures, as `detparity check` takes them."""
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels")}
+    more = {name: options.get(name) for name in ("max_images", "preprocess")}
+    return images_of(argparse.Namespace(**paths, **more))
+
+
 def _judge(
     session: Session,
     path: Path,
@@ -180,7 +190,7 @@ def _conforms(session: Session, version: Path, path: Path) -> bool:
     assert session.foreign is not None
     now = session.foreign
     earlier = ForeignSource(lambda _: now.reference(path), lambda _: now.promises(path), now.layout, now.oracles)
-    options = replace(session.options, artifacts=(version,), quick=True, checks=None)
+    options = replace(session.options, artifacts=(version,), quick=True, checks=None, pictures=0, images=None)
     again = Session(options, None, foreign=earlier)
     recorder = Recorder(strict=False)
     entry: Mapping[str, Any] = {}

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Sequence
 
 from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
+    PICTURES,
     add_any_model,
+    add_images,
     add_model,
     add_nms,
     choice_of,
+    images_of,
     opset_of,
     path_of,
+    require_images,
     require_nms,
     require_pages,
     require_writable,
@@ -33,8 +37,6 @@ from detparity.reports.report import report, unusable_entry
 
 if TYPE_CHECKING:
     from detparity.checks.session import Options
-
-PICTURES = 4  # of a page, for each file
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +64,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="in the demo, only these exporters, by name or pattern",
     )
+    add_images(parser)
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
@@ -81,6 +84,7 @@ def run(options: argparse.Namespace) -> int:
     require_writable(*outputs, reads=reads)
     require_pages(options.html)
     require_nms(options)
+    require_images(options)
     require_one_model(choice_of(options))
     _require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
@@ -120,6 +124,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         known_failures=options.expectations,
         exporters=tuple(options.exporter),
         pictures=PICTURES if options.html is not None else 0,
+        images=images_of(options),
     )
 
 

@@ -24,6 +24,10 @@ class Paired:
     added: Tuple[int, ...]
     moved: Tuple[Tuple[int, int], ...]
 
+    @property
+    def changed(self) -> int:
+        return len(self.lost) + len(self.added) + len(self.moved)
+
 
 def paired(model: Detected, file: Detected) -> Paired:
     """Pairs of one class by falling IoU, each detection in one pair at most."""

@@ -59,7 +59,7 @@ def _picture(shot: Entry) -> Dict[str, Any]:
         "height": shot["height"],
         "font": round(font, 1),
         "line": round(max(shot["width"], shot["height"]) / 220, 2),
-        "sentence": _sentence(counts),
+        "sentence": sentence(counts),
         "changed": changed,
         "layers": layers,
         "rows": _rows(shot),
@@ -76,7 +76,7 @@ def _labels(shot: Entry, side: str, change: bool) -> int:
     return max(LABELS // 2, LABELS - yours) if mine + yours > LABELS else LABELS
 
 
-def _sentence(counts: Mapping[str, int]) -> str:
+def sentence(counts: Mapping[str, int]) -> str:
     if not counts["model"] and not counts["file"]:
         return "Nothing is detected by either."
     parts = [f"{counts['same']} the same"]

@@ -11,7 +11,7 @@ from detparity.core.guides import EXPORTERS, guides
 from detparity.core.text import number
 from detparity.core.verdict import ARTIFACT_VERDICTS
 from detparity.reports.findings import Entry, fails, followers, in_order, mark, roots, unconfined
-from detparity.reports.page_pictures import pictures, stored, within_budget
+from detparity.reports.page_pictures import pictures, sentence, stored, within_budget
 
 Pairs = List[Tuple[str, str]]
 LEAST_FLOORS = 0.01  # the left end of a bar, which is logarithmic
@@ -35,6 +35,7 @@ def view(report: Entry) -> Dict[str, Any]:
         "files": files,
         "groups": list(dict.fromkeys(_group(check) for entry in report["artifacts"] for check in entry["checks"])),
         "unconfined": unconfined(report),
+        "left_out": report.get("photos", {}).get("left_out", []),
         "environment": [*report["environment"].items(), ("isolation", report.get("isolation", "not stated"))],
     }
 
@@ -106,6 +107,7 @@ def _file(entry: Entry, number: int, strict: bool) -> Dict[str, Any]:
         "apply": max(entry.get("applying", 0), len(checks)),
         "shots": entry.get("pictures", []),
         "no_pictures": entry.get("no_pictures", ""),
+        "images": {**entry["images"], "sentence": sentence(entry["images"]["total"])} if "images" in entry else {},
         "noise": entry.get("noise", {}),
         "power": entry.get("power", {}),
         "checks": checks,

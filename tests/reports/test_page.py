@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("jinja2")
-
 from detparity.core.findings import Finding, Outcome
 from detparity.core.text import render
 from detparity.core.verdict import artifact_verdict, outcome_record
 from detparity.inputs.encoded import png
 from detparity.reports import html, page_pictures, page_view, report
 
+pytest.importorskip("jinja2")
 ABOUT = {
     "strict": False,
     "quick": True,

@@ -23,7 +23,7 @@ from detparity.core.decisions import Choice
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
 from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
-from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Runner, Size
+from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Picture, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of, untied
@@ -42,7 +42,7 @@ class OutputsDiffer(Exception):
 @dataclass(eq=False)
 class ForeignContext(Judging):
     """artifact and its facts, the contract, the oracle of its reference; how: how the contract was found; quick: whether less is
-    tried; given_layout: the user's, None where it is to be found."""
+    tried; given_layout: the user's, None where it is to be found; photos: the user's own pictures."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -57,6 +57,7 @@ class ForeignContext(Judging):
     outcomes: Dict[str, Outcome] = field(default_factory=dict)
     died: Optional[EngineDied] = None
     notes: Dict[str, Any] = field(default_factory=dict)
+    photos: Tuple[Picture, ...] = ()
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
     _truths: Dict[Tuple[Case, Tuple[bytes, ...]], CaseTruth] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.decided import certified, explained, not_compared, too_few, undecided
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
+from detparity.checks.inputs import photo_cases
 from detparity.core.case import Case
 from detparity.core.contract import MUST
 from detparity.core.decisions import Choice
@@ -42,6 +43,11 @@ def declared(context: ForeignContext) -> Iterator[Finding]:
 def values(context: ForeignContext) -> Iterator[Finding]:
     kinds = OTHERS[:2] if context.quick else OTHERS
     yield from _first(context, [_case(context, kind) for kind in kinds])
+
+
+def photos(context: ForeignContext) -> Iterator[Finding]:
+    """The user's own pictures, all of them; the first that is out of bounds."""
+    yield from _first(context, photo_cases(context.photos, context.contract.size, context.contract.batch))
 
 
 def sizes(context: ForeignContext) -> Iterator[Finding]:
@@ -377,6 +383,7 @@ LOADED = ("structure.load", "script.load")
 CHECKS: Tuple[Check, ...] = (
     Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),
     Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always, LOADED),
+    Check("parity.images", MUST, "Right numbers on the pictures of --images.", photos, _always, LOADED),
     Check("parity.sizes", MUST, "Right numbers at every promised size.", sizes, lambda one: one.varies_size, LOADED),
     Check(
         "parity.batches",

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Iterator, Sequence
 
 from detparity.artifacts.metadata import class_names, parse
-from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
+from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.detections import detected, unreadable
-from detparity.checks.foreign.truth import Refuses
-from detparity.checks.pictures import SHOWN_RULE, record
-from detparity.core.case import Case
-from detparity.core.findings import CannotRun
-from detparity.core.vocabulary import EngineError
-from detparity.inputs import images
+from detparity.checks.inputs import photo_cases
+from detparity.checks.mean_ap import RULE
+from detparity.checks.pictures import NotShown, Seen
 from detparity.oracle.output_floor import tables_of
 
 
-def pictures_of(context: ForeignContext, count: int) -> Dict[str, Any]:
-    """Entries of a report: `pictures`, or `no_pictures` with the reason."""
-    try:
-        why = unreadable(context.layout)
-        return {"no_pictures": why} if why else {"pictures": _pictures(context, count)}
-    except (EngineError, CannotRun, Refuses, OutputsDiffer) as error:
-        return {"no_pictures": str(error)[:300]}
-
-
-def _pictures(context: ForeignContext, count: int) -> List[Dict[str, Any]]:
-    size, batch, layout = context.contract.size, context.contract.batch, context.layout
-    found: List[Dict[str, Any]] = []
-    for first in range(0, count, batch):
-        case = Case(size, tuple(("scene", first + slot % count) for slot in range(batch)))
+def seen_by(context: ForeignContext, count: int) -> Iterator[Seen]:
+    """All of the user's pictures; without any, `count` scenes. Raises NotShown, and what the engine and the model raise."""
+    why = unreadable(context.layout)
+    if why:
+        raise NotShown(why)
+    size, layout = context.contract.size, context.layout
+    photos = context.photos or tuple(("scene", seed) for seed in range(count))
+    left = len(photos)
+    for case in photo_cases(photos, size, context.contract.batch):
         truth, outputs = context.truth(case), context.predict(case)
         outputs = {name: outputs[name] for name in truth.outputs}
-        for slot, picture in list(enumerate(case.pictures))[: count - len(found)]:
-            model = detected(layout, truth.images[slot].tables, size, SHOWN_RULE)
-            file = detected(layout, tables_of(layout, outputs, slot), size, SHOWN_RULE)
-            image = images.make(picture[0], size, picture[1])
-            found.append(record(" ".join(map(str, picture)), image, model, file, names_of(context)))
-    return found
+        for slot, picture in list(enumerate(case.pictures))[:left]:
+            model = detected(layout, truth.images[slot].tables, size, RULE)
+            yield Seen(picture, size, model, detected(layout, tables_of(layout, outputs, slot), size, RULE))
+            left -= 1
 
 
 def names_of(context: ForeignContext) -> Sequence[str]:
