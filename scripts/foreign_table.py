@@ -47,11 +47,25 @@ TORCHVISION = (
 )
 TRANSFORMERS = ("rt_detr", "rt_detr_v2", "d_fine", "detr", "yolos")
 KINDS: Mapping[str, Sequence[str]] = {
-    "ultralytics": ("format=onnx", "format=onnx dynamic=True", "format=torchscript"),
-    "libreyolo": ("format=onnx dynamic=False", "format=onnx dynamic=True", "format=torchscript"),
+    "ultralytics": (
+        "format=onnx",
+        "format=onnx dynamic=True",
+        "format=torchscript",
+        "format=onnx simplify=False",
+        "format=onnx nms=True",
+        "format=onnx half=True",
+    ),
+    "libreyolo": (
+        "format=onnx dynamic=False",
+        "format=onnx dynamic=True",
+        "format=torchscript",
+        "format=onnx nms=True",
+        "format=onnx half=True",
+    ),
     "torchvision": ("format=onnx",),
     "transformers": ("format=onnx", "format=torchscript"),
 }
+WITHOUT_NMS = ("yolov10n", "yolo26n", "rtdetr-l")  # of ultralytics; of libreyolo all but yolo9-t
 FAMILIES: Mapping[str, Sequence[str]] = {
     "ultralytics": ULTRALYTICS,
     "libreyolo": LIBREYOLO,
@@ -81,10 +95,16 @@ def jobs(packages: Sequence[str]) -> Iterator[Job]:
         yield Job(package, name, KINDS[package][0], SEEDS[0])
     for package, name in chosen:
         for words in KINDS[package][1:]:
-            yield Job(package, name, words, SEEDS[0])
+            if "nms=True" not in words or _suppresses(package, name):
+                yield Job(package, name, words, SEEDS[0])
     for seed in SEEDS[1:]:
         for package, name in chosen:
             yield Job(package, name, KINDS[package][0], seed)
+
+
+def _suppresses(package: str, name: str) -> bool:
+    """Whether the package can put suppression into the file of this family."""
+    return name == "yolo9-t" if package == "libreyolo" else name not in WITHOUT_NMS
 
 
 # --- the exports themselves
@@ -161,7 +181,8 @@ def _transformers(name: str, options: Dict[str, Any]) -> None:
     import transformers
 
     kinds = {"rt_detr": "RTDetr", "rt_detr_v2": "RTDetrV2", "d_fine": "DFine", "detr": "Detr", "yolos": "Yolos"}
-    config = getattr(transformers, f"{kinds[name]}Config")()
+    given = {"backbone_config": transformers.ResNetConfig(out_features=["stage4"])} if name == "detr" else {}
+    config = getattr(transformers, f"{kinds[name]}Config")(**given)
     for key in ("use_pretrained_backbone", "use_timm_backbone"):
         if hasattr(config, key):
             setattr(config, key, False)

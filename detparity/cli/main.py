@@ -33,6 +33,7 @@ SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "golden": ("golden", "record goldens of your own exports, and compare the next release"),
     "review": ("review", "review goldens that changed: list, show, accept, reject"),
     "bench": ("bench", "time exported files against their model, interleaved"),
+    "preprocess": ("preprocess", "say what was done to a picture before it became a tensor"),
     "matrix": ("matrix", "merge the reports of many environments into one table"),
     "script-doctor": ("doctor", "say why a model does not script, and what works instead"),
     "scaling": ("scaling", "measure how cost grows with size, batch, candidates, classes, threads"),

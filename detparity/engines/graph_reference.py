@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from detparity import engines
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import image_shape, input_form
 from detparity.artifacts.metadata import class_names, parse
+from detparity.artifacts.onnx_decisions import Selection, forced, selections
+from detparity.core.decisions import BEST, SUPPRESSION, Choice, Forced, fitted, nearest
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
 from detparity.core.vocabulary import EngineError, Load, Runner
@@ -33,13 +35,15 @@ class GraphReference:
 
     def __init__(self, path: Path, title: str) -> None:
         self._path = path
-        self._runners: Dict[str, Runner] = {}
+        self._runners: Dict[Tuple[str, Optional[Tuple[str, ...]]], Runner] = {}
         file = onnx_graph.read(path, client())
         self._form = input_form(file.graph)
         self._runtime = engines.judging(engines.PLUGIN if has_plugin(file) else "onnx").name
         shape = image_shape(file.graph)
         if not self._form.image or len(shape) not in (3, 4):
             raise InputError(f"{path} takes no image, so it is no exported detector")
+        self._selections, self._constants = selections(file.graph), file.graph.constants
+        self._outputs = tuple(value.name for value in file.graph.outputs)
         self._facts = ReferenceFacts(
             title, sha256(path), _numbers(shape), WAYS, names=_names(file.metadata), model=False
         )
@@ -57,12 +61,89 @@ class GraphReference:
         except EngineError as error:
             raise CannotRunReference(str(error)) from None
 
-    def _runner(self, how: str) -> Runner:
-        if how not in self._runners:
+    def run_forced(
+        self, how: str, images: np.ndarray, choices: Sequence[Choice]
+    ) -> Tuple[Dict[str, np.ndarray], List[Forced]]:
+        """The same with the choices of another file forced, where a node of this graph reads the same numbers, and which of them
+        were. A node whose own choice is the same is left as it is."""
+        if not choices or not self._selections:
+            return self.run(how, images), []
+        given: Dict[str, np.ndarray] = {}
+        own: Dict[str, Choice] = {}
+        for _ in range(len(self._selections) + 1):
+            shown = self._shown(how, images, given)
+            made = [(one, one.choice(shown, self._constants)) for one in self._selections]
+            own.update({one.chosen: choice for one, choice in made if choice is not None and one.chosen not in given})
+            read = [(one, choice, own[one.chosen]) for one, choice in made if choice is not None and one.chosen in own]
+            matched = _matched(read, choices)
+            more = {
+                name: indices
+                for name, indices, every in matched
+                if not all(one.same for one in every) and name not in given
+            }
+            if not more:
+                break
+            given.update(more)
+        return {name: shown[name] for name in self._outputs}, [one for _, _, every in matched for one in every]
+
+    def _shown(self, how: str, images: np.ndarray, given: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """Outputs, and what every node that decides reads and chooses, where those of `given` are given what they choose."""
+        chosen = [one for one in self._selections if one.chosen in given]
+        names = [name for one in self._selections for name in one.tensors(self._constants) if name not in given]
+        feed = self._form.feed(self._form.image, images, "ones") if images.ndim == 4 else {self._form.image: images}
+        try:
+            runner = self._runner(how, tuple(sorted(given)), lambda: forced(self._path, chosen, names))
+            return {**given, **runner.call({**feed, **given})}
+        except EngineError as error:
+            raise CannotRunReference(str(error)) from None
+
+    def _runner(
+        self, how: str, given: Optional[Tuple[str, ...]] = None, made: Optional[Callable[[], bytes]] = None
+    ) -> Runner:
+        if (how, given) not in self._runners:
             engine, load = LOADS[how]
             engine = self._runtime if engine == RUNTIME else engine
-            self._runners[how] = client().prepare(engine, self._path, load)
-        return self._runners[how]
+            self._runners[how, given] = client().prepare(engine, made() if made else self._path, load)
+        return self._runners[how, given]
+
+
+Read = Tuple[Selection, Choice, Choice]  # a node; what it reads, under what was forced so far; what it chose by itself
+
+
+def _forced(node: Selection, now: Choice, own: Choice, choice: Choice, indices: np.ndarray) -> List[Forced]:
+    """What a node was given; of a suppression, one for each image and class."""
+    if now.kind != SUPPRESSION:
+        taken = own.rows.shape[1] if now.kind == BEST else 0
+        same = bool(np.array_equal(indices, own.indices))
+        return [Forced(choice.node, node.operator, now.scores, node.largest, node.ordered, taken, same, now.kind)]
+    assert now.boxes is not None
+    iou, least, most = now.limits
+    found = []
+    for call, (image, kind) in enumerate(np.ndindex(now.scores.shape[:2]), 1):
+        kept, mine = (one[(one[:, 0] == image) & (one[:, 1] == kind), 2] for one in (indices, own.indices))
+        same = set(kept.tolist()) == set(mine.tolist())
+        found.append(
+            Forced(
+                choice.node, node.operator, now.scores[image, kind], True, False, most, same, SUPPRESSION, call, now.boxes[image],
+                kept, iou, least,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _matched(read: Sequence[Read], choices: Sequence[Choice]) -> List[Tuple[str, np.ndarray, List[Forced]]]:
+    """For each node that one of the choices was made from the numbers of: the tensor of what it chooses, the choice in its shape, and
+    what was forced."""
+    left = list(choices)
+    found = []
+    for node, now, own in read:
+        choice = nearest(left, now.kind, now.scores, now.candidates)
+        if choice is None:
+            continue
+        left = [one for one in left if one is not choice]
+        indices = fitted(own, choice)
+        found.append((node.chosen, indices.astype(own.indices.dtype), _forced(node, now, own, choice, indices)))
+    return found
 
 
 def has_plugin(file: onnx_graph.OnnxFile) -> bool:

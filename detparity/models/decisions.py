@@ -6,16 +6,19 @@ legal choice is judged by the caller, on the numbers that the model itself read 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from detparity.core.decisions import Choice, Forced
+from detparity.core.decisions import BEST, CUT, SUPPRESSION, Choice, Forced, completed, nearest
+from detparity.oracle.suppressed import retained
 
-NEAR = 0.02  # of the spread of the numbers, by which a file may differ where it reads the same ones: whether they are right is judged
-OPERATORS = ("aten::topk", "aten::sort", "aten::argsort", "aten::argmax", "aten::max")
+RISING = ("aten::sort", "aten::argsort", "aten::min", "aten::argmin")  # take the smallest where nothing else is stated
+OPERATORS = ("aten::topk", "aten::sort", "aten::argsort", "aten::argmax", "aten::argmin", "aten::max", "aten::min")
+REDUCING = ("aten::max", "aten::min")  # decide with an axis alone
+COMPARING: Mapping[str, bool] = {"aten::gt": True, "aten::ge": True, "aten::lt": False, "aten::le": False}
 
 
 class Forcing(TorchDispatchMode):
@@ -25,57 +28,106 @@ class Forcing(TorchDispatchMode):
     def __init__(self, choices: Sequence[Choice]) -> None:
         super().__init__()
         self._left = list(choices)
+        self._kinds = {choice.kind for choice in choices}
         self.forced: List[Forced] = []
         self.others: List[str] = []
+        self._calls: Dict[str, int] = {}
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = operator._schema.name
-        given = _arguments(operator, args, kwargs or {})
-        if name not in OPERATORS or (name == "aten::max" and "dim" not in given):
-            return operator(*args, **(kwargs or {}))
         found = operator(*args, **(kwargs or {}))
-        scores = given["self"]
+        if name in COMPARING and CUT in self._kinds:
+            return self._compared(name, found, arguments(operator, args, kwargs or {}))
+        if name in OPERATORS:
+            given = arguments(operator, args, kwargs or {})
+            if name not in REDUCING or "dim" in given:
+                return self._chosen(name, found, given)
+        if name == "torchvision::nms" and SUPPRESSION in self._kinds:
+            return self._suppressed(name, found, arguments(operator, args, kwargs or {}))
+        return found
+
+    def _suppressed(self, name: str, found: Any, given: Mapping[str, Any]) -> Any:
+        """A call is given what the file's node retained of its candidates, in the order of its own scores."""
+        boxes, scores = plain(given["dets"]), plain(given["scores"])
+        for choice in self._left:
+            if choice.kind != SUPPRESSION or choice.boxes is None:
+                continue
+            mask = retained(choice, boxes, scores)
+            if mask is None:
+                continue
+            kept = np.flatnonzero(mask)
+            kept = kept[np.argsort(-scores[kept], kind="stable")]
+            self._calls[choice.node] = self._calls.get(choice.node, 0) + 1
+            same = bool(np.array_equal(np.sort(kept), np.sort(found.cpu().numpy())))
+            self.forced.append(
+                Forced(
+                    choice.node, name, scores, True, False, 0, same, SUPPRESSION, self._calls[choice.node], boxes, kept,
+                    float(given["iou_threshold"]),
+                )
+            )  # fmt: skip
+            return torch.from_numpy(kept.astype(np.int64)).to(found.device)
+        self.others.append(name)
+        return found
+
+    def _chosen(self, name: str, found: Any, given: Mapping[str, Any]) -> Any:
+        read = given["self"]
+        flat = given.get("dim") is None and name in ("aten::argmax", "aten::argmin")
+        scores = read.reshape(-1) if flat else read
+        axis = 0 if flat else axis_of(given, scores.dim())
         answer = found if isinstance(found, torch.Tensor) else found[1]
-        axis = _axis(given, scores.dim())
-        choice = self._match(scores, answer, axis, bool(given.get("keepdim", True)))
+        if not scores.dim():
+            return found
+        own = plain(scores)
+        choice = nearest(self._left, BEST, own, own.shape[axis])
         if choice is None:
             self.others.append(name)
             return found
-        own = scores.detach().double().cpu().numpy().copy()
-        largest = bool(given.get("largest", given.get("descending", name not in ("aten::sort", "aten::argsort"))))
-        self.forced.append(Forced(choice.node, name, own, largest))
-        indices = torch.from_numpy(np.array(choice.indices, np.int64)).reshape(answer.shape).to(answer.device)
+        self._left = [one for one in self._left if one is not choice]
+        wide = answer.reshape(1) if flat else answer if answer.dim() == scores.dim() else answer.unsqueeze(axis)
+        moved = wide.movedim(axis, -1)
+        mine = moved.reshape(-1, moved.shape[-1]).cpu().numpy()
+        chosen = completed(mine, choice.rows.astype(np.int64))
+        self.forced.append(
+            Forced(
+                choice.node, name, own.copy(), _largest(name, given), bool(given.get("sorted", True)), mine.shape[1],
+                bool(np.array_equal(mine, chosen)),
+            )
+        )  # fmt: skip
+        indices = torch.from_numpy(np.ascontiguousarray(chosen)).reshape(moved.shape).movedim(-1, axis)
+        indices = indices.to(answer.device).contiguous()
         if isinstance(found, torch.Tensor):
-            return indices
-        wide = indices if indices.dim() == scores.dim() else indices.unsqueeze(axis)
-        return torch.gather(scores, axis, wide).reshape(found[0].shape), indices
+            return indices.reshape(answer.shape)
+        return torch.gather(scores, axis, indices).reshape(found[0].shape), indices.reshape(answer.shape)
 
-    def _match(self, scores: torch.Tensor, answer: torch.Tensor, axis: int, keeps: bool) -> Optional[Choice]:
-        """The choice that was made from these numbers, of those not used yet the nearest."""
-        own = scores.detach().double().cpu().numpy()
-        best: Optional[Tuple[float, Choice]] = None
-        for choice in self._left:
-            if choice.scores.size != own.size or choice.indices.size != answer.numel():
-                continue
-            apart = _apart(choice.scores.reshape(own.shape), own)
-            if apart <= NEAR and (best is None or apart < best[0]):
-                best = (apart, choice)
-        if best is None:
-            return None
-        self._left = [choice for choice in self._left if choice is not best[1]]
-        return best[1]
+    def _compared(self, name: str, found: Any, given: Mapping[str, Any]) -> Any:
+        left, right = given["self"], given["other"]
+        if not left.is_floating_point():
+            return found
+        numbers = plain(left - right)
+        choice = nearest(self._left, CUT, numbers, 0)
+        if choice is None:
+            return found
+        self._left = [one for one in self._left if one is not choice]
+        mask = torch.from_numpy(choice.indices.reshape(numbers.shape).astype(bool)).to(found.device)
+        same = bool(torch.equal(mask, found))
+        self.forced.append(Forced(choice.node, name, numbers.copy(), COMPARING[name], False, 0, same, CUT))
+        return mask
 
 
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
-    """The median difference in shares of the spread: a near tie upstream may have moved a few of them further."""
-    return float(np.median(np.abs(one - other))) / max(float(np.std(other)), 1e-6 * float(np.abs(other).max()), 1e-300)
+def _largest(name: str, given: Mapping[str, Any]) -> bool:
+    return bool(given.get("largest", given.get("descending", name not in RISING)))
 
 
-def _arguments(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Dict[str, Any]:
+def plain(scores: torch.Tensor) -> np.ndarray:
+    found: np.ndarray = scores.detach().double().cpu().numpy()
+    return found
+
+
+def arguments(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Dict[str, Any]:
     names = [argument.name for argument in operator._schema.arguments]
     return {**dict(zip(names, args)), **kwargs}
 
 
-def _axis(given: Mapping[str, Any], rank: int) -> int:
+def axis_of(given: Mapping[str, Any], rank: int) -> int:
     axis = given.get("dim", -1)
     return int(axis if axis is not None else -1) % max(rank, 1)

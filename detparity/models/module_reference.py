@@ -64,8 +64,11 @@ class ModuleReference:
         x = torch.from_numpy(np.array(images))
         mode = Forcing(choices) if choices else None
         try:
-            with torch.no_grad(), symbolic_functions() as functions, mode or contextlib.nullcontext():
-                found = arrays(self._exact(x) if how == EXACT else self._float32(how, x))
+            with torch.no_grad(), symbolic_functions() as functions:
+                if how == FOLDED:
+                    self._folded(x)  # folding runs the module itself, which must not use up the choices
+                with mode or contextlib.nullcontext():
+                    found = arrays(self._exact(x) if how == EXACT else self._float32(how, x))
             self._note_functions(functions)
             return found, mode.forced if mode is not None else []
         except CannotRunReference:

@@ -14,7 +14,7 @@ from typing import Any, List, Mapping, Tuple
 
 import torch
 
-from detparity.core.decisions import Choice
+from detparity.core.decisions import Choice, from_message, to_message
 from detparity.core.isolate_messages import Arrays, Handler
 from detparity.models import adapters, module_reference
 from detparity.models.float64 import exactly
@@ -47,14 +47,10 @@ def facts(_: Mapping[str, Any], __: Arrays) -> Answer:
 
 def run(content: Mapping[str, Any], arrays: Arrays) -> Answer:
     """Run it one way: its outputs by name, their order, and its facts."""
-    choices = [
-        Choice(one["node"], arrays[f"choice {k} scores"], arrays[f"choice {k} indices"], one["axis"])
-        for k, one in enumerate(content.get("choices", ()))
-    ]
+    choices = from_message(Choice, content.get("choices", ()), arrays, "choice")
     found, forced = _MADE[0].run_forced(content["way"], arrays["images"], choices)
-    read = {f"forced {k}": one.scores for k, one in enumerate(forced)}
-    listed = [[one.node, one.operator, one.largest] for one in forced]
-    return {"order": list(found), "forced": listed, "facts": facts({}, {})[0]}, {**found, **read}
+    described, read = to_message(forced, "forced")
+    return {"order": list(found), "forced": described, "facts": facts({}, {})[0]}, {**found, **read}
 
 
 HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run}

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from detparity.core import environment
-from detparity.core.decisions import Choice, Forced
+from detparity.core.decisions import Choice, Forced, from_message, to_message
 from detparity.core.errors import InputError
 from detparity.core.isolate import Child, Died, Limits, Refused
 from detparity.core.text import printable
@@ -60,16 +60,10 @@ class RemoteReference:
         """See `ModuleReference.run_forced`."""
         if self._generation != self._child.generation:
             self._make()
-        arrays = {"images": images}
-        for k, one in enumerate(choices):
-            arrays.update({f"choice {k} scores": one.scores, f"choice {k} indices": one.indices})
-        asked = {"way": how, "choices": [{"node": one.node, "axis": one.axis} for one in choices]}
-        content, found = self._ask("run", asked, arrays)
+        described, arrays = to_message(choices, "choice")
+        content, found = self._ask("run", {"way": how, "choices": described}, {"images": images, **arrays})
         self._facts = unpacked(content["facts"])
-        forced = [
-            Forced(node, operator, found[f"forced {k}"], largest)
-            for k, (node, operator, largest) in enumerate(content["forced"])
-        ]
+        forced: List[Forced] = from_message(Forced, content["forced"], found, "forced")
         return {name: found[name] for name in content["order"]}, forced
 
     def close(self) -> None:

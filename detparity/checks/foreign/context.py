@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from detparity.artifacts.onnx_decisions import Selection, exposed, selections
 from detparity.artifacts.onnx_graph import OnnxFile
 from detparity.artifacts.torchscript_facts import ScriptFile
 from detparity.checks.foreign.contract import ForeignContract
-from detparity.checks.foreign.truth import CaseTruth, Decided, ForeignOracle, Refuses, decided_truth, exact_truth, grow
+from detparity.checks.foreign.truth import Asked, CaseTruth, ForeignOracle, Refuses, exact_truth, grow
 from detparity.checks.judging import Fold, Judging, Key
 from detparity.core.case import Case
 from detparity.core.clock import Clock
@@ -30,6 +30,8 @@ from detparity.inputs.images import batch_of, untied
 from detparity.models.reference import EXACT
 
 DECISIONS = frozenset(("TopK", "NonMaxSuppression", "ArgMax", "NonZero", "EfficientNMS_TRT"))
+PLUGINS = ("NonMaxSuppression", "EfficientNMS_TRT")
+SMALL = (64, 96)  # a size at which few candidates are left, for files that take a fixed number of them
 SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engine may take
 
 
@@ -58,7 +60,10 @@ class ForeignContext(Judging):
     photos: Tuple[Picture, ...] = ()
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
-    _truths: Dict[Case, CaseTruth] = field(default_factory=dict)
+    _truths: Dict[Tuple[Case, Tuple[bytes, ...]], CaseTruth] = field(default_factory=dict)
+    _choices: Dict[Any, Tuple[Choice, ...]] = field(default_factory=dict)
+    _exposed: Dict[Any, Runner] = field(default_factory=dict)
+    hidden: str = ""  # why the file's choices inside the network cannot be shown
 
     @property
     def onnx(self) -> OnnxFile:
@@ -135,9 +140,8 @@ class ForeignContext(Judging):
     @functools.cached_property
     def layout(self) -> Layout:
         """What the outputs mean: as given, else by the reference, by the file's metadata, by what the model gives; else generic."""
-        outputs = self.named(self._exact(self.declared))
+        outputs = self.named(self.exact_outputs)
         arrays = list(outputs.values())
-        batch = self.contract.batch if self.contract.batched else None
         if self.given_layout is not None:
             if not fits(self.given_layout, arrays):
                 raise OutputsDiffer(f"has outputs that the layout {self.given_layout.name!r} does not fit")
@@ -146,10 +150,15 @@ class ForeignContext(Judging):
         stated = in_order(stated, tuple(outputs)) if stated is not None else None
         if stated is not None and fits(stated, arrays):
             return stated
+        return self.recognised(outputs)
+
+    def recognised(self, outputs: Arrays) -> Layout:
+        """The layout of outputs by their names and numbers and by the file's metadata."""
+        batch = self.contract.batch if self.contract.batched else None
         try:
             return recognise(outputs, self.contract.metadata, batch, self._classes())
         except (ValueError, IndexError):  # metadata that contradicts itself
-            return generic([array.shape for array in arrays], batch)
+            return generic([array.shape for array in outputs.values()], batch)
 
     def _classes(self) -> int:
         """How many classes there are, by the model's names or by the file's; 0 where neither states any."""
@@ -165,10 +174,19 @@ class ForeignContext(Judging):
         except Refuses as error:
             raise CannotRun(f"the model does not run at {case}: {error}") from None
 
+    def exact_of_declared(self) -> Arrays:
+        """The model's outputs in float64 for the declared case, by its own choices."""
+        return self._exact(self.declared)
+
+    @property
+    def exact_outputs(self) -> Arrays:
+        """All that the model gives at the declared size and batch, by its own names."""
+        return self._exact(self.declared)
+
     @property
     def uncompared(self) -> int:
         """How many outputs the model gives that the file has not."""
-        return len(self._exact(self.declared)) - len(self.output_names)
+        return len(self.exact_outputs) - len(self.output_names)
 
     @functools.cached_property
     def output_names(self) -> Tuple[str, ...]:
@@ -190,47 +208,74 @@ class ForeignContext(Judging):
         values = list(outputs.values())
         return dict(zip(names, values))
 
-    def truth(self, case: Case) -> CaseTruth:
-        """What the reference says of a case. Raises Refuses where the model does not take it."""
-        if case not in self._truths:
+    def truth(self, case: Case, choices: Tuple[Choice, ...] = ()) -> CaseTruth:
+        """What the reference says of a case, under these choices of the file. Raises Refuses where the model does not take it."""
+        key = (case, tuple(one.indices.tobytes() for one in choices))
+        if key not in self._truths:
             with self.clock.running():
-                self._truths[case] = exact_truth(self.oracle, self.given(case), self.layout, case, self.named)
-        return self._truths[case]
+                self._truths[key] = exact_truth(self.oracle, self._asked(case, choices))
+        return self._truths[key]
+
+    def chosen_truth(self, case: Case) -> CaseTruth:
+        """The same under the choices that the file makes as it is loaded first."""
+        return self.truth(case, self.choices(case))
 
     def grow(self, case: Case, truth: CaseTruth) -> bool:
         """Let the floors of a case grow by one float32 way; False where there is none left."""
         with self.clock.running():
-            return grow(self.oracle, truth, self.given(case), self.layout, self.named)
+            return grow(self.oracle, truth, self._asked(case, truth.choices))
 
-    def decided(self, case: Case, **engine: Any) -> Optional[Decided]:
-        """The truth of a case under the file's own choices inside the network; None where it makes none, or the model cannot be given
-        them. Raises Refuses, and CannotRun where showing the choices changes what the file computes."""
-        nodes = selections(self.onnx.graph) if self.artifact.kind == "onnx" else ()
-        if not nodes or not hasattr(self.oracle.reference, "run_forced"):
-            return None
-        shown = self._shown(case, nodes, engine)
-        choices = tuple(
-            Choice(one.node, np.asarray(shown[one.scores], np.float64), shown[one.indices], one.axis) for one in nodes
-        )
-        with self.clock.running():
-            return decided_truth(self.oracle, self.given(case), self.layout, case, self.named, choices)
+    def _asked(self, case: Case, choices: Tuple[Choice, ...]) -> Asked:
+        return Asked(self.given(case), case, self.layout, self.named, choices)
 
-    def _shown(self, case: Case, nodes: Sequence[Selection], how: Mapping[str, Any]) -> Arrays:
-        """What the file selects from, and what it chose. Raises CannotRun where the copy that shows it gives other outputs."""
-        names = [name for one in nodes for name in (one.scores, one.indices)]
-        with self.engine_runs(self.engine()):
-            runner = client().prepare(self.engine(), exposed(self.artifact.path, names), Load(**how), self.seconds)
-            images = self.given(case)
-            feed = (
-                self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
-            )
-            shown = runner.call(feed)
+    @functools.cached_property
+    def _selections(self) -> Tuple[Selection, ...]:
+        """Where an ONNX file decides; nothing where the model could not be given what it chose."""
+        forced = self.artifact.kind == "onnx" and self.oracle.forces
+        return selections(self.onnx.graph) if forced else ()
+
+    @functools.cached_property
+    def uncovered(self) -> Tuple[str, ...]:
+        """Nodes that decide and whose choices the model cannot be given."""
+        if self.artifact.kind != "onnx":
+            return ()
+        graph = self.onnx.graph
+        known = {one.node for one in self._selections}
+        deciding = [node for node in graph.walk() if node.op in DECISIONS and node.title not in known]
+        inner = [node.title for node in deciding if node not in graph.nodes or node.op in PLUGINS or not known]
+        return tuple(inner)
+
+    def choices(self, case: Case, **engine: Any) -> Tuple[Choice, ...]:
+        """What the file chooses inside, if the model can be given it. Raises EngineError; nothing is found where showing the choices
+        changes what the file computes, which `hidden` then says."""
+        if not self._selections or self.hidden:
+            return ()
+        key = (case, tuple(sorted(engine.items())))
+        if key not in self._choices:
+            shown = self._shown(case, engine)
+            found = [one.choice(shown, self.onnx.graph.constants) for one in self._selections]
+            self._choices[key] = tuple(one for one in found if one is not None)
+        return self._choices[key]
+
+    def _shown(self, case: Case, how: Mapping[str, Any]) -> Arrays:
+        """What the file selects from, and what it chose; nothing where the copy that shows it does not load or gives other outputs."""
+        names = [name for one in self._selections for name in one.tensors(self.onnx.graph.constants)]
+        key = (self.engine(), tuple(sorted(how.items())))
+        images = self.given(case)
+        feed = self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
+        try:
+            with self.engine_runs(self.engine()):
+                if key not in self._exposed:
+                    content = exposed(self.artifact.path, names)
+                    self._exposed[key] = client().prepare(self.engine(), content, Load(**how), self.seconds)
+                shown = self._exposed[key].call(feed)
+        except EngineError as error:
+            self.hidden = str(error)[:200]
+            return {}
         for name, array in self.predict(case, **how).items():
             if not np.array_equal(shown[name], array, equal_nan=array.dtype.kind == "f"):
-                raise CannotRun(
-                    f"its choices inside the network cannot be shown: the copy that shows them gives another {name!r}"
-                )
-        return shown
+                self.hidden = f"the copy that shows them gives another {name!r}"
+        return {} if self.hidden else shown
 
     def sizes(self) -> List[Size]:
         """Sizes to try beside the declared one, where sizes vary; none of them square, so that exchanged axes show."""
@@ -238,7 +283,23 @@ class ForeignContext(Judging):
             return []
         near = tuple(max(64, side // 64 * 64) for side in self.contract.size)
         found = [(128, 192), (near[0] + 64, near[1])]
-        return [size for size in found if size != self.contract.size][: 1 if self.quick else 2]
+        tried = [size for size in found if size != self.contract.size][: 1 if self.quick else 2]
+        return [*tried, SMALL] if self.best_of else tried
+
+    @functools.cached_property
+    def best_of(self) -> Mapping[str, int]:
+        """How many candidates each TopK takes, of those whose number is a constant, by the node's title."""
+        if self.artifact.kind != "onnx":
+            return {}
+        graph = self.onnx.graph
+        counts = {
+            node.title: graph.constants.get(node.inputs[1])
+            for node in graph.nodes
+            if node.op == "TopK" and len(node.inputs) > 1
+        }
+        return {
+            title: int(np.ravel(count)[0]) for title, count in counts.items() if count is not None and np.size(count)
+        }
 
 
 def _dtype(name: str) -> np.dtype:

@@ -35,7 +35,7 @@ def measured(context: ForeignContext) -> Dict[str, Any]:
 
 def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
     case = context.declared
-    truth = context.truth(case)
+    truth = context.chosen_truth(case)
     outputs = context.predict(case)
     one = truth.images[0]
     tables = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, 0)
@@ -62,7 +62,7 @@ def low_power(context: ForeignContext) -> List[str]:
     """Why a verdict of `conforms` would mean little here: nothing detected, saturated scores, dead outputs, noise as large as what
     would be looked for."""
     cases = [Case(context.contract.size, ((kind, 0), *context.declared.pictures[1:])) for kind in DECLARED]
-    truths = [context.truth(case) for case in cases]
+    truths = [context.chosen_truth(case) for case in cases]
     found = [
         *_fewer_outputs(context),
         *_selected_nothing(context, truths),

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
-from detparity.checks.foreign.truth import CaseTruth, Decided, ImageTruth, Refuses, paired
+from detparity.checks.foreign.decided import certified, explained, not_compared, too_few, undecided
+from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
 from detparity.checks.inputs import photo_cases
 from detparity.core.case import Case
 from detparity.core.contract import MUST
-from detparity.core.decisions import Forced, breach
+from detparity.core.decisions import Choice
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
-from detparity.core.text import listed, number
-from detparity.core.vocabulary import Arrays, EngineError, Picture
+from detparity.core.text import number
+from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
 from detparity.oracle.output_floor import Excess, excesses, measure, out_of_order, tables_of
 
 DECLARED = ("noise", "natural", "scene")
 OTHERS = ("gradient", "mosaic", "dark", "white", "black")
 FAR_OFF = 0.05  # of a column's spread, by which the median row is off where a defect is the cause, and no near tie
-MARGIN = 2.0  # times the noise of what is chosen from: either of two candidates may be off by as much
 UNLIKE = 0.5  # correlation under which two outputs have nothing in common
 
 
 def declared(context: ForeignContext) -> Iterator[Finding]:
-    yield from _first(context, [_case(context, kind) for kind in DECLARED])
+    """Three pictures; others beside them while nothing that is chosen inside has a margin."""
+    cases = [_case(context, kind) for kind in DECLARED]
+    found = _first(context, cases)
+    for kind in OTHERS:
+        if found or not undecided(context, cases):
+            break
+        cases.append(_case(context, kind))
+        found = _first(context, cases[-1:])
+    yield from found
+    if not found and undecided(context, cases):
+        raise CannotRun(undecided(context, cases))
 
 
 def values(context: ForeignContext) -> Iterator[Finding]:
@@ -45,9 +54,8 @@ def sizes(context: ForeignContext) -> Iterator[Finding]:
     """Sizes beside the declared one; one that the model refuses proves nothing about the file."""
     refused: List[str] = []
     for size in context.sizes():
-        case = Case(size, tuple(("noise", slot) for slot in range(context.contract.batch)))
         try:
-            found = compare(context, case)
+            found = compare(context, _sized(context, size))
         except Refuses as error:
             refused.append(f"{size[0]}x{size[1]}: {error}")
             continue
@@ -60,14 +68,24 @@ def sizes(context: ForeignContext) -> Iterator[Finding]:
 
 def batches(context: ForeignContext) -> Iterator[Finding]:
     """A batch of another size, a different picture in every slot."""
-    pictures = (("noise", 0), ("natural", 1), ("scene", 2))[: 2 if context.contract.batch == 3 else 3]
-    case = Case(context.contract.size, pictures)
+    case = _batch(context)
     try:
         yield from compare(context, case)
     except Refuses as error:
         raise CannotRun(
-            f"the model does not run in batches of {len(pictures)}: {str(error)[:200]}", hides=False
+            f"the model does not run in batches of {len(case.pictures)}: {str(error)[:200]}", hides=False
         ) from None
+
+
+def cases(context: ForeignContext) -> List[Case]:
+    """Every case that these checks ask the model about."""
+    found = [
+        context.declared,
+        *(_case(context, kind) for kind in (*DECLARED, *(OTHERS[:2] if context.quick else OTHERS))),
+    ]
+    if context.contract.varies_size:
+        found += [_sized(context, size) for size in context.sizes()]
+    return [*found, _batch(context)] if context.contract.varies_batch else found
 
 
 def repeat(context: ForeignContext) -> Iterator[Finding]:
@@ -93,6 +111,16 @@ def threads(context: ForeignContext) -> Iterator[Finding]:
     yield from _first(context, [context.declared], threads=1)
 
 
+def _sized(context: ForeignContext, size: Size) -> Case:
+    return Case(size, tuple(("noise", slot) for slot in range(context.contract.batch)))
+
+
+def _batch(context: ForeignContext) -> Case:
+    return Case(
+        context.contract.size, (("noise", 0), ("natural", 1), ("scene", 2))[: 2 if context.contract.batch == 3 else 3]
+    )
+
+
 def _case(context: ForeignContext, kind: str) -> Case:
     others: Tuple[Picture, ...] = tuple(("natural", slot) for slot in range(1, context.contract.batch))
     return Case(context.contract.size, ((kind, 0), *others))
@@ -112,25 +140,41 @@ def _first(context: ForeignContext, cases: Sequence[Case], **engine: Any) -> Lis
 
 def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]:
     """Run one case and judge every image of it. Raises Refuses where the model does not take it."""
+    error: Optional[EngineError] = None
+    choices: Tuple[Choice, ...] = ()
     try:
-        truth = context.truth(case)
-    except OutputsDiffer as error:
-        return [
-            Finding(f"{error}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",))
-        ]
-    try:
+        context.named(context.exact_of_declared())
         outputs = context.predict(case, **engine)
-    except EngineError as error:
-        text = str(error)[:600]
-        return [Finding(f"does not run at {case}.", notes=(text,), evidence={"case": case, "refused": text})]
+        choices = context.choices(case, **engine)
+    except EngineError as refused:
+        error = refused
+    except OutputsDiffer as other:
+        return [
+            Finding(f"{other}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",))
+        ]
+    truth = context.truth(case, choices)
+    if error is not None:
+        return [_refused(context, case, str(error)[:600])]
+    found = judged_of(context, case, truth, outputs)
+    return [found] if found is not None else []
+
+
+def judged_of(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays) -> Optional[Finding]:
+    """The finding about the outputs of a file for a case, or about what it chose inside."""
     wrong = _shapes(context, case, truth, outputs)
     if wrong is not None:
-        return [wrong]
+        return explained(wrong, truth)
     for image in range(len(case.pictures)):
-        found = _judge(context, case, truth, outputs, image, engine)
+        found = _judge(context, case, truth, outputs, image)
         if found is not None:
-            return [found]
-    return []
+            return found
+    return None
+
+
+def _refused(context: ForeignContext, case: Case, text: str) -> Finding:
+    return Finding(
+        f"does not run at {case}.", notes=(text, *too_few(context, text)), evidence={"case": case, "refused": text}
+    )
 
 
 def _shapes(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays) -> Optional[Finding]:
@@ -167,79 +211,30 @@ def _transposed(model: Arrays, file: Arrays) -> str:
     return ""
 
 
-def _judge(
-    context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays, image: int, engine: Mapping[str, Any]
-) -> Optional[Finding]:
-    """The finding about one image: floors grow while something is out of bounds and float32 ways are left."""
+def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays, image: int) -> Optional[Finding]:
+    """The finding about one image under the file's own choices: floors grow while something is out of bounds and float32 ways are
+    left."""
     one = truth.images[image]
-    ordered = {name: outputs[name] for name in truth.outputs}
-    found = tables_of(context.layout, ordered, image)
+    found = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, image)
     mine, yours, apart = paired(one.tables, found, context.layout)
     stats = measure(mine, yours, one.groups)
     while True:
         over = excesses(mine, yours, stats, one.floor())
         lost = apart > _ties(one)
-        if not over and not lost:
+        illegal = certified(truth, case)
+        if not over and not lost and illegal is None:
             return _order(context, case, one, found)
         if not context.grow(case, truth):
             break
-    forced = context.decided(case, **engine)
-    if forced is not None and forced.forced:
-        return _under_choices(context, case, forced, ordered, image)
-    decided = context.decisions
-    if decided and not context.layout.selected and not _plainly_wrong(over, (mine, yours)):
-        raise CannotRun(
-            f"the network decides inside ({decided}), and what it chose was not compared with the model's choice: "
-            f"{over[0].group.name} is {over[0].floors:.3g} floors off at {case}"
-        )
+    if illegal is not None:
+        return illegal
+    why = not_compared(context, truth)
+    if why and not _plainly_wrong(over, (mine, yours)):
+        what = f"{over[0].group.name} is {over[0].floors:.3g} floors off" if over else f"{apart} rows have no partner"
+        raise CannotRun(f"the network decides inside, and {why}; {what} at {case}")
     if lost and not over:
-        return _rows_differ(context, case, one, found, apart)
-    return _difference(context, case, image, one, over, (mine, yours))
-
-
-def _under_choices(
-    context: ForeignContext, case: Case, decided: Decided, outputs: Arrays, image: int
-) -> Optional[Finding]:
-    """The finding where the model is given the file's own choices: one that is illegal, else what differs under them."""
-    by_node = {one.node: one for one in decided.choices}
-    for forced in decided.forced:
-        choice = by_node[forced.node]
-        margin = MARGIN * decided.noise[forced.node]
-        wrong = breach(forced.scores, choice, margin, forced.largest)
-        if wrong is not None:
-            return _illegal(case, forced, wrong, decided.noise[forced.node])
-    one = decided.truth.images[image]
-    found = tables_of(context.layout, outputs, image)
-    mine, yours, apart = paired(one.tables, found, context.layout)
-    over = excesses(mine, yours, measure(mine, yours, one.groups), one.floor())
-    if not over and apart <= _ties(one):
-        return _order(context, case, one, found)
-    left = [choice.node for choice in decided.choices if choice.node not in {forced.node for forced in decided.forced}]
-    if left and not _plainly_wrong(over, (mine, yours)):
-        raise CannotRun(
-            f"the network decides inside, and what it chose at {listed(left, 3)} could not be matched with a choice of the model's"
-        )
-    if not over:
-        return _rows_differ(context, case, one, found, apart)
-    finding = _difference(context, case, image, one, over, (mine, yours))
-    note = f"The model was given what the file chose at {listed([forced.node for forced in decided.forced], 3)}; each choice is legal."
-    return replace(finding, notes=(*finding.notes, note))
-
-
-def _illegal(case: Case, forced: Forced, wrong: Tuple[int, int, float], noise: float) -> Finding:
-    chosen, left, by = wrong
-    scores = forced.scores.ravel()
-    return Finding(
-        f"chooses wrongly inside the network at {case}: at {forced.node}, candidate {chosen} in place of {left}.",
-        (
-            ("better by", number(by)),
-            ("float32 noise", number(noise)),
-            ("allowed", number(MARGIN * noise)),
-            ("candidates", str(scores.size)),
-        ),
-        notes=("A candidate that was left out beats one that was chosen by more than noise explains.",),
-        evidence={"case": case, "node": forced.node, "margin": by, "noise": noise},
-    )
+        return explained(_rows_differ(context, case, one, found, apart), truth)
+    return explained(_difference(context, case, image, one, over, (mine, yours)), truth)
 
 
 def _ties(one: ImageTruth) -> int:

@@ -6,21 +6,22 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from detparity.artifacts.input_form import channels_last
 from detparity.core.case import Case
-from detparity.core.decisions import Choice, Forced
+from detparity.core.decisions import LARGE, Choice, Forced
 from detparity.core.findings import CannotRun
-from detparity.core.layout import Layout, fields_of
+from detparity.core.layout import NUMBER, Field, Layout, fields_of
 from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT, CannotRunReference, Reference
-from detparity.oracle.noise_floor import Stats
+from detparity.oracle.noise_floor import EPS32, SIGMOID, Stats
 from detparity.oracle.output_floor import Group, floor_of, groups_of, in_order_of, measure, tables_of
 
 BUDGET_BYTES = 400_000_000
+BOXES = " boxes"
 
 
 class Refuses(Exception):
@@ -46,11 +47,33 @@ class ImageTruth:
 
 @dataclass
 class CaseTruth:
-    """One case: the model's outputs by the file's names, its images, and how many float32 ways were run."""
+    """One case: the model's outputs by the file's names, its images, how many float32 ways were run, and the choices of the file that
+    all of them were given. forced: those that the model could be given, in float64; decided: the numbers they were made from, by
+    node, judged as outputs are."""
 
     outputs: Arrays
     images: List[ImageTruth]
     ran: int = 0
+    choices: Tuple[Choice, ...] = ()
+    forced: Tuple[Forced, ...] = ()
+    decided: Dict[str, ImageTruth] = field(default_factory=dict)
+
+    def noise(self, key: str) -> float:
+        """The largest error of float32 in the numbers of a choice, by `Forced.key`; of its boxes by `KEY boxes`."""
+        one = self.decided[key[: -len(BOXES)] if key.endswith(BOXES) else key]
+        values = np.abs(one.tables[key])
+        usual = float(np.median(values[values < LARGE])) if bool((values < LARGE).any()) else 0.0
+        least = max(EPS32 * usual, 2 * SIGMOID if bool((values <= 1).all()) else 0.0)
+        found = (stats.max for run in one.ways for group, stats in run.items() if group.output == key)
+        return max([least, *(value for value in found if np.isfinite(value))])
+
+    def unmatched(self) -> List[Choice]:
+        """Choices that the model could not be given."""
+        known = {one.node for one in self.forced}
+        return [one for one in self.choices if one.node not in known]
+
+
+Run = Tuple[Arrays, Tuple[Forced, ...]]
 
 
 class ForeignOracle:
@@ -60,7 +83,12 @@ class ForeignOracle:
         self.reference = reference
         self.slowest = 0.0
         self.asked = self.worked_out = 0
-        self._runs: OrderedDict[Tuple[str, bytes], Arrays] = OrderedDict()
+        self._runs: OrderedDict[Tuple[str, bytes], Run] = OrderedDict()
+
+    @property
+    def forces(self) -> bool:
+        """Whether the reference can be given a file's choices."""
+        return hasattr(self.reference, "run_forced")
 
     def taken(self, images: np.ndarray) -> np.ndarray:
         """(B, 3, H, W) or (3, H, W) in the order of axes that the model takes."""
@@ -69,13 +97,23 @@ class ForeignOracle:
 
     def run(self, how: str, images: np.ndarray) -> Arrays:
         """One run of the reference, remembered within a budget. Raises Refuses where the model refuses the input."""
+        return self.run_forced(how, images, ())[0]
+
+    def run_forced(self, how: str, images: np.ndarray, choices: Sequence[Choice]) -> Run:
+        """The same under a file's choices, with those that the model could be given."""
         images = self.taken(images)
-        key = (f"{how} {images.shape} {images.dtype}", _digest(images))
+        chosen = b"".join(_digest(one.indices) for one in choices)
+        key = (f"{how} {images.shape} {images.dtype}", _digest(images) + chosen)
         self.asked += 1
         if key not in self._runs:
             start = time.perf_counter()
+            reference: Any = self.reference
             try:
-                self._runs[key] = self.reference.run(how, images)
+                if choices:
+                    outputs, forced = reference.run_forced(how, images, choices)
+                    self._runs[key] = outputs, tuple(forced)
+                else:
+                    self._runs[key] = reference.run(how, images), ()
             except CannotRunReference as error:
                 raise Refuses(str(error)) from None
             self.slowest = max(self.slowest, time.perf_counter() - start)
@@ -85,77 +123,64 @@ class ForeignOracle:
         return self._runs[key]
 
     def _trim(self) -> None:
-        held = sum(array.nbytes for run in self._runs.values() for array in run.values())
+        held = sum(_bytes(run) for run in self._runs.values())
         while held > BUDGET_BYTES and len(self._runs) > 1:
             _, run = self._runs.popitem(last=False)
-            held -= sum(array.nbytes for array in run.values())
+            held -= _bytes(run)
 
 
-@dataclass(frozen=True)
-class Decided:
-    """What a file chose inside, forced upon the model. choices: of the file; forced: those that the model could be given; noise: by
-    node, the largest error of float32 in the numbers that were chosen from; truth: of the case, under these choices."""
-
-    choices: Tuple[Choice, ...]
-    forced: Tuple[Forced, ...]
-    noise: Mapping[str, float]
-    truth: CaseTruth
-
-
-def decided_truth(
-    oracle: ForeignOracle, images: np.ndarray, layout: Layout, case: Case, named: Named, choices: Tuple[Choice, ...]
-) -> Decided:
-    """The truth of a case where the model is given the file's choices, in float64 and in each float32 way. Raises Refuses."""
-    reference: Any = oracle.reference
-    images = oracle.taken(images)
-    try:
-        outputs, forced = reference.run_forced(EXACT, images, choices)
-        runs = [reference.run_forced(how, images, choices) for how in reference.facts.ways]
-    except CannotRunReference as error:
-        raise Refuses(str(error)) from None
-    exact = {one.node: one.scores for one in forced}
-    noise = {node: 0.0 for node in exact}
-    for _, others in runs:
-        for one in others:
-            if one.node in exact and one.scores.shape == exact[one.node].shape:
-                apart = float(np.abs(one.scores - exact[one.node]).max(initial=0.0))
-                noise[one.node] = max(noise[one.node], apart)
-    images_truth = []
-    for image in range(len(case.pictures)):
-        tables = tables_of(layout, named(outputs), image)
-        truth = ImageTruth(tables, groups_of(layout, tables, case.size))
-        for run, _ in runs:
-            mine, yours, lost = paired(tables, tables_of(layout, named(run), image), layout)
-            truth.ways.append(measure(mine, yours, truth.groups))
-            truth.apart.append(lost)
-        images_truth.append(truth)
-    found = CaseTruth(named(outputs), images_truth, len(runs))
-    return Decided(choices, tuple(forced), noise, found)
+def _bytes(run: Run) -> int:
+    return sum(array.nbytes for array in run[0].values()) + sum(one.scores.nbytes for one in run[1])
 
 
 def _digest(images: np.ndarray) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(images).tobytes()).digest()
 
 
-def exact_truth(oracle: ForeignOracle, images: np.ndarray, layout: Layout, case: Case, named: Named) -> CaseTruth:
-    """The exact part, with the first float32 way. named: gives the reference's outputs the names of the file's."""
-    outputs = named(oracle.run(EXACT, images))
+@dataclass(frozen=True)
+class Asked:
+    """What the reference is asked: images as they are fed, their case, the layout of its outputs, how they get the names of the
+    file's, and the choices of the file that it is given."""
+
+    images: np.ndarray
+    case: Case
+    layout: Layout
+    named: Named
+    choices: Tuple[Choice, ...] = ()
+
+
+def exact_truth(oracle: ForeignOracle, asked: Asked) -> CaseTruth:
+    """The exact part, with the first float32 way."""
+    outputs, forced = oracle.run_forced(EXACT, asked.images, asked.choices)
+    outputs = asked.named(outputs)
     truths = []
-    for image in range(len(case.pictures)):
-        tables = tables_of(layout, outputs, image)
-        truths.append(ImageTruth(tables, groups_of(layout, tables, case.size)))
-    found = CaseTruth(outputs, truths)
-    grow(oracle, found, images, layout, named)
+    for image in range(len(asked.case.pictures)):
+        tables = tables_of(asked.layout, outputs, image)
+        truths.append(ImageTruth(tables, groups_of(asked.layout, tables, asked.case.size)))
+    found = CaseTruth(outputs, truths, choices=asked.choices, forced=forced)
+    found.decided = {one.key: _numbers_of(one) for one in forced}
+    grow(oracle, found, asked)
     return found
 
 
-def grow(oracle: ForeignOracle, truth: CaseTruth, images: np.ndarray, layout: Layout, named: Named) -> bool:
+def _numbers_of(forced: Forced) -> ImageTruth:
+    """The numbers a choice was made from, as an output of one column."""
+    tables = {forced.key: forced.scores.reshape(-1, 1)}
+    if forced.boxes is not None:
+        tables[forced.key + BOXES] = forced.boxes
+    groups = [Group(name, 0, 0, len(values), Field("numbers", 0, None, NUMBER)) for name, values in tables.items()]
+    return ImageTruth(tables, groups)
+
+
+def grow(oracle: ForeignOracle, truth: CaseTruth, asked: Asked) -> bool:
     """Run the next float32 way; False where all have been."""
     ways = oracle.reference.facts.ways
     if truth.ran >= len(ways):
         return False
+    forced: Tuple[Forced, ...] = ()
     try:
-        outputs = named(oracle.run(ways[truth.ran], images))
+        outputs, forced = oracle.run_forced(ways[truth.ran], asked.images, truth.choices)
+        outputs = asked.named(outputs)
     except Refuses as error:
         if not truth.ran:
             raise CannotRun(f"the model does not run in float32: {error}") from None
@@ -163,10 +188,14 @@ def grow(oracle: ForeignOracle, truth: CaseTruth, images: np.ndarray, layout: La
     truth.ran += 1
     for image, one in enumerate(truth.images):
         if outputs:
-            found = tables_of(layout, outputs, image)
-            mine, yours, lost = paired(one.tables, found, layout)
+            found = tables_of(asked.layout, outputs, image)
+            mine, yours, lost = paired(one.tables, found, asked.layout)
             one.ways.append(measure(mine, yours, one.groups))
             one.apart.append(lost)
+    for choice in forced:
+        exact = truth.decided.get(choice.key)
+        if exact is not None and exact.tables[choice.key].size == choice.scores.size:
+            exact.ways.append(measure(exact.tables, _numbers_of(choice).tables, exact.groups))
     return True
 
 

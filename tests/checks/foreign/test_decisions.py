@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from detparity.checks.foreign.measured import low_power
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.core.clock import Clock
-from detparity.core.decisions import Choice, breach
+from detparity.core.decisions import Choice, Forced, breach
+from detparity.core.promises import Promises
 from detparity.core.vocabulary import EngineDied
+from detparity.engines.graph_reference import GraphReference
 from detparity.inputs.images import batch_of
 from detparity.models.compat.onnx_export import export_onnx
 from detparity.models.module_reference import Made, ModuleReference
@@ -158,14 +160,19 @@ def test_a_choice_by_noisy_scores_is_legal_and_a_worse_one_is_not(seed, count, n
     seen = scores + rng.uniform(-noise, noise, scores.shape)
     indices = np.argsort(-seen, axis=1)[:, :count]
 
-    assert breach(scores, Choice("x", seen, indices, 1), 2 * noise + 1e-12) is None
+    def found(chosen, margin):
+        forced = Forced("x", "aten::topk", scores, taken=count)
+        return breach(Choice("x", seen, chosen, 1), forced, margin)
+
+    assert found(indices, 2 * noise + 1e-12) is None
 
     worst, best = int(np.argmin(scores[0])), int(np.argmax(scores[0]))
     wrong = indices.copy()
     wrong[0] = [index for index in np.argsort(-scores[0]) if index != best][: count - 1] + [worst]
-    found = breach(scores, Choice("x", seen, wrong, 1), 0.0)
-    assert found is not None and found[2] == pytest.approx(scores[0, best] - scores[0, worst])
-    assert breach(scores, Choice("x", seen, np.zeros((2, 2), int), 1), 9.0) is not None  # one candidate twice
+    illegal = found(wrong, 0.0)
+    assert illegal.what == "left out" and illegal.by == pytest.approx(scores[0, best] - scores[0, worst])
+    assert count < 2 or found(np.zeros_like(indices), 9.0).what == "repeated"
+    assert count < 2 or found(np.argsort(-scores, axis=1)[:, :count][:, ::-1], 0.0).what == "order"
 
 
 class Farthest(TwoStage):
@@ -187,14 +194,24 @@ def test_the_smallest_may_be_what_the_model_takes(verdict):
         assert verdict(module, file_of(module), check) == []
 
 
-def test_an_output_that_the_file_has_not_is_stated(tmp_path):
+@pytest.mark.parametrize(
+    ("promised", "outcome"),
+    [
+        (Promises(), "failed"),
+        (Promises("torch.onnx.export", written=1), "passed"),
+        (Promises("torch.jit.trace"), "passed"),
+    ],
+)
+def test_an_output_that_the_file_has_not_is_found_or_stated(promised, outcome, tmp_path):
+    """What a module leaves out while it is exported belongs to its export: that is low power, and no finding."""
     module, path = TwoStage().eval(), tmp_path / "file.onnx"
     model = file_of(module)
     del model.graph.output[1]
     onnx.save(model, str(path))
     reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), ())))
-    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+    context = open_context(path, ForeignSource(lambda _: reference, lambda _: promised), None, Clock(), True)
 
+    assert context.outcome("structure.outputs").outcome == outcome
     assert context.outcome("parity.declared").outcome == "passed"
     assert "the model gives 1 more output, which the file has not" in low_power(context)
 
@@ -207,3 +224,103 @@ def test_a_limit_is_not_blamed_on_a_file_whose_model_refuses(tmp_path):
 
     assert not context.to_blame(EngineDied("time", "is still running", 60.0))
     assert context.to_blame(EngineDied("crash", "crashes"))
+
+
+@pytest.fixture
+def against(tmp_path):
+    """Call with two files, the second the reference, for the findings of parity.declared and how often the reference was run."""
+
+    def judge(model, other):
+        paths = [tmp_path / name for name in ("file.onnx", "other.onnx")]
+        for path, content in zip(paths, (model, other)):
+            onnx.save(content, str(path))
+        reference = GraphReference(paths[1], "another file")
+        context = open_context(paths[0], ForeignSource(lambda _: reference), None, Clock(), True)
+        outcome = context.outcome("parity.declared")
+        assert outcome.outcome in ("passed", "failed"), outcome.reason
+        return [finding.message for finding in outcome.findings], context.chosen_truth(context.declared)
+
+    return judge
+
+
+def other_ties(model, seed=0):
+    """The same file where scores are off by up to one rounding, so that ties are broken otherwise."""
+    last = np.random.default_rng(seed).integers(0, 2, (1, CANDIDATES)).astype(np.float32) * np.float32(2.0**-23)
+    edits.splice(model, topk(model).input[0], lambda x, op: op("Mul", x, 1 + last))
+    return model
+
+
+def test_another_file_is_given_the_choices_of_the_first(against):
+    module = TwoStage(8)
+    messages, truth = against(other_ties(file_of(module)), file_of(module))
+
+    assert messages == []
+    assert [one.same for one in truth.forced] == [False]  # the test would prove nothing if both chose the same
+    assert max(stats.max for stats in truth.images[0].floor().values()) < 1e-4
+
+
+def test_what_follows_is_judged_against_another_file(against):
+    module = TwoStage(8)
+    model = other_ties(file_of(module))
+    edits.splice(model, "logits", lambda x, op: op("Mul", x, 1.0001))
+
+    (message,), _ = against(model, file_of(module))
+    assert message.startswith("differs from the model at") and "logits" in message
+
+
+def test_an_illegal_choice_is_found_against_another_file(against):
+    module = TwoStage(0)
+    model = file_of(module)
+    node = topk(model)
+    del node.attribute[:]
+    node.attribute.extend([onnx.helper.make_attribute("axis", 1), onnx.helper.make_attribute("largest", 0)])
+
+    (message,), _ = against(model, file_of(module))
+    assert message.startswith("chooses wrongly inside the network")
+
+
+class Constant(TwoStage):
+    """Every candidate has the same score, whatever the picture."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.backbone(images).flatten(2).transpose(1, 2)
+        scores = (features @ torch.zeros(16, 1)).squeeze(2) + self.score.bias
+        chosen = scores.topk(CHOSEN, dim=1).indices
+        queries = features.gather(1, chosen.unsqueeze(2).expand(-1, -1, 16))
+        found = self.decode(queries)
+        return found[:, :, 4:], torch.sigmoid(found[:, :, :4])
+
+
+def test_nothing_decides_is_a_verdict(tmp_path):
+    module, path = Constant(), tmp_path / "file.onnx"
+    onnx.save(file_of(module), str(path))
+    reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), (), "detr")))
+    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+    outcome = context.outcome("parity.declared")
+
+    assert outcome.outcome == "skipped" and not outcome.findings
+    assert outcome.reason.startswith("nothing decides: the 96 candidates at /TopK lie within 0 of one another")
+
+
+class Fewer(TwoStage):
+    """Takes the best 100, or as many as there are."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.backbone(images).flatten(2).transpose(1, 2)
+        chosen = self.score(features).squeeze(2).topk(min(100, features.shape[1]), dim=1).indices
+        found = self.decode(features.gather(1, chosen.unsqueeze(2).expand(-1, -1, 16)))
+        return found[:, :, 4:], torch.sigmoid(found[:, :, :4])
+
+
+def test_more_candidates_than_a_small_picture_has_are_found_and_named(tmp_path):
+    module, path = Fewer().eval(), tmp_path / "file.onnx"
+    axes = {"images": {2: "height", 3: "width"}}
+    names = ["logits", "pred_boxes"]
+    path.write_bytes(export_onnx(module, torch.zeros(1, 3, 128, 128), ["images"], names, axes, OPSET))
+    reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, 128, 128), (), "detr")))
+    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+
+    assert context.outcome("parity.declared").outcome == "passed"
+    (finding,) = context.outcome("parity.sizes").findings
+    assert finding.message.startswith("does not run at (1, 3, 64, 96)")
+    assert "the best 100" in " ".join(finding.notes) and "there are fewer" in " ".join(finding.notes)

@@ -352,8 +352,15 @@ def test_numbers_are_named_for_what_they_are(numbers, what):
     assert baked_size._what(numbers, (256, 320), FACTS) == what
 
 
-@pytest.mark.parametrize("name", ["traced-dynamic", "scripted"])
-@pytest.mark.parametrize("head", ["grid", "raw"])
+@pytest.mark.parametrize(
+    "name, head",
+    [
+        ("traced-dynamic", "grid"),
+        ("scripted", "raw"),
+        pytest.param("traced-dynamic", "raw", marks=pytest.mark.lanes),
+        pytest.param("scripted", "grid", marks=pytest.mark.lanes),
+    ],
+)
 def test_our_own_files_name_no_size_at_all(head, name, context_of):
     """Not even one that parity.sizes would have to excuse."""
     context = context_of(name, head)

@@ -34,7 +34,6 @@ from detparity.tools.golden.index import content_of, read_index
 # --- interleaving ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 def test_each_contender_runs_once_a_round_on_the_feed_of_the_round():
     ran = []
     calls = {name: lambda feed, name=name: ran.append((name, feed)) for name in "abc"}
@@ -48,7 +47,6 @@ def test_each_contender_runs_once_a_round_on_the_feed_of_the_round():
     assert [one[0][1] for one in rounds[3:]] == [0, 1, 2, 3, 0, 1, 2]
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("count", [2, 3, 4, 7])
 def test_the_order_favours_no_contender(count):
     names = "abcdefg"[:count]
@@ -64,7 +62,6 @@ def test_the_order_favours_no_contender(count):
         assert all(len({tuple(one) for one in rounds[feed::6]}) > 1 for feed in range(6))
 
 
-@pytest.mark.smoke
 def test_the_garbage_collector_is_off_and_on_again_even_after_an_error():
     def fails(feed):
         assert not gc.isenabled()
@@ -79,7 +76,6 @@ def test_the_garbage_collector_is_off_and_on_again_even_after_an_error():
 # --- statistics -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("count", [6, 7, 10, 15, 30, 50, 51, 200])
 def test_the_interval_holds_the_median_as_often_as_it_says_and_no_narrower_one_would(count):
     low, high = median_interval(np.arange(1.0, count + 1))
@@ -90,7 +86,6 @@ def test_the_interval_holds_the_median_as_often_as_it_says_and_no_narrower_one_w
     assert 1 - 2 * below(int(low) + 1) < CONFIDENCE
 
 
-@pytest.mark.smoke
 def test_too_few_rounds_give_no_interval():
     with pytest.raises(ValueError, match="5 values give no interval of 95%; six do"):
         median_interval(np.ones(5))
@@ -100,7 +95,6 @@ def test_too_few_rounds_give_no_interval():
         summary(np.ones(0))
 
 
-@pytest.mark.smoke
 def test_what_slows_a_round_down_leaves_the_ratio_as_it_is():
     machine = np.random.default_rng(1).uniform(1, 20, 40)  # a noisy neighbour, the same for both in a round
 
@@ -110,7 +104,6 @@ def test_what_slows_a_round_down_leaves_the_ratio_as_it_is():
     assert found.differs and not ratio(machine, machine[::-1]).differs
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "factor, differs", [(1.0, False), (1.03, False), (1 / 1.03, False), (1.06, True), (1 / 1.06, True)]
 )
@@ -118,7 +111,6 @@ def test_no_closer_than_two_copies_of_one_file_are_two_called_different(factor, 
     assert ratio(np.full(50, factor), np.ones(50)).differs is differs
 
 
-@pytest.mark.smoke
 def test_quantiles_are_runs_that_were_measured():
     found = summary(np.arange(200, 0, -1.0))
 
@@ -198,7 +190,10 @@ def test_what_freezing_makes_wrong_is_not_timed(exports, monkeypatch, capsys):
     assert ", frozen is not timed, since it does not do what the model does." in printed and "images/s" not in printed
 
 
-@pytest.mark.parametrize("name", ["raw", "grid", "end2end-ort", "traced", "scripted", "lite"])
+@pytest.mark.parametrize(
+    "name",
+    ["end2end-ort", "traced", *(pytest.param(n, marks=pytest.mark.lanes) for n in ("raw", "grid", "scripted", "lite"))],
+)
 def test_what_is_timed_is_what_is_verified(name, session, exports):
     """Every contender of a file, the cut one and the frozen one too, is right, and refused where its own numbers move."""
     for one in of_file(session.context(exports(name), name), 1):
@@ -338,7 +333,6 @@ def test_what_fails_in_its_own_process_raises(tmp_path):
         cold_start.measure(Recipe("onnxruntime", 1, str(broken)), 1, (32, 32))
 
 
-@pytest.mark.smoke
 def test_the_highest_memory_is_counted_from_the_mark_on():
     spent = np.ones(60_000_000 // 8)
     del spent
@@ -354,7 +348,6 @@ def test_the_highest_memory_is_counted_from_the_mark_on():
 # --- charts ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "drawn",
     [
@@ -371,7 +364,6 @@ def test_charts_are_sound_svg(drawn):
     assert len(list(root.iter())) > 10 and "nan" not in drawn
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("low, high", [(1.01, 1.02), (0.3, 7.0), (1e-4, 1e5), (5.0, 5.1)])
 def test_ticks_lie_between_the_ends(low, high):
     found = svg.ticks(low, high)
@@ -389,7 +381,6 @@ def _measured(middle, spread, seed=0, where=HERE):
     return golden_ratio.content(golden_ratio.PAIRS["decode"], values, (1, (256, 320)), where)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("spread", [0.002, 0.02, 0.1])
 def test_the_same_ratio_measured_again_raises_no_alarm(spread):
     recorded = _measured(1.2, spread)
@@ -397,7 +388,6 @@ def test_the_same_ratio_measured_again_raises_no_alarm(spread):
     assert not [seed for seed in range(1, 200) if golden_ratio.moved(recorded, _measured(1.2, spread, seed))]
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("factor, words", [(1.3, "30.0% more"), (1 / 1.3, "23.1% less")])
 def test_a_ratio_that_moved_is_reported(factor, words):
     old, new = _measured(1.2, 0.0), _measured(1.2 * factor, 0.0)
@@ -409,7 +399,6 @@ def test_a_ratio_that_moved_is_reported(factor, words):
     assert not compare("runtime", old, old, True).words
 
 
-@pytest.mark.smoke
 def test_noise_permits_more():
     quiet, noisy = _measured(1.0, 0.001), _measured(1.0, 0.3)
 
@@ -469,7 +458,6 @@ def test_what_cannot_be_made_faster_is_left_out_and_the_rest_is_timed(exports, m
 # --- scaling --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.0, -1.0])
 def test_the_order_of_a_power_law_is_its_power(power):
     points = tuple(scaling.Point(x, 0.01 * x**power, 0.0, 0.0) for x in (1.0, 3.0, 10.0))
@@ -485,7 +473,6 @@ def test_the_order_of_a_power_law_is_its_power(power):
     assert ElementTree.fromstring(scaling.drawings(found)["key"]).tag.endswith("svg") or power == 0.0
 
 
-@pytest.mark.smoke
 def test_cells_state_their_x_where_curves_differ():
     def curve(title, *xs):
         return scaling.Curve(title, tuple(scaling.Point(x, 0.001 * x, 0.0, 0.0) for x in xs), "1")
