@@ -14,6 +14,7 @@ from typing import Any, Dict, List
 from detparity.cli import capture_command
 from detparity.cli.console import add_display
 from detparity.cli.options import add_images, complain, images_of, require_images, require_pages, require_writable
+from detparity.cli.outputs import add_ci
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 
@@ -29,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    add_ci(parser)
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="store the captures there, for `detparity check FILE --capture DIR`"
     )
@@ -41,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The command's own exit code, or, where that is 0, the verdict's: 0 conforms, 1 violates, 3 incomplete."""
-    outputs = (options.json, options.html, options.junit)
+    outputs = (options.json, options.html, options.junit, options.markdown)
     require_writable(*outputs)
     require_pages(options.html)
     require_images(options)
@@ -81,9 +82,10 @@ def _run(child: List[str]) -> int:
 def _options(options: argparse.Namespace) -> Dict[str, Any]:
     """What the child needs to judge and to report, as JSON has it."""
     found: Dict[str, Any] = {
-        name: getattr(options, name) for name in (*PASSED_ON, "quick", "quiet", "verbose", "color", "started")
+        name: getattr(options, name)
+        for name in (*PASSED_ON, "quick", "quiet", "verbose", "color", "started", "annotations")
     }
-    for name in ("json", "html", "junit", "keep", "images", "labels"):
+    for name in ("json", "html", "junit", "markdown", "keep", "images", "labels"):
         path = getattr(options, name)
         found[name] = None if path is None else str(path if path == STDOUT else os.path.abspath(path))
     return found

@@ -20,6 +20,7 @@ from detparity.checks.run import Options, Session, about, judge_all
 from detparity.cli.check_files import judge
 from detparity.cli.console import Console
 from detparity.cli.options import PICTURES, images_of
+from detparity.cli.outputs import write_reports
 from detparity.core.contract import MUST
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
@@ -39,7 +40,7 @@ from detparity.reports.report import report, unusable_entry
 
 def judge_captures(captures: Captures, options: Mapping[str, Any], code: int = 0) -> int:
     """Report what was captured, and return the verdict's exit code. options: of `detparity capture`; code: how the command ended."""
-    to = sys.stderr if options.get("json") == "-" else sys.stdout
+    to = sys.stderr if "-" in (options.get(name) for name in ("json", "html", "junit", "markdown")) else sys.stdout
     with Console(options, to, options.get("started")) as console:
         return _judged(captures, options, code, console)
 
@@ -202,7 +203,5 @@ def _conforms(session: Session, version: Path, path: Path) -> bool:
 
 
 def _write_reports(found: Dict[str, Any], options: Mapping[str, Any]) -> None:
-    from detparity.cli.check import write_reports
-
-    paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit")}
-    write_reports(found, argparse.Namespace(**paths))
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit", "markdown")}
+    write_reports(found, argparse.Namespace(**paths, annotations=options.get("annotations")))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
@@ -27,13 +26,13 @@ from detparity.cli.options import (
     require_writable,
     size_of,
 )
+from detparity.cli.outputs import add_ci, write_reports
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
-from detparity.core.files import STDOUT, require_file, write_text
+from detparity.core.files import STDOUT, require_file
 from detparity.core.verdict import exit_code
 from detparity.engines.remote import client
 from detparity.models.choice import ModelChoice, of_a_package, require_named, require_one_model
-from detparity.reports import junit
 from detparity.reports.report import report, unusable_entry
 
 if TYPE_CHECKING:
@@ -73,14 +72,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    add_ci(parser)
     add_display(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
-    outputs = (options.json, options.html, options.junit)
+    outputs = (options.json, options.html, options.junit, options.markdown)
     reads = [*options.artifacts, *options.weights, options.expectations, path_of(options.cfg)]
     require_writable(*outputs, reads=reads)
     require_pages(options.html)
@@ -160,26 +159,3 @@ def _foreign_alone(options: argparse.Namespace) -> bool:
     if entries:
         console.summary(found)
     return bool(entries)
-
-
-def write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
-    """Write every report that can be written; raises InputError, afterwards, for one that cannot."""
-    problems = []
-    for path, page in ((options.json, _json), (options.html, _html), (options.junit, junit.page)):
-        if path is not None:
-            try:
-                write_text(path, page(found))
-            except InputError as error:
-                problems.append(str(error))
-    if problems:
-        raise InputError("; ".join(problems))
-
-
-def _json(found: Dict[str, Any]) -> str:
-    return json.dumps(found, indent=1) + "\n"
-
-
-def _html(found: Dict[str, Any]) -> str:
-    from detparity.reports.html import page
-
-    return page(found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import sys
 import threading
@@ -22,6 +23,7 @@ from detparity.reports.style import fitted, painted
 from detparity.reports.terminal import artifact_text, files_table, headline, verdict_line
 
 CLEAR = "\r\x1b[K"
+COMMAND = re.compile(r"^(\s*)(:|#)(?=:|#\[)", re.MULTILINE)  # of GitHub Actions, which a file could quote
 EVERY = 0.5  # seconds between two progress lines
 LEAST = 40  # columns that text is fitted to at least
 
@@ -77,6 +79,8 @@ class Console:
         with self._lock:
             self._wipe()
             shown = "\n".join(map(printable, text.split("\n")))
+            if os.environ.get("GITHUB_ACTIONS"):
+                shown = COMMAND.sub(r"\1\2 ", shown)
             if self.tty and to is None:
                 shown = fitted(shown, max(width_of(stream), LEAST))
             encoding = getattr(stream, "encoding", None) or "utf-8"

@@ -10,7 +10,7 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 # The exporters that an entry of `fixes` may be for, and how they are called.
 EXPORTERS: Mapping[str, str] = {
@@ -43,3 +43,10 @@ def guides() -> Mapping[str, Guide]:
             causes=tuple(entry.pop("causes")), fixes={key: fixes[key] for key in EXPORTERS if key in fixes}, **entry
         )
     return found
+
+
+def fix_of(check: str, own: Optional[str] = None) -> str:
+    """What to do about a finding of a check, in one line; own: what the finding itself states, empty where nothing need be done."""
+    if own is not None:
+        return own
+    return guides()[check].fix if check in guides() else ""

@@ -6,7 +6,7 @@ import textwrap
 from typing import List, Optional, Sequence
 
 from detparity.core.findings import Finding, Row
-from detparity.core.guides import guides
+from detparity.core.guides import fix_of, guides
 
 WIDTH = 100
 
@@ -36,11 +36,10 @@ def render(subject: str, check: str, finding: Finding, repeat: Optional[str] = N
 
 def _fix(check: str, finding: Finding) -> List[str]:
     """What to do, and where more of it is; nothing for a finding that follows from another one."""
-    guide = guides().get(check)
-    fix = finding.fix if finding.fix is not None or guide is None else guide.fix
+    fix = fix_of(check, finding.fix)
     if not fix or finding.follows:
         return []
-    more = [f"  More:    detparity explain {check}"] if guide else []
+    more = [f"  More:    detparity explain {check}"] if check in guides() else []
     return [*textwrap.wrap(fix, WIDTH - 2, initial_indent="  Fix:     ", subsequent_indent=" " * 11), *more]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -147,6 +148,18 @@ def pytest_runtest_call(item):
 """
 
 
+SKIPS = """
+import detparity.checks.structure as structure
+from detparity.core.findings import CannotRun
+
+def cannot(context):
+    raise CannotRun("not today", hides=False)
+
+CHECK = next(check for check in structure.CHECKS if check.id == "structure.opset")
+object.__setattr__(CHECK, "run", cannot)
+"""
+
+
 def _ending(how, tmp_path, good):
     """A file whose check parity.repeat ends so: for that of its folder's conftest alone."""
     (tmp_path / "conftest.py").write_text(DIES.format(how=how))
@@ -156,6 +169,20 @@ def _ending(how, tmp_path, good):
         "--detparity-checks=structure.load,parity.repeat",
         "--detparity-json=report.json",
     )
+
+
+def test_junit_of_pytest_has_no_records_and_no_absolute_paths(project, good, tmp_path):
+    words = ("--detparity-checks=structure.axes,structure.opset", "--junitxml=j.xml", "--detparity-json=r.json")
+    (tmp_path / "conftest.py").write_text(SKIPS)
+
+    code, out = project(f"--detparity-artifact={good}", *MODEL, *words)
+
+    cases = {case.get("name"): case for case in ElementTree.parse(tmp_path / "j.xml").iter("testcase")}
+    assert code == 0 and {case.get("classname") for case in cases.values()} == {"best.onnx"}, out
+    assert cases["structure.opset"].find("skipped").text == "best.onnx:1: not today"
+    text = (tmp_path / "j.xml").read_text()
+    assert str(tmp_path) not in text and str(good.parent) not in text and "sha256" not in text
+    assert len(json.loads((tmp_path / "r.json").read_text())["artifacts"][0]["checks"]) == 2
 
 
 @pytest.mark.lanes  # six processes
