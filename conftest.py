@@ -23,7 +23,23 @@ from detparity.tools.golden import evaluate
 from detparity.tools.golden.content import asked_goldens
 from detparity.tools.golden.pending import Pending, folder_for
 
-SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
+HERE = Path(__file__).resolve().parent
+SHARED_DATA = HERE.parent / "shared" / "data"
+# `tox -e demo` and the lanes judge every exporter's file; the default run one of each form, and smoke whether these are right.
+FORMS = (
+    *("grid", "raw-dynamic", "end2end-ort-dynamic-batch", "end2end-trt", "end2end-trt-nms"),
+    *("grid-dynamo-dynamic", "traced", "scripted", "lite"),
+)
+SLOWEST = "grid-dynamo-dynamic"  # takes as long to make as all the others of these: not in smoke
+SMOKE = (
+    "export.made",
+    "structure.load",
+    "structure.weights",
+    "script.load",
+    "script.weights",
+    "parity.declared",
+    "nms.detections",
+)
 GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
 SUBJECT_IN_ID = re.compile(r"::test_\w+\[([\w.-]+):")  # `test_promise[grid:parity.sizes]`, `test_conforms[yolov7:grid]`
 
@@ -61,8 +77,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> Optional[bool]:
-    """With files of the user's own only their checks run, which the plugin collects."""
-    return True if plugin.option(config, "artifact") else None
+    """With files of the user's own only their checks run, which the plugin collects. Smoke imports what it runs."""
+    if plugin.option(config, "artifact"):
+        return True
+    tests = collection_path.parts[len(HERE.parts) : -1][:1] == ("tests",) and collection_path.name.startswith("test_")
+    smoke = config.getoption("markexpr") == "smoke"
+    return True if smoke and tests and "mark.smoke" not in collection_path.read_text(encoding="utf-8") else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -104,9 +124,18 @@ def _promises(config: pytest.Config, groups: List[str]) -> List[Any]:
     subjects = session.subjects()
     for subject in subjects:
         for check in session.chosen([check for check in subject.checks if check.split(".")[0] in groups]):
-            found.append(pytest.param(Promise(subject, check), id=f"{subject.title}:{check}"))
+            marks = _marks(config, subject.title, check)
+            found.append(pytest.param(Promise(subject, check), id=f"{subject.title}:{check}", marks=marks))
     session.require_known_failures_met(subjects)
     return found
+
+
+def _marks(config: pytest.Config, exporter: str, check: str) -> List[pytest.MarkDecorator]:
+    """Where the exporters and the model are chosen, every test is in the default run."""
+    if exporter in FORMS:
+        return [pytest.mark.smoke] if check in SMOKE and exporter != SLOWEST else []
+    chosen = config.getoption("exporter") or plugin.session_of(config).choice != ModelChoice()
+    return [] if chosen else [pytest.mark.lanes]
 
 
 def _golden_cases(config: pytest.Config) -> List[Any]:
@@ -115,7 +144,8 @@ def _golden_cases(config: pytest.Config) -> List[Any]:
     if session.choice != ModelChoice():
         return []
     return [
-        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}") for name, kind in asked_goldens(session.exporters())
+        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}", marks=_marks(config, name, kind))
+        for name, kind in asked_goldens(session.exporters())
     ]
 
 

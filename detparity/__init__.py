@@ -28,6 +28,8 @@ def verify(
     known_failures: Union[str, Path, None] = None,
     against: Union[str, Path, None] = None,
     layout: Optional[str] = None,
+    images: Union[str, Path, None] = None,
+    labels: Union[str, Path, None] = None,
 ) -> Result:
     """Judge one exported file inside your own test, with the same checks as `detparity check`.
 
@@ -41,7 +43,8 @@ def verify(
     __tracebackhide__ = True  # pytest shows the finding, not our frames
     from detparity.cli.verify import Request, verify_artifact
 
-    asked = Request(model, None if against is None else str(against), layout)
+    folders = (None if path is None else Path(path) for path in (images, labels))
+    asked = Request(model, None if against is None else str(against), layout, *folders)
     found = verify_artifact(
         Path(artifact), asked, contract, strict, None if known_failures is None else Path(known_failures)
     )

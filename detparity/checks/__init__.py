@@ -23,6 +23,9 @@ def registry() -> Dict[str, Check]:
 # What a quick run leaves out: each costs several runs, and what it alone sees is rare (tests/defects/test_defects.py counts).
 NOT_QUICK = ("parity.map", "parity.threads", "parity.evaluator", "nms.tensorrt")
 
+# What applies only where the user gives pictures.
+ON_IMAGES = ("parity.images", "nms.images")
+
 
 def select(names: str, known: Optional[Mapping[str, Check]] = None) -> List[str]:
     """The ids that a list of ids and groups, separated by commas, chooses among `known` (default: those of the home family); raises

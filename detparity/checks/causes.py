@@ -36,10 +36,11 @@ SLACK = 4.0  # roundings of a coordinate that another layout of boxes adds
 
 @dataclass(frozen=True)
 class Cause:
-    """sentence: a clause about the file; note: what was tried, and what to do."""
+    """sentence: a clause about the file; note: what was tried; fix: what to do."""
 
     sentence: str
     note: str
+    fix: str
 
 
 # How an image in 0..1 is changed before it is given, what the file then is, and what to do.
@@ -66,7 +67,9 @@ def explained(context: Context, findings: Sequence[Finding], judge: Judge) -> It
         else:
             message = f"{finding.message[:-1]}: {cause.sentence}."
             evidence = {**finding.evidence, "cause": cause.sentence}
-            yield replace(finding, message=message, notes=(cause.note, *finding.notes), evidence=evidence)
+            yield replace(
+                finding, message=message, notes=(cause.note, *finding.notes), evidence=evidence, fix=cause.fix
+            )
 
 
 def _cause(context: Context, case: Case, judge: Judge) -> Optional[Cause]:
@@ -95,9 +98,8 @@ def image_cause(context: Context, case: Case, right: Callable[[Arrays], bool]) -
         if "reverse" not in sentence and context.form.rounding:
             continue
         if right(context.read(context.run(np.ascontiguousarray(change(given))), case.size)):
-            return Cause(
-                sentence, f"Tried {tried}: all numbers are then the model's. Export without that preprocessing."
-            )
+            note = f"Tried {tried}: all numbers are then the model's."
+            return Cause(sentence, note, "Export without that preprocessing.")
     return None
 
 
@@ -133,8 +135,8 @@ def layout_cause(context: Context, case: Case, outputs: Arrays) -> Optional[Caus
                     and near <= NEAR * max(case.size)
                     and _fits(context, case, truths, values, order, boxes, multiplied)
                 ):
-                    tried = "Tried: read so, all numbers are the model's. Export in the promised layout, or read the file so."
-                    return Cause(name, tried)
+                    tried = "Tried: read so, all numbers are the model's."
+                    return Cause(name, tried, "Export in the promised layout, or read the file so.")
     return None
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts.input_form import FILLED, InputForm, input_form, transposed
+from detparity.checks import ON_IMAGES
 from detparity.checks.judging import Judging, Key
 from detparity.checks.other_inputs import settle
 from detparity.core.case import BoxExplorer, Case, Explorer
@@ -67,7 +68,8 @@ SECONDS_PER_REFERENCE = 20.0  # how many times as long as the reference an engin
 class Context(Judging):
     """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
     how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
-    those of other checks; notes: what checks work out of the file once; form and filled: how the file takes its image, and what its
+    those of other checks; notes: what checks work out of the file once; photos: the user's own
+    pictures; form and filled: how the file takes its image, and what its
     other inputs are given."""
 
     artifact: Artifact
@@ -87,8 +89,14 @@ class Context(Judging):
     died: Optional[EngineDied] = None
     fold: Callable[[Context, str, Tuple[Finding, ...]], Tuple[Finding, ...]] = _as_found
     notes: Dict[str, Any] = field(default_factory=dict)
+    photos: Tuple[Picture, ...] = ()
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
+
+    @property
+    def fixed_batch(self) -> Optional[int]:
+        """Images of every run, None where that varies."""
+        return None if self.contract.variant.dynamic_batch else self.contract.batch
 
     @property
     def onnx(self) -> OnnxFile:
@@ -193,5 +201,6 @@ def truth_head(variant: Variant) -> str:
 
 
 def applicable(context: Context) -> Iterable[str]:
-    """The ids of the checks this contract asks for, in the registry's order."""
-    return [check.id for check in context.checks.values() if check.applies(context.contract)]
+    """The ids of the checks this contract asks for, in the registry's order; those of the user's pictures where there are any."""
+    left = () if context.photos else ON_IMAGES
+    return [one.id for one in context.checks.values() if one.applies(context.contract) and one.id not in left]

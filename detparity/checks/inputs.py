@@ -9,6 +9,7 @@ import numpy as np
 from detparity.checks.context import Context
 from detparity.core.case import Case, Space
 from detparity.core.contract import Contract, largest_size
+from detparity.core.findings import CannotRun
 from detparity.core.vocabulary import EngineError, Picture, Size
 from detparity.inputs import images
 
@@ -71,6 +72,19 @@ def failing_cases(context: Context, check_id: str) -> List[Case]:
     evidence = [finding.evidence for finding in context.outcome(check_id).findings]
     cases = [found["case"] for found in evidence if "out_of_bounds" in found or "kinds" in found]
     return [case for case in cases if isinstance(case, Case)]
+
+
+def photo_cases(photos: Sequence[Picture], size: Size, batch: Optional[int]) -> List[Case]:
+    """The user's pictures one by one, or in batches where the file has one size of them; the last one is filled up from the first.
+
+    Raises CannotRun where there are none."""
+    if not photos:
+        raise CannotRun("no pictures were given (--images)", hides=False)
+    count = batch or 1
+    return [
+        Case(size, tuple(photos[(first + slot) % len(photos)] for slot in range(count)))
+        for first in range(0, len(photos), count)
+    ]
 
 
 def first_case(context: Context) -> Case:

@@ -193,6 +193,9 @@ def _axes_of(promise: TensorPromise, value: Value, contract: Contract) -> Iterat
             headed=True,
             evidence={"tensor": value.name, "axes": [index for index, _ in wrong], "declared": list(value.shape)},
             level=level,
+            fix=None
+            if level == MUST
+            else "Name the axis in dynamic_axes, or write its name or number into the output's type afterwards.",
         )
 
 

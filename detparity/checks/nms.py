@@ -8,7 +8,7 @@ import numpy as np
 
 from detparity.checks.causes import explained
 from detparity.checks.context import Context
-from detparity.checks.inputs import cases_of, cheap_size, distinct, failing_cases, pictures, space
+from detparity.checks.inputs import cases_of, cheap_size, distinct, failing_cases, photo_cases, pictures, space
 from detparity.checks.nms_graph import (
     attributes,
     baked,
@@ -166,6 +166,15 @@ def sizes(context: Context) -> Iterator[Finding]:
     yield from context.explore(space(context, cases, 3), lambda case: compare(context, case))
 
 
+def photos(context: Context) -> Iterator[Finding]:
+    """The user's own pictures, all of them; the first whose detections do not follow."""
+    for case in photo_cases(context.photos, context.contract.size, context.fixed_batch):
+        found = compare(context, case)
+        if found:
+            yield from explained(context, found, judge_outputs)
+            return
+
+
 def batches(context: Context) -> Iterator[Finding]:
     """Batches of different pictures with different counts of detections, an empty one among them."""
     size = cheap_size(context)
@@ -313,6 +322,7 @@ CHECKS: Tuple[Check, ...] = (
         _end2end,
         RUNS,
     ),
+    Check("nms.images", MUST, "The same on the pictures of --images.", photos, _end2end, RUNS),
     Check("nms.sizes", MUST, "The same at every promised size.", sizes, _size_varies, RUNS),
     Check("nms.batches", MUST, "The same in batches, with different counts.", batches, _batch_varies, RUNS),
     Check("nms.repeat", MUST, "Same input, same detections; the input is not written to.", repeat, _end2end, RUNS),

@@ -10,7 +10,7 @@ import numpy as np
 
 from detparity.checks.causes import anchor_note, explained, grid_note
 from detparity.checks.context import Context, truth_head
-from detparity.checks.inputs import cases_of, cheap_size, distinct, failing_cases, kinds, pictures, space
+from detparity.checks.inputs import cases_of, cheap_size, distinct, failing_cases, kinds, photo_cases, pictures, space
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
 from detparity.core.findings import CannotRun, Check, Finding, Row
@@ -199,6 +199,15 @@ def values(context: Context) -> Iterator[Finding]:
     yield from explained(context, context.explore(tried, lambda case: compare(context, case)), judge_outputs)
 
 
+def photos(context: Context) -> Iterator[Finding]:
+    """The user's own pictures, all of them; the first that is out of bounds."""
+    for case in photo_cases(context.photos, context.contract.size, context.fixed_batch):
+        found = compare(context, case)
+        if found:
+            yield from explained(context, found, judge_outputs)
+            return
+
+
 def sizes(context: Context) -> Iterator[Finding]:
     """The smallest size, wide, tall, the largest sensible one, and a few drawn."""
     contract, stride = context.contract, context.facts.max_stride
@@ -349,6 +358,7 @@ RUNS = (*LOADED, "parity.declared")
 CHECKS: Tuple[Check, ...] = (
     Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),
     Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always, LOADED),
+    Check("parity.images", MUST, "Right numbers on the pictures of --images.", photos, _always, LOADED),
     Check("parity.sizes", MUST, "Right numbers at every promised size.", sizes, _size_varies, LOADED),
     Check(
         "parity.batches",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from detparity import checks
@@ -27,6 +27,7 @@ from detparity.checks.session import (
     Session,
     Subject,
 )
+from detparity.checks.showing import shown_of
 from detparity.checks.weights import coverage
 from detparity.core import environment
 from detparity.core.contract import MUST
@@ -37,7 +38,7 @@ from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied
 from detparity.engines.remote import client
-from detparity.oracle.noise_floor import measure, split_levels
+from detparity.oracle.noise_floor import count_of, limit, measure, split_levels
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         measured = _measured(session, context)
     repeat = repeat_command(session.options, artifact["path"], check_id)
     texts = tuple(render(subject.title, check_id, finding, repeat) for finding in outcome.findings)
-    record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts)}
+    record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)}
     if measured is not None:
         record["measured"] = measured
     # Through JSON, so that a worker can send it: xdist takes plain types alone, and torch's version is no plain text.
@@ -94,12 +95,10 @@ def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
         outcome = Outcome(LOADS, MUST, "failed", (of_the_end(died),))
     else:
         outcome = Outcome(LOADS, MUST, "skipped", reason=f"{died}; {UNDECIDED}", incomplete=True)
-    texts = tuple(
-        render(subject.title, LOADS, finding, repeat_command(session.options, str(path), LOADS))
-        for finding in outcome.findings
-    )
+    repeat = repeat_command(session.options, str(path), LOADS)
+    texts = tuple(render(subject.title, LOADS, finding, repeat) for finding in outcome.findings)
     artifact = {"path": str(path), "sha256": sha256(path), "how": f"not read: it {died}"}
-    return Judged(outcome, texts, {"artifact": artifact, "check": outcome_record(outcome, texts)})
+    return Judged(outcome, texts, {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)})
 
 
 def _at_fault(session: Session, died: EngineDied) -> bool:
@@ -114,9 +113,24 @@ def _at_fault(session: Session, died: EngineDied) -> bool:
 def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]:
     """Every chosen check on every subject, subject by subject; each is let go of after its last."""
     for subject in subjects:
-        for check_id in session.checks_of(subject):
-            yield judge(session, subject, check_id)
+        chosen = session.checks_of(subject)
+        for number, check_id in enumerate(chosen, 1):
+            judged = judge(session, subject, check_id)
+            yield _with_pictures(session, subject, judged) if number == len(chosen) else judged
         session.release(subject)
+
+
+def _with_pictures(session: Session, subject: Subject, judged: Judged) -> Judged:
+    """The last record of a file, with what its report shows of images, where the run asks for that and the file can be run."""
+    options = session.options
+    if not (options.pictures or options.images) or subject.died is not None or judged.outcome.check == MADE:
+        return judged
+    path = subject.path or session.made(str(subject.name))
+    context = session.judged(path, subject.name)
+    if context.died is not None:
+        return judged
+    measured = {**judged.record.get("measured", {}), **shown_of(session, context)}
+    return replace(judged, record={**judged.record, "measured": measured})
 
 
 def heads_of(session: Session, subjects: Sequence[Subject]) -> Tuple[str, ...]:
@@ -166,13 +180,18 @@ def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]
 
 
 def repeat_command(options: Options, artifact: str, check_id: str) -> str:
-    """The command that runs this one check on this one artifact again."""
+    """The command that runs this one check on this one artifact again; empty where none does."""
+    if options.captured is not None and options.choice.capture is None:
+        words = ["detparity", "capture", "--checks", check_id, "--", *options.captured]
+        return " ".join(map(shlex.quote, words)) if options.captured else ""
     subject = [artifact] if options.artifacts else ["--exporter", artifact]
     arguments = ["detparity", "check", *subject, *options.choice.arguments, "--checks", check_id]
     if options.variant:
         arguments += ["--variant", options.variant]
     if options.img_size:
         arguments += ["--img-size", *map(str, options.img_size)]
+    if options.images and check_id in checks.ON_IMAGES:
+        arguments += options.images.arguments
     return " ".join(map(shlex.quote, [*arguments, *options.promised.arguments]))
 
 
@@ -200,7 +219,17 @@ def about(session: Session) -> Dict[str, Any]:
         "isolation": client().confinement,
         "limits": limits(),
         "subject": model_record(session),
+        **_photos(session),
     }
+
+
+def _photos(session: Session) -> Dict[str, Any]:
+    """The user's own pictures, where there are any, and those that could not be used."""
+    if session.options.images is None:
+        return {}
+    found, problems = session.photos
+    used = [{"name": one.name, "sha256": one.sha256, "height": one.size[0], "width": one.size[1]} for one in found]
+    return {"photos": {"folder": str(session.options.images.folder), "used": used, "left_out": problems}}
 
 
 def limits() -> Dict[str, int]:
@@ -225,6 +254,7 @@ def noise_of(context: Context) -> Mapping[str, Mapping[str, float]]:
             "error": stats.rms,
             "floors": stats.rms / floor.rms,
             "floors_max": stats.max / floor.max,
+            "limit": limit("rms", count_of(truth, (level, group))),
         }
         if row["floors"] >= table.get(group, {}).get("floors", -1.0):
             table[group] = row

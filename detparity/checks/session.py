@@ -27,6 +27,8 @@ from detparity.engines.eager import bytes_per_pixel
 from detparity.engines.reference_runs import Oracle, make_oracle
 from detparity.engines.remote import client
 from detparity.inputs import box_strategies, case_strategies
+from detparity.inputs.labels import read as read_labels
+from detparity.inputs.photos import Fit, Photo, PhotosAsked, as_pictures, find
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
 
 AnyContext = Union[Context, ForeignContext]
@@ -63,7 +65,8 @@ class Options:
     artifacts: the user's files; none means what the own exporters make, of which `exporters` (patterns) chooses. variant, img_size,
     promised: what the files promise, where that is not read from them. checks: ids and groups, separated by commas. known_failures:
     file of the known failures of the user's own exporters. strict: SHOULD findings violate as well. quick: fewer pictures, sizes
-    and draws.
+    and draws. pictures: how many of them the report shows with the detections of model and file; images: the
+    user's own, which are judged as well.
     """
 
     choice: ModelChoice = ModelChoice()
@@ -76,6 +79,9 @@ class Options:
     quick: bool = False
     known_failures: Optional[Path] = None
     exporters: Tuple[str, ...] = ()
+    captured: Optional[Tuple[str, ...]] = None
+    pictures: int = 0
+    images: Optional[PhotosAsked] = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,27 @@ class Session:
         assert self.foreign is None
         return make_oracle(self.detector, self.clock, self.heads, self.shared)
 
+    @functools.cached_property
+    def photos(self) -> Tuple[List[Photo], List[str]]:
+        """The user's own pictures, and a line for each that cannot be used. Raises InputError where none can."""
+        asked = self.options.images
+        if asked is None:
+            return [], []
+        return find(asked)
+
+    def fit(self, context: AnyContext) -> Fit:
+        """How pictures are brought to the size of a file's input: as asked, else as its layout has it."""
+        asked = self.options.images
+        if asked is not None and asked.fit is not None:
+            return asked.fit
+        return Fit(context.preprocessing.resize) if isinstance(context, ForeignContext) else Fit()
+
+    def _applying(self, contract: Any) -> Tuple[str, ...]:
+        """Ids of the checks that a contract asks for in this run."""
+        photos = self.options.images is not None
+        left = () if photos else checks.ON_IMAGES
+        return tuple(one.id for one in self.registry().values() if one.applies(contract) and one.id not in left)
+
     def exporters(self) -> List[str]:
         """Names of the own exporters chosen for this run. Raises InputError for a pattern that chooses none."""
         known = list(self.own.names()) if self.own is not None else []
@@ -186,9 +213,8 @@ class Session:
         subjects = []
         for name in self.exporters():
             contract = contract_for(parse_variant(self.own.promised(name)), self.detector.facts, BUNDLED_SIZE)
-            registry = checks.registry().values()
-            asked = tuple(check.id for check in registry if check.id == MADE or check.applies(contract))
-            subjects.append(Subject(name, None, name, asked))
+            asked = self._applying(contract)
+            subjects.append(Subject(name, None, name, asked if MADE in asked else (MADE, *asked)))
         return subjects
 
     def subject(self, path: Path) -> Subject:
@@ -197,8 +223,7 @@ class Session:
             contract = self.judged(path).contract if self.foreign is not None else self.open(path).contract
         except EngineDied as died:
             return Subject(path.name, path, None, (LOADS,), died)
-        applying = tuple(check.id for check in self.registry().values() if check.applies(contract))
-        return Subject(path.name, path, None, applying)
+        return Subject(path.name, path, None, self._applying(contract))
 
     def registry(self) -> Mapping[str, Check]:
         """The checks of this run, by id."""
@@ -261,6 +286,7 @@ class Session:
         if path not in self._foreign:
             options = self.options
             self._foreign[path] = open_context(path, self.foreign, options.img_size, self.clock, options.quick)
+            self._foreign[path].photos = as_pictures(self.photos[0], self.fit(self._foreign[path]))
         return self._foreign[path]
 
     def context(self, path: Path, name: Optional[str] = None) -> Context:
@@ -270,6 +296,7 @@ class Session:
             self._contexts[path] = make_context(
                 self.detector, opened, self.oracle, self.clock, quick=self.options.quick
             )
+            self._contexts[path].photos = as_pictures(self.photos[0], self.fit(self._contexts[path]))
         return self._contexts[path]
 
     def made(self, name: str) -> Path:
@@ -288,6 +315,9 @@ class Session:
         """Load the model, so that one that cannot be used is known before any file is read. Raises InputError."""
         if self.foreign is None:
             _ = self.detector
+        photos, _ = self.photos
+        if self.options.images is not None and self.options.images.labels is not None:
+            read_labels(self.options.images.labels, photos, ())
 
     @property
     def asked(self) -> Tuple[int, int]:

@@ -74,6 +74,7 @@ def opset(context: Context) -> Iterator[Finding]:
             notes=("A runtime that does not know a domain may refuse the file.",),
             evidence={"unused": unused},
             level=SHOULD,
+            fix="Remove the entry from model.opset_import.",
         )
 
 
@@ -248,7 +249,8 @@ def operators(context: Context) -> Iterator[Finding]:
         elif _trains(node, graph):
             yield Finding(f"has a {node.op} in training mode.", (("node", node.title),))
         elif node.op in CONTROL_FLOW:
-            yield Finding(f"has control flow ({node.op}) in its graph.", (("node", node.title),), level=SHOULD)
+            fix = "Replace the Python branch or loop by tensor operators such as torch.where, and squeeze with an axis."
+            yield Finding(f"has control flow ({node.op}) in its graph.", (("node", node.title),), level=SHOULD, fix=fix)
     for domain, nodes in domains.items():
         yield _foreign(domain, nodes)
 

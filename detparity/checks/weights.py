@@ -197,6 +197,7 @@ def _about_the_model(context: Context, found: List[Finding]) -> Iterator[Finding
             f"{what}: none of the {len(context.weights)} convolutions could be compared, only the numbers are.",
             evidence={"stored": len(stored), "expected": len(context.weights)},
             level=SHOULD,
+            fix="",
         )
     yield from found
 

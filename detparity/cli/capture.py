@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from detparity.cli import capture_command
-from detparity.cli.options import complain, require_pages, require_writable
+from detparity.cli.console import add_display
+from detparity.cli.options import add_images, complain, images_of, require_images, require_pages, require_writable
+from detparity.cli.outputs import add_ci
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 
 INCOMPLETE = 3
+PASSED_ON = ("checks", "strict", "max_images", "preprocess")
 DONE = "done"  # what `capture_child` writes beside the request when there is a verdict
 
 
@@ -27,19 +30,23 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    add_ci(parser)
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="store the captures there, for `detparity check FILE --capture DIR`"
     )
+    add_images(parser)
+    add_display(parser)
     parser.add_argument("line", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """The command's own exit code, or, where that is 0, the verdict's: 0 conforms, 1 violates, 3 incomplete."""
-    outputs = (options.json, options.html, options.junit)
+    outputs = (options.json, options.html, options.junit, options.markdown)
     require_writable(*outputs)
     require_pages(options.html)
+    require_images(options)
+    images_of(options)
     if options.keep is not None and options.keep.exists() and not options.keep.is_dir():
         raise InputError(f"--keep {options.keep} is no folder")
     line: List[str] = options.line[1:] if options.line[:1] == ["--"] else options.line
@@ -74,8 +81,11 @@ def _run(child: List[str]) -> int:
 
 def _options(options: argparse.Namespace) -> Dict[str, Any]:
     """What the child needs to judge and to report, as JSON has it."""
-    found: Dict[str, Any] = {name: getattr(options, name) for name in ("checks", "strict", "quick")}
-    for name in ("json", "html", "junit", "keep"):
+    found: Dict[str, Any] = {
+        name: getattr(options, name)
+        for name in (*PASSED_ON, "quick", "quiet", "verbose", "color", "started", "annotations")
+    }
+    for name in ("json", "html", "junit", "markdown", "keep", "images", "labels"):
         path = getattr(options, name)
         found[name] = None if path is None else str(path if path == STDOUT else os.path.abspath(path))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from typing import Any, Dict, Iterator, List, Optional
 
 from detparity.models.capture import Captures, capturing
@@ -30,16 +31,17 @@ class Exports:
         __tracebackhide__ = True
         from detparity.checks import captured
         from detparity.cli.capture_judging import judge_files
+        from detparity.cli.console import Console
 
         texts: List[str] = [finding.message for finding in captured.findings(self.captures) if finding.level == "MUST"]
         texts += captured.missing(self.captures)
         found: Dict[str, Any] = {"verdict": "incomplete", "artifacts": []}
-        lines: List[str] = []
+        shown = io.StringIO()
         if any(call.files for call in self.captures):
             options = {"checks": checks, "strict": strict, "quick": quick}
-            found = judge_files(self.captures, options, lines.append)
+            found = judge_files(self.captures, options, Console({}, shown))
         if texts or found["verdict"] != "conforms":
-            raise AssertionError("\n".join([*texts, *lines]))
+            raise AssertionError("\n".join([*texts, shown.getvalue()]))
         return found
 
 

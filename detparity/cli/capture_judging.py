@@ -3,58 +3,68 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from detparity.checks import captured
+from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.layout_file import layout_of
 from detparity.checks.foreign.open_file import ForeignSource
+from detparity.checks.foreign.parity import cases
+from detparity.checks.foreign.truth import Refuses
 from detparity.checks.run import Options, Session, about, judge_all
-from detparity.cli.options import say
+from detparity.cli.check_files import judge
+from detparity.cli.console import Console
+from detparity.cli.options import PICTURES, images_of
+from detparity.cli.outputs import write_reports
 from detparity.core.contract import MUST
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
 from detparity.core.text import columns
 from detparity.core.verdict import EXIT, overall
+from detparity.core.vocabulary import EngineDied
 from detparity.models.capture import CapturedCall, Captures
+from detparity.models.capture_store import folder_of, write
+from detparity.models.capture_versions import Version
 from detparity.models.captured_reference import by_file, promises_of, reference_of
+from detparity.models.choice import ModelChoice
+from detparity.models.reference import EXACT
+from detparity.models.stored_reference import RecordedReference
 from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
-from detparity.reports.terminal import artifact_text, verdict_line
-
-Show = Callable[[str], None]
 
 
 def judge_captures(captures: Captures, options: Mapping[str, Any], code: int = 0) -> int:
     """Report what was captured, and return the verdict's exit code. options: of `detparity capture`; code: how the command ended."""
-    to = sys.stderr if options.get("json") == "-" else sys.stdout
+    to = sys.stderr if "-" in (options.get(name) for name in ("json", "html", "junit", "markdown")) else sys.stdout
+    with Console(options, to, options.get("started")) as console:
+        return _judged(captures, options, code, console)
 
-    def show(text: str) -> None:
-        say(text, to=to)
 
+def _judged(captures: Captures, options: Mapping[str, Any], code: int, console: Console) -> int:
+    """Store, judge and report; the verdict's exit code."""
     if options.get("keep"):
-        from detparity.models.capture_store import write
-
         write(captures, Path(options["keep"]))
     rows = captured.table(captures)
     if len(rows) > 1:
-        show("\n".join(columns(rows)) + "\n")
-    verdicts = [_calls_verdict(captures, code, show)]
+        console("\n".join(columns(rows)) + "\n")
+    verdicts = [_calls_verdict(captures, code, console)]
     if any(captured.judged_here(path) for call in captures for path in call.files):
-        found = judge_files(captures, options, show)
+        found = judge_files(captures, options, console)
         verdicts.append(found["verdict"])
         found["verdict"] = overall([verdict for verdict in verdicts if verdict])
         _write_reports(found, options)
     worst = overall([verdict for verdict in verdicts if verdict])
     if len(verdicts) == 1 or worst != verdicts[-1]:
-        show(f"Verdict of the command: {worst}")
+        console(f"Verdict of the command: {worst}")
     return EXIT[worst]
 
 
-def _calls_verdict(captures: Captures, code: int, show: Show) -> str:
+def _calls_verdict(captures: Captures, code: int, show: Console) -> str:
     """Say what the calls show before a file is judged; its verdict, empty where they show nothing against it."""
     found = list(captured.findings(captures, code))
     missing = captured.missing(captures)
@@ -67,38 +77,77 @@ def _calls_verdict(captures: Captures, code: int, show: Show) -> str:
     return "incomplete" if missing else ""
 
 
-def judge_files(captures: Captures, options: Mapping[str, Any], show: Show) -> Dict[str, Any]:
+def judge_files(captures: Captures, options: Mapping[str, Any], console: Console) -> Dict[str, Any]:
     """Judge every file as it lies now against the module of its call, and return the report."""
-    start = time.perf_counter()
     calls = {path: call for path, call in by_file(captures).items() if captured.judged_here(Path(path))}
     references: Dict[int, Any] = {}
+    keep = Path(options["keep"]) if options.get("keep") else None
 
     def reference(path: Path) -> Any:
         call = calls[str(path)]
         if id(call) not in references:
-            references[id(call)] = reference_of(call)
+            references[id(call)] = _reference(captures, call, keep)
         return references[id(call)]
 
     layout = layout_of(options["layout"]) if options.get("layout") else None
     source = ForeignSource(reference, lambda path: promises_of(calls[str(path)]), layout)
     asked = Options(
+        choice=ModelChoice(capture=keep),
+        captured=tuple(options.get("command", ())),
         artifacts=tuple(map(Path, calls)),
         checks=options.get("checks"),
         strict=bool(options.get("strict")),
         quick=bool(options.get("quick")),
+        pictures=PICTURES if options.get("html") else 0,
+        images=_images(options),
     )
     session = Session(asked, None, foreign=source)
     recorder = Recorder(asked.strict)
     unusable: List[Dict[str, Any]] = []
-    for path in asked.artifacts:
-        _judge(session, path, calls[str(path)], recorder, unusable, show)
-    timings = {"engine_seconds": session.clock.engine, "total_seconds": time.perf_counter() - start}
+    for number, path in enumerate(asked.artifacts, 1):
+        console.files(number, len(asked.artifacts))
+        console.stage(f"reading {path.name}")
+        _judge(session, path, calls[str(path)], recorder, unusable, console)
+        if keep is not None:
+            _run_all(session, path)
+    for recorded in references.values() if keep is not None else ():
+        recorded.save()
+    timings = {"engine_seconds": session.clock.engine, "total_seconds": console.seconds()}
     timings["truths_asked"], timings["truths_worked_out"] = session.asked
     found = report(about(session), [*recorder.entries.values(), *unusable], timings)
     for entry in unusable:
-        show(artifact_text(entry))
-    show(verdict_line(found))
+        console.verdict(entry)
+    console.summary(found)
     return found
+
+
+def _reference(captures: Captures, call: CapturedCall, keep: Optional[Path]) -> Any:
+    """The module of a call; what it gives is stored where captures are."""
+    found = reference_of(call)
+    if keep is None:
+        return found
+    number = next(k for k, one in enumerate(captures) if one is call)
+    return RecordedReference(found, folder_of(keep, number))
+
+
+def _run_all(session: Session, path: Path) -> None:
+    """Run the model on all that a file may be asked, so that another version of the file can be judged without the model."""
+    try:
+        context = session.judged(path)
+    except (InputError, EngineDied):
+        return
+    assert isinstance(context, ForeignContext)
+    reference = context.oracle.reference
+    for case, how in itertools.product(cases(context), (EXACT, *reference.facts.ways)):
+        with contextlib.suppress(Refuses):
+            context.oracle.run(how, context.given(case))
+
+
+def _images(options: Mapping[str, Any]) -> Any:
+    """The user's pictures, as `detparity check` takes them."""
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels")}
+    more = {name: options.get(name) for name in ("max_images", "preprocess")}
+    return images_of(argparse.Namespace(**paths, **more))
 
 
 def _judge(
@@ -107,7 +156,7 @@ def _judge(
     call: CapturedCall,
     recorder: Recorder,
     unusable: List[Dict[str, Any]],
-    show: Show,
+    console: Console,
 ) -> None:
     try:
         if call.module is None:
@@ -116,34 +165,44 @@ def _judge(
     except InputError as error:
         unusable.append(unusable_entry(str(path), str(error)))
         return
-    entry: Mapping[str, Any] = {}
-    for judged in judge_all(session, [subject]):
-        entry = recorder.add(judged.record)
-    if entry:
-        show(artifact_text(entry, session.options.strict))
-    if entry and entry["verdict"] == "violates" and _was_right(session, path, call):
-        show(f"{path.name} was right as {call.exporter} wrote it: a later step of the command broke it.\n")
+    entry = judge(session, subject, recorder, console)
+    if entry and entry["verdict"] == "violates":
+        right = _still_right(session, path, call)
+        if right:
+            recorder.entries[str(path)]["still_right"] = right
+            console(f"{path.name} was right as {right}.\n")
 
 
-def _was_right(session: Session, path: Path, call: CapturedCall) -> bool:
-    """Whether the file as the exporter wrote it is another one, and nothing is wrong with it."""
+def _still_right(session: Session, path: Path, call: CapturedCall) -> str:
+    """Up to where the file was right, as a clause; empty where no earlier version of it was. Versions are tried from the last one."""
     if call.first is None or not call.first.is_file() or sha256(call.first) == sha256(path):
-        return False
+        return ""
+    versions = [Version(call.first, f"{call.exporter} wrote it"), *call.versions]
+    for number in reversed(range(len(versions))):
+        if sha256(versions[number].path) != sha256(path) and _conforms(session, versions[number].path, path):
+            later = versions[number + 1 :]
+            after = f", and no longer as {later[0].how}" if later else ": a later step of the command broke it"
+            return versions[number].how + after
+    return ""
+
+
+def _conforms(session: Session, version: Path, path: Path) -> bool:
+    """Whether nothing is wrong with an earlier version of a file."""
     assert session.foreign is not None
-    earlier = ForeignSource(lambda _: reference_of(call), lambda _: promises_of(call), session.foreign.layout)
-    again = Session(replace(session.options, artifacts=(call.first,), quick=True, checks=None), None, foreign=earlier)
+    now = session.foreign
+    earlier = ForeignSource(lambda _: now.reference(path), lambda _: now.promises(path), now.layout, now.oracles)
+    options = replace(session.options, artifacts=(version,), quick=True, checks=None, pictures=0, images=None)
+    again = Session(options, None, foreign=earlier)
     recorder = Recorder(strict=False)
     entry: Mapping[str, Any] = {}
     try:
-        for judged in judge_all(again, [again.subject(call.first)]):
+        for judged in judge_all(again, [again.subject(version)]):
             entry = recorder.add(judged.record)
-    except InputError:  # the exporter's own file cannot be used: no later step is to blame
+    except InputError:  # that version cannot be used at all
         return False
     return bool(entry) and entry["verdict"] == "conforms"
 
 
 def _write_reports(found: Dict[str, Any], options: Mapping[str, Any]) -> None:
-    from detparity.cli.check import write_reports
-
-    paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit")}
-    write_reports(found, argparse.Namespace(**paths))
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit", "markdown")}
+    write_reports(found, argparse.Namespace(**paths, annotations=options.get("annotations")))

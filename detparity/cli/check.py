@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import TYPE_CHECKING, Sequence
 
+from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
+    PICTURES,
     add_any_model,
+    add_images,
     add_model,
     add_nms,
     choice_of,
+    images_of,
     opset_of,
     path_of,
+    require_images,
     require_nms,
     require_pages,
     require_writable,
-    say,
     size_of,
 )
+from detparity.cli.outputs import add_ci, write_reports
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
-from detparity.core.files import STDOUT, require_file, write_text
+from detparity.core.files import STDOUT, require_file
 from detparity.core.verdict import exit_code
 from detparity.engines.remote import client
-from detparity.models.choice import of_a_package, require_named, require_one_model
-from detparity.reports import junit
+from detparity.models.choice import ModelChoice, of_a_package, require_named, require_one_model
 from detparity.reports.report import report, unusable_entry
-from detparity.reports.terminal import artifact_text, verdict_line
+
+if TYPE_CHECKING:
+    from detparity.checks.session import Options
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +64,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="in the demo, only these exporters, by name or pattern",
     )
+    add_images(parser)
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
@@ -66,17 +72,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    add_ci(parser)
+    add_display(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
-    outputs = (options.json, options.html, options.junit)
+    outputs = (options.json, options.html, options.junit, options.markdown)
     reads = [*options.artifacts, *options.weights, options.expectations, path_of(options.cfg)]
     require_writable(*outputs, reads=reads)
     require_pages(options.html)
     require_nms(options)
+    require_images(options)
     require_one_model(choice_of(options))
     _require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
@@ -87,13 +95,24 @@ def run(options: argparse.Namespace) -> int:
         require_checkpoint(path)
     choice = of_a_package(choice_of(options))
     to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
-    client().start()  # its imports overlap with ours
+    display = Console(vars(options), to, options.started)
+    with display as console, tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
+        console.stage("loading")
+        client().start()  # its imports overlap with ours
+        from detparity.cli.check_files import check
+
+        found = check(_asked(options, choice), Path(scratch), console)
+    write_reports(found, options)
+    return exit_code(found["verdict"])
+
+
+def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
+    """What is to be judged, and how."""
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
-    from detparity.cli.check_files import check
 
     promised = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
-    asked = Options(
+    return Options(
         choice=choice,
         artifacts=tuple(options.artifacts),
         variant=options.variant,
@@ -104,11 +123,9 @@ def run(options: argparse.Namespace) -> int:
         quick=options.quick,
         known_failures=options.expectations,
         exporters=tuple(options.exporter),
+        pictures=PICTURES if options.html is not None else 0,
+        images=images_of(options),
     )
-    with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
-        found = check(asked, Path(scratch), lambda text: say(text, to=to))
-    write_reports(found, options)
-    return exit_code(found["verdict"])
 
 
 def _require_one_file(artifacts: Sequence[Path]) -> None:
@@ -126,7 +143,7 @@ def _require_one_file(artifacts: Sequence[Path]) -> None:
 
 def _foreign_alone(options: argparse.Namespace) -> bool:
     """Whether none of the files is an exported model, which is then shown: known before anything heavy is imported."""
-    start, entries = time.perf_counter(), []
+    entries = []
     for path in dict.fromkeys(options.artifacts):
         try:
             require_file(path, "an exported model")
@@ -135,30 +152,10 @@ def _foreign_alone(options: argparse.Namespace) -> bool:
         except InputError as error:
             entries.append(unusable_entry(str(path), str(error)))
     about = {"strict": options.strict, "quick": options.quick, "subject": {}}
-    found = report(about, entries, {"engine_seconds": 0.0, "total_seconds": time.perf_counter() - start})
-    for text in (*map(artifact_text, entries), verdict_line(found)) if entries else ():
-        say(text)
+    found = report(about, entries, {"engine_seconds": 0.0, "total_seconds": time.monotonic() - options.started})
+    console = Console(vars(options), started=options.started)
+    for entry in entries:
+        console.verdict(entry)
+    if entries:
+        console.summary(found)
     return bool(entries)
-
-
-def write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:
-    """Write every report that can be written; raises InputError, afterwards, for one that cannot."""
-    problems = []
-    for path, page in ((options.json, _json), (options.html, _html), (options.junit, junit.page)):
-        if path is not None:
-            try:
-                write_text(path, page(found))
-            except InputError as error:
-                problems.append(str(error))
-    if problems:
-        raise InputError("; ".join(problems))
-
-
-def _json(found: Dict[str, Any]) -> str:
-    return json.dumps(found, indent=1) + "\n"
-
-
-def _html(found: Dict[str, Any]) -> str:
-    from detparity.reports.html import page
-
-    return page(found)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping
 
 from detparity import checks
 from detparity.checks.foreign import registry
 from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import about, heads_of, judge_all
 from detparity.checks.session import Options, Session, Subject
+from detparity.cli.console import Console
 from detparity.core.errors import InputError
 from detparity.core.vocabulary import variant_names
 from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
-from detparity.reports.terminal import artifact_text, verdict_line
 from detparity.tools.export_cache import KitExports
 
-Say = Callable[[str], None]
 
-
-def check(asked: Options, scratch: Path, say: Say) -> Dict[str, Any]:
+def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
     """Judge every artifact, or what the own exporters make where none is given, and return the report.
 
     scratch: a folder for exports. Raises InputError where the model or an option cannot be used.
@@ -35,29 +32,30 @@ def check(asked: Options, scratch: Path, say: Say) -> Dict[str, Any]:
         raise InputError(f"unknown variant {asked.variant!r}: known are {', '.join(variant_names())}")
     if asked.artifacts and asked.exporters:
         raise InputError("--exporter chooses among the kit's own exporters; it does not go with files")
-    start = time.perf_counter()
+    console.stage("loading the model")
     session = Session(asked, None if asked.artifacts else KitExports(scratch), foreign)
     session.load()
     session.exporters()
     recorder = Recorder(asked.strict)
     unusable: List[Dict[str, Any]] = []
     if asked.artifacts:
-        unusable = _judge_files(session, recorder, say)
+        unusable = _judge_files(session, recorder, console)
     else:
         subjects = session.subjects()
         session.require_known_failures_met(subjects)
-        for subject in subjects:
-            _judge(session, subject, recorder, say)
+        for number, subject in enumerate(subjects, 1):
+            console.files(number, len(subjects))
+            judge(session, subject, recorder, console)
     timings = {
         "engine_seconds": session.clock.engine,
-        "total_seconds": time.perf_counter() - start,
+        "total_seconds": console.seconds(),
         "truths_asked": session.asked[0],
         "truths_worked_out": session.asked[1],
     }
     found = report(about(session), [*recorder.entries.values(), *unusable], timings)
     for entry in unusable:
-        say(artifact_text(entry))
-    say(verdict_line(found))
+        console.verdict(entry)
+    console.summary(found)
     return found
 
 
@@ -70,7 +68,7 @@ def _require_promises_of_use(asked: Options) -> None:
         )
 
 
-def _judge_files(session: Session, recorder: Recorder, say: Say) -> List[Dict[str, Any]]:
+def _judge_files(session: Session, recorder: Recorder, console: Console) -> List[Dict[str, Any]]:
     """Judge the user's files, one open at a time; returns the entries of those that cannot be used."""
     files = list(dict.fromkeys(session.options.artifacts))
     unusable: List[Dict[str, Any]] = []
@@ -81,7 +79,9 @@ def _judge_files(session: Session, recorder: Recorder, say: Say) -> List[Dict[st
                 subjects.append(session.subject(path))
                 session.release(subjects[-1])
         session.require_known_failures_met(subjects)
-    for path in files:
+    for number, path in enumerate(files, 1):
+        console.files(number, len(files))
+        console.stage(f"reading {path.name}")
         try:
             subject = session.subject(path)
         except InputError as error:
@@ -89,13 +89,17 @@ def _judge_files(session: Session, recorder: Recorder, say: Say) -> List[Dict[st
             continue
         if len(files) == 1:
             session.heads = heads_of(session, [subject])
-        _judge(session, subject, recorder, say)
+        judge(session, subject, recorder, console)
     return unusable
 
 
-def _judge(session: Session, subject: Subject, recorder: Recorder, say: Say) -> None:
+def judge(session: Session, subject: Subject, recorder: Recorder, console: Console) -> Mapping[str, Any]:
+    """Judge one file and show its verdict; its entry of the report, empty where no check was chosen."""
     entry: Mapping[str, Any] = {}
-    for judged in judge_all(session, [subject]):
-        entry = recorder.add(judged.record)
+    with console.checks(subject.title, session.checks_of(subject)) as step:
+        for judged in judge_all(session, [subject]):
+            entry = recorder.add(judged.record)
+            step(judged.outcome)
     if entry:
-        say(artifact_text(entry, session.options.strict))
+        console.verdict(entry, session.options.strict)
+    return entry

@@ -13,11 +13,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from detparity.checks import foreign, registry
+    from detparity.core.guides import guides
     from detparity.core.text import columns
     from detparity.reports.reference import page
 
     if options.markdown:
-        print(page(registry().values(), foreign.registry().values()), end="")
+        print(page(registry().values(), foreign.registry().values(), guides()), end="")
         return 0
     home: List[Tuple[str, ...]] = [(check.id, check.level, check.about) for check in registry().values()]
     other: List[Tuple[str, ...]] = [(check.id, check.level, check.about) for check in foreign.registry().values()]

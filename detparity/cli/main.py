@@ -14,9 +14,11 @@ import sys
 import tempfile
 import threading
 import traceback
-from typing import Callable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
+from detparity.cli import project
 from detparity.cli.options import Parser, complain, nearest, say
+from detparity.core.clock import began
 from detparity.core.errors import InputError
 from detparity.core.version import __version__
 from detparity.core.vocabulary import EngineDied
@@ -32,11 +34,15 @@ SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "golden": ("golden", "record goldens of your own exports, and compare the next release"),
     "review": ("review", "review goldens that changed: list, show, accept, reject"),
     "bench": ("bench", "time exported files against their model, interleaved"),
+    "preprocess": ("preprocess", "say what was done to a picture before it became a tensor"),
     "matrix": ("matrix", "merge the reports of many environments into one table"),
     "script-doctor": ("doctor", "say why a model does not script, and what works instead"),
     "scaling": ("scaling", "measure how cost grows with size, batch, candidates, classes, threads"),
+    "init": ("init", "write a CI job, a test, known failures and settings for your project"),
+    "completion": ("completion", "print the completion of a shell"),
     "models": ("models", "list every architecture with its size"),
     "checks": ("checks", "list every check with its level"),
+    "explain": ("explain", "why a check matters, what usually causes its finding, how to fix it"),
     "shims": ("shims", "list every compatibility shim with the versions that need it"),
 }
 
@@ -53,7 +59,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _run(words: List[str], as_command: bool) -> int:
     options = _parsed(words)
-    options.words, options.as_command = words, as_command
+    options.words, options.as_command, options.started = words, as_command, began(as_command)
     return int(options.run(options))
 
 
@@ -99,13 +105,31 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _parsed(words: List[str]) -> argparse.Namespace:
-    """The options. Raises InputError, with the nearest name there is, for an option or a subcommand that is not known."""
+def complete_parser() -> Parser:
+    """The parser with the options of every subcommand, for completion."""
+    parser, parsers = _parser()
+    for name in parsers:
+        _fill(name, parsers)
+    return parser
+
+
+def _parser() -> Tuple[Parser, Dict[str, Parser]]:
+    """The parser of the command, and those of its subcommands, without their options yet."""
     parser = Parser(prog="detparity", description="Does the exported detector still do what the model does?")
     parser.add_argument("--version", action="version", version=f"detparity {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
+    return parser, {name: commands.add_parser(name, help=about) for name, (_, about) in SUBCOMMANDS.items()}
+
+
+def _fill(name: str, parsers: Mapping[str, Parser]) -> None:
+    """Add a subcommand's options to its parser."""
+    importlib.import_module(f"detparity.cli.{SUBCOMMANDS[name][0]}").add(parsers[name])
+
+
+def _parsed(words: List[str]) -> argparse.Namespace:
+    """The options. Raises InputError, with the nearest name there is, for an option or a subcommand that is not known."""
+    parser, parsers = _parser()
     given = next((word for word in words if not word.startswith("-")), "")
-    parsers = {name: commands.add_parser(name, help=about) for name, (_, about) in SUBCOMMANDS.items()}
     if not words:
         parser.print_help()
         raise SystemExit(0)
@@ -113,14 +137,24 @@ def _parsed(words: List[str]) -> argparse.Namespace:
         if given:
             parser.error(f"there is no command {given!r}{nearest(given, list(parsers))}")
         parser.parse_args(words)
-    importlib.import_module(f"detparity.cli.{SUBCOMMANDS[given][0]}").add(parsers[given])
+    _fill(given, parsers)
     options, unknown = parser.parse_known_args(words)
     if unknown:
         chosen = _deepest(parsers[given], words)
         wrong = next((word for word in unknown if word.startswith("-")), unknown[0])
         near = nearest(wrong.split("=")[0], chosen.option_names())
         chosen.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+    if given in project.COMMANDS:
+        _configure(options, parsers[given])
     return options
+
+
+def _configure(options: argparse.Namespace, parser: Parser) -> None:
+    """What the current folder's pyproject.toml sets, stated on stderr."""
+    table = project.settings()
+    done = project.apply(options, parser, table) if table else []
+    if done and not options.quiet:
+        complain(f"{project.FILE} sets {', '.join(done)}")
 
 
 def _deepest(parser: Parser, words: List[str]) -> Parser:

@@ -9,13 +9,18 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import IO, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.artifacts.external_data import beside
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 from detparity.core.text import printable
-from detparity.models.choice import ARCH_WIDTH, FIRST_SEED, ModelChoice
+from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
+
+if TYPE_CHECKING:
+    from detparity.inputs.photos import PhotosAsked
+
+PICTURES = 4  # of a page, for each file
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -66,6 +71,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=FIRST_SEED, help="its seed (default %(default)s)")
 
 
+def add_home_model(parser: argparse.ArgumentParser) -> None:
+    """The model of a command that is for the YOLOv7 family alone."""
+    add_model(parser)
+    parser.add_argument("--model", choices=(BUNDLED,), help="the detector that comes with detparity")
+
+
 def add_any_model(parser: argparse.ArgumentParser) -> None:
     """What files of any detector are judged against."""
     group = parser.add_argument_group("any other model")
@@ -85,10 +96,48 @@ def add_any_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--trust", action="store_true", help="load a checkpoint whose loading executes what it holds")
 
 
+def add_images(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("your own pictures")
+    group.add_argument("--images", type=Path, metavar="DIR", help="judge the file on these pictures as well")
+    group.add_argument(
+        "--labels", type=Path, metavar="DIR", help="of them, YOLO text files or a COCO file: mAP of both"
+    )
+    group.add_argument("--max-images", type=int, metavar="N", help="pictures taken at most (default: 100)")
+    group.add_argument(
+        "--preprocess",
+        metavar="HOW",
+        help="resize=letterbox|corner|stretch,order=rgb|bgr,pad=0..255 (default: the layout's)",
+    )
+
+
+def require_images(options: argparse.Namespace) -> None:
+    """Raise InputError, before the work begins, for options of pictures that need --images, and for a folder that is not there."""
+    for name in ("labels", "max_images", "preprocess"):
+        if options.images is None and getattr(options, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} is of --images, which is not given")
+    for name in ("images", "labels"):
+        path = getattr(options, name)
+        if path is not None and not path.exists():
+            raise InputError(f"--{name} {path} does not exist")
+
+
+def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
+    """The pictures a run is given, None for none. Raises InputError for options that need them."""
+    from detparity.inputs.photos import MOST, PhotosAsked, fit_of
+
+    if options.images is None:
+        return None
+    most = MOST if options.max_images is None else options.max_images
+    if most < 1:
+        raise InputError(f"--max-images {most} is not positive")
+    fit = fit_of(options.preprocess) if options.preprocess is not None else None
+    return PhotosAsked(options.images, options.labels, most, fit)
+
+
 def choice_of(options: argparse.Namespace) -> ModelChoice:
     home = (tuple(options.weights), options.arch, options.width, options.seed, options.cfg)
     if not hasattr(options, "against"):
-        return ModelChoice(*home)
+        return ModelChoice(*home, getattr(options, "model", None))
     return ModelChoice(
         *home,
         options.model,

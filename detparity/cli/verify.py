@@ -13,6 +13,7 @@ from detparity.checks.session import Options, Session
 from detparity.core.findings import Finding
 from detparity.core.text import printable
 from detparity.core.verdict import CONSISTENT
+from detparity.inputs.photos import PhotosAsked
 from detparity.models.choice import BUNDLED, ModelChoice, of_a_package, require_named, require_one_model
 from detparity.models.reference import ReferenceFacts
 from detparity.reports.recorder import Recorder
@@ -42,11 +43,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Request:
-    """What `verify` is asked to judge against: a model, or another file."""
+    """What `verify` is asked to judge against: a model, or another file; images, labels: of the user's own."""
 
     model: Any = None
     against: Optional[str] = None
     layout: Optional[str] = None
+    images: Optional[Path] = None
+    labels: Optional[Path] = None
+
+    @property
+    def photos(self) -> Optional[PhotosAsked]:
+        return None if self.images is None else PhotosAsked(self.images, self.labels)
 
 
 def verify_artifact(
@@ -55,13 +62,16 @@ def verify_artifact(
     """See `detparity.verify`. Raises InputError where nothing states what the file is an export of."""
     choice, model = _choice(asked), asked.model
     held = model is not None and not choice.named
-    options = Options(choice, (path,), variant=contract, strict=strict, known_failures=known_failures)
+    options = Options(
+        choice, (path,), variant=contract, strict=strict, known_failures=known_failures, images=asked.photos
+    )
     if not held:
         require_one_model(choice)
         require_named(choice, (path,))
     session = Session(options, foreign=source_of(choice) if choice.foreign else _of_module(model, asked))
     if held and session.foreign is None:
         session.detector = model
+    session.load()
     subjects = session.subjects()
     session.heads = heads_of(session, subjects)
     session.require_known_failures_met(subjects)

@@ -16,6 +16,12 @@ from detparity.core.findings import Finding
 from detparity.core.vocabulary import Picture, Size
 
 
+def called(picture: Picture) -> str:
+    """A picture as reports call it: kind and seed, and a file of the user's by its name, which a digest follows in its kind."""
+    kind, seed = picture
+    return kind.rpartition("#")[0] if "#" in kind else f"{kind} {seed}"
+
+
 @dataclass(frozen=True)
 class Case:
     """One run: an image size (height, width) and the pictures (kind, seed) in the slots of the batch."""
@@ -24,7 +30,7 @@ class Case:
     pictures: Tuple[Picture, ...]
 
     def __str__(self) -> str:
-        inside = ", ".join(f"{kind} {seed}" for kind, seed in self.pictures)
+        inside = ", ".join(map(called, self.pictures))
         return f"({len(self.pictures)}, 3, {self.size[0]}, {self.size[1]}) of {inside}"
 
 

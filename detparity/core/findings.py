@@ -16,7 +16,8 @@ MADE = "export.made"  # the check that an exporter makes its file; what it skips
 class Finding:
     """One thing wrong. message: one sentence, without the subject; rows: facts in columns, the first row their headings
     where `headed`; notes: what would have passed, what is ruled out, where; evidence: the same as data, for the report;
-    follows: the check whose finding has the same cause, which is then shown in full and this in one line."""
+    follows: the check whose finding has the same cause, which is then shown in full and this in one line; fix: what to do, where
+    more is known than the check's guide states (core/guides.py); empty where nothing need be done."""
 
     message: str
     rows: Tuple[Row, ...] = ()
@@ -25,12 +26,15 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     level: str = MUST
     follows: str = ""
+    fix: Optional[str] = None
 
 
 def of_the_end(died: EngineDied) -> Finding:
     """The finding of a file that ended its process, with what the process printed last."""
     notes = ("It printed last:", *died.printed) if died.printed else ()
-    return Finding(f"{died}.", notes=notes, evidence={"printed": died.printed} if died.printed else {})
+    evidence = {"printed": died.printed} if died.printed else {}
+    fix = "Do not deploy it; where it happens again, report it with the file to the project of the engine."
+    return Finding(f"{died}.", notes=notes, evidence=evidence, fix=fix)
 
 
 @dataclass(frozen=True)

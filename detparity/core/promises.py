@@ -9,7 +9,8 @@ from typing import Mapping, Optional, Tuple
 @dataclass(frozen=True)
 class Promises:
     """source: who promised it, for the report. inputs, outputs: names in order, empty where none were asked for; dynamic: by tensor,
-    axis to symbol, None where it is not known what was asked; opset: None where none was asked for; shape: of the example input."""
+    axis to symbol, None where it is not known what was asked; opset: None where none was asked for; shape: of the example input;
+    written: how many outputs the exporter's own file has, 0 where that is not known."""
 
     source: str = ""
     inputs: Tuple[str, ...] = ()
@@ -17,4 +18,5 @@ class Promises:
     dynamic: Optional[Mapping[str, Mapping[int, str]]] = None
     opset: Optional[int] = None
     shape: Tuple[int, ...] = ()
+    written: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)

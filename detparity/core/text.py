@@ -6,6 +6,7 @@ import textwrap
 from typing import List, Optional, Sequence
 
 from detparity.core.findings import Finding, Row
+from detparity.core.guides import fix_of, guides
 
 WIDTH = 100
 
@@ -19,7 +20,7 @@ def columns(rows: Sequence[Row], indent: str = "  ") -> List[str]:
 
 
 def render(subject: str, check: str, finding: Finding, repeat: Optional[str] = None) -> str:
-    """The full text of one finding."""
+    """The full text of one finding; with the command that repeats it, what to do as well."""
     level = "" if finding.level == "MUST" else f" ({finding.level})"
     lines = textwrap.wrap(f"{check}: {subject} {finding.message}{level}", WIDTH)
     if finding.rows:
@@ -29,8 +30,17 @@ def render(subject: str, check: str, finding: Finding, repeat: Optional[str] = N
     if finding.follows:
         lines += ["", f"  Cause:   that of {finding.follows}"]
     if repeat:
-        lines += ["", f"  Repeat:  {repeat}"]
+        lines += ["", *_fix(check, finding), f"  Repeat:  {repeat}"]
     return "\n".join(lines)
+
+
+def _fix(check: str, finding: Finding) -> List[str]:
+    """What to do, and where more of it is; nothing for a finding that follows from another one."""
+    fix = fix_of(check, finding.fix)
+    if not fix or finding.follows:
+        return []
+    more = [f"  More:    detparity explain {check}"] if check in guides() else []
+    return [*textwrap.wrap(fix, WIDTH - 2, initial_indent="  Fix:     ", subsequent_indent=" " * 11), *more]
 
 
 def number(value: float) -> str:

@@ -17,8 +17,8 @@ NOT_MADE = "not made"  # by an exporter this version does not have: no verdict, 
 ARTIFACT_VERDICTS = (*EXIT, NOT_MADE)
 
 
-def outcome_record(outcome: Outcome, texts: Sequence[str]) -> Dict[str, Any]:
-    """One entry of `checks[]`; texts: the full rendered text of each finding."""
+def outcome_record(outcome: Outcome, texts: Sequence[str], repeat: str = "") -> Dict[str, Any]:
+    """One entry of `checks[]`; texts: the full rendered text of each finding; repeat: the command that runs the check again."""
     record: Dict[str, Any] = {
         "id": outcome.check,
         "level": worst_level(outcome.findings, outcome.level),
@@ -33,6 +33,11 @@ def outcome_record(outcome: Outcome, texts: Sequence[str]) -> Dict[str, Any]:
                 "message": finding.message,
                 "evidence": _plain(finding.evidence),
                 "text": text,
+                "rows": [list(row) for row in finding.rows],
+                "headed": finding.headed,
+                "notes": list(finding.notes),
+                **({"fix": finding.fix} if finding.fix is not None else {}),
+                **({"repeat": repeat} if repeat else {}),
                 **({"follows": finding.follows} if finding.follows else {}),
             }
             for finding, text in zip(outcome.findings, texts)

@@ -11,9 +11,9 @@ framework: torch is observed once the code itself imports it.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 import shutil
-import sys
 import tempfile
 import time
 import weakref
@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from detparity.artifacts.external_data import beside
 from detparity.core.errors import clipped
 from detparity.models.capture_files import FileWatch, Written, absolute, attributed, watched
 from detparity.models.capture_hooks import Installation, Watched
+from detparity.models.capture_versions import MOST, Version, copied, new_folder, step, written_again
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +40,8 @@ class CapturedCall:
     copy in the mode that the call exports, None with `problem`; arguments and kwargs: copies of the example inputs; dynamic_axes:
     symbols by tensor and axis, "" where the exporter chooses one; problem: why there is no module, or the exception of a failed call;
     failed: whether the call raised; files: as they lie at the end, its own first, then those derived from it; first: a copy of the
-    file as the exporter wrote it; shared: parts of the module that could not be copied.
+    file as the exporter wrote it; versions: copies of what became of that later, in order; shared: parts of the module that could
+    not be copied.
     """
 
     exporter: str
@@ -56,6 +57,7 @@ class CapturedCall:
     files: Tuple[Path, ...] = ()
     first: Optional[Path] = None
     shared: Tuple[str, ...] = ()
+    versions: Tuple[Version, ...] = ()
 
 
 class Captures(List[CapturedCall]):
@@ -71,11 +73,8 @@ class Captures(List[CapturedCall]):
         self.pythons: Tuple[str, ...] = ()
         self.lost: List[str] = []
         self.seconds = 0.0
-        self._scratch = tempfile.TemporaryDirectory(prefix="detparity-capture-")
-
-    @property
-    def scratch(self) -> Path:
-        return Path(self._scratch.name)
+        self.scratch = Path(tempfile.mkdtemp(prefix="detparity-capture-"))
+        weakref.finalize(self, shutil.rmtree, str(self.scratch), ignore_errors=True)
 
 
 @dataclass
@@ -87,6 +86,7 @@ class _Record:
     failed: bool = False
     wrote: bool = False
     written: Written = field(default_factory=lambda: Written(None, None, 0))
+    versions: List[Version] = field(default_factory=list)
 
 
 @dataclass
@@ -151,6 +151,8 @@ class _Session:
         role = call.watched.role
         if role == "save":
             self._saved(call)
+        elif role == "step":
+            self._stepped(call.watched.exporter, result)
         elif role == "export":
             assert call.record is not None
             if call.file is not None:
@@ -197,12 +199,29 @@ class _Session:
             self.records.append(record)
         self._write(record, call.file)
 
+    def _stepped(self, how: str, result: Any) -> None:
+        """A tool made another model of the file that was written last."""
+        record = max((one for one in self.records if one.wrote), key=lambda one: one.written.when, default=None)
+        if record is not None and len(record.versions) < MOST:
+            version = step(result, how, self.captures.scratch)
+            record.versions += [version] if version is not None else []
+
+    def overwritten(self, watch: FileWatch, path: str) -> None:
+        """The file of a call is about to be written over: it is copied, but for the exporter's own, which has been."""
+        for record in self.records:
+            own = record.written.path
+            if own is None or path not in watch.now_at(own, record.written.when) or not os.path.isfile(path):
+                continue
+            known = [record.written.first, *(version.path for version in record.versions)]
+            seen = any(one is not None and filecmp.cmp(one, path, shallow=False) for one in known)
+            if not seen and len(record.versions) < MOST:
+                record.versions.append(written_again(Path(path), record.versions, self.captures.scratch))
+
     def _write(self, record: _Record, file: Any) -> None:
         """Note where a call wrote, and copy the file as it is now."""
         record.wrote = True
         path = _path(file)
-        folder = self.captures.scratch / str(len(os.listdir(self.captures.scratch)))
-        folder.mkdir()
+        folder = new_folder(self.captures.scratch)
         first: Optional[Path] = None
         if path is None and hasattr(file, "getvalue"):
             first = folder / "stream"
@@ -212,10 +231,7 @@ class _Session:
             if hasattr(file, "flush"):
                 file.flush()
             if os.path.isfile(path):
-                first = folder / os.path.basename(path)
-                for source in (Path(path), *_beside(Path(path))):
-                    if source.is_file():
-                        shutil.copyfile(source, folder / source.name)
+                first = copied(Path(path), folder)
         record.written = Written(path, first, time.time_ns())
 
     def finish(self, watch: FileWatch) -> None:
@@ -224,7 +240,10 @@ class _Session:
         for record, files in zip(self.records, found):
             made = vars(record.contract)
             first = record.written.first
-            self.captures.append(CapturedCall(**made, failed=record.failed, files=tuple(files), first=first))
+            versions = tuple(record.versions)
+            self.captures.append(
+                CapturedCall(**made, failed=record.failed, files=tuple(files), first=first, versions=versions)
+            )
         self.captures.unclaimed = tuple(unclaimed)
         self.captures.pythons = tuple(dict.fromkeys(watch.pythons))
 
@@ -237,11 +256,6 @@ def _file(arguments: Mapping[str, Any]) -> Any:
     rest = list(arguments.values())[1:]
     first = rest[0] if rest else None
     return next(iter(first), None) if isinstance(first, tuple) else first
-
-
-def _beside(path: Path) -> List[Path]:
-    """Files that hold tensors of an ONNX file; an exporter that makes such files has imported onnx."""
-    return beside(path) if "onnx" in sys.modules else []
 
 
 def _path(file: Any) -> Optional[str]:
@@ -266,6 +280,7 @@ def capturing() -> Iterator[Captures]:
     session = _Session(captures)
     installation = Installation(_observer) if not _sessions else None
     with watched(captures.scratch) as watch:
+        watch.before = lambda path: session.overwritten(watch, path)
         _sessions.append(session)
         if installation is not None:
             installation.install()

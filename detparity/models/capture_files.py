@@ -13,7 +13,7 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from detparity.core import file_kind
 from detparity.core.errors import InputError
@@ -25,7 +25,7 @@ TICK = 20_000_000  # nanoseconds by which the time of a file may lie before the 
 PROGRAM = "exported program"
 KINDS = ("onnx", *file_kind.SCRIPTS, PROGRAM)
 _STARTS = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.spawn", "os.exec")
-_EVENTS = frozenset(("open", "os.rename", "os.link", "shutil.copyfile", *_STARTS))
+_EVENTS = frozenset(("open", "os.rename", "os.remove", "os.link", "shutil.copyfile", *_STARTS))
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _watchers: List[FileWatch] = []
 _audited: List[bool] = []
@@ -34,29 +34,34 @@ _audited: List[bool] = []
 @dataclass
 class FileWatch:
     """Files that were opened for writing and moved, each with the time in nanoseconds, and commands that started Python. own: the
-    folder of our copies."""
+    folder of our copies; before: called with a path whose file is about to be written over, replaced or removed."""
 
     own: str
     began: int = field(default_factory=time.time_ns)
     written: Dict[str, int] = field(default_factory=dict)
     moved: List[Tuple[int, str, str]] = field(default_factory=list)
     pythons: List[str] = field(default_factory=list)
+    before: Callable[[str], None] = lambda path: None
 
     def note(self, event: str, args: Sequence[Any]) -> None:
         now = time.time_ns()
-        target = args[0] if event in ("open", "os.system") else args[1]
+        target = args[0] if event in ("open", "os.system", "os.remove") else args[1]
         if isinstance(target, (str, os.PathLike)) and os.fspath(target).startswith(self.own + os.sep):
             return
         if event == "open":
             path, mode, flags = args
             writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & _WRITES)
             if writes and not isinstance(path, int):
+                self.before(absolute(path))
                 self.written[absolute(path)] = now
+        elif event == "os.remove":
+            self.before(absolute(target))
         elif event in _STARTS:
             command = _command(event, args)
             if command:
                 self.pythons.append(command)
         elif not isinstance(args[0], int):
+            self.before(absolute(args[1]))
             self.moved.append((now, absolute(args[0]), absolute(args[1])))
 
     def now_at(self, path: str, since: int) -> List[str]:

@@ -1,5 +1,6 @@
-"""Functions of torch, observed by an exchange of their code: whatever holds the function, under any name, calls the observed one.
+"""Functions of torch, and of tools that change its files, observed by an exchange of their code.
 
+Whatever holds such a function, under any name, calls the observed one.
 The function object stays the same, and so do its identity, its signature and its defaults. One frame is added to its calls; that frame
 has a file name which the `stacklevel` of warnings passes over, so that a warning still names the line of the script.
 """
@@ -37,7 +38,7 @@ def made({cells}):
 
 class Watched(NamedTuple):
     """role: "export" (a module becomes a file), "make" (a module becomes a program), "derive" (a program from another), "save" or
-    "load" of a program; exporter: its name in reports."""
+    "load" of a program, "step" (an ONNX model becomes another); exporter: its name in reports."""
 
     role: str
     exporter: str = ""
@@ -46,6 +47,7 @@ class Watched(NamedTuple):
 ONNX, DYNAMO = "torch.onnx.export", "torch.onnx.export (dynamo)"
 _EXPORT, _SAVE, _DERIVE = Watched("export", ONNX), Watched("save"), Watched("derive")
 _PROGRAM = {"ONNXProgram.save": _SAVE, "dynamo_export": Watched("make", DYNAMO)}
+_HALF = "convert_float_to_float16"
 _SCRIPT_MODULE = "RecursiveScriptModule"
 
 # Module: the functions that are observed once it is imported. A version lacks some of them.
@@ -69,6 +71,10 @@ TARGETS: Mapping[str, Mapping[str, Watched]] = {
     "torch.jit._serialization": {"save": _SAVE, "load": Watched("load")},
     "torch.jit._freeze": {"freeze": _DERIVE, "optimize_for_inference": _DERIVE},
     "torch.utils.mobile_optimizer": {"optimize_for_mobile": _DERIVE},
+    "onnxslim": {"slim": Watched("step", "onnxslim.slim")},
+    "onnxsim.onnx_simplifier": {"simplify": Watched("step", "onnxsim.simplify")},
+    "onnxruntime.transformers.float16": {_HALF: Watched("step", _HALF)},
+    "onnxconverter_common.float16": {_HALF: Watched("step", _HALF)},
     "torch.export": {"export": Watched("make", "torch.export"), "save": _SAVE, "load": Watched("load")},
 }
 

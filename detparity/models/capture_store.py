@@ -1,8 +1,9 @@
 """Captures in a folder: what each call stated as JSON, the file as the exporter wrote it, and the module where it can be pickled.
 
-    DIR/captures.json, DIR/N/FILE, DIR/N/module.pt
+    DIR/captures.json, DIR/N/FILE, DIR/N/module.pt, DIR/N/reference.json, DIR/N/run-K.npz
 
-Reading executes nothing, but for the modules, which are read only on request: a pickle runs what its writer put there.
+The last two hold what the module gave (`stored_reference.py`), which repeats a verdict without it. Reading executes nothing, but for
+the modules, which are read only on request: a pickle runs what its writer put there.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def write(captures: Captures, folder: Path) -> None:
 
 
 def _write_call(call: CapturedCall, folder: Path, index: int) -> Dict[str, Any]:
-    own = folder / str(index)
+    own = folder_of(folder, index)
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir()
     found: Dict[str, Any] = {name: getattr(call, name) for name in _PLAIN}
@@ -74,6 +75,11 @@ def _write_module(call: CapturedCall, path: Path) -> Tuple[bool, str]:
     return True, ""
 
 
+def folder_of(folder: Path, index: int) -> Path:
+    """Where the call of this number is stored."""
+    return folder / str(index)
+
+
 def read(folder: Path, trust: bool = False) -> List[CapturedCall]:
     """What was stored. trust: whether the modules are loaded, which runs the code that they name; without it a call has none, and its
     `problem` says so. Raises InputError for a folder that holds no captures, or whose captures are damaged."""
@@ -82,7 +88,7 @@ def read(folder: Path, trust: bool = False) -> List[CapturedCall]:
         index = json.loads(path.read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
             raise InputError(f"{folder} holds captures of another version ({index['format']}): capture again")
-        return [_read_call(found, folder / str(number), trust) for number, found in enumerate(index["calls"])]
+        return [_read_call(found, folder_of(folder, number), trust) for number, found in enumerate(index["calls"])]
     except OSError as error:
         raise InputError(f"{folder} holds no captures: {INDEX} {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

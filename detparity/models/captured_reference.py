@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import nn
 
+from detparity.artifacts import onnx_graph
 from detparity.core.errors import InputError
 from detparity.core.promises import Promises
 from detparity.models.capture import CapturedCall
@@ -71,7 +72,17 @@ def promises_of(call: CapturedCall) -> Promises:
     shape = _shape(call)
     if not call.exporter.startswith("torch.onnx"):
         return Promises(call.exporter, shape=shape)
-    return Promises(call.exporter, call.input_names, call.output_names, _dynamic(call), call.opset, shape)
+    return Promises(
+        call.exporter, call.input_names, call.output_names, _dynamic(call), call.opset, shape, _written(call)
+    )
+
+
+def _written(call: CapturedCall) -> int:
+    """How many outputs the file has as the exporter wrote it; 0 where it cannot be read."""
+    try:
+        return len(onnx_graph.read(call.first).graph.outputs) if call.first is not None else 0
+    except (InputError, OSError):
+        return 0
 
 
 def _shape(call: CapturedCall) -> Tuple[int, ...]:

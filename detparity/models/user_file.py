@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import contextlib
+import importlib
 import itertools
 import sys
 import traceback
@@ -15,6 +17,8 @@ from detparity.core.errors import InputError
 from detparity.core.files import require_file
 
 _used: Set[str] = set()
+_OPEN = contextlib.ExitStack()  # an imported file stays so as long as what comes of it runs
+atexit.register(_OPEN.close)
 
 
 def parsed(text: str, file: str) -> ast.Module:
@@ -91,3 +95,28 @@ def raised(error: BaseException) -> str:
     """An error in one line of bounded length, with its class."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def imported(home: str) -> ModuleType:
+    """The module of `FILE.py` or `PKG.MOD`. This runs the user's code. Raises InputError."""
+    return _file(home) if home.endswith(".py") else _package(home)
+
+
+def _file(file: str) -> ModuleType:
+    path, text = Path(file), source(file)
+    module = _OPEN.enter_context(importable(path))
+    broke = run(path, text, module)
+    if broke:
+        raise InputError(f"{file} cannot be imported: line {broke[0]} raised {broke[1]}")
+    return module
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and name.startswith(error.name):
+            raise InputError(f"{name}:...: there is no module {error.name} to import") from None
+        raise InputError(f"{name} cannot be imported: {raised(error)}") from None
+    except (Exception, SystemExit) as error:  # the user's code raises what it likes
+        raise InputError(f"{name} cannot be imported: it raised {raised(error)}") from None

@@ -7,11 +7,13 @@ from xml.etree import ElementTree
 
 from detparity.core.contract import LEVELS
 from detparity.reports.findings import decisive, roots
+from detparity.reports.paths import portable
 
 
 def page(report: Mapping[str, Any]) -> str:
     """The complete file."""
-    root = ElementTree.Element("testsuites")
+    root = ElementTree.Element("testsuites", name="detparity")
+    report = portable(report)
     for artifact in report["artifacts"]:
         suite = _suite(artifact, report["strict"])
         if report.get("isolation"):
@@ -26,8 +28,8 @@ def _suite(artifact: Mapping[str, Any], strict: bool) -> ElementTree.Element:
     folded = roots(artifact["checks"])
     cases = [_case(artifact["path"], check, strict, folded.get(check["id"], "")) for check in artifact["checks"]]
     if artifact["verdict"] == "unusable":
-        case = ElementTree.Element("testcase", classname=_text(artifact["path"]), name="readable", time="0.000")
-        ElementTree.SubElement(case, "error", message=_text(artifact["reason"]))
+        case = ElementTree.Element("testcase", classname=_text(artifact["path"]), name="can be read")
+        ElementTree.SubElement(case, "error", message=_text(artifact.get("reason") or "it cannot be read"))
         cases = [case]
     counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
     suite = ElementTree.Element(

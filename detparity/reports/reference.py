@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterable, List, Mapping
 
 from detparity.core.findings import Check
+from detparity.core.guides import EXPORTERS, Guide
 
 HEAD = """# Checks
 
@@ -22,9 +23,39 @@ Files judged with `--model`, `--against` or `detparity capture` ([any_detector.m
 """
 
 
-def page(checks: Iterable[Check], foreign: Iterable[Check]) -> str:
-    """Return the page as Markdown, one table per group; foreign: checks of files of any detector."""
-    return "\n".join([HEAD, *_tables(checks), FOREIGN_HEAD, *_tables(foreign, "any detector: ")]) + "\n"
+GUIDES_HEAD = """
+# Why it matters, what causes it, how to fix it
+
+`detparity explain CHECK` prints the same. Causes are those that public reports of exporters and the defects of tests/defects show.
+"""
+
+
+def page(checks: Iterable[Check], foreign: Iterable[Check], guides: Mapping[str, Guide]) -> str:
+    """Return the page as Markdown, one table per group, then a section a check; foreign: checks of files of any detector."""
+    home, other = list(checks), list(foreign)
+    lines = [HEAD, *_tables(home), FOREIGN_HEAD, *_tables(other, "any detector: "), GUIDES_HEAD]
+    for name in dict.fromkeys(check.id for check in [*home, *other]):
+        lines += _section(name, guides[name])
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, guide: Guide) -> List[str]:
+    fixes = [f"- {EXPORTERS[key]}: {text}" for key, text in guide.fixes.items()]
+    causes = [f"- {cause}" for cause in guide.causes]
+    return [
+        "",
+        f"## {name}",
+        "",
+        guide.why,
+        "",
+        "Causes:",
+        "",
+        *causes,
+        "",
+        f"Fix: {guide.fix}",
+        *([""] if fixes else []),
+        *fixes,
+    ]
 
 
 def _tables(checks: Iterable[Check], before: str = "") -> List[str]:

@@ -6,9 +6,10 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from detparity.core.contract import LEVELS
 from detparity.core.text import columns, listed, number
-from detparity.reports.findings import followers, in_order, mark, roots, unconfined
+from detparity.reports.findings import fails, followers, in_order, mark, roots, unconfined
 
 MOST = 110  # letters of a line
+LEFT_OUT = 10  # pictures that could not be used, that are named
 MARK = {
     "passed": "passed",
     "failed": "FAILED",
@@ -26,8 +27,40 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     lines = [f"{heading}{_against(artifact)}, {_extent([artifact])}", f"  {artifact['how']}", *_low(artifact), ""]
     lines += columns([("check", "outcome", ""), *_rows(artifact, strict)])
     lines += _noise(artifact)
+    lines += on_pictures(artifact)
     lines += _texts(artifact["checks"])
     return "\n".join(lines) + "\n"
+
+
+def headline(artifact: Mapping[str, Any], strict: bool = False) -> str:
+    """One line for one artifact: its verdict, how much was checked, and what decides."""
+    if artifact["verdict"] in ("unusable", "not made"):
+        return artifact_text(artifact).strip().replace("\n  ", ", ")
+    why = decides(artifact, strict)
+    extent = f"{_against(artifact)}, {_extent([artifact])}"
+    return f"{artifact['path']}: {artifact['verdict']}{extent}{': ' + why if why else ''}"
+
+
+def decides(artifact: Mapping[str, Any], strict: bool) -> str:
+    """What keeps an artifact from conforming: the ids of its checks, or why it cannot be used."""
+    folded = roots(artifact["checks"])
+    failed = [one["id"] for one in artifact["checks"] if fails(one, strict) and one["id"] not in folded]
+    hidden = [
+        f"{one['id']} skipped" for one in artifact["checks"] if one.get("incomplete") and one["outcome"] == "skipped"
+    ]
+    return listed(failed or hidden, 3) or str(artifact.get("reason") or "")
+
+
+def files_table(report: Mapping[str, Any]) -> List[str]:
+    """A table over the files of a report, a line each."""
+    rows: List[Tuple[str, ...]] = [("verdict", "checks", "seconds", "file")]
+    for one in report["artifacts"]:
+        ran = sum(check["outcome"] != "skipped" for check in one["checks"])
+        count = f"{ran} of {max(one.get('applying', 0), len(one['checks']))}" if one["checks"] else ""
+        seconds = f"{one['timings']['total_seconds']:.1f}" if "timings" in one else ""
+        why = clip(decides(one, report["strict"]))
+        rows.append((one["verdict"], count, seconds, f"{one['path']}: {why}" if why else one["path"]))
+    return columns(rows)
 
 
 def _against(artifact: Mapping[str, Any]) -> str:
@@ -133,6 +166,37 @@ def _noise(artifact: Mapping[str, Any]) -> List[str]:
     return lines
 
 
+def on_pictures(artifact: Mapping[str, Any]) -> List[str]:
+    """What model and file detect on the user's own pictures, and how well where these have labels."""
+    found = artifact.get("images")
+    if not found:
+        return []
+    total = found["total"]
+    parts = ", ".join(
+        f"{total[key]} {'the same' if key == 'same' else key}" for key in ("same", "moved", "lost", "added")
+    )
+    lines = [
+        "",
+        f"  pictures  {len(found['each'])}: {total['model']} detections of the model, {total['file']} of the file; {parts}",
+    ]
+    precision = found.get("precision")
+    if precision:
+        lines += [
+            "",
+            *columns([("mAP", "model", "file", "file - model", "95 in 100"), *_precision_rows(precision["numbers"])]),
+        ]
+        lines += [f"  {note}" for note in precision["notes"]]
+    return lines
+
+
+def _precision_rows(numbers: Mapping[str, Mapping[str, float]]) -> List[Tuple[str, ...]]:
+    rows: List[Tuple[str, ...]] = []
+    for name, row in numbers.items():
+        span = f"{row['low']:+.4f} to {row['high']:+.4f}" if "low" in row else "too few pictures"
+        rows.append((name, f"{row['model']:.4f}", f"{row['file']:.4f}", f"{row['file'] - row['model']:+.4f}", span))
+    return rows
+
+
 def verdict_line(report: Mapping[str, Any]) -> str:
     counts: Dict[str, int] = {}
     for artifact in report["artifacts"]:
@@ -155,6 +219,7 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     stated = (" " if against else ", " if clauses else "") + ", ".join(clauses)
     note = report["subject"].get("note")
     model = f"Model: {report['subject']['name']} {note}\n" if note else ""
+    model += "".join(f"Left out: {problem}\n" for problem in report.get("photos", {}).get("left_out", ())[:LEFT_OUT])
     return (
         f"{model}Verdict: {report['verdict']}{stated} ({parts} of {len(report['artifacts'])} files{strict}; "
         f"{timings['total_seconds']:.1f} s, {timings['engine_seconds']:.1f} s of them in engines)"

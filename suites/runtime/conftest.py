@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple
+from pathlib import Path
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
@@ -14,7 +15,28 @@ from detparity.models.choice import BUNDLED_SIZE
 from detparity.tools.bench.candidates import EAGER, FROZEN, Contender, of_file, of_model, prepare
 from detparity.tools.bench.run import require_right
 
+HERE = Path(__file__).resolve().parent
 RATIO = "ratio"  # the group of benchmarks that measure a ratio, not seconds
+
+
+# Where nothing is timed: one file of each engine, a cut one, and one ratio, which show that what is timed runs and is right.
+UNTIMED = ("eager", "grid", "end2end-ort, cut", "end2end-trt", "traced, frozen", "scripted", "lite", "tail")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
+    """Leave the others to the lanes, unless benchmarks are enabled."""
+    if config.getoption("benchmark_enable"):
+        return
+    seen = set()
+    for item in items:
+        if item.path.parent != HERE:
+            continue
+        params = item.callspec.params  # type: ignore[attr-defined]
+        name = params.get("title", params.get("name"))
+        if name not in UNTIMED or name in seen:
+            item.add_marker("lanes")
+        seen.add(name)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,8 +9,6 @@ from detparity.artifacts import grid_constants
 from detparity.checks import baked_size
 from detparity.core.vocabulary import ModelFacts
 
-pytestmark = pytest.mark.smoke
-
 SIZE = (256, 320)
 FACTS = ModelFacts(
     "even",

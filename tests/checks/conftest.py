@@ -39,8 +39,10 @@ def judged(session, tmp_path):
 
 @pytest.fixture
 def outcomes():
-    """Call with a context for the outcomes of all its checks, by id."""
-    return lambda context: {check: context.outcome(check) for check in applicable(context)}
+    """Call with a context for the outcomes of its checks, by id, but that of the slow evaluator, which decides nothing."""
+    return lambda context: {
+        check: context.outcome(check) for check in applicable(context) if check != "parity.evaluator"
+    }
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ def _follows(outcomes):
     }
 
 
-@pytest.mark.smoke
 def test_one_excess_on_one_picture_is_one_finding(clean, judged, outcomes, red):
     model = clean()
     edits.on_columns(model, "output", 4, 5, lambda x, op: op("Sigmoid", x))
@@ -67,7 +66,6 @@ def test_a_baked_grid_is_one_finding(session, judged, outcomes, red):
     assert _follows(found)["parity.sizes"] == "structure.baked-size"
 
 
-@pytest.mark.smoke
 def test_a_converted_output_is_one_finding(clean, judged, outcomes, red):
     model = clean()
     edits.splice(model, "output", lambda x, op: op("Cast", x, to=TensorProto.FLOAT16))
@@ -78,7 +76,6 @@ def test_a_converted_output_is_one_finding(clean, judged, outcomes, red):
     assert found["parity.declared"].outcome == "failed"
 
 
-@pytest.mark.smoke
 def test_detections_wrong_in_one_respect_are_one_finding(clean, judged, outcomes, red):
     model = clean("end2end-ort")
     concat = next(node for node in edits.nodes(model, "Concat") if node.output[0] == "output")
@@ -89,7 +86,6 @@ def test_detections_wrong_in_one_respect_are_one_finding(clean, judged, outcomes
     assert "nms.detections" in red(found)
 
 
-@pytest.mark.smoke
 def test_an_opset_of_operators_that_are_not_promised_follows(clean, judged, outcomes):
     model = clean()
     edits.splice(model, "output", lambda x, op: op("Decode", x, domain="vendor"))
@@ -100,7 +96,6 @@ def test_an_opset_of_operators_that_are_not_promised_follows(clean, judged, outc
     assert found["structure.opset"].outcome == "failed"
 
 
-@pytest.mark.smoke
 def test_another_opset_is_its_own(clean, judged):
     model = clean()
     next(item for item in model.opset_import if item.domain in ("", "ai.onnx")).version = 13
@@ -112,7 +107,6 @@ def test_another_opset_is_its_own(clean, judged):
     assert finding.follows == ""
 
 
-@pytest.mark.smoke
 def test_a_should_never_follows(clean, judged):
     context = judged(clean())
 
@@ -122,7 +116,6 @@ def test_a_should_never_follows(clean, judged):
 # --- large batches
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("batch, size, count", [(1, (640, 640), 1), (4, (640, 640), 4), (32, (640, 640), 4)])
 def test_few_pictures_of_a_large_batch_are_different(batch, size, count):
     found = pictures(batch, "scene", 1, size)
@@ -131,7 +124,6 @@ def test_few_pictures_of_a_large_batch_are_different(batch, size, count):
     assert distinct(batch, size) == count
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("batch", [8, 16, 32, 64])
 def test_no_shift_or_reversal_of_a_large_batch_leaves_it_as_it_is(batch):
     found = np.array([hash(picture) for picture in pictures(batch, "noise", 0, (1280, 1280))])
@@ -141,14 +133,12 @@ def test_no_shift_or_reversal_of_a_large_batch_leaves_it_as_it_is(batch):
     assert all((np.roll(found, shift) != found).any() for shift in range(1, batch))
 
 
-@pytest.mark.smoke
 def test_the_other_pictures_are_those_of_every_case():
     cases = [pictures(32, kind, seed, (640, 640)) for kind, seed in (("noise", 0), ("scene", 0), ("black", 1))]
 
     assert len({picture for case in cases for picture in case}) <= 3 + 3
 
 
-@pytest.mark.smoke
 def test_a_report_states_how_many_pictures_differ(session, clean, judged):
     contract = judged(clean()).contract
 

@@ -14,8 +14,6 @@ from detparity.core import environment, resources
 from detparity.core.errors import InputError, NotMade
 from detparity.core.findings import Finding, Outcome
 
-pytestmark = pytest.mark.smoke
-
 ENTRY = """format = 2
 [[known_failure]]
 check = "structure.axes"

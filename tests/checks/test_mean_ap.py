@@ -27,6 +27,7 @@ from detparity.tools.export_cache import export_bytes
 CHECK = "parity.map"
 SIZE = (96, 128)
 HEADS = ("raw", "grid", "end2end-ort", "end2end-trt", "end2end-trt-nms", "traced", "scripted")
+LANES = pytest.mark.lanes
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +62,20 @@ def test_it_is_asked_of_detectors_that_know_the_classes(detector):
     assert not asked(CLASSES[:4]) and not asked(tuple(f"class{k}" for k in range(80)))
 
 
-@pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("size", [SIZE, (32, 32)])
+@pytest.mark.parametrize(
+    "name, size",
+    [
+        *(pytest.param(name, SIZE, marks=() if "end2end" not in name else LANES) for name in HEADS),
+        *(pytest.param(name, (32, 32), marks=() if "end2end" in name else LANES) for name in HEADS),
+    ],
+)
 def test_good_files_pass_at_small_sizes(name, size, detector, outcome_of):
     outcome = outcome_of(detector, name, size)
 
     assert (outcome.outcome, outcome.reason) == ("passed", None)
 
 
-@pytest.mark.parametrize("name", ["grid", "end2end-ort", "end2end-trt"])
+@pytest.mark.parametrize("name", ["grid", "end2end-ort", pytest.param("end2end-trt", marks=LANES)])
 def test_a_fixed_batch_is_fed_whole_batches(name, detector, outcome_of):
     assert outcome_of(detector, name, batch=3).outcome == "passed"
 
@@ -86,7 +92,9 @@ def _reordered(detector, order):
     return network
 
 
-@pytest.mark.parametrize("name", ["raw", "end2end-ort", "end2end-trt", "traced"])
+@pytest.mark.parametrize(
+    "name", ["raw", "end2end-ort", pytest.param("end2end-trt", marks=LANES), pytest.param("traced", marks=LANES)]
+)
 def test_two_classes_that_changed_places_are_seen_and_named(name, detector, outcome_of):
     swapped = replace(detector, network=_reordered(detector, [0, 2, 1, 3, 4]))
 

@@ -75,7 +75,6 @@ def _with_scale(model):
     return model
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "change, check, says",
     [
@@ -168,7 +167,6 @@ def _multiplied(model):
     return model
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "change, says",
     [
@@ -223,7 +221,6 @@ def test_a_layout_that_leaves_something_is_not_named(spoil, clean, judged):
     assert not any(note.startswith(("Anchors differ", "Every width", "Tried")) for note in finding.notes)
 
 
-@pytest.mark.smoke
 def test_widths_multiplied_at_every_anchor_are_no_other_anchors(clean, judged):
     model = clean()
     edits.on_columns(model, "output", 2, 4, lambda x, op: op("Mul", x, np.array([0.5, 2.0], np.float32)))
@@ -232,7 +229,6 @@ def test_widths_multiplied_at_every_anchor_are_no_other_anchors(clean, judged):
     assert "Every width is multiplied by 0.5 and every height by 2." in finding.notes
 
 
-@pytest.mark.smoke
 def test_predictions_apart_are_one_finding(clean, judged, outcomes, red):
     model = clean()
     rows = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
@@ -252,7 +248,6 @@ def test_predictions_apart_are_one_finding(clean, judged, outcomes, red):
     )
 
 
-@pytest.mark.smoke
 def test_a_graph_without_inferred_shapes_does_not_pass(clean, judged):
     context = judged(clean())
     object.__setattr__(context.onnx.graph, "inferred", {})

@@ -48,18 +48,26 @@ def _message(context, check):
     return [finding.message for finding in context.outcome(check).findings]
 
 
-@pytest.mark.parametrize("name, check", [("grid", "structure.weights"), ("traced", "script.weights")])
+OTHERS = {
+    "classes": "is an export of another model: it scores 7 classes where the model has 5.",
+    "width": "is an export of another model: ",
+    "architecture": "is an export of another model: ",
+    "weights": "stores the weights of another checkpoint: none of its 58 convolutions is the model's.",
+}
+
+
 @pytest.mark.parametrize(
-    "other, says",
+    "name, check, other",
     [
-        ("classes", "is an export of another model: it scores 7 classes where the model has 5."),
-        ("width", "is an export of another model: "),
-        ("architecture", "is an export of another model: "),
-        ("weights", "stores the weights of another checkpoint: none of its 58 convolutions is the model's."),
+        *(("grid", "structure.weights", other) for other in OTHERS),
+        *(
+            pytest.param("traced", "script.weights", other, marks=pytest.mark.lanes if other != "weights" else ())
+            for other in OTHERS
+        ),
     ],
 )
 def test_the_file_of_another_model_is_one_finding(
-    name, check, other, says, others, oracles, shared_folder, judged, outcomes, red
+    name, check, other, others, oracles, shared_folder, judged, outcomes, red
 ):
     content = exported(others[other], name, SIZE, shared_folder).read_bytes()
     context = judged(
@@ -68,7 +76,7 @@ def test_the_file_of_another_model_is_one_finding(
     found = outcomes(context)
 
     assert [outcome.reason for outcome in found.values() if outcome.outcome == "error"] == []
-    assert _message(context, check)[0].startswith(says)
+    assert _message(context, check)[0].startswith(OTHERS[other])
     assert found["parity.declared"].outcome == "failed"
     assert red(found) == ({check} if other != "weights" else {check, "parity.declared"})
 
@@ -117,7 +125,6 @@ def _pairs(model):
     return model
 
 
-@pytest.mark.smoke
 def test_a_file_of_float16_weights_is_one_finding(clean, judged):
     context = judged(_half(clean()))
 
@@ -189,7 +196,6 @@ def _said(outcome):
     return " ".join(" ".join((finding.message, *map(str, finding.rows))) for finding in outcome.findings)
 
 
-@pytest.mark.smoke
 def test_a_file_without_comparable_weights_does_not_pass(clean, judged):
     model = clean()
     for index in range(len(edits.nodes(model, "Conv"))):
@@ -276,7 +282,6 @@ def test_a_graph_that_makes_no_sense_breaks_no_check(spoil, clean, judged, outco
     assert any(outcome.outcome == "failed" for outcome in found.values())
 
 
-@pytest.mark.smoke
 def test_a_tensor_of_another_shape_under_an_official_name_breaks_nothing(clean, judged):
     model = clean()
     name = edits.weight(model, 0)
@@ -287,7 +292,6 @@ def test_a_tensor_of_another_shape_under_an_official_name_breaks_nothing(clean, 
     assert context.outcome("structure.attributes").outcome != "error"
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "value, says",
     [
@@ -309,7 +313,6 @@ def test_names_in_metadata_are_read_by_class_number(value, says, session, clean,
     assert says in str([finding.rows for finding in outcome.findings])
 
 
-@pytest.mark.smoke
 def test_a_domain_is_one_finding_and_an_unused_one_is_a_should(clean, judged):
     model = clean()
     convs, activations = edits.nodes(model, "Conv"), {n.input[0]: n for n in edits.nodes(model, "LeakyRelu")}

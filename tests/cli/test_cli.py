@@ -177,7 +177,7 @@ def test_another_models_file_is_a_clear_violation_not_a_crash(command, session, 
     other = seeded("yolov7-tiny", 0.25, 0, classes=3)
     (tmp_path / "three.onnx").write_bytes(export_bytes(other, parse_variant("grid"), SIZE))
 
-    code, out, err = command("check", tmp_path / "three.onnx")
+    code, out, err = command("check", tmp_path / "three.onnx", "--quick")
 
     assert (code, err) == (1, "")
     assert "axis 2 of 'output' as 8: 8 where 10 is promised" in out
@@ -204,7 +204,6 @@ def test_other_anchors_are_named(command, session, tmp_path):
     assert named in " ".join(out.split())
 
 
-@pytest.mark.smoke
 def test_unusable_artifacts_are_one_line_each(command, files, tmp_path):
     (tmp_path / "empty.onnx").touch()
     (tmp_path / "text.onnx").write_text("this is no protobuf at all")
@@ -230,7 +229,6 @@ def test_unusable_artifacts_are_one_line_each(command, files, tmp_path):
     assert len([line for line in out.splitlines() if line.startswith("  ")]) == len(paths)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -274,7 +272,6 @@ def _checkpoint_of(payload, path):
         archive.writestr("archive/version", "3\n")
 
 
-@pytest.mark.smoke
 def test_weights_that_cannot_be_used_are_one_line(command, files, tmp_path, session):
     bad = {}
     (tmp_path / "empty.pt").touch()
@@ -303,7 +300,6 @@ def test_weights_that_cannot_be_used_are_one_line(command, files, tmp_path, sess
     assert list(command.place.iterdir()) == []
 
 
-@pytest.mark.smoke
 def test_a_checkpoint_is_no_artifact_and_the_reverse(command, files, tmp_path):
     save({"model": None}, tmp_path / "weights.pt")
 
@@ -357,7 +353,8 @@ def test_export_writes_both_files_and_says_one_line_each(command, shared_data, t
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.onnx", "best.pt", "best.torchscript.pt", "cwd"]
     code, out, _ = command(
-        "check", tmp_path / "best.onnx", tmp_path / "best.torchscript.pt", "--weights", tmp_path / "best.pt", "--strict"
+        *("check", tmp_path / "best.onnx", tmp_path / "best.torchscript.pt"),
+        *("--weights", tmp_path / "best.pt", "--strict", "--quick"),
     )
     assert code == 0, out
     assert "grid-dynamic-batch, read from the file, at 128x64" in out
@@ -371,7 +368,6 @@ def test_img_size_once_means_both_sides(command):
     assert "raw, 64x64" in out
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -413,7 +409,6 @@ def test_a_failing_export_leaves_no_file(command, monkeypatch):
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 def test_checks_are_listed(command):
     code, out, _ = command("checks")
 
@@ -436,7 +431,6 @@ def test_verify_judges_inside_someone_elses_test(files, session, tmp_path):
         detparity.verify(tmp_path / "renamed.onnx", session.detector)
 
 
-@pytest.mark.smoke
 def test_the_bundled_detector_is_what_no_choice_means():
     chosen, same = (load_detector(choice).facts for choice in (ModelChoice(), ModelChoice((bundled_weights(),))))
     built = load_detector(ModelChoice(arch="yolov7-tiny", width=0.25)).facts
@@ -445,7 +439,6 @@ def test_the_bundled_detector_is_what_no_choice_means():
     assert (built.name, built.classes) == ("deploy-yolov7-tiny-w0.25-s0", 80)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("options", [["--width", "0.5"], ["--seed", "3"]])
 def test_a_width_or_a_seed_without_an_architecture_is_refused(options, command):
     lines = _refused(command("export", "--output-dir", command.place, *options), "--width and --seed are for a model")
@@ -453,14 +446,12 @@ def test_a_width_or_a_seed_without_an_architecture_is_refused(options, command):
     assert len(lines) == 1 and list(command.place.iterdir()) == []
 
 
-@pytest.mark.smoke
 def test_the_reference_page_is_what_the_command_prints(command):
     _, out, _ = command("checks", "--markdown")
 
     assert out == (SCHEMA.parent / "checks.md").read_text()
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -489,7 +480,8 @@ def test_the_tutorials_command_works_and_says_what_it_raises(command, session):
     assert "warning: at --max-wh 64 classes can meet in the suppression; using " in out
     assert "end2end-ort, 64x96" in out and "traced (grid)" in out
     path = next(command.place.glob("*.onnx"))
-    code, out, _ = command("check", path, "--strict", "--iou-thres", 0.65, "--conf-thres", 0.35, "--topk-all", 50)
+    promised = ("--iou-thres", 0.65, "--conf-thres", 0.35, "--topk-all", 50)
+    code, out, _ = command("check", path, "--strict", "--quick", *promised)
     assert code == 0, out
     code, out, _ = command("check", path, "--iou-thres", 0.5, "--checks", "nms.thresholds")
     assert code == 1

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -36,17 +37,35 @@ def good(tmp_path_factory):
     return path
 
 
+PLUGIN = ("-p", "no:cacheprovider", "-p", "detparity.cli.pytest_plugin")
+LEFT_OUT = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_CURRENT_TEST")
+
+
 @pytest.fixture
 def project(tmp_path):
     """Call with arguments to run pytest in a folder that knows nothing of detparity; the exit code, and what was printed."""
 
-    def run(*arguments, plugin=("-p", "detparity.cli.pytest_plugin"), cwd=tmp_path):
-        words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *plugin, *map(str, arguments)]
+    def run(*arguments, plugin=PLUGIN, cwd=tmp_path):
+        words = [sys.executable, "-m", "pytest", *plugin, *map(str, arguments)]
         places = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        left_out = {"PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_CURRENT_TEST"}
-        environment = {key: value for key, value in os.environ.items() if key not in left_out}
+        environment = {key: value for key, value in os.environ.items() if key not in LEFT_OUT}
         done = subprocess.run(words, cwd=cwd, env={**environment, **places}, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch, capsys):
+    """The same in this process, which has imported everything already."""
+
+    def run(*arguments):
+        monkeypatch.chdir(tmp_path)
+        for name in LEFT_OUT:
+            monkeypatch.delenv(name, raising=False)
+        code = pytest.main([*PLUGIN, f"--rootdir={tmp_path}", "--import-mode=importlib", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return int(code), shown.out + shown.err
 
     return run
 
@@ -74,13 +93,13 @@ def _broken(good, target):
     return target
 
 
-def test_alone_it_collects_the_checks_of_the_file(project, good, tmp_path):
-    code, out = project(f"--detparity-artifact={good}", *MODEL, "--collect-only", "-q")
+def test_alone_it_collects_the_checks_of_the_file(inside, good, tmp_path):
+    code, out = inside(f"--detparity-artifact={good}", *MODEL, "--collect-only", "-q")
 
     assert code == 0, out
     ids = [line for line in out.splitlines() if "::" in line]
     assert {"structure.axes", "parity.declared"} <= {one.split("::")[1] for one in ids}
-    assert {one.split("::")[0] for one in ids} == {str(good)}
+    assert {one.split("::")[0] for one in ids} == {"best.onnx"}  # it lies in another folder
     assert not [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
@@ -98,10 +117,10 @@ def test_beside_the_users_own_tests(project, good, tmp_path):
     assert len(checks) > 10 and f"{len(checks) + 1} passed" in out
 
 
-def test_a_violation_is_a_failure_that_says_how_to_repeat_it(project, good, tmp_path):
+def test_a_violation_is_a_failure_that_says_how_to_repeat_it(inside, good, tmp_path):
     path = _broken(good, tmp_path / "broken.onnx")
 
-    code, out = project(f"--detparity-artifact={path.name}", *MODEL, "--detparity-checks=structure.axes")
+    code, out = inside(f"--detparity-artifact={path.name}", *MODEL, "--detparity-checks=structure.axes")
 
     assert code == 1
     assert "structure.axes: broken.onnx declares axis 2 of 'output'" in out
@@ -112,10 +131,8 @@ def test_a_violation_is_a_failure_that_says_how_to_repeat_it(project, good, tmp_
     assert "FAILED broken.onnx::structure.axes" in out
 
 
-def test_selection_by_k_and_workers(project, good):
-    code, out = project(
-        f"--detparity-artifact={good}", *MODEL, "-k", "structure.axes or structure.opset", "-q", "-n", "2"
-    )
+def test_selection_by_k(inside, good):
+    code, out = inside(f"--detparity-artifact={good}", *MODEL, "-k", "structure.axes or structure.opset", "-q")
 
     assert code == 0 and "2 passed" in out, out
 
@@ -142,6 +159,22 @@ def _ending(how, tmp_path, good):
     )
 
 
+def test_junit_of_pytest_has_no_records_and_no_absolute_paths(inside, good, tmp_path):
+    written = (f"--junitxml={tmp_path / 'j.xml'}", f"--detparity-json={tmp_path / 'r.json'}")
+
+    code, out = inside(
+        f"--detparity-artifact={good}", *MODEL, "--detparity-checks=structure.axes,parity.evaluator", *written
+    )
+
+    cases = {case.get("name"): case for case in ElementTree.parse(tmp_path / "j.xml").iter("testcase")}
+    assert code == 0 and {case.get("classname") for case in cases.values()} == {"best.onnx"}, out
+    assert cases["parity.evaluator"].find("skipped").text.startswith("best.onnx:1: the reference evaluator")
+    text = (tmp_path / "j.xml").read_text()
+    assert str(tmp_path) not in text and str(good.parent) not in text and "sha256" not in text
+    assert len(json.loads((tmp_path / "r.json").read_text())["artifacts"][0]["checks"]) == 2
+
+
+@pytest.mark.lanes  # six processes
 def test_a_worker_that_dies_never_leaves_conforms(project, good, tmp_path):
     pytest.importorskip("xdist")
     words = _ending("os.kill(os.getpid(), signal.SIGKILL)", tmp_path, good)
@@ -159,8 +192,8 @@ def test_a_worker_that_dies_never_leaves_conforms(project, good, tmp_path):
     assert broken["id"] == "parity.repeat" and "crashed" in broken["reason"] and found["broken"]
 
 
-def test_nor_does_a_run_that_is_cut_short(project, good, tmp_path):
-    code, out = project(*_ending("raise KeyboardInterrupt", tmp_path, good), *MODEL)
+def test_nor_does_a_run_that_is_cut_short(inside, good, tmp_path):
+    code, out = inside(*_ending("raise KeyboardInterrupt", tmp_path, good), *MODEL)
 
     (entry,) = json.loads((tmp_path / "report.json").read_text())["artifacts"]
     assert (code, entry["verdict"]) == (2, "incomplete"), out
@@ -186,10 +219,10 @@ def test_a_file_that_crashes_onnx_is_a_finding_with_workers_too(project, good, t
     assert "crashes the process (SIGSEGV) while onnx infers shapes" in out and "broken" not in found
 
 
-def test_an_unusable_file_is_one_line(project, tmp_path):
+def test_an_unusable_file_is_one_line(inside, tmp_path):
     (tmp_path / "empty.onnx").write_bytes(b"")
 
-    code, out = project("--detparity-artifact=empty.onnx", *MODEL)
+    code, out = inside("--detparity-artifact=empty.onnx", *MODEL)
 
     assert code == 4 and "Traceback" not in out
     assert "empty.onnx is empty" in out or "empty.onnx is not an ONNX model" in out
@@ -200,16 +233,20 @@ def test_without_its_options_it_does_nothing(project, tmp_path):
         "import sys\ndef test_it():\n    assert not {'torch', 'hypothesis', 'onnx', 'numpy'} & set(sys.modules)\n"
     )
 
-    code, out = project(
-        "-q", plugin=("-p", "no:hypothesispytest", "-p", "no:benchmark", "-p", "detparity.cli.pytest_plugin")
-    )
+    code, out = project("-q", plugin=(*PLUGIN, "-p", "no:hypothesispytest", "-p", "no:benchmark"))
 
     assert code == 0 and "detparity:" not in out, out
 
 
 def test_the_short_options_of_a_clone_select_the_files_checks_alone(project, good):
     code, out = project(
-        f"--artifact={good}", "--arch=yolov7-tiny", "--width=0.25", "--checks=structure.axes", "-q", plugin=(), cwd=ROOT
+        f"--artifact={good}",
+        "--arch=yolov7-tiny",
+        "--width=0.25",
+        "--checks=structure.axes",
+        "-q",
+        plugin=PLUGIN[:2],
+        cwd=ROOT,
     )
 
     assert code == 0 and "1 passed" in out, out

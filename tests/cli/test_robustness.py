@@ -193,7 +193,6 @@ def test_nothing_is_left_in_the_current_folder(best, capsys, tmp_path):
 # --- options --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "words, says",
     [
@@ -210,7 +209,6 @@ def test_a_mistyped_word_is_named_with_the_nearest(words, says, capsys):
     _one_line(code, err, says=says)
 
 
-@pytest.mark.smoke
 def test_alone_it_prints_its_help(capsys):
     with pytest.raises(SystemExit) as ended:
         command_line.main([])
@@ -218,7 +216,6 @@ def test_alone_it_prints_its_help(capsys):
     assert ended.value.code == 0 and "judge exported files" in capsys.readouterr().out
 
 
-@pytest.mark.smoke
 def test_a_missing_file_is_known_before_anything_is_imported(tmp_path):
     code = "import sys; from detparity.cli.main import main; c = main(['check', 'no.onnx']); print(c, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=_places())
@@ -230,7 +227,6 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
 FOREIGN = {"best.onnx": POINTER, "best.tflite": b"\x1c\x00\x00\x00TFL3" + bytes(512), "no.onnx": None}
 
 
-@pytest.mark.smoke
 def test_foreign_files_are_named_before_anything_is_imported(tmp_path):
     for name, content in FOREIGN.items():
         if content is not None:

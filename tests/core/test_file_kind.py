@@ -17,8 +17,6 @@ from detparity.core.errors import InputError
 from detparity.core.file_kind import kind, require_checkpoint, require_exported
 from detparity.models.compat.pickler import save
 
-pytestmark = pytest.mark.smoke
-
 
 def varint(value: int) -> bytes:
     found = bytearray()

@@ -18,7 +18,6 @@ from hypothesis.extra import numpy as drawn
 from detparity.core import landlock
 from detparity.core.isolate import Child, Died, Limits, Refused
 
-pytestmark = pytest.mark.smoke
 HANDLERS = "detparity.kit.tests.core.child_handlers"
 TYPES = st.sampled_from(["f4", "f8", "f2", "i8", "i4", "u1", "?"])
 ARRAYS = st.dictionaries(
@@ -55,6 +54,7 @@ def test_the_shared_file_grows(child):
     assert np.array_equal(found["x"], large)
 
 
+@pytest.mark.smoke
 def test_an_error_in_the_child_is_its_answer(child):
     with pytest.raises(Refused, match="no such luck") as caught:
         child.request("fail", "no such luck")
@@ -63,6 +63,7 @@ def test_an_error_in_the_child_is_its_answer(child):
     assert child.request("echo", 1)[0] == 1
 
 
+@pytest.mark.smoke
 def test_a_crash_is_reported_and_the_next_request_meets_a_new_worker(child):
     child.request("remember", "before")
     before = child.generation

@@ -24,7 +24,6 @@ def _state(detector):
     return {key: value.clone() for key, value in detector.network.state_dict().items()}
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", VARIANTS)
 def test_exporting_leaves_the_model_as_it_was(name, session):
     detector = session.detector
@@ -39,7 +38,6 @@ def test_exporting_leaves_the_model_as_it_was(name, session):
     assert {path for path, _ in detector.network.named_buffers()} == buffers
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", ["raw-dynamic", "grid", "grid-dynamic"])
 def test_the_same_export_twice_is_the_same_file(name, session):
     variant = parse_variant(name)
@@ -90,10 +88,20 @@ def test_a_fixed_batch_is_preserved(name, session, tmp_path):
     assert "parity.isolation" in outcomes
 
 
+MODELS = (("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1))
+
+
 @pytest.mark.parametrize(
-    "name, width, seed, classes", [("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1)]
+    "name, width, seed, classes, variant",
+    [
+        (*MODELS[1], "grid-dynamic"),
+        (*MODELS[0], "raw-dynamic-batch"),
+        (*MODELS[1], "traced-dynamic"),
+        pytest.param(*MODELS[0], "grid-dynamic", marks=pytest.mark.lanes),
+        pytest.param(*MODELS[1], "raw-dynamic-batch", marks=pytest.mark.lanes),
+        pytest.param(*MODELS[0], "traced-dynamic", marks=pytest.mark.lanes),
+    ],
 )
-@pytest.mark.parametrize("variant", ["grid-dynamic", "raw-dynamic-batch", "traced-dynamic"])
 def test_other_models_conform_strictly(variant, name, width, seed, classes, tmp_path):
     detector = seeded(name, width, seed, classes)
     path = tmp_path / "other"

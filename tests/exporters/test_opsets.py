@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 import detparity.kit.exporters as exporters
@@ -35,8 +36,8 @@ TYPICAL = [
     ("raw", 11),
     ("grid", 17),
     ("end2end-ort-dynamic-batch", 13),
-    ("end2end-trt-nms-dynamic-batch", 11),
-    ("end2end-trt-nms", 17),
+    pytest.param("end2end-trt-nms-dynamic-batch", 11, marks=pytest.mark.lanes),
+    pytest.param("end2end-trt-nms", 17, marks=pytest.mark.lanes),
 ]
 MISSING = dynamo_export.unavailable()
 needs_dynamo = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
@@ -106,7 +107,6 @@ def test_what_a_version_cannot_write_is_refused_with_what_it_can(session):
         assert str(refused.value) == "opset 18 is none of 11 to 17, which the TorchScript-based exporter writes"
 
 
-@pytest.mark.smoke
 def test_the_ir_versions_are_those_of_the_standard():
     first = {}
     for row in helper.VERSION_TABLE:
@@ -118,9 +118,15 @@ def test_the_ir_versions_are_those_of_the_standard():
 # --- what is promised -----------------------------------------------------------------------------------------------
 
 
-def _stamped(session, path, opset=None, recorded=None, name="grid"):
+@pytest.fixture(scope="module")
+def good(session):
+    """Call with an exporter's name for the bytes of its good file at its own opset, made once."""
+    return functools.cache(functools.partial(_export, session))
+
+
+def _stamped(content, path, opset=None, recorded=None):
     """A good file at opset 12 whose header says another opset, or whose metadata records another."""
-    model = onnx.load_from_string(_export(session, name))
+    model = onnx.load_from_string(content)
     model.opset_import[0].version = opset or OPSET
     model.ir_version = min(model.ir_version, 7)
     for entry in list(model.metadata_props):
@@ -132,7 +138,6 @@ def _stamped(session, path, opset=None, recorded=None, name="grid"):
     return path
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "opset, recorded, given, promised, source",
     [
@@ -148,9 +153,9 @@ def _stamped(session, path, opset=None, recorded=None, name="grid"):
     ],
 )
 def test_the_promise_is_the_command_line_else_the_metadata_else_12(
-    opset, recorded, given, promised, source, session, tmp_path
+    opset, recorded, given, promised, source, good, session, tmp_path
 ):
-    path = _stamped(session, tmp_path / "f.onnx", opset, recorded)
+    path = _stamped(good("grid"), tmp_path / "f.onnx", opset, recorded)
 
     found = _opened(session, path, opset=given)
     wrong = _wrong(session, path, opset=given, only="structure.opset")
@@ -217,6 +222,7 @@ def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_m
 
 
 @needs_dynamo
+@pytest.mark.lanes
 def test_a_newer_opset_conforms_or_is_refused(session, tmp_path, opset=19):
     if VERSION < (2, 6):
         with pytest.raises(
@@ -302,8 +308,8 @@ def _marked(model, mark):
 @pytest.mark.parametrize(
     "mark, opset, promised", [("", 18, 12), ("node", 18, 18), ("graph", 20, 20), ("domain", 17, 18)]
 )
-def test_each_mark_is_known_in_every_version(mark, opset, promised, session, tmp_path):
-    model = onnx.load(str(_stamped(session, tmp_path / "f.onnx", opset)))
+def test_each_mark_is_known_in_every_version(mark, opset, promised, good, session, tmp_path):
+    model = onnx.load(str(_stamped(good("grid"), tmp_path / "f.onnx", opset)))
     for entry in list(model.metadata_props):
         if entry.key == "detparity.variant":
             model.metadata_props.remove(entry)
@@ -393,9 +399,9 @@ def test_an_operator_without_an_older_form_is_refused(nodes, constants, says):
     assert "\n" not in str(refused.value)
 
 
-def test_a_conversion_that_computes_something_else_is_refused(session):
+def test_a_conversion_that_computes_something_else_is_refused(good, session):
     downgrade = importlib.import_module("detparity.kit.exporters.opset_downgrade")
-    content = _export(session, "grid")
+    content = good("grid")
     model = onnx.load_from_string(content)
     weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.0001), weight.name))

@@ -13,7 +13,7 @@ from detparity.kit.tests.fuzz.fuzz import Fuzzer, problem
 SEED = 20
 COUNTS = {
     **{"operations": 90, "tree": 40, "yaml": 60, "checkpoint": 20, "table": 10, "lite": 10, "state": 8},
-    **{"onnx": 12, "toml": 20, "index": 60, "golden": 12, "pending": 60, "report": 60},
+    **{"onnx": 6, "toml": 20, "index": 60, "golden": 6, "pending": 60, "report": 60},
 }
 SECONDS = 20  # of work on one file here; the script allows more for the largest
 

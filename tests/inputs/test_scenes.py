@@ -13,8 +13,6 @@ from detparity.inputs import images, scenes
 from detparity.inputs.case_strategies import scenes as scenes_of
 from detparity.inputs.scenes import CLASSES, scene
 
-pytestmark = pytest.mark.smoke
-
 CORNERS = {
     "square": [(0.70710678 * x, 0.70710678 * y) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))],
     "triangle": [(np.cos(a), np.sin(a)) for a in np.deg2rad([-90, 30, 150])],

@@ -10,7 +10,6 @@ from detparity.core.errors import InputError
 from detparity.core.findings import Finding
 from detparity.inputs import case_strategies
 
-pytestmark = pytest.mark.smoke
 SPACE = Space((), 30, stride=32, least=32, most=320, batches=(1, 4), kinds=("noise", "natural", "dark"))
 
 

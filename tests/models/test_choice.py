@@ -10,8 +10,6 @@ import pytest
 from detparity.core.errors import InputError
 from detparity.models.choice import ModelChoice, of_a_package, require_named, require_one_model
 
-pytestmark = pytest.mark.smoke
-
 
 def checkpoint(path, content):
     with zipfile.ZipFile(path, "w") as archive:

@@ -407,7 +407,6 @@ def certify(case: Case, rows: np.ndarray) -> Certificate:
     return certify_padded(numbers, padded[..., :4], padded[..., 5], padded[..., 4], predictions, rule, EXACT)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_case(name: str, case: Case) -> None:
     """What the file says follows from its numbers exactly; the reference says the same, and the certificate accepts it."""

@@ -23,8 +23,6 @@ from detparity.oracle.authored_cases import (
 )
 from detparity.oracle.nms import NmsRule
 
-pytestmark = pytest.mark.smoke
-
 RIGHT: Dict[str, Any] = {
     "title": "Two boxes are apart.",
     "box_coding": "centre-size",

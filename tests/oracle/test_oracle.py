@@ -13,10 +13,10 @@ from detparity.models.yolov7.network import Predictions
 from detparity.oracle import noise_floor
 from detparity.oracle.decode import decode, sigmoid
 
-pytestmark = pytest.mark.smoke
 quick = settings(max_examples=40, derandomize=True, database=None, deadline=None)
 
 
+@pytest.mark.smoke
 def test_numpy_decode_equals_the_torch_head(session):
     """Two implementations of the published formula, written apart, agree in float64 to rounding, on a size that is not square."""
     network = session.detector.exact
@@ -45,6 +45,7 @@ def test_sensitivity_is_the_derivative_of_decode(session):
         assert np.allclose(gain * s * (1 - s), slope, rtol=1e-9, atol=0)
 
 
+@pytest.mark.smoke
 def test_the_error_of_a_float32_sigmoid_alone_is_within_the_floor(session):
     """Where the logits of all ways agree, as on a black image, a runtime's own sigmoid is all that is left."""
     facts = session.detector.facts
@@ -184,6 +185,7 @@ def test_another_process_finds_what_was_left_to_the_bit(session, tmp_path):
     assert (first.asked, second.asked, third.asked) == (2, 1, 2)  # whether or not a floor grew meanwhile
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", sorted(images.KINDS))
 def test_pictures_are_what_they_promise(kind):
     image = images.make(kind, (64, 96), 3)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from detparity.core import resources
 
-pytestmark = pytest.mark.smoke
 ROOT = resources.root()
 PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),

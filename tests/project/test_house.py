@@ -14,7 +14,6 @@ import pytest
 
 from detparity.core import resources
 
-pytestmark = pytest.mark.smoke
 FRAMEWORKS = {"torch", "onnx", "onnxruntime", "hypothesis"}
 # Modules that import others of this package by name, and how often: registries, whose arrows import-linter cannot see.
 BY_NAME = {
@@ -36,6 +35,7 @@ def _imported(code):
     return done.stdout.strip()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("module", ["detparity", "detparity.kit", "detparity.cli.main", "detparity.core.isolate"])
 def test_importing_it_imports_no_framework(module):
     assert _imported(f"import {module}") == "[]"

@@ -12,8 +12,6 @@ import pytest
 
 from detparity.core import environment, resources
 
-pytestmark = pytest.mark.smoke
-
 KIT = resources.root()
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
-import pytest
-
 from detparity.core import resources
 
-pytestmark = pytest.mark.smoke
 ROOT = resources.root()
 # Each says too little or too much of software. "ways" of float32 and "takes turns" of timed series are terms, so only "way" is here.
 AVOIDED = frozenset(

@@ -19,8 +19,6 @@ from detparity.cli import main
 from detparity.reports.matrix import advice, markdown, model, read, view
 from detparity.reports.matrix import html as matrix_html
 
-pytestmark = pytest.mark.smoke
-
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SCHEMA = DOCS / "matrix.schema.json"
 HOSTILE = "a|b</td><script>alert(1)</script>\n\n# big `code` [3] ![x](y) **b** \u202e$x$ \ud800 --> end"

@@ -13,7 +13,6 @@ from detparity.reports import html, junit, report
 from detparity.reports.findings import roots
 from detparity.reports.terminal import artifact_text, verdict_line
 
-pytestmark = pytest.mark.smoke
 ABOUT = {
     "strict": False,
     "quick": False,

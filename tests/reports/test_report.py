@@ -10,8 +10,6 @@ from detparity.core.clock import Clock
 from detparity.core.findings import Finding, Outcome
 from detparity.core.verdict import artifact_verdict, exit_code, outcome_record, overall
 
-pytestmark = pytest.mark.smoke
-
 
 def _plain(value):
     """Whether a value is of the built-in types alone: xdist sends nothing else, subclasses of str included."""
@@ -88,7 +86,6 @@ def test_the_worst_file_decides(verdicts, worst, code):
     assert exit_code(worst) == code
 
 
-@pytest.mark.smoke
 def test_seconds_in_engines_are_counted_once(monkeypatch):
     times = iter([0.0, 1.0, 10.0, 20.0, 25.0])
     monkeypatch.setattr("detparity.core.clock.time.perf_counter", lambda: next(times))

@@ -5,11 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-import pytest
-
 from detparity.core import resources
-
-pytestmark = pytest.mark.smoke
 
 KIT = resources.root()
 PAGE = KIT / "docs" / "torchscript.md"

@@ -23,7 +23,7 @@ from detparity.core.decisions import Choice
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
 from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
-from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Runner, Size
+from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Picture, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of, untied
@@ -42,7 +42,7 @@ class OutputsDiffer(Exception):
 @dataclass(eq=False)
 class ForeignContext(Judging):
     """artifact and its facts, the contract, the oracle of its reference; how: how the contract was found; quick: whether less is
-    tried; given_layout: the user's, None where it is to be found."""
+    tried; given_layout: the user's, None where it is to be found; photos: the user's own pictures."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -57,6 +57,7 @@ class ForeignContext(Judging):
     outcomes: Dict[str, Outcome] = field(default_factory=dict)
     died: Optional[EngineDied] = None
     notes: Dict[str, Any] = field(default_factory=dict)
+    photos: Tuple[Picture, ...] = ()
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
     _truths: Dict[Tuple[Case, Tuple[bytes, ...]], CaseTruth] = field(default_factory=dict)
@@ -139,9 +140,8 @@ class ForeignContext(Judging):
     @functools.cached_property
     def layout(self) -> Layout:
         """What the outputs mean: as given, else by the reference, by the file's metadata, by what the model gives; else generic."""
-        outputs = self.named(self._exact(self.declared))
+        outputs = self.named(self.exact_outputs)
         arrays = list(outputs.values())
-        batch = self.contract.batch if self.contract.batched else None
         if self.given_layout is not None:
             if not fits(self.given_layout, arrays):
                 raise OutputsDiffer(f"has outputs that the layout {self.given_layout.name!r} does not fit")
@@ -150,10 +150,15 @@ class ForeignContext(Judging):
         stated = in_order(stated, tuple(outputs)) if stated is not None else None
         if stated is not None and fits(stated, arrays):
             return stated
+        return self.recognised(outputs)
+
+    def recognised(self, outputs: Arrays) -> Layout:
+        """The layout of outputs by their names and numbers and by the file's metadata."""
+        batch = self.contract.batch if self.contract.batched else None
         try:
             return recognise(outputs, self.contract.metadata, batch, self._classes())
         except (ValueError, IndexError):  # metadata that contradicts itself
-            return generic([array.shape for array in arrays], batch)
+            return generic([array.shape for array in outputs.values()], batch)
 
     def _classes(self) -> int:
         """How many classes there are, by the model's names or by the file's; 0 where neither states any."""
@@ -174,9 +179,14 @@ class ForeignContext(Judging):
         return self._exact(self.declared)
 
     @property
+    def exact_outputs(self) -> Arrays:
+        """All that the model gives at the declared size and batch, by its own names."""
+        return self._exact(self.declared)
+
+    @property
     def uncompared(self) -> int:
         """How many outputs the model gives that the file has not."""
-        return len(self._exact(self.declared)) - len(self.output_names)
+        return len(self.exact_outputs) - len(self.output_names)
 
     @functools.cached_property
     def output_names(self) -> Tuple[str, ...]:

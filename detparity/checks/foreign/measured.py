@@ -12,6 +12,7 @@ from detparity.checks.foreign.truth import CaseTruth, paired
 from detparity.core.case import Case
 from detparity.core.layout import BOX, PIXELS, PROBABILITY, SCORE, Field, describe
 from detparity.core.text import number
+from detparity.oracle.noise_floor import limit
 from detparity.oracle.output_floor import Group, is_probability, measure, tables_of
 
 SHOWN = 12  # groups of a report, the worst ones
@@ -49,6 +50,7 @@ def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
             "error": error.rms,
             "floors": error.rms / floor[group].rms,
             "floors_max": error.max / floor[group].max,
+            "limit": limit("rms", group.of(mine).size),
         }
         if row["floors"] >= rows.get(key, {}).get("floors", -1.0):
             rows[key] = row

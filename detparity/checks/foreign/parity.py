@@ -10,13 +10,14 @@ from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.decided import certified, explained, not_compared, too_few, undecided
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
+from detparity.checks.inputs import photo_cases
 from detparity.core.case import Case
 from detparity.core.contract import MUST
 from detparity.core.decisions import Choice
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
 from detparity.core.text import number
-from detparity.core.vocabulary import Arrays, EngineError, Picture
+from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
 from detparity.oracle.output_floor import Excess, excesses, measure, out_of_order, tables_of
 
 DECLARED = ("noise", "natural", "scene")
@@ -44,13 +45,17 @@ def values(context: ForeignContext) -> Iterator[Finding]:
     yield from _first(context, [_case(context, kind) for kind in kinds])
 
 
+def photos(context: ForeignContext) -> Iterator[Finding]:
+    """The user's own pictures, all of them; the first that is out of bounds."""
+    yield from _first(context, photo_cases(context.photos, context.contract.size, context.contract.batch))
+
+
 def sizes(context: ForeignContext) -> Iterator[Finding]:
     """Sizes beside the declared one; one that the model refuses proves nothing about the file."""
     refused: List[str] = []
     for size in context.sizes():
-        case = Case(size, tuple(("noise", slot) for slot in range(context.contract.batch)))
         try:
-            found = compare(context, case)
+            found = compare(context, _sized(context, size))
         except Refuses as error:
             refused.append(f"{size[0]}x{size[1]}: {error}")
             continue
@@ -63,14 +68,24 @@ def sizes(context: ForeignContext) -> Iterator[Finding]:
 
 def batches(context: ForeignContext) -> Iterator[Finding]:
     """A batch of another size, a different picture in every slot."""
-    pictures = (("noise", 0), ("natural", 1), ("scene", 2))[: 2 if context.contract.batch == 3 else 3]
-    case = Case(context.contract.size, pictures)
+    case = _batch(context)
     try:
         yield from compare(context, case)
     except Refuses as error:
         raise CannotRun(
-            f"the model does not run in batches of {len(pictures)}: {str(error)[:200]}", hides=False
+            f"the model does not run in batches of {len(case.pictures)}: {str(error)[:200]}", hides=False
         ) from None
+
+
+def cases(context: ForeignContext) -> List[Case]:
+    """Every case that these checks ask the model about."""
+    found = [
+        context.declared,
+        *(_case(context, kind) for kind in (*DECLARED, *(OTHERS[:2] if context.quick else OTHERS))),
+    ]
+    if context.contract.varies_size:
+        found += [_sized(context, size) for size in context.sizes()]
+    return [*found, _batch(context)] if context.contract.varies_batch else found
 
 
 def repeat(context: ForeignContext) -> Iterator[Finding]:
@@ -94,6 +109,16 @@ def optimisation(context: ForeignContext) -> Iterator[Finding]:
 
 def threads(context: ForeignContext) -> Iterator[Finding]:
     yield from _first(context, [context.declared], threads=1)
+
+
+def _sized(context: ForeignContext, size: Size) -> Case:
+    return Case(size, tuple(("noise", slot) for slot in range(context.contract.batch)))
+
+
+def _batch(context: ForeignContext) -> Case:
+    return Case(
+        context.contract.size, (("noise", 0), ("natural", 1), ("scene", 2))[: 2 if context.contract.batch == 3 else 3]
+    )
 
 
 def _case(context: ForeignContext, kind: str) -> Case:
@@ -358,6 +383,7 @@ LOADED = ("structure.load", "script.load")
 CHECKS: Tuple[Check, ...] = (
     Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),
     Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always, LOADED),
+    Check("parity.images", MUST, "Right numbers on the pictures of --images.", photos, _always, LOADED),
     Check("parity.sizes", MUST, "Right numbers at every promised size.", sizes, lambda one: one.varies_size, LOADED),
     Check(
         "parity.batches",

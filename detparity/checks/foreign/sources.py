@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -44,26 +44,30 @@ def _captured(folder: Path, trust: bool, layout: Optional[Layout]) -> ForeignSou
     """What `capture --keep` stored. A file is that of the call which wrote it, by path or by name, else of the only call."""
     from detparity.models import capture_store
     from detparity.models.captured_reference import promises_of, reference_of
+    from detparity.models.stored_reference import StoredReference
 
-    calls = [call for call in capture_store.read(folder, trust) if call.files]
+    calls = {number: call for number, call in enumerate(capture_store.read(folder, trust)) if call.files}
     if not calls:
         raise InputError(f"{folder} holds no call that wrote a file")
 
     @functools.cache
-    def call_of(path: Path) -> Any:
-        same = [call for call in calls if path.resolve() in [one.resolve() for one in call.files]]
-        named = [call for call in calls if path.name in [one.name for one in call.files]]
-        found = (same or named or (calls if len(calls) == 1 else []))[:1]
+    def number_of(path: Path) -> int:
+        same = [number for number, call in calls.items() if path.resolve() in [one.resolve() for one in call.files]]
+        named = [number for number, call in calls.items() if path.name in [one.name for one in call.files]]
+        found = (same or named or (list(calls) if len(calls) == 1 else []))[:1]
         if not found:
-            known = ", ".join(one.name for call in calls for one in call.files)
+            known = ", ".join(one.name for call in calls.values() for one in call.files)
             raise InputError(f"{path} is of none of the calls in {folder}, which wrote {known}")
         return found[0]
 
     @functools.cache
     def reference(path: Path) -> Reference:
-        return reference_of(call_of(path))
+        number = number_of(path)
+        if calls[number].module is not None:
+            return reference_of(calls[number])
+        return StoredReference(capture_store.folder_of(folder, number), calls[number].problem)
 
-    return ForeignSource(reference, lambda path: promises_of(call_of(path)), layout)
+    return ForeignSource(reference, lambda path: promises_of(calls[number_of(path)]), layout)
 
 
 def _made(request: ModelRequest) -> Reference:

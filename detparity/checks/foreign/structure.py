@@ -9,6 +9,7 @@ from detparity.artifacts.metadata import class_names, image_size, parse
 from detparity.checks import structure
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
+from detparity.checks.foreign.outputs import outputs
 from detparity.checks.interface import shape_text
 from detparity.core.contract import INFO, MUST, SHOULD
 from detparity.core.findings import CannotRun, Check, Finding, Row
@@ -232,6 +233,10 @@ def script_devices(context: ForeignContext) -> Iterator[Finding]:
         yield Finding(f"has devices frozen into its graph: {', '.join(found)}.", evidence={"devices": found})
 
 
+def _always(contract: ForeignContract) -> bool:
+    return True
+
+
 def _onnx(contract: ForeignContract) -> bool:
     return contract.onnx
 
@@ -256,6 +261,14 @@ CHECKS: Tuple[Check, ...] = (
     Check("structure.load", MUST, "ONNX Runtime loads it, graph optimisations on and off.", structure.load, _onnx),
     Check("structure.opset", MUST, "The opset is the one that was asked for.", opset, _asked),
     Check("structure.names", MUST, "Names and order of inputs and outputs are those asked for.", names, _asked),
+    Check(
+        "structure.outputs",
+        MUST,
+        "Every output of the model is there, but for those that its export leaves out.",
+        outputs,
+        _always,
+        (*LOADED, "script.load"),
+    ),
     Check("structure.axes", MUST, "Axes asked to vary are symbols, all others numbers.", axes, _asked),
     Check("structure.inferred", MUST, "Inferred shapes do not contradict declared ones.", inferred, _onnx),
     Check("structure.shapes", MUST, "Produced shapes equal declared ones.", shapes, _onnx, LOADED),

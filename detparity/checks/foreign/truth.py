@@ -17,7 +17,7 @@ from detparity.core.findings import CannotRun
 from detparity.core.layout import NUMBER, Field, Layout, fields_of
 from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT, CannotRunReference, Reference
-from detparity.oracle.noise_floor import EPS32, SIGMOID, Stats
+from detparity.oracle.noise_floor import EPS32, SIGMOID_MOST, Stats
 from detparity.oracle.output_floor import Group, floor_of, groups_of, in_order_of, measure, tables_of
 
 BUDGET_BYTES = 400_000_000
@@ -63,7 +63,7 @@ class CaseTruth:
         one = self.decided[key[: -len(BOXES)] if key.endswith(BOXES) else key]
         values = np.abs(one.tables[key])
         usual = float(np.median(values[values < LARGE])) if bool((values < LARGE).any()) else 0.0
-        least = max(EPS32 * usual, 2 * SIGMOID if bool((values <= 1).all()) else 0.0)
+        least = max(EPS32 * usual, SIGMOID_MOST if bool((values <= 1).all()) else 0.0)
         found = (stats.max for run in one.ways for group, stats in run.items() if group.output == key)
         return max([least, *(value for value in found if np.isfinite(value))])
 

@@ -3,9 +3,6 @@ example of its input, a tensor or a shape."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Iterator, List, Tuple
@@ -19,9 +16,6 @@ from detparity.models.adapters import common
 from detparity.models.module_reference import Made
 from detparity.models.reference import ModelRequest, ReferenceFacts
 
-_OPEN = contextlib.ExitStack()  # a file stays imported as long as its model runs
-atexit.register(_OPEN.close)
-
 
 def make(name: str, request: ModelRequest) -> Made:
     home, _, attribute = name.rpartition(":")
@@ -29,33 +23,13 @@ def make(name: str, request: ModelRequest) -> Made:
         raise InputError(
             f"--model {name} is neither FILE.py:NAME, PKG.MOD:NAME nor the name of an adapter with a model"
         )
-    module = _file(home) if home.endswith(".py") else _package(home)
+    module = user_file.imported(home)
     if attribute not in vars(module):
         offered = ", ".join(list(_offered(module))[:8]) or "nothing that makes a torch.nn.Module"
         raise InputError(f"{home} has no {attribute}; it has {offered}")
     title = f"{attribute} of {Path(home).name}"
     found, shape = _result(title, vars(module)[attribute], request)
     return Made(found, ReferenceFacts(title, "", shape, (), names=_names(found), code=True))
-
-
-def _file(file: str) -> ModuleType:
-    path, text = Path(file), user_file.source(file)
-    module = _OPEN.enter_context(user_file.importable(path))
-    broke = user_file.run(path, text, module)
-    if broke:
-        raise InputError(f"{file} cannot be imported: line {broke[0]} raised {broke[1]}")
-    return module
-
-
-def _package(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and name.startswith(error.name):
-            raise InputError(f"--model {name}:...: there is no module {error.name} to import") from None
-        raise InputError(f"{name} cannot be imported: {user_file.raised(error)}") from None
-    except (Exception, SystemExit) as error:  # the user's code raises what it likes
-        raise InputError(f"{name} cannot be imported: it raised {user_file.raised(error)}") from None
 
 
 def _offered(module: ModuleType) -> Iterator[str]:

@@ -7,24 +7,11 @@ from typing import Any, Dict, List, Mapping
 from detparity.reports.html import templates
 from detparity.tools.bench import svg
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>detparity bench: {{ run.model }}</title>
-<style>
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; overflow-wrap: anywhere; }
-.wide { overflow-x: auto; } svg { width: 100%; min-width: 40rem; height: auto; }
-table { border-collapse: collapse; width: 100%; margin: .8rem 0; }
-th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.quiet { opacity: .75; }
-</style>
-</head>
-<body>
+PAGE = """{% extends 'base.html' %}
+{% block title %}detparity bench: {{ run.model }}{% endblock %}
+{% block style %}svg { width: 100%; min-width: 40rem; height: auto; }{% endblock %}
+{% block body %}
+<main>
 <h1>{{ run.model }} at {{ run.batch }}x3x{{ run.size|join('x') }}, {{ run.threads }} threads</h1>
 <p class="quiet">{{ run.machine.processor|default(run.environment.machine) }}, {{ run.machine.cores }} cores
 {%- if run.machine.memory is defined %}, {{ run.machine.memory }}{% endif %};
@@ -86,8 +73,8 @@ of one file may be.</p>
 </table></div></details>
 {% endfor %}
 <p class="quiet">Repeat: {{ run.repeat }}</p>
-</body>
-</html>
+</main>
+{% endblock %}
 """
 
 

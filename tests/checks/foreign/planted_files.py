@@ -10,6 +10,8 @@ from detparity.kit.tests.checks.foreign.registry import defect, on_input
 from detparity.kit.tests.checks.foreign.stand_ins import BATCH, SIZES, STATIC
 from detparity.kit.tests.defects import edits
 
+from detparity.core.promises import Promises
+
 ROWS = 2  # the axis of rows of an ultralytics output
 HEIGHT, WIDTH = stand_ins.SIZE
 
@@ -46,6 +48,20 @@ def outputs_in_another_order(model):
     """Both outputs are there, the boxes first."""
     model.graph.output.reverse()
     return model
+
+
+@defect("structure.outputs", on="detr", asked=Promises(), says="1 output where the model gives 2: pred_boxes is absent")
+def boxes_absent(model):
+    """The file has the logits alone."""
+    del model.graph.output[1]
+    return edits.prune(model)
+
+
+@defect("structure.outputs", on="ultralytics-seg", asked=Promises("torch.onnx.export", written=2))
+def prototypes_cut_off(model):
+    """A step after the export removed the second output."""
+    del model.graph.output[1]
+    return edits.prune(model)
 
 
 @defect("parity.declared", on="detr")

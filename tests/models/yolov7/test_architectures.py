@@ -36,7 +36,6 @@ def _narrow(name: str) -> float:
     return 0.5 if "x50" in name else 1 / 16
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_drawn_as_published(name, shared_data):
     """Layer by layer: which block, what it reads, all its arguments, channels, strides; then head and anchors."""
@@ -95,7 +94,6 @@ STATED = {
 }
 
 
-@pytest.mark.smoke
 @pytest.mark.skipif(not META, reason="full width without memory needs torch 2.0")
 @pytest.mark.parametrize("name", sorted(STATED))
 def test_as_many_parameters_as_its_authors_state(name):
@@ -139,7 +137,11 @@ def _exact(network: Network, x: np.ndarray) -> np.ndarray:
         return Predictions(network)(torch.from_numpy(x).double()).numpy()
 
 
-@pytest.mark.parametrize("name", NAMES)
+# One of each kind of layers and head; the others are for the lanes.
+KINDS = ("baseline-r50-csp", "baseline-yolor-d6", "baseline-yolov4-csp", "deploy-yolov7-tiny", "training-yolov7-w6")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in KINDS else pytest.mark.lanes) for n in NAMES])
 def test_a_checkpoint_of_it_loads_and_agrees(name, tmp_path):
     """Pickled in the official format by classes that are not ours, float16, and run by them in float64."""
     path = tmp_path / f"{name}.pt"
@@ -224,7 +226,6 @@ def test_fused_and_unfused_agree_at_every_layer(name):
     assert len(fused.model) == len(network.model)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", ["training-yolov7", "training-yolov7-w6"])
 def test_fused_and_unfused_float32_agree_within_noise(name):
     """Each is as far from float64 as the other: fusing adds no error of its own."""
@@ -241,7 +242,6 @@ def test_fused_and_unfused_float32_agree_within_noise(name):
     assert {k: round(value / noise[k], 1) for k, value in error(fused).items() if value > 3 * noise[k]} == {}
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("part, neutral", [("ia", 0.0), ("im", 1.0)])
 def test_an_implicit_layer_left_out_is_seen_where_it_is(part, neutral):
     network = _trained("training-yolov7")
@@ -261,7 +261,6 @@ def _with_identity() -> Network:
     return _shaken(plans.build(drawn, 3))
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("branch", ["rbr_1x1", "rbr_identity"])
 def test_a_branch_left_out_is_seen_where_it_is(branch):
     network = _with_identity() if branch == "rbr_identity" else _trained("deploy-yolov7")

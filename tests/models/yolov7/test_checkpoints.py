@@ -83,7 +83,6 @@ def _worst(values: np.ndarray, truth: np.ndarray) -> float:
 # --- layer tables
 
 
-@pytest.mark.smoke
 def test_a_table_builds_by_its_rules(tmp_path):
     drawn, classes = yaml_config.plan_of(yaml_config.read(_yaml(tmp_path)))
 
@@ -273,7 +272,6 @@ def test_a_fused_state_dict_is_the_same_model(tmp_path):
     assert _worst(_exact(detector), expected) < EXACT
 
 
-@pytest.mark.smoke
 def test_a_state_dict_of_another_network_is_refused_by_its_first_difference(tmp_path):
     path = _saved(standins.build(_plan(), 3, 3).state_dict(), tmp_path / "state.pt")
     large = _plan({"backbone": [[-1, 1, "Conv", [32, 5, 2]], *TABLE["backbone"][1:]]})
@@ -306,7 +304,6 @@ def _two(tmp_path: Path) -> Any:
     return models, expected
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("form", ["files", "list", "ensemble", "nested"])
 def test_an_ensemble_is_its_members_one_after_the_other(form, tmp_path):
     models, expected = _two(tmp_path)
@@ -331,7 +328,6 @@ def test_an_ensemble_is_its_members_one_after_the_other(form, tmp_path):
     assert {"0.model.0.conv", "1.model.0.conv", "0.model.11.m.0", "1.model.11.m.1"} <= set(keys)
 
 
-@pytest.mark.smoke
 def test_members_that_do_not_go_together_are_refused(tmp_path):
     paths = [
         _saved(standins.stripped(standins.build(_plan(), classes, 1)), tmp_path / f"{classes}.pt") for classes in (2, 3)
@@ -344,7 +340,6 @@ def test_members_that_do_not_go_together_are_refused(tmp_path):
 # --- what is not known
 
 
-@pytest.mark.smoke
 def test_an_unknown_block_is_named_with_its_path(tmp_path):
     sharpener = type("Sharpener", (torch.nn.Identity,), {"__module__": "models.common"})
     model = standins.build(_plan(), 3, 3)
@@ -405,7 +400,6 @@ def _stored(name: str, value: Any) -> Any:
     return change
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "name, value, words",
     [
@@ -440,7 +434,6 @@ def test_a_number_that_asks_for_too_much_is_one_line(name, value, words, tmp_pat
     assert "\n" not in str(caught.value) and len(str(caught.value)) < len(str(path)) + 400
 
 
-@pytest.mark.smoke
 def test_layers_that_do_not_fit_together_are_one_line(tmp_path):
     model = standins.build(_plan(), 3, 3)
     model.model[1].f = -2  # the image, of 3 channels where 8 are expected

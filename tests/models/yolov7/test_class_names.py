@@ -16,7 +16,6 @@ from detparity.models.choice import ModelChoice, load_detector
 from detparity.models.compat.pickler import save
 from detparity.models.yolov7 import yaml_config
 
-pytestmark = pytest.mark.smoke
 COUNT = 12  # "10" comes before "2" as text
 TABLE = {
     "nc": COUNT,

@@ -77,7 +77,6 @@ def test_our_reader_arrives_at_the_stored_predictions(name):
     assert _worst(_ours(checkpoint_loader.load(path), x), truth) < EXACT
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", MADE)
 def test_float32_stays_within_the_noise_of_the_stand_ins(name):
     path, x, truth = _fixture(name)
@@ -91,7 +90,6 @@ def test_float32_stays_within_the_noise_of_the_stand_ins(name):
         assert {key: value for key, value in floors.items() if not value < allowed[key]} == {}
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", MADE)
 def test_facts_are_the_pickled_ones(name):
     detector = checkpoint_loader.load(FOLDER / f"{name}.pt")
@@ -211,7 +209,6 @@ def test_what_this_torch_pickles_is_read_as_it_is_unpickled(name, dtype, tmp_pat
     assert _worst(standins.run(_official(path), IMAGE), truth) < EXACT
 
 
-@pytest.mark.smoke
 def test_a_weight_that_is_off_by_one_bit_shows(tmp_path):
     """The comparison above would see the smallest change of one float16 weight."""
     path = tmp_path / "moved.pt"
@@ -226,7 +223,6 @@ def test_a_weight_that_is_off_by_one_bit_shows(tmp_path):
     assert _worst(_ours(checkpoint_loader.load(path), IMAGE), truth) > 1000 * EXACT
 
 
-@pytest.mark.smoke
 def test_the_format_from_before_torch_1_6_is_refused_in_one_line(tmp_path):
     path = tmp_path / "legacy.pt"
     content = standins.stripped(standins.build(_drawn("small-detect"), 4, 9))

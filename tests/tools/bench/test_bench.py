@@ -33,8 +33,9 @@ from detparity.tools.golden.index import content_of, read_index
 
 # --- interleaving ---------------------------------------------------------------------------------------------------
 
+BENCH = ("bench", "--model", "bundled")
 
-@pytest.mark.smoke
+
 def test_each_contender_runs_once_a_round_on_the_feed_of_the_round():
     ran = []
     calls = {name: lambda feed, name=name: ran.append((name, feed)) for name in "abc"}
@@ -48,7 +49,6 @@ def test_each_contender_runs_once_a_round_on_the_feed_of_the_round():
     assert [one[0][1] for one in rounds[3:]] == [0, 1, 2, 3, 0, 1, 2]
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("count", [2, 3, 4, 7])
 def test_the_order_favours_no_contender(count):
     names = "abcdefg"[:count]
@@ -64,7 +64,6 @@ def test_the_order_favours_no_contender(count):
         assert all(len({tuple(one) for one in rounds[feed::6]}) > 1 for feed in range(6))
 
 
-@pytest.mark.smoke
 def test_the_garbage_collector_is_off_and_on_again_even_after_an_error():
     def fails(feed):
         assert not gc.isenabled()
@@ -79,7 +78,6 @@ def test_the_garbage_collector_is_off_and_on_again_even_after_an_error():
 # --- statistics -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("count", [6, 7, 10, 15, 30, 50, 51, 200])
 def test_the_interval_holds_the_median_as_often_as_it_says_and_no_narrower_one_would(count):
     low, high = median_interval(np.arange(1.0, count + 1))
@@ -90,7 +88,6 @@ def test_the_interval_holds_the_median_as_often_as_it_says_and_no_narrower_one_w
     assert 1 - 2 * below(int(low) + 1) < CONFIDENCE
 
 
-@pytest.mark.smoke
 def test_too_few_rounds_give_no_interval():
     with pytest.raises(ValueError, match="5 values give no interval of 95%; six do"):
         median_interval(np.ones(5))
@@ -100,7 +97,6 @@ def test_too_few_rounds_give_no_interval():
         summary(np.ones(0))
 
 
-@pytest.mark.smoke
 def test_what_slows_a_round_down_leaves_the_ratio_as_it_is():
     machine = np.random.default_rng(1).uniform(1, 20, 40)  # a noisy neighbour, the same for both in a round
 
@@ -110,7 +106,6 @@ def test_what_slows_a_round_down_leaves_the_ratio_as_it_is():
     assert found.differs and not ratio(machine, machine[::-1]).differs
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "factor, differs", [(1.0, False), (1.03, False), (1 / 1.03, False), (1.06, True), (1 / 1.06, True)]
 )
@@ -118,7 +113,6 @@ def test_no_closer_than_two_copies_of_one_file_are_two_called_different(factor, 
     assert ratio(np.full(50, factor), np.ones(50)).differs is differs
 
 
-@pytest.mark.smoke
 def test_quantiles_are_runs_that_were_measured():
     found = summary(np.arange(200, 0, -1.0))
 
@@ -139,7 +133,7 @@ def test_a_run_is_reported_as_text_and_data(exports, tmp_path, capsys):
     files = [exports("end2end-ort"), exports("end2end-trt"), exports("lite")]
     json_file, html = tmp_path / "run.json", tmp_path / "run.html"
 
-    code = main.main(["bench", *map(str, files), "--rounds", "6", "--json", str(json_file), "--html", str(html)])
+    code = main.main([*BENCH, *map(str, files), "--rounds", "6", "--json", str(json_file), "--html", str(html)])
 
     printed = capsys.readouterr().out
     assert code == 0, printed
@@ -169,7 +163,7 @@ def test_a_wrong_file_is_not_timed(session, exported_grid, tmp_path, capsys):
     wrong, target = tmp_path / "wrong.onnx", tmp_path / "run.json"
     wrong.write_bytes(planted.make(session.detector, options, exported_grid.read_bytes()))
 
-    code = main.main(["bench", str(wrong), "--json", str(target)])
+    code = main.main([*BENCH, str(wrong), "--json", str(target)])
 
     printed = capsys.readouterr().out
     assert code == 1
@@ -192,13 +186,16 @@ def test_what_freezing_makes_wrong_is_not_timed(exports, monkeypatch, capsys):
 
     monkeypatch.setattr(jit, "for_inference", Shifted)
 
-    assert main.main(["bench", str(exports("traced")), "--rounds", "6"]) == 1
+    assert main.main([*BENCH, str(exports("traced")), "--rounds", "6"]) == 1
 
     printed = capsys.readouterr().out
     assert ", frozen is not timed, since it does not do what the model does." in printed and "images/s" not in printed
 
 
-@pytest.mark.parametrize("name", ["raw", "grid", "end2end-ort", "traced", "scripted", "lite"])
+@pytest.mark.parametrize(
+    "name",
+    ["end2end-ort", "traced", *(pytest.param(n, marks=pytest.mark.lanes) for n in ("raw", "grid", "scripted", "lite"))],
+)
 def test_what_is_timed_is_what_is_verified(name, session, exports):
     """Every contender of a file, the cut one and the frozen one too, is right, and refused where its own numbers move."""
     for one in of_file(session.context(exports(name), name), 1):
@@ -238,7 +235,7 @@ def test_a_file_that_stops_on_a_later_picture_ends_the_run_in_a_sentence(exporte
 
     monkeypatch.setattr(command, "prepare", prepares)
 
-    assert main.main(["bench", str(exported_grid), "--rounds", "6", "--json", str(tmp_path / "run.json")]) == 1
+    assert main.main([*BENCH, str(exported_grid), "--rounds", "6", "--json", str(tmp_path / "run.json")]) == 1
 
     assert capsys.readouterr().out == f"{exported_grid.name} stopped while it was timed: no box is left\n"
     assert not (tmp_path / "run.json").exists()
@@ -250,7 +247,7 @@ def test_what_was_measured_is_not_lost_over_a_profile(exported_grid, monkeypatch
 
     monkeypatch.setattr(command, "profile", fails)
 
-    assert main.main(["bench", str(exported_grid), "--rounds", "6"]) == 0
+    assert main.main([*BENCH, str(exported_grid), "--rounds", "6"]) == 0
 
     captured = capsys.readouterr()
     assert "images/s" in captured.out and "no profile of" in captured.err and "1 of 23 runs" in captured.err
@@ -265,7 +262,7 @@ def test_files_of_one_name_get_their_paths_and_one_given_twice_is_timed_once(
         (tmp_path / folder / "x.onnx").write_bytes(exported_grid.read_bytes())
 
     options = ["--rounds", "6", "--iou-thres", "0.5", "--json", "run.json"]
-    assert main.main(["bench", "a/x.onnx", "b/x.onnx", str(tmp_path / "a" / "x.onnx"), *options]) == 0
+    assert main.main([*BENCH, "a/x.onnx", "b/x.onnx", str(tmp_path / "a" / "x.onnx"), *options]) == 0
 
     found = json.loads((tmp_path / "run.json").read_text())
     titles = [one["title"] for one in found["contenders"]]
@@ -287,7 +284,7 @@ def test_files_of_one_name_get_their_paths_and_one_given_twice_is_timed_once(
     ],
 )
 def test_what_cannot_be_used_is_one_line(options, says, exported_grid, capsys):
-    code = main.main(["bench", str(exported_grid), *options])
+    code = main.main([*BENCH, str(exported_grid), *options])
 
     assert code == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"detparity: {says.format(file=exported_grid.name)}"
@@ -309,7 +306,7 @@ def test_without_jinja2_nothing_is_measured_first(exported_grid, tmp_path, monke
     monkeypatch.setitem(sys.modules, "jinja2", None)
 
     assert (
-        main.main(["bench", str(exported_grid), "--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")])
+        main.main([*BENCH, str(exported_grid), "--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")])
         == 2
     )
 
@@ -323,7 +320,7 @@ def test_files_of_other_inputs_are_not_compared(exports, session, exported_grid,
         made(session.detector, importlib.import_module("detparity.core.vocabulary").parse_variant("raw"), (64, 96))
     )
 
-    code = main.main(["bench", str(exported_grid), str(other)])
+    code = main.main([*BENCH, str(exported_grid), str(other)])
 
     assert code == 2
     printed = capsys.readouterr().err.splitlines()[-1]
@@ -338,7 +335,6 @@ def test_what_fails_in_its_own_process_raises(tmp_path):
         cold_start.measure(Recipe("onnxruntime", 1, str(broken)), 1, (32, 32))
 
 
-@pytest.mark.smoke
 def test_the_highest_memory_is_counted_from_the_mark_on():
     spent = np.ones(60_000_000 // 8)
     del spent
@@ -354,7 +350,6 @@ def test_the_highest_memory_is_counted_from_the_mark_on():
 # --- charts ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "drawn",
     [
@@ -371,7 +366,6 @@ def test_charts_are_sound_svg(drawn):
     assert len(list(root.iter())) > 10 and "nan" not in drawn
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("low, high", [(1.01, 1.02), (0.3, 7.0), (1e-4, 1e5), (5.0, 5.1)])
 def test_ticks_lie_between_the_ends(low, high):
     found = svg.ticks(low, high)
@@ -389,7 +383,6 @@ def _measured(middle, spread, seed=0, where=HERE):
     return golden_ratio.content(golden_ratio.PAIRS["decode"], values, (1, (256, 320)), where)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("spread", [0.002, 0.02, 0.1])
 def test_the_same_ratio_measured_again_raises_no_alarm(spread):
     recorded = _measured(1.2, spread)
@@ -397,7 +390,6 @@ def test_the_same_ratio_measured_again_raises_no_alarm(spread):
     assert not [seed for seed in range(1, 200) if golden_ratio.moved(recorded, _measured(1.2, spread, seed))]
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("factor, words", [(1.3, "30.0% more"), (1 / 1.3, "23.1% less")])
 def test_a_ratio_that_moved_is_reported(factor, words):
     old, new = _measured(1.2, 0.0), _measured(1.2 * factor, 0.0)
@@ -409,7 +401,6 @@ def test_a_ratio_that_moved_is_reported(factor, words):
     assert not compare("runtime", old, old, True).words
 
 
-@pytest.mark.smoke
 def test_noise_permits_more():
     quiet, noisy = _measured(1.0, 0.001), _measured(1.0, 0.3)
 
@@ -459,7 +450,7 @@ def test_what_cannot_be_made_faster_is_left_out_and_the_rest_is_timed(exports, m
         cold_start, "measure", lambda recipe, *given: measured(recipe, *given) if recipe.engine != "frozen" else None
     )
 
-    assert main.main(["bench", str(exports("traced")), "--rounds", "6"]) == 0
+    assert main.main([*BENCH, str(exports("traced")), "--rounds", "6"]) == 0
 
     captured = capsys.readouterr()
     assert "frozen is left out: it cannot be optimised for inference: no" in captured.err
@@ -469,7 +460,6 @@ def test_what_cannot_be_made_faster_is_left_out_and_the_rest_is_timed(exports, m
 # --- scaling --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.0, -1.0])
 def test_the_order_of_a_power_law_is_its_power(power):
     points = tuple(scaling.Point(x, 0.01 * x**power, 0.0, 0.0) for x in (1.0, 3.0, 10.0))
@@ -485,7 +475,6 @@ def test_the_order_of_a_power_law_is_its_power(power):
     assert ElementTree.fromstring(scaling.drawings(found)["key"]).tag.endswith("svg") or power == 0.0
 
 
-@pytest.mark.smoke
 def test_cells_state_their_x_where_curves_differ():
     def curve(title, *xs):
         return scaling.Curve(title, tuple(scaling.Point(x, 0.001 * x, 0.0, 0.0) for x in xs), "1")
@@ -522,3 +511,10 @@ def test_scaling_writes_its_page_and_its_charts(tmp_path, monkeypatch, capsys):
     drawn = sorted(path.stem for path in (tmp_path / "growth").iterdir())
     assert drawn == ["batch", "candidates", "classes", "size", "threads"]
     assert all(f"(growth/{name}.svg)" in page for name in drawn) and "6 rounds" in page
+
+
+@pytest.mark.parametrize("words", [("bench",), ("golden", "record", "--name", "x"), ("golden", "check", "--name", "x")])
+def test_a_file_without_its_model_is_refused(words, exported_grid, capsys):
+    assert main.main([*words, str(exported_grid)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "nothing states which model it is an export of" in lines[0] and "--model bundled" in lines[-1]

@@ -87,7 +87,6 @@ def _checkpoint(name, folder):
     return path
 
 
-@pytest.mark.smoke
 def test_a_command_that_was_killed_is_no_success():
     with pytest.raises(AssertionError, match=r"^-9: "):
         _run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])

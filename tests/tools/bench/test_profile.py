@@ -156,7 +156,6 @@ def made(detector, tmp_path_factory):
         ("baseline-yolov3-spp", 11),
     ],
 )
-@pytest.mark.smoke
 def test_the_neck_begins_after_the_coarsest_stage(name, neck):
     layers = layers_of(build(name, 0.0625))
 
@@ -166,14 +165,20 @@ def test_the_neck_begins_after_the_coarsest_stage(name, neck):
     assert stages.count("head") == 1
 
 
-@pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if "yolov3" not in name and "tiny" not in name))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("deploy-yolov7", "baseline-yolor-p6") else pytest.mark.lanes)
+        for name in sorted(ARCHITECTURES)
+        if "yolov3" not in name and "tiny" not in name
+    ],
+)
 def test_the_pyramid_is_the_first_block_of_the_neck(name):
     layers = layers_of(build(name, 0.5 if "x50" in name else 0.0625))
 
     assert next(layer.kind for layer in layers if layer.stage == "neck") == "SPPCSPC"
 
 
-@pytest.mark.smoke
 def test_each_network_of_an_ensemble_has_its_stages():
     from detparity.models.yolov7.network import joined
 
@@ -188,7 +193,6 @@ def test_each_network_of_an_ensemble_has_its_stages():
 # --- our exports
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
 def test_exports_are_attributed_completely(detector, made, variant):
     found = _profile(detector, made(variant))
@@ -197,7 +201,6 @@ def test_exports_are_attributed_completely(detector, made, variant):
     assert _disagreeing(found) == []
 
 
-@pytest.mark.smoke
 def test_a_file_with_the_plugin_is_run_up_to_it(detector, made):
     found = _profile(detector, made("end2end-trt"))
 
@@ -205,7 +208,6 @@ def test_a_file_with_the_plugin_is_run_up_to_it(detector, made):
     assert not any("NonMax" in kernel.op or "NMS" in kernel.op for kernel in found.kernels)
 
 
-@pytest.mark.smoke
 def test_suppression_begins_where_rows_are_filtered(detector, made):
     found = _profile(detector, made("end2end-ort"))
     stage = {kernel.op: kernel.stage for kernel in found.kernels if kernel.op in ("NonZero", "GatherND", "Sigmoid")}
@@ -235,10 +237,27 @@ def test_an_export_through_torch_export(detector, made):
     assert _attribution(by_export) == _attribution(by_path)
 
 
-@pytest.mark.smoke
-@pytest.mark.parametrize("variant", ["raw", "end2end-ort", "grid-dynamic"])
+def _numbered(node, index):
+    return f"{node.op_type}_{index}"
+
+
+def _nameless(node, index):
+    return ""
+
+
 @pytest.mark.parametrize(
-    "name_of", [lambda node, index: f"{node.op_type}_{index}", lambda node, index: ""], ids=["numbered", "nameless"]
+    "variant, name_of",
+    [
+        ("end2end-ort", _nameless),
+        ("grid-dynamic", _numbered),
+        *(
+            pytest.param(*case, marks=pytest.mark.lanes)
+            for case in (
+                *(("raw", _nameless), ("raw", _numbered)),
+                *(("end2end-ort", _numbered), ("grid-dynamic", _nameless)),
+            )
+        ),
+    ],
 )
 def test_names_decide_nothing(detector, made, tmp_path, variant, name_of):
     file = made(variant)
@@ -248,7 +267,6 @@ def test_names_decide_nothing(detector, made, tmp_path, variant, name_of):
     assert _attribution(rewritten) == _attribution(_profile(detector, file))
 
 
-@pytest.mark.smoke
 def test_two_nodes_of_one_name(detector, made, tmp_path):
     file = made("raw")
 
@@ -258,7 +276,13 @@ def test_two_nodes_of_one_name(detector, made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, width", [("yolov7-w6", 0.0625), ("training-yolov7", 0.0625), ("yolor-csp", 0.0625), ("yolov7-e6e", 0.1)]
+    "name, width",
+    [
+        ("yolov7-w6", 0.0625),
+        ("yolor-csp", 0.0625),
+        pytest.param("training-yolov7", 0.0625, marks=pytest.mark.lanes),
+        pytest.param("yolov7-e6e", 0.1, marks=pytest.mark.lanes),
+    ],
 )
 def test_architectures(tmp_path, name, width):
     """Space to depth, SiLU as a fused operator, blocks that pool inside, two chains added."""
@@ -288,7 +312,6 @@ def test_files_of_the_official_script(shared_data, name):
 # --- what cannot be attributed, or run
 
 
-@pytest.mark.smoke
 def test_a_file_whose_weights_are_not_the_models_is_shown_as_other(detector, made, tmp_path):
     context = _context(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
     others = [replace(conv, weight=-conv.weight) for conv in context.weights[:-1]]
@@ -300,7 +323,6 @@ def test_a_file_whose_weights_are_not_the_models_is_shown_as_other(detector, mad
     assert len(found) == len(context.onnx.graph.nodes)
 
 
-@pytest.mark.smoke
 def test_convolutions_are_found_whatever_their_order(detector, made, tmp_path):
     """Branches may be in any order, and many have weights of one shape."""
     context = _context(detector, _rewritten(made("raw"), tmp_path, lambda node, index: str(index)))
@@ -312,7 +334,6 @@ def test_convolutions_are_found_whatever_their_order(detector, made, tmp_path):
     assert Counter(found.values()) == Counter(module_of(conv.key) for conv in context.weights)
 
 
-@pytest.mark.smoke
 def test_torchscript_has_no_profile(detector, exports):
     context = _context(detector, exports("traced"))
 
@@ -320,7 +341,6 @@ def test_torchscript_has_no_profile(detector, exports):
         profiles.profile(context, [np.zeros((1, 3, *BUNDLED_SIZE), np.float32)])
 
 
-@pytest.mark.smoke
 def test_a_wrong_feed_is_the_engines_error_and_leaves_nothing(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = set(os.listdir(tempfile.gettempdir()))
@@ -332,7 +352,6 @@ def test_a_wrong_feed_is_the_engines_error_and_leaves_nothing(made, tmp_path, mo
     assert left == [] and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.smoke
 def test_a_profile_leaves_nothing(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -354,7 +373,6 @@ def _run(start, duration):
     return {"cat": "Session", "name": "model_run", "ts": start, "dur": duration, "args": {}}
 
 
-@pytest.mark.smoke
 def test_kernels_of_a_loop_are_summed_and_taken_out_of_it():
     events = []
     for start, factor in ((0, 9), (1000, 1), (2000, 2), (3000, 3)):  # the first is the warm-up
@@ -370,7 +388,6 @@ def test_kernels_of_a_loop_are_summed_and_taken_out_of_it():
     assert overhead == pytest.approx(80e-6)
 
 
-@pytest.mark.smoke
 def test_a_profile_that_lost_runs_is_refused():
     with pytest.raises(EngineError, match="1 of 3 runs"):
         onnxruntime._medians([_run(0, 10)], 1, 2)
@@ -417,7 +434,6 @@ def test_a_real_loop(tmp_path):
 # --- the table
 
 
-@pytest.mark.smoke
 def test_rows_show_every_stage_then_the_longest_modules():
     kernels = (
         profiles.Kernel("a", "Conv", "model.0", "backbone", 0.003),

@@ -400,7 +400,6 @@ FINE = (
 )
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("text", sorted(SITES))
 def test_a_call_that_scripts_a_result_is_found_in_the_source(text):
     (site,) = call_sites(text, "export.py", {})
@@ -412,13 +411,11 @@ def test_a_call_that_scripts_a_result_is_found_in_the_source(text):
     )
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("text", FINE)
 def test_a_call_that_scripts_a_module_is_left_alone(text):
     assert [site for site in call_sites(text, "export.py", {}) if site.result] == []
 
 
-@pytest.mark.smoke
 def test_what_a_name_holds_decides_where_the_file_has_run():
     text = "net = make(3)\ntorch.jit.script(net(x))"
 
@@ -545,7 +542,6 @@ def test_instances_factories_and_arguments_are_taken():
     assert _examined("WithArguments", "8, scale=0.5").healthy
 
 
-@pytest.mark.smoke
 def test_json_holds_every_cause(command, tmp_path):
     code, _, _ = command("--model", f"{MODELS}:Parent", "--json", tmp_path / "r.json")
 
@@ -575,7 +571,6 @@ BAD = {
 }
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("words", sorted(BAD))
 def test_bad_input_is_one_line(command, words):
     code, out, err = command(*BAD[words])

@@ -39,7 +39,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.smoke
 def test_the_kits_own_folder_and_index_belong_together():
     asked = {f"{kind}/{name}" for name, kind in asked_goldens(list(exporters.registry()))} | set(ratio_pairs.names())
     there = {entry.asked for entry in read_index(resources.root() / "golden") if entry.kind in index.RECORDED}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -57,20 +59,31 @@ def releases(session, tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="module")
+def recorded(releases, tmp_path_factory):
+    """A user's repository whose release is recorded."""
+    folder, patch = tmp_path_factory.mktemp("recorded"), pytest.MonkeyPatch()
+    with patch.context() as within, contextlib.redirect_stdout(io.StringIO()) as printed:
+        within.chdir(folder)
+        assert main.main(["golden", "record", str(releases["released"]), "--name", NAME]) == 0
+    assert printed.getvalue().count("recorded golden/") == 3, printed.getvalue()
+    return folder
+
+
 @pytest.fixture
-def home(releases, tmp_path, monkeypatch, capsys):
-    """A user's repository whose release is recorded; call with arguments of the command for its exit code and what it printed."""
+def home(recorded, tmp_path, monkeypatch, capsys):
+    """A copy of that repository; call with arguments of the command for its exit code and what it printed."""
+    shutil.copytree(recorded / "golden", tmp_path / "golden")
     monkeypatch.chdir(tmp_path)
     for variable in ("CI", pending.VARIABLE):
         monkeypatch.delenv(variable, raising=False)
 
     def run(*arguments):
-        code = main.main([str(one) for one in arguments])
+        model = ("--model", "bundled") if arguments[:2] in (("golden", "record"), ("golden", "check")) else ()
+        code = main.main([str(one) for one in (*arguments, *model)])
         printed = capsys.readouterr()
         return code, printed.out + printed.err
 
-    code, printed = run("golden", "record", releases["released"], "--name", NAME)
-    assert code == 0 and printed.count("recorded golden/") == 3, printed
     return run
 
 

@@ -1,0 +1,123 @@
+"""Pictures of the HTML page: boxes and labels of model and file over one image, what changed in front."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from detparity.core.text import number
+from detparity.reports.findings import Entry
+
+BUDGET = 7_000_000  # letters of all images of a page, which stays under 10 MB
+LABELS = 20  # of a picture
+LETTER = 0.6  # width of a letter over the size of its font
+SIDES = ("model", "file")
+
+
+def within_budget(images: Mapping[str, str]) -> Dict[str, str]:
+    """As many of the images, in their order, as a page may hold."""
+    left, found = BUDGET, {}
+    for key, text in images.items():
+        if len(text) <= left:
+            found[key] = text
+            left -= len(text)
+    return found
+
+
+def pictures(shots: Sequence[Entry], images: Mapping[str, str]) -> Tuple[List[Dict[str, Any]], int]:
+    """The pictures of a file whose images the page holds, those that changed most first; how many were left out."""
+    held = [shot for shot in shots if shot["image"] in images]
+    held.sort(key=lambda shot: -_changes(shot))
+    return [_picture(shot) for shot in held], len(shots) - len(held)
+
+
+def stored(files: Sequence[Entry], images: Mapping[str, str]) -> List[Dict[str, Any]]:
+    """Each image of the page once, with its size in pixels."""
+    sizes = {shot["image"]: (shot["width"], shot["height"]) for file in files for shot in file["pictures"]}
+    return [
+        {"key": key, "width": width, "height": height, "data": images[key]} for key, (width, height) in sizes.items()
+    ]
+
+
+def _changes(shot: Entry) -> int:
+    return sum(int(shot["counts"].get(key, 0)) for key in ("moved", "lost", "added"))
+
+
+def _picture(shot: Entry) -> Dict[str, Any]:
+    counts, font = shot["counts"], max(shot["width"], shot["height"]) / 38
+    changed = _changes(shot)
+    layers = []
+    for change in (False, True):
+        for side in SIDES:
+            boxes = [_box(one, side, font, shot) for one in shot[side] if bool(one["change"]) == change]
+            for box in boxes[_labels(shot, side, change) :]:
+                box["label"] = ""
+            layers.append({"side": side, "changed": change, "boxes": boxes})
+    return {
+        "name": shot["name"],
+        "image": shot["image"],
+        "width": shot["width"],
+        "height": shot["height"],
+        "font": round(font, 1),
+        "line": round(max(shot["width"], shot["height"]) / 220, 2),
+        "sentence": sentence(counts),
+        "changed": changed,
+        "layers": layers,
+        "rows": _rows(shot),
+    }
+
+
+def _labels(shot: Entry, side: str, change: bool) -> int:
+    """How many boxes of a layer have a label: of what changed if anything did, shared between the sides; else of the model's."""
+    if not _changes(shot):
+        return LABELS if side == "model" and not change else 0
+    if not change:
+        return 0
+    mine, yours = (sum(bool(one["change"]) for one in shot[key]) for key in (side, SIDES[side == SIDES[0]]))
+    return max(LABELS // 2, LABELS - yours) if mine + yours > LABELS else LABELS
+
+
+def sentence(counts: Mapping[str, int]) -> str:
+    if not counts["model"] and not counts["file"]:
+        return "Nothing is detected by either."
+    parts = [f"{counts['same']} the same"]
+    parts += [f"{counts[key]} {key}" for key in ("moved", "lost", "added") if counts[key]]
+    return f"Model {counts['model']}, file {counts['file']} detections: {', '.join(parts)}."
+
+
+def _box(one: Entry, side: str, font: float, shot: Entry) -> Dict[str, Any]:
+    """A rectangle inside its picture, and where its label goes: above it, or inside where there is no space above."""
+    x1, x2 = sorted(min(max(one["box"][k], 0.0), float(shot["width"])) for k in (0, 2))
+    y1, y2 = sorted(min(max(one["box"][k], 0.0), float(shot["height"])) for k in (1, 3))
+    label = f"{one['class'][:24]} {one['score']:.2f}"
+    wide = (len(label) + 1) * LETTER * font
+    top = y1 - 1.25 * font if y1 >= 1.25 * font else y1
+    if side == "file" and one["change"]:  # the model's own label is above
+        top = min(y2, shot["height"] - 1.25 * font)
+    return {
+        "x": round(x1, 1),
+        "y": round(y1, 1),
+        "width": round(x2 - x1, 1),
+        "height": round(y2 - y1, 1),
+        "label": label,
+        "left": round(max(min(x1, shot["width"] - wide), 0.0), 1),
+        "top": round(top, 1),
+        "wide": round(wide, 1),
+    }
+
+
+def _rows(shot: Entry) -> List[Tuple[str, str, str]]:
+    """What changed, as text: change, class, and by how much."""
+    rows = [
+        (
+            "moved",
+            one["class"],
+            f"box by {number(one['pixels'])} px, score {one['score'][0]:.3f} to {one['score'][1]:.3f}",
+        )
+        for one in shot["moved"]
+    ]
+    for side in SIDES:
+        for one in shot[side]:
+            if one["change"] in ("lost", "added"):
+                box = ", ".join(f"{value:.0f}" for value in one["box"])
+                rows.append((one["change"], one["class"], f"score {one['score']:.3f} at {box}"))
+    return rows[:LABELS]

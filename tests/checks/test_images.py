@@ -1,0 +1,115 @@
+"""The user's pictures as a subject: a good file passes on them, a defect shows on them, and the report has both sides' detections."""
+
+from __future__ import annotations
+
+import detparity.kit.exporters as exporters
+import numpy as np
+import pytest
+from detparity.kit.tests.defects.registry import registry as planted_files
+
+from detparity.checks.run import judge_all
+from detparity.checks.session import Options, Session
+from detparity.core.case import Case
+from detparity.inputs.photos import Fit, PhotosAsked
+from detparity.inputs.scenes import scene
+from detparity.models.choice import ModelChoice
+from detparity.tools.export_cache import exported
+
+Image = pytest.importorskip("PIL.Image")
+SIZE = (256, 320)
+PLANTED = planted_files()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Five scenes of the bundled detector as pictures of other sizes, with labels."""
+    made = tmp_path_factory.mktemp("own")
+    for seed, size in enumerate(((256, 320), (300, 400), (200, 320), (256, 320), (128, 160))):
+        drawn = scene(size, 70 + seed)
+        pixels = np.rint(drawn.image.transpose(1, 2, 0) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(made / f"own {seed}.png")
+        centre, sides = (drawn.boxes[:, :2] + drawn.boxes[:, 2:]) / 2, drawn.boxes[:, 2:] - drawn.boxes[:, :2]
+        rows = np.concatenate([centre, sides], axis=1) / ([size[1], size[0]] * 2)
+        lines = [f"{label} {' '.join(map(str, row))}" for label, row in zip(drawn.classes, rows.tolist())]
+        (made / f"own {seed}.txt").write_text("\n".join(lines))
+    return made
+
+
+@pytest.fixture
+def judged(session, folder, shared_folder, tmp_path):
+    """Call with a planted file's name (or a variant) and the checks to run for the artifact's entry."""
+    if session.choice != ModelChoice():
+        pytest.skip("the planted files are exports of the bundled detector")
+
+    def judge(name, checks, **more):
+        planted = PLANTED.get(name)
+        variant, head = (planted.variant.name, planted.variant.head) if planted else (name, None)
+        good = exported(session.detector, variant, SIZE, shared_folder, **({"head": head} if head else {}))
+        path = tmp_path / f"{name}.onnx"
+        options = exporters.ExportOptions(SIZE)
+        path.write_bytes(planted.make(session.detector, options, good.read_bytes()) if planted else good.read_bytes())
+        asked = PhotosAsked(folder, folder)
+        run = Session(Options(artifacts=(path,), checks=checks, images=asked, **more))
+        run.detector, run.oracle = session.detector, session.oracle
+        records = [one.record for one in judge_all(run, run.subjects())]
+        outcomes = {one["check"]["id"]: one["check"] for one in records}
+        return outcomes, records[-1].get("measured", {})
+
+    return judge
+
+
+def test_a_good_file_passes_and_both_sides_detect_the_same(judged):
+    outcomes, measured = judged("grid", "parity.images", pictures=2)
+    found = measured["images"]
+
+    assert outcomes["parity.images"]["outcome"] == "passed"
+    assert found["total"]["model"] == found["total"]["same"] > 20
+    assert [row["name"] for row in found["each"]] == [f"own_{number}.png" for number in range(5)]
+    assert len({row["pixels"] for row in found["each"]}) == 5 and found["size"] == [256, 320]
+    numbers = found["precision"]["numbers"]["mAP50"]
+    assert numbers["model"] == numbers["file"] > 0.4 and numbers["low"] == numbers["high"] == 0.0
+    assert len(measured["pictures"]) == 2 and measured["pictures"][0]["image"].startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.parametrize("name, check", [("classes_permuted", "parity.images"), ("nms_centre_size", "nms.images")])
+def test_a_defect_shows_on_the_pictures(judged, name, check):
+    outcomes, measured = judged(name, check)
+    (finding,) = outcomes[check]["findings"]
+
+    assert outcomes[check]["outcome"] == "failed" and "own_0.png" in finding["message"]
+    assert "--images" in finding["repeat"] and "--labels" in finding["repeat"]
+    assert measured["images"]["total"]["same"] < measured["images"]["total"]["model"]
+    numbers = measured["images"]["precision"]["numbers"]["mAP50"]
+    assert numbers["high"] < 0.0
+
+
+def test_a_file_with_a_batch_of_its_own_takes_them_in_its_batches(session, exports):
+    from detparity.checks.inputs import photo_cases
+
+    cases = photo_cases([("a#1", 0), ("b#2", 0), ("c#3", 0)], SIZE, 2)
+
+    assert cases == [Case(SIZE, (("a#1", 0), ("b#2", 0))), Case(SIZE, (("c#3", 0), ("a#1", 0)))]
+    assert str(cases[1]) == "(2, 3, 256, 320) of c, a"
+
+
+def test_without_pictures_there_is_no_such_check(session, exports):
+    run = Session(Options(artifacts=(exports("grid"),)))
+    run.detector = session.detector
+
+    assert "parity.images" not in run.subjects()[0].checks and run.photos == ([], [])
+
+
+def test_another_model_is_judged_on_them_with_its_layouts_own_resize(folder, exports):
+    pytest.importorskip("torch", minversion="1.13")
+    from detparity.checks.foreign.sources import source_of
+
+    path = exports("grid")
+    choice = ModelChoice(against=str(path), layout="yolov5")
+    options = Options(choice, (path,), checks="parity.images", images=PhotosAsked(folder, None, 2, Fit("stretch")))
+    run = Session(options, foreign=source_of(choice))
+    (judged,) = judge_all(run, run.subjects())
+    found = judged.record["measured"]["images"]
+
+    assert judged.outcome.outcome == "passed", judged.texts
+    assert found["total"]["model"] == found["total"]["same"] > 5 and len(found["each"]) == 2
+    assert found["preprocess"].startswith("resize=stretch") and "precision" not in found

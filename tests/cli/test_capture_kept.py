@@ -1,0 +1,155 @@
+"""What `capture --keep` stores judges the file again, and other versions of it, without the code that made it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("torch", minversion="1.13")
+
+import torch
+from onnx import numpy_helper
+
+from detparity.cli import main
+from detparity.cli.capture_judging import judge_captures
+from detparity.models import capture_store
+from detparity.models.capture import capturing
+
+
+def made():
+    class Local(torch.nn.Sequential):  # cannot be pickled: nothing finds it by its name
+        pass
+
+    torch.manual_seed(0)
+    return Local(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.SiLU(), torch.nn.Flatten(2)).eval()
+
+
+def captured(module, file, later=lambda: None):
+    legacy = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    names = {"input_names": ["images"], "output_names": ["output"]}
+    with capturing() as captures:
+        torch.onnx.export(module, torch.zeros(1, 3, 8, 8), file, **names, **legacy)
+        later()
+    return captures
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A captured export, stored, and versions of its file: a layer scaled, and a larger input."""
+    found = tmp_path_factory.mktemp("kept")
+    file = str(found / "m.onnx")
+    captures = captured(made(), file)
+    assert judge_captures(captures, {"keep": str(found / "kept"), "quick": True}) == 0
+    model = onnx.load(file)
+    weight = next(one for one in model.graph.initializer if len(one.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.0001), weight.name))
+    onnx.save(model, str(found / "scaled.onnx"))
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 12
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, str(found / "larger.onnx"))
+    return found
+
+
+@pytest.fixture
+def check(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+
+    def run(file, *words):
+        code = main.main(["check", file, "--capture", "kept", "--quick", *words])
+        found = capsys.readouterr()
+        return code, " ".join((found.out + found.err).split())
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("words", [(), ("--trust",)])  # there is no module to load
+def test_any_version_of_the_file_is_judged_without_the_code(words, check, folder):
+    assert not (folder / "kept" / "0" / "module.pt").exists()
+    code, shown = check("m.onnx", *words)
+    assert code == 0 and "conforms against Local, captured at torch.onnx.export" in shown
+
+    code, shown = check("scaled.onnx", *words)
+    assert code == 1 and "parity.declared: scaled.onnx differs from the model" in shown
+
+
+def test_what_needs_the_module_is_incomplete(check):
+    code, shown = check("larger.onnx", "--checks", "parity.declared")
+    assert code == 3
+    assert "the capture stored no run of the model on this input, and Local cannot be pickled" in shown
+
+
+def test_what_is_missing_or_damaged_is_one_line(check, folder):
+    index = folder / "kept" / "0" / "reference.json"
+    content = index.read_text(encoding="utf-8")
+    try:
+        index.write_text(content[: len(content) // 2], encoding="utf-8")
+        code, shown = check("m.onnx")
+        assert code == 2 and "reference.json is damaged" in shown
+        index.unlink()
+        code, shown = check("m.onnx")
+        assert code == 2 and "holds no outputs of the model, and Local cannot be pickled" in shown
+    finally:
+        index.write_text(content, encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_module_that_can_be_pickled_is_run_where_it_is_trusted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    capture_store.write(captured(torch.nn.Sequential(*made()), "m.onnx"), tmp_path / "kept")
+    words = ["check", "m.onnx", "--capture", "kept", "--checks", "parity.declared"]
+
+    assert main.main(words) == 2
+    assert "its module is a pickle, which is loaded with --trust only" in capsys.readouterr().out
+    assert main.main([*words, "--trust"]) == 0
+    assert "conforms against Sequential, captured at torch.onnx.export" in capsys.readouterr().out
+
+
+SLIM = """
+import onnx
+from onnx import numpy_helper
+def slim(model, factor=1.0):
+    weight = next(one for one in model.graph.initializer if len(one.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * weight.dims[0] * 0 + factor, weight.name))
+    return model
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("slims", "said"),
+    [
+        (True, "m.onnx was right as torch.onnx.export wrote it, and no longer as onnxslim.slim left it."),
+        (False, "m.onnx was right as it was written the second time: a later step of the command broke it."),
+    ],
+)
+def test_the_version_that_was_right_is_named(slims, said, tmp_path, monkeypatch, capsys):
+    """A simplifier breaks the model in memory; or the second write is right, with metadata, and the third is not."""
+    (tmp_path / "onnxslim.py").write_text(SLIM)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "onnxslim", raising=False)
+    file = str(tmp_path / "m.onnx")
+
+    def later():
+        model = onnx.load(file)
+        if slims:
+            import onnxslim
+
+            model = onnxslim.slim(model)
+        model.metadata_props.add(key="author", value="somebody")
+        onnx.save(model, file)
+        if not slims:
+            model.graph.output[0].name = "another"
+            model.graph.node[-1].output[0] = "another"
+            onnx.save(model, file)
+
+    command = ["python", "my export.py"]
+    assert judge_captures(captured(made(), file, later), {"quick": True, "command": command}) == 1
+    shown = capsys.readouterr().out
+    assert said in shown, shown
+    check = "parity.declared" if slims else "structure.names"
+    assert f"Repeat:  detparity capture --checks {check} -- python 'my export.py'" in shown
