@@ -22,13 +22,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
+from foreign_page import DEFECTS, planted
+
 SIZE = 256
 SEEDS = (0, 1, 2)
 FIXED = ("efficientdet",)  # families that take no other size than their own
 SECONDS = 900  # for one export with its verdict
 SHOWN = 90  # letters of a finding in the table
-# Defects of exporters themselves, confirmed without detparity (docs/foreign.md): package, pattern of the family, check.
-CONFIRMED = (("libreyolo", "yolonas-*", "structure.contradicting"),)
+# Defects of exporters themselves, confirmed without detparity (foreign_page.py): package, patterns of family and options, check.
+CONFIRMED = (
+    ("libreyolo", "yolonas-*", "*", "structure.contradicting"),
+    ("libreyolo", "dfine-*", "*dynamic=True*", "parity.batches"),
+    ("ultralytics", "*", "*half=True*", "structure.checker"),
+)
 
 ULTRALYTICS = (
     "yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n", "yolov8n-seg", "yolo11n-pose", "yolo11n-obb",
@@ -251,8 +257,10 @@ def unconfirmed(result: Mapping[str, Any]) -> List[str]:
     """Checks that found something that is no confirmed defect of the exporter."""
     known = [
         check
-        for package, name, check in CONFIRMED
-        if package == result["package"] and fnmatch.fnmatch(result["name"], name)
+        for package, name, words, check in CONFIRMED
+        if package == result["package"]
+        and fnmatch.fnmatch(result["name"], name)
+        and fnmatch.fnmatch(result["words"], words)
     ]
     red = {
         check["id"]
@@ -309,19 +317,6 @@ def judged(job: Job, work: Path) -> Dict[str, Any]:
     }
 
 
-DEFECTS = """
-## Defects of exporters, confirmed without detparity
-
-**libreyolo 1.6.0, YOLO-NAS: the names of the outputs are exchanged.** The boxes, four columns, are called `pred_logits`, the scores
-`pred_boxes`:
-
-    import onnx
-    for output in onnx.load("yolonas-s.onnx").graph.output:
-        print(output.name, [axis.dim_value or axis.dim_param for axis in output.type.tensor_type.shape.dim])
-    # pred_logits [1, 1344, 4]
-    # pred_boxes [1, 1344, 80]"""
-
-
 def page(folder: Path) -> str:
     """docs/foreign.md from the results."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
@@ -334,6 +329,7 @@ def page(folder: Path) -> str:
     )
     verdicts: Dict[str, int] = {}
     for one in results:
+        one["verdict"] = "no file" if one["verdict"] == "none" else one["verdict"]
         verdicts[one["verdict"]] = verdicts.get(one["verdict"], 0) + 1
     lines = [
         "# Other people's exporters, judged",
@@ -356,7 +352,7 @@ def page(folder: Path) -> str:
             f"| {one['package']} {one['version']} | {one['name']} | {one['words']} | {one['seed']} | {one['verdict']} | "
             f"{_floors(artifacts)} | {_found(one)} |"
         )
-    return "\n".join([*lines, DEFECTS]) + "\n"
+    return "\n".join([*lines, DEFECTS, *planted(folder)]) + "\n"
 
 
 def _floors(artifacts: Sequence[Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from detparity.cli.options import (
-    add_model,
+    add_home_model,
     add_nms,
     choice_of,
     path_of,
@@ -25,12 +25,13 @@ from detparity.core.errors import InputError
 from detparity.core.files import write_text
 from detparity.core.isolate import ending
 from detparity.core.vocabulary import EngineDied
+from detparity.models.choice import require_home_named, require_one_model
 
 ANSWER = "answer.json"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
+    add_home_model(parser)
     parser.add_argument(
         "artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="exported files (default: some of the kit's own)"
     )
@@ -58,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     require_writable(options.json, options.html, reads=[*options.artifacts, *options.weights, path_of(options.cfg)])
     require_pages(options.html)
     require_nms(options)
+    require_one_model(choice_of(options))
+    require_home_named(choice_of(options), options.artifacts)
     for name, least in (("batch_size", 1), ("threads", 0), ("rounds", 1)):
         if getattr(options, name) is not None and not least <= getattr(options, name) <= 100_000:
             raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)} is outside {least} to 100000")

@@ -120,13 +120,6 @@ def judge_files(captures: Captures, options: Mapping[str, Any], console: Console
     return found
 
 
-def _images(options: Mapping[str, Any]) -> Any:
-    """The user's pictures, as `detparity check` takes them."""
-    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels")}
-    more = {name: options.get(name) for name in ("max_images", "preprocess")}
-    return images_of(argparse.Namespace(**paths, **more))
-
-
 def _reference(captures: Captures, call: CapturedCall, keep: Optional[Path]) -> Any:
     """The module of a call; what it gives is stored where captures are."""
     found = reference_of(call)
@@ -147,6 +140,13 @@ def _run_all(session: Session, path: Path) -> None:
     for case, how in itertools.product(cases(context), (EXACT, *reference.facts.ways)):
         with contextlib.suppress(Refuses):
             context.oracle.run(how, context.given(case))
+
+
+def _images(options: Mapping[str, Any]) -> Any:
+    """The user's pictures, as `detparity check` takes them."""
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels")}
+    more = {name: options.get(name) for name in ("max_images", "preprocess")}
+    return images_of(argparse.Namespace(**paths, **more))
 
 
 def _judge(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detparity.cli.options import (
     Parser,
-    add_model,
+    add_home_model,
     add_nms,
     choice_of,
     opset_of,
@@ -15,6 +15,7 @@ from detparity.cli.options import (
     say,
     size_of,
 )
+from detparity.models.choice import require_home_named, require_one_model
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     ):
         one = verbs.add_parser(verb, help=about)
         one.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the exported file")
-        add_model(one)
+        add_home_model(one)
         one.add_argument("--name", required=True, help="what the goldens go by, such as car-detector")
         one.add_argument("--variant", help="what the file promises to be (default: read from it)")
         one.add_argument(
@@ -53,9 +54,12 @@ def run(options: argparse.Namespace) -> int:
     from detparity.tools.golden.pending import folder_for
 
     require_nms(options)
+    choice = choice_of(options)
+    require_one_model(choice)
+    require_home_named(choice, (options.artifact,))
     promise = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
     size = size_of(options.img_size)
-    asked = user_goldens.Asked(options.artifact, choice_of(options), options.name, options.variant, size, promise)
+    asked = user_goldens.Asked(options.artifact, choice, options.name, options.variant, size, promise)
     if options.verb == "record":
         folders = Folders(options.golden, folder_for(options.golden))
         return user_goldens.record_all(asked, folders, options.why, options.parity_lost, say)

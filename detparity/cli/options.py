@@ -15,7 +15,7 @@ from detparity.artifacts.external_data import beside
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 from detparity.core.text import printable
-from detparity.models.choice import ARCH_WIDTH, FIRST_SEED, ModelChoice
+from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
 if TYPE_CHECKING:
     from detparity.inputs.photos import PhotosAsked
@@ -69,6 +69,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--width", type=float, help=f"width factor (default: {ARCH_WIDTH} of --arch, its own of --cfg)")
     group.add_argument("--seed", type=int, default=FIRST_SEED, help="its seed (default %(default)s)")
+
+
+def add_home_model(parser: argparse.ArgumentParser) -> None:
+    """The model of a command that is for the YOLOv7 family alone."""
+    add_model(parser)
+    parser.add_argument("--model", choices=(BUNDLED,), help="the detector that comes with detparity")
 
 
 def add_any_model(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +137,7 @@ def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
 def choice_of(options: argparse.Namespace) -> ModelChoice:
     home = (tuple(options.weights), options.arch, options.width, options.seed, options.cfg)
     if not hasattr(options, "against"):
-        return ModelChoice(*home)
+        return ModelChoice(*home, getattr(options, "model", None))
     return ModelChoice(
         *home,
         options.model,

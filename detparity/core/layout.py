@@ -306,7 +306,25 @@ def _by_metadata(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str])
         return replace(PRESETS[name], rule="by the metadata's task and rows of six")
     found = replace(PRESETS[TASKS[task]], rule="by the metadata's task")
     columns = [int(number) for number in re.findall(r"\d{1,3}", metadata.get("kpt_shape", ""))]
-    return replace(found, outputs=_posed(columns[0] * columns[1])) if task == "pose" and len(columns) == 2 else found
+    points = columns[0] * columns[1] if task == "pose" and len(columns) == 2 else 0
+    more = {"segment": 32, "obb": 1, "pose": points}.get(task, 0)
+    if more and arrays[0].ndim == 3 and arrays[0].shape[2] == 6 + more and arrays[0].shape[1] <= 1000:
+        return _chosen(found, more)
+    return replace(found, outputs=_posed(points)) if points else found
+
+
+def _chosen(dense: Layout, more: int) -> Layout:
+    """The layout of files that suppress or select, with so many further columns; rows of another output do not belong to these."""
+    last = replace(dense.outputs[0].fields[-1], start=-more)
+    rows = OutputLayout((*CHOSEN, last), 2)
+    return replace(
+        dense,
+        outputs=(rows, *dense.outputs[1:]),
+        box="xyxy",
+        selected=len(dense.outputs) == 1,
+        after="",
+        rule=f"{dense.rule}, rows",
+    )
 
 
 def _by_names(outputs: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Optional[Layout]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import os
+import shutil
 import tempfile
 import time
 import weakref
@@ -72,11 +73,8 @@ class Captures(List[CapturedCall]):
         self.pythons: Tuple[str, ...] = ()
         self.lost: List[str] = []
         self.seconds = 0.0
-        self._scratch = tempfile.TemporaryDirectory(prefix="detparity-capture-")
-
-    @property
-    def scratch(self) -> Path:
-        return Path(self._scratch.name)
+        self.scratch = Path(tempfile.mkdtemp(prefix="detparity-capture-"))
+        weakref.finalize(self, shutil.rmtree, str(self.scratch), ignore_errors=True)
 
 
 @dataclass

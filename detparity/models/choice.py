@@ -114,6 +114,19 @@ OPTIONS_OF_A_MODEL = (
 )
 
 
+HOME = (
+    OPTIONS_OF_A_MODEL[0].split(";")[0],
+    "  --arch NAME | --cfg FILE     an architecture of the family, built",
+    OPTIONS_OF_A_MODEL[-1],
+)
+
+
+def require_home_named(choice: ModelChoice, files: Sequence[Path]) -> None:
+    """`require_named` for commands that are for the YOLOv7 family alone."""
+    if files and not choice.named:
+        raise InputError(f"{files[0]}: nothing states which model it is an export of; one of these does:", HOME)
+
+
 def require_named(choice: ModelChoice, files: Sequence[Path]) -> None:
     """Raise InputError, with the options there are, for files that are given without anything to compare them with."""
     if choice.foreign and not files:

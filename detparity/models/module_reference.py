@@ -15,7 +15,8 @@ from detparity.core.decisions import Choice, Forced
 from detparity.models import fold
 from detparity.models.compat.onednn import onednn
 from detparity.models.decisions import Forcing
-from detparity.models.float64 import LOWER, exactly
+from detparity.models.float64 import exactly
+from detparity.models.low_precision import HALF_WAYS, KERNELS, ROUNDED_FOLDED
 from detparity.models.module_copy import copied
 from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
 from detparity.models.symbolic_functions import SymbolicCall, symbolic_functions
@@ -68,7 +69,7 @@ class ModuleReference:
                 if how == FOLDED:
                     self._folded(x)  # folding runs the module itself, which must not use up the choices
                 with mode or contextlib.nullcontext():
-                    found = arrays(self._exact(x) if how == EXACT else self._float32(how, x))
+                    found = arrays(self._run(how, x))
             self._note_functions(functions)
             return found, mode.forced if mode is not None else []
         except CannotRunReference:
@@ -76,6 +77,11 @@ class ModuleReference:
         except Exception as error:  # the module's own code raises what it likes
             text = " ".join(str(error).split())[:400]
             raise CannotRunReference(f"{type(error).__name__}: {text}") from None
+
+    def _run(self, how: str, x: torch.Tensor) -> Any:
+        if how == EXACT:
+            return self._exact(x)
+        return self._float16(how, x) if how in HALF_WAYS else self._float32(how, x)
 
     def _exact(self, x: torch.Tensor) -> Any:
         if EXACT not in self._copies:
@@ -101,10 +107,25 @@ class ModuleReference:
     def _float32(self, how: str, x: torch.Tensor) -> Any:
         folded = self._folded(x) if how == FOLDED else None
         module = self._module if folded is None else folded
+        x = x.half() if halves(module) else x
         if how == "channels-last" and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with onednn(how != "plain"):
             return self._call(module, x)
+
+    def _float16(self, how: str, x: torch.Tensor) -> Any:
+        """In half precision: operators in float32 whose results are rounded, or the kernels that torch has."""
+        if how not in self._copies:
+            folded = self._folded(x) if how == ROUNDED_FOLDED else None
+            self._copies[how] = copied(folded if folded is not None else self._module)[0].half()
+        module = self._copies[how]
+        assert module is not None
+        if how == KERNELS:
+            return self._call(module, x.half())
+        from detparity.models.rounded import Rounded
+
+        with Rounded():
+            return self._call(module, x.half())
 
     def _folded(self, x: torch.Tensor) -> Optional[nn.Module]:
         if FOLDED not in self._copies:
@@ -114,6 +135,8 @@ class ModuleReference:
     def _fold(self, x: torch.Tensor) -> Optional[nn.Module]:
         """A copy with batch-norm folded; None where there is none to fold, or where it would compute something else."""
         if isinstance(self._module, torch.jit.ScriptModule):
+            return None
+        if halves(self._module):
             return None
         module, shared = copied(self._module)
         which = fold.pairs(module, lambda one: self._call(one, x))
@@ -201,6 +224,6 @@ def _training(norms: List[nn.Module]) -> Iterator[None]:
 
 
 def halves(module: nn.Module) -> bool:
-    """Whether a module's weights are of lower precision than float32."""
+    """Whether a module's weights are float16."""
     first = next((p for p in module.parameters() if p.is_floating_point()), None)
-    return first is not None and first.dtype in LOWER and first.dtype != torch.float32
+    return first is not None and first.dtype == torch.float16

@@ -149,3 +149,18 @@ def test_whatever_is_recognised_fits(metadata, names, shapes, batch):
 def test_by_metadata(metadata, shape, name):
     array = np.random.default_rng(0).random(shape)
     assert recognise({"output0": array}, metadata, shape[0]).name == name
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "last", "selected"),
+    [("segment", 32, "mask coefficients", False), ("pose", 51, "keypoints 0", True), ("obb", 1, "angle", True)],
+)
+def test_a_file_of_another_task_that_suppresses(task, more, last, selected):
+    """ultralytics nms=True: rows of box, score, class number and what the task adds; prototypes have rows of their own."""
+    metadata = {"task": task, "stride": "32", "kpt_shape": "[17, 3]"}
+    outputs = {"output0": np.zeros((1, 300, 6 + more))}
+    if task == "segment":
+        outputs["output1"] = np.zeros((1, 32, 64, 64))
+    found = recognise(outputs, metadata, 1)
+    names = [field.name for field in fields_of(found.outputs[0], 6 + more)]
+    assert names[:4] == ["corners", "score", "class", last] and (found.selected, found.box) == (selected, "xyxy")

@@ -23,6 +23,7 @@ from detparity.core.layout import Layout
 from detparity.core.promises import Promises
 from detparity.core.vocabulary import Artifact, EngineError, Size
 from detparity.engines.remote import client
+from detparity.models.low_precision import HalfReference
 from detparity.models.reference import Reference
 
 DEFAULT_SIDE = 320  # of a file that fixes no size, where nothing else states one
@@ -44,12 +45,12 @@ class ForeignSource:
     layout: Optional[Layout] = None
     oracles: Dict[str, ForeignOracle] = field(default_factory=dict)
 
-    def oracle(self, path: Path) -> ForeignOracle:
-        """The oracle of a file's reference; files of one reference share it."""
+    def oracle(self, path: Path, half: bool = False) -> ForeignOracle:
+        """The oracle of a file's reference; files of one reference share it. half: whether its noise is that of float16."""
         reference = self.reference(path)
-        key = f"{reference.facts.title} {reference.facts.digest}"
+        key = f"{reference.facts.title} {reference.facts.digest}{' float16' * half}"
         if key not in self.oracles:
-            self.oracles[key] = ForeignOracle(reference)
+            self.oracles[key] = ForeignOracle(HalfReference(reference) if half else reference)
         return self.oracles[key]
 
     @property
@@ -84,10 +85,10 @@ def open_context(
     file_kind.require_exported(path)
     kind = file_kind.kind(path)
     kind = kind if kind in file_kind.SCRIPTS else "onnx"
-    oracle, promises = source.oracle(path), source.promises(path)
-    reference = oracle.reference
+    reference, promises, half = source.reference(path), source.promises(path), False
     if kind == "onnx":
         file: Any = onnx_graph.read(path, client())
+        half = file.graph.half and reference.facts.model
         contract, how = _onnx_contract(path, file, reference, promises, img_size)
     else:
         try:
@@ -98,6 +99,7 @@ def open_context(
         contract, how = _script_contract(path, kind, reference, promises, img_size)
     _require_memory(path, contract)
     artifact = Artifact(path, kind, sha256(path))
+    oracle, how = source.oracle(path, half), how + ", float16 weights" * half
     return ForeignContext(
         artifact, file, contract, oracle, clock, registry(), how, fold=fold, quick=quick, given_layout=source.layout
     )

@@ -15,20 +15,21 @@ from detparity.tools.preprocess.values import Values
 RGB, BGR, BILINEAR = "RGB", "BGR", "bilinear"
 AS_IT_IS = "none: the picture has that size"
 EXACT = 0.02  # levels: of float32 arithmetic, and of OpenCV's fixed point beyond its rounding to whole levels
+SAME = 0.005  # levels: of float32 arithmetic in another order
 UNEVEN = 1000.0  # added to how far off a recipe is whose padding is not of one level
 MOST_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One combination. padding: the grey level in 0..255 of what the picture does not cover, for each channel, or none where it covers
-    all; error: the largest difference from it, in levels of 255."""
+    """One combination. resamplings: that give the same pixels of this picture; padding: the grey level in 0..255 of what the picture
+    does not cover, for each channel, or none where it covers all; error: the largest difference from it, in levels of 255."""
 
     axes: str
     order: str
     values: Values
     framing: str
-    resampling: str
+    resamplings: Tuple[str, ...]
     padding: Optional[Tuple[float, ...]]
     error: float
 
@@ -61,7 +62,7 @@ class _Canvas:
     it."""
 
     framing: str
-    resampling: str
+    resamplings: Tuple[str, ...]
     levels: np.ndarray
     rounding: float
 
@@ -84,7 +85,7 @@ def identify(
             if levels.shape != canvas.levels.shape:
                 continue
             for order in (RGB, BGR):
-                recipe = Recipe(axes, order, one, canvas.framing, canvas.resampling, None, 0.0)
+                recipe = Recipe(axes, order, one, canvas.framing, canvas.resamplings, None, 0.0)
                 found = _compared(levels, canvas, step, recipe)
                 if isinstance(found, Recipe):
                     fitting.append(found)
@@ -128,22 +129,33 @@ def _plausible(image: np.ndarray, values: Sequence[Values]) -> List[Values]:
 
 
 def _canvases(picture: np.ndarray, targets: Sequence[Tuple[int, ...]]) -> Iterator[_Canvas]:
-    source = (picture.shape[0], picture.shape[1])
     for target in dict.fromkeys((size[0], size[1]) for size in targets):
-        seen: List[Frame] = []
+        framings: Dict[Frame, str] = {}
         for framing in FRAMINGS:
-            where = frame(source, target, framing)
-            if where in seen or where.size[0] * where.size[1] > MOST_PIXELS:
-                continue
-            seen.append(where)
-            for how in RESAMPLINGS if source != where.size else (AS_IT_IS,):
-                if how == AS_IT_IS:
-                    yield _Canvas(framing, how, placed(picture, target, where), 0.0)
-                    continue
-                most = rounding(source, where.size, how)
-                for height_first in (False, True) if clips(how) else (False,):
-                    levels = resample(picture, where.size, how, height_first)
-                    yield _Canvas(framing, how, placed(levels, target, where), most)
+            framings.setdefault(frame((picture.shape[0], picture.shape[1]), target, framing), framing)
+        for size in dict.fromkeys(where.size for where in framings if where.size[0] * where.size[1] <= MOST_PIXELS):
+            for names, levels, most in _resampled(picture, size):
+                for where, framing in framings.items():
+                    if where.size == size:
+                        yield _Canvas(framing, names, placed(levels, target, where), most)
+
+
+def _resampled(picture: np.ndarray, size: Tuple[int, int]) -> List[Tuple[Tuple[str, ...], np.ndarray, float]]:
+    """Names of the resamplings that give one and the same picture, that picture, and how far rounding takes it."""
+    source = (picture.shape[0], picture.shape[1])
+    if source == size:
+        return [((AS_IT_IS,), picture, 0.0)]
+    found: List[Tuple[Tuple[str, ...], np.ndarray, float]] = []
+    for how in RESAMPLINGS:
+        most = rounding(source, size, how)
+        for height_first in (False, True) if clips(how) else (False,):
+            levels = resample(picture, size, how, height_first)
+            same = next((k for k, one in enumerate(found) if np.abs(one[1] - levels).max() < SAME), None)
+            if same is None:
+                found.append(((how,), levels, most))
+            elif how not in found[same][0]:
+                found[same] = ((*found[same][0], how), found[same][1], max(most, found[same][2]))
+    return found
 
 
 def _step(dtype: np.dtype, values: Values) -> float:

@@ -56,14 +56,15 @@ def properties(recipe: Recipe, expected: Expected) -> List[Tuple[str, str, str]]
     """Name, what it is, and what the model takes."""
     padding = "none" if recipe.padding is None else recipe.grey
     takes = padding if recipe.padding is None or expected.framing == STRETCH else str(PADDING)
-    resampling = recipe.resampling if recipe.resampling == AS_IT_IS else BILINEAR
+    resampling = " or ".join(recipe.resamplings)
+    right = AS_IT_IS in recipe.resamplings or BILINEAR in recipe.resamplings
     return [
         ("axes", recipe.axes, "CHW" if recipe.axes in ("CHW", "HWC") else "NCHW"),
         ("channels", recipe.order, RGB),
         ("values", recipe.values.name, expected.values.name),
         ("framing", recipe.framing, expected.framing),
         ("padding", padding, takes),
-        ("resampling", recipe.resampling, resampling),
+        ("resampling", resampling, resampling if right else BILINEAR),
     ]
 
 
@@ -121,7 +122,7 @@ def _short(one: Recipe, best: Recipe) -> str:
         (one.order, best.order),
         (one.values.name, best.values.name),
         (one.framing, best.framing),
-        (one.resampling, best.resampling),
+        (" or ".join(one.resamplings), " or ".join(best.resamplings)),
         (f"padding {one.grey}", f"padding {best.grey}"),
     )
     return ", ".join(mine for mine, other in pairs if mine != other) or "the same"
@@ -162,6 +163,6 @@ def _data(one: Recipe) -> Dict[str, Any]:
         "values": one.values.name,
         "framing": one.framing,
         "padding": list(one.padding) if one.padding is not None else None,
-        "resampling": one.resampling,
+        "resamplings": list(one.resamplings),
         "error": one.error,
     }

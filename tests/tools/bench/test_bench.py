@@ -33,6 +33,8 @@ from detparity.tools.golden.index import content_of, read_index
 
 # --- interleaving ---------------------------------------------------------------------------------------------------
 
+BENCH = ("bench", "--model", "bundled")
+
 
 def test_each_contender_runs_once_a_round_on_the_feed_of_the_round():
     ran = []
@@ -131,7 +133,7 @@ def test_a_run_is_reported_as_text_and_data(exports, tmp_path, capsys):
     files = [exports("end2end-ort"), exports("end2end-trt"), exports("lite")]
     json_file, html = tmp_path / "run.json", tmp_path / "run.html"
 
-    code = main.main(["bench", *map(str, files), "--rounds", "6", "--json", str(json_file), "--html", str(html)])
+    code = main.main([*BENCH, *map(str, files), "--rounds", "6", "--json", str(json_file), "--html", str(html)])
 
     printed = capsys.readouterr().out
     assert code == 0, printed
@@ -161,7 +163,7 @@ def test_a_wrong_file_is_not_timed(session, exported_grid, tmp_path, capsys):
     wrong, target = tmp_path / "wrong.onnx", tmp_path / "run.json"
     wrong.write_bytes(planted.make(session.detector, options, exported_grid.read_bytes()))
 
-    code = main.main(["bench", str(wrong), "--json", str(target)])
+    code = main.main([*BENCH, str(wrong), "--json", str(target)])
 
     printed = capsys.readouterr().out
     assert code == 1
@@ -184,7 +186,7 @@ def test_what_freezing_makes_wrong_is_not_timed(exports, monkeypatch, capsys):
 
     monkeypatch.setattr(jit, "for_inference", Shifted)
 
-    assert main.main(["bench", str(exports("traced")), "--rounds", "6"]) == 1
+    assert main.main([*BENCH, str(exports("traced")), "--rounds", "6"]) == 1
 
     printed = capsys.readouterr().out
     assert ", frozen is not timed, since it does not do what the model does." in printed and "images/s" not in printed
@@ -233,7 +235,7 @@ def test_a_file_that_stops_on_a_later_picture_ends_the_run_in_a_sentence(exporte
 
     monkeypatch.setattr(command, "prepare", prepares)
 
-    assert main.main(["bench", str(exported_grid), "--rounds", "6", "--json", str(tmp_path / "run.json")]) == 1
+    assert main.main([*BENCH, str(exported_grid), "--rounds", "6", "--json", str(tmp_path / "run.json")]) == 1
 
     assert capsys.readouterr().out == f"{exported_grid.name} stopped while it was timed: no box is left\n"
     assert not (tmp_path / "run.json").exists()
@@ -245,7 +247,7 @@ def test_what_was_measured_is_not_lost_over_a_profile(exported_grid, monkeypatch
 
     monkeypatch.setattr(command, "profile", fails)
 
-    assert main.main(["bench", str(exported_grid), "--rounds", "6"]) == 0
+    assert main.main([*BENCH, str(exported_grid), "--rounds", "6"]) == 0
 
     captured = capsys.readouterr()
     assert "images/s" in captured.out and "no profile of" in captured.err and "1 of 23 runs" in captured.err
@@ -260,7 +262,7 @@ def test_files_of_one_name_get_their_paths_and_one_given_twice_is_timed_once(
         (tmp_path / folder / "x.onnx").write_bytes(exported_grid.read_bytes())
 
     options = ["--rounds", "6", "--iou-thres", "0.5", "--json", "run.json"]
-    assert main.main(["bench", "a/x.onnx", "b/x.onnx", str(tmp_path / "a" / "x.onnx"), *options]) == 0
+    assert main.main([*BENCH, "a/x.onnx", "b/x.onnx", str(tmp_path / "a" / "x.onnx"), *options]) == 0
 
     found = json.loads((tmp_path / "run.json").read_text())
     titles = [one["title"] for one in found["contenders"]]
@@ -282,7 +284,7 @@ def test_files_of_one_name_get_their_paths_and_one_given_twice_is_timed_once(
     ],
 )
 def test_what_cannot_be_used_is_one_line(options, says, exported_grid, capsys):
-    code = main.main(["bench", str(exported_grid), *options])
+    code = main.main([*BENCH, str(exported_grid), *options])
 
     assert code == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"detparity: {says.format(file=exported_grid.name)}"
@@ -304,7 +306,7 @@ def test_without_jinja2_nothing_is_measured_first(exported_grid, tmp_path, monke
     monkeypatch.setitem(sys.modules, "jinja2", None)
 
     assert (
-        main.main(["bench", str(exported_grid), "--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")])
+        main.main([*BENCH, str(exported_grid), "--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")])
         == 2
     )
 
@@ -318,7 +320,7 @@ def test_files_of_other_inputs_are_not_compared(exports, session, exported_grid,
         made(session.detector, importlib.import_module("detparity.core.vocabulary").parse_variant("raw"), (64, 96))
     )
 
-    code = main.main(["bench", str(exported_grid), str(other)])
+    code = main.main([*BENCH, str(exported_grid), str(other)])
 
     assert code == 2
     printed = capsys.readouterr().err.splitlines()[-1]
@@ -448,7 +450,7 @@ def test_what_cannot_be_made_faster_is_left_out_and_the_rest_is_timed(exports, m
         cold_start, "measure", lambda recipe, *given: measured(recipe, *given) if recipe.engine != "frozen" else None
     )
 
-    assert main.main(["bench", str(exports("traced")), "--rounds", "6"]) == 0
+    assert main.main([*BENCH, str(exports("traced")), "--rounds", "6"]) == 0
 
     captured = capsys.readouterr()
     assert "frozen is left out: it cannot be optimised for inference: no" in captured.err
@@ -509,3 +511,10 @@ def test_scaling_writes_its_page_and_its_charts(tmp_path, monkeypatch, capsys):
     drawn = sorted(path.stem for path in (tmp_path / "growth").iterdir())
     assert drawn == ["batch", "candidates", "classes", "size", "threads"]
     assert all(f"(growth/{name}.svg)" in page for name in drawn) and "6 rounds" in page
+
+
+@pytest.mark.parametrize("words", [("bench",), ("golden", "record", "--name", "x"), ("golden", "check", "--name", "x")])
+def test_a_file_without_its_model_is_refused(words, exported_grid, capsys):
+    assert main.main([*words, str(exported_grid)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "nothing states which model it is an export of" in lines[0] and "--model bundled" in lines[-1]

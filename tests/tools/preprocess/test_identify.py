@@ -16,7 +16,7 @@ VALUES = conventions()
 
 def _names(one):
     grey = None if one.padding is None else one.padding[0]
-    return (one.axes, one.order, one.values.name, one.framing, one.resampling), grey
+    return (one.axes, one.order, one.values.name, one.framing, one.resamplings), grey
 
 
 def _held(seed):
@@ -32,7 +32,7 @@ def _held(seed):
     equal = {
         other[3] for other in same if frame(source.shape[:2], size, other[3]) == frame(source.shape[:2], size, framing)
     }
-    assert any(other[4] == names[4] and other[3] in equal for other in same), (seed, names, found)
+    assert any(names[4] in other[4] and other[3] in equal for other in same), (seed, names, found)
     if padding is not None:
         assert all(abs(grey - padding) < 0.1 for grey in found.values() if grey is not None), (seed, names, found)
     return len(found) == 1
@@ -45,7 +45,8 @@ def test_what_was_done_is_named(seed):
 
 @pytest.mark.slow
 def test_two_hundred_are_named_and_most_of_them_alone():
-    assert sum(_held(seed) for seed in range(100, 300)) >= 180
+    alone = [_held(seed) for seed in range(100, 300)]
+    assert sum(alone) >= 180
 
 
 def test_the_reference_is_its_own_letterbox_to_the_pixel():
@@ -87,7 +88,7 @@ def test_uint8_without_batch_is_read():
     source = picture(np.random.default_rng(4), 50, 80)
     (one, *_), _ = identify(source, letterbox(source, (50, 80))[:, :, ::-1], VALUES)
 
-    assert _names(one) == (("HWC", BGR, "0..255 (not divided)", "letterbox", AS_IT_IS), None)
+    assert _names(one) == (("HWC", BGR, "0..255 (not divided)", "letterbox", (AS_IT_IS,)), None)
     assert RGB not in [one.order for one in identify(source, letterbox(source, (50, 80))[:, :, ::-1], VALUES)[0]]
 
 

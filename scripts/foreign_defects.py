@@ -1,0 +1,290 @@
+"""Defects planted into other people's exports: each file is judged against the module that its own exporter was given.
+
+    python scripts/foreign_defects.py RESULTS [--only PATTERN]      # resumable; `foreign_table.py page` shows what it found
+
+One export of each layout, by `foreign_table.py`, under capture in this process; then one edit of the file at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Tuple
+
+import foreign_table
+import numpy as np
+import onnx
+from detparity.kit.tests.defects import edits
+from onnx import numpy_helper
+
+from detparity.checks.foreign.open_file import ForeignSource
+from detparity.checks.run import Options, Session, judge_all
+from detparity.models.capture import CapturedCall, capturing
+from detparity.models.captured_reference import promises_of, reference_of
+from detparity.reports.recorder import Recorder
+
+Model = onnx.ModelProto
+Edit = Callable[[Model, "Place"], None]
+SIZE = foreign_table.SIZE
+
+
+class Place:
+    """Where a layout has what: names of the outputs of boxes, scores and class numbers (by position), the axis of the columns, the
+    first score column, and the form of the boxes."""
+
+    def __init__(self, boxes: int, scores: int, axis: int, first: int, form: str, labels: int = -1) -> None:
+        self.boxes, self.scores, self.labels, self.axis, self.first, self.form = (
+            boxes,
+            scores,
+            labels,
+            axis,
+            first,
+            form,
+        )
+
+
+# Layout: package, family, exporter's options, place.
+EXPORTS: Mapping[str, Tuple[str, str, str, Place]] = {
+    "ultralytics": ("ultralytics", "yolov8n", "format=onnx", Place(0, 0, 1, 4, "centre px")),
+    "yolox": ("libreyolo", "yolox-n", "format=onnx dynamic=False", Place(0, 0, 2, 5, "centre px")),
+    "rtdetr": ("libreyolo", "rtdetr-r18", "format=onnx dynamic=False", Place(1, 0, 2, 0, "centre fraction")),
+    "torchvision": ("torchvision", "fasterrcnn_resnet50_fpn", "format=onnx", Place(0, 2, 1, 0, "corners px", 1)),
+    "detr": ("transformers", "detr", "format=onnx", Place(1, 0, 2, 0, "centre fraction")),
+    "yolos": ("transformers", "yolos", "format=onnx", Place(1, 0, 2, 0, "centre fraction")),
+}
+
+
+def _name(model: Model, index: int) -> str:
+    return str(model.graph.output[index].name)
+
+
+def _on(model: Model, output: int, axis: int, start: int, stop: int, edit: Any) -> None:
+    """Edit columns start to stop of an output; the others pass."""
+
+    def build(x: str, op: edits.Op) -> str:
+        parts = [edits.cut(op, x, 0, start, axis)] if start else []
+        parts += [edit(edits.cut(op, x, start, stop, axis), op), edits.cut(op, x, stop, edits.END, axis)]
+        return op("Concat", *parts, axis=axis)
+
+    edits.splice(model, _name(model, output), build)
+
+
+def fields_swapped(model: Model, place: Place) -> None:
+    """x and y are exchanged"""
+    order = np.array([1, 0, 2, 3], np.int64)
+    _on(model, place.boxes, place.axis, 0, 4, lambda x, op: op("Gather", x, order, axis=place.axis))
+
+
+def box_format(model: Model, place: Place) -> None:
+    """corners in place of centre and size, or the reverse"""
+
+    def other(x: str, op: edits.Op) -> str:
+        one, two = (edits.cut(op, x, start, start + 2, place.axis) for start in (0, 2))
+        if place.form.startswith("corners"):
+            return op("Concat", op("Mul", op("Add", one, two), 0.5), op("Sub", two, one), axis=place.axis)
+        half = op("Mul", two, 0.5)
+        return op("Concat", op("Sub", one, half), op("Add", one, half), axis=place.axis)
+
+    _on(model, place.boxes, place.axis, 0, 4, other)
+
+
+def boxes_of_another_unit(model: Model, place: Place) -> None:
+    """fractions in place of pixels, or the reverse"""
+    factor = 1 / SIZE if place.form.endswith("px") else float(SIZE)
+    _on(model, place.boxes, place.axis, 0, 4, lambda x, op: op("Mul", x, factor))
+
+
+def transposed(model: Model, place: Place) -> None:
+    """rows and columns of the boxes' output are exchanged"""
+    value = model.graph.output[place.boxes]
+    axes = list(range(len(value.type.tensor_type.shape.dim)))
+    axes[-2:] = axes[:-3:-1]
+    edits.splice(model, value.name, lambda x, op: op("Transpose", x, perm=axes))
+    dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    for axis, origin in enumerate(axes):
+        edits.set_axis(value, axis, dims[origin] or None)
+
+
+def _scores(model: Model, place: Place, edit: Any) -> None:
+    if place.first:
+        _on(model, place.scores, place.axis, place.first, edits.END, edit)
+    else:
+        edits.splice(model, _name(model, place.scores), lambda x, op: edit(x, op))
+
+
+def sigmoid_left_out(model: Model, place: Place) -> None:
+    """scores are logits"""
+    if place.form == "centre fraction":
+        raise NotImplementedError("the layout has logits")
+
+    def logit(x: str, op: edits.Op) -> str:
+        near = op("Clip", x, 1e-7, 1 - 1e-7)
+        return op("Log", op("Div", near, op("Sub", np.float32(1.0).reshape(1), near)))
+
+    _scores(model, place, logit)
+
+
+def sigmoid_doubled(model: Model, place: Place) -> None:
+    """a sigmoid more than there is"""
+    _scores(model, place, lambda x, op: op("Sigmoid", x))
+
+
+def classes_shifted(model: Model, place: Place) -> None:
+    """each class has the scores, or the number, of the next one"""
+    if place.labels >= 0:
+        edits.splice(model, _name(model, place.labels), lambda x, op: op("Add", x, np.array([1], np.int64)))
+        return
+
+    def shift(x: str, op: edits.Op) -> str:
+        return op(
+            "Concat", edits.cut(op, x, 1, edits.END, place.axis), edits.cut(op, x, 0, 1, place.axis), axis=place.axis
+        )
+
+    _scores(model, place, shift)
+
+
+def names_stale(model: Model, place: Place) -> None:
+    """the metadata holds the names of another data set"""
+    if "names" not in edits.metadata(model):
+        raise NotImplementedError("the exporter writes no class names")
+    edits.set_metadata(model, names=str({0: "plate", 1: "face", 2: "helmet"}))
+
+
+def another_opset(model: Model, place: Place) -> None:
+    """the file states another opset than was asked for"""
+    model.opset_import[0].version += 1
+
+
+def batch_baked(model: Model, place: Place) -> None:
+    """the batch is declared to vary, and is one inside; of an image without a batch, the size"""
+    value = model.graph.input[0]
+    batched = len(value.type.tensor_type.shape.dim) == 4
+    for axis in (0,) if batched else (1, 2):
+        edits.set_axis(value, axis, f"axis_{axis}")
+
+
+def size_baked(model: Model, place: Place) -> None:
+    """height and width are declared to vary, and are fixed inside"""
+    value = model.graph.input[0]
+    for axis in (-2, -1):
+        edits.set_axis(value, len(value.type.tensor_type.shape.dim) + axis, f"side_{axis}")
+
+
+def _weights(model: Model) -> List[onnx.TensorProto]:
+    return [one for one in model.graph.initializer if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1]
+
+
+def one_layer_scaled(model: Model, place: Place) -> None:
+    """the weights of one layer are those of an earlier epoch: 2 % off"""
+    weight = max(_weights(model), key=lambda one: int(np.prod(one.dims)))
+    values = numpy_helper.to_array(weight)
+    noise = np.random.default_rng(0).standard_normal(values.shape).astype(np.float32)
+    weight.CopyFrom(numpy_helper.from_array(values + np.float32(0.02) * values.std() * noise, weight.name))
+
+
+def other_weights(model: Model, place: Place) -> None:
+    """every layer has the weights of another training: drawn anew, of the same spread"""
+    generator = np.random.default_rng(1)
+    for weight in _weights(model):
+        values = numpy_helper.to_array(weight).ravel()
+        weight.CopyFrom(numpy_helper.from_array(generator.permutation(values).reshape(tuple(weight.dims)), weight.name))
+
+
+def another_models_file(model: Model, place: Place) -> None:
+    """a small file of another network, with the same names"""
+    inputs, outputs = list(model.graph.input), [value.name for value in model.graph.output]
+    shape = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
+    weight = numpy_helper.from_array(np.full((int(np.prod(shape[-2:])), 4), 0.1, np.float32), "w")
+    nodes = [
+        onnx.helper.make_node("Reshape", [inputs[0].name, "to"], ["rows"]),
+        onnx.helper.make_node("MatMul", ["rows", "w"], ["four"]),
+    ]
+    nodes += [onnx.helper.make_node("Identity", ["four"], [name]) for name in outputs]
+    to = numpy_helper.from_array(np.array([1, 3, int(np.prod(shape[-2:]))], np.int64), "to")
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 4]) for name in outputs]
+    graph = onnx.helper.make_graph(nodes, "other", inputs, values, [weight, to])
+    model.graph.CopyFrom(graph)
+
+
+DEFECTS: Tuple[Edit, ...] = (
+    fields_swapped, box_format, boxes_of_another_unit, transposed, sigmoid_left_out, sigmoid_doubled, classes_shifted, names_stale,
+    another_opset, batch_baked, size_baked, one_layer_scaled, other_weights, another_models_file,
+)  # fmt: skip
+
+
+def judged(call: CapturedCall, source: ForeignSource, path: Path) -> Dict[str, Any]:
+    session = Session(Options(artifacts=(path,), quick=True), None, foreign=source)
+    recorder = Recorder(strict=False)
+    entry: Mapping[str, Any] = {}
+    for one in judge_all(session, [session.subject(path)]):
+        entry = recorder.add(one.record)
+    found = [
+        (check["id"], finding["message"])
+        for check in entry["checks"]
+        for finding in check["findings"]
+        if finding["level"] == "MUST" and not finding.get("follows")
+    ]
+    return {
+        "verdict": entry["verdict"],
+        "checks": list(dict.fromkeys(check for check, _ in found)),
+        "message": found[0][1] if found else "",
+    }
+
+
+def plant(layout: str) -> Dict[str, Any]:
+    """Export, then judge the file as it is and with each defect."""
+    package, name, words, place = EXPORTS[layout]
+    with capturing() as captures:
+        foreign_table.export(package, name, foreign_table.options_of(words.split()))
+    call = next(one for one in captures if one.files)
+    reference = reference_of(call)
+    source = ForeignSource(lambda _: reference, lambda _: promises_of(call))
+    found: Dict[str, Any] = {"": judged(call, source, call.files[0])}
+    for defect in DEFECTS:
+        model = onnx.load(str(call.files[0]))
+        try:
+            defect(model, place)
+        except NotImplementedError as error:
+            found[defect.__name__] = {"verdict": "does not apply", "checks": [], "message": str(error)}
+            continue
+        path = Path("planted.onnx").absolute()
+        onnx.save(model, str(path))
+        found[defect.__name__] = judged(call, source, path)
+        print(f"{layout} {defect.__name__}: {found[defect.__name__]}", flush=True)
+    return {"layout": layout, "package": package, "name": name, "words": words, "found": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--only", default="*")
+    parser.add_argument("--here", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    results = options.results.absolute()
+    if options.here:
+        (results / f"{options.here}.json").write_text(json.dumps(plant(options.here), indent=1), encoding="utf-8")
+        return
+    results.mkdir(parents=True, exist_ok=True)
+    missed = 0
+    for layout in EXPORTS:
+        if (results / f"{layout}.json").exists() or not fnmatch.fnmatch(layout, options.only):
+            continue
+        with tempfile.TemporaryDirectory() as work:  # a process each: packages patch torch
+            root = str(Path(__file__).resolve().parents[1])
+            variables = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+            words = [sys.executable, str(Path(__file__).resolve()), str(results), "--here", layout]
+            missed += subprocess.run(words, cwd=work, env=variables, check=False).returncode != 0
+    for path in results.glob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))["found"]
+        missed += sum(one["verdict"] in ("conforms", "incomplete") for key, one in content.items() if key)
+    raise SystemExit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What docs/foreign.md holds beside its table: defects of exporters, each with its own reproduction, and planted ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import List
+
+DEFECTS = """
+## Defects of exporters, confirmed without detparity
+
+**libreyolo 1.6.0, YOLO-NAS: the names of the outputs are exchanged.** The boxes, four columns, are called `pred_logits`, the scores
+`pred_boxes`:
+
+    import onnx
+    for output in onnx.load("yolonas-s.onnx").graph.output:
+        print(output.name, [axis.dim_value or axis.dim_param for axis in output.type.tensor_type.shape.dim])
+    # pred_logits [1, 1344, 4]
+    # pred_boxes [1, 1344, 80]
+
+**libreyolo 1.6.0, D-FINE, dynamic=True: the batch is declared to vary and is one inside.**
+
+    import numpy, onnxruntime
+    session = onnxruntime.InferenceSession("dfine-n.onnx")
+    print(session.get_inputs()[0].shape)  # ['batch', 3, 256, 256]
+    session.run(None, {"images": numpy.zeros((3, 3, 256, 256), numpy.float32)})
+    # GatherElements: 'indices' shape should have values within bounds of 'data' shape. Invalid value in indices shape is: 3
+
+**ultralytics 8.4.190, half=True: the file is not sorted.** onnxruntime's `convert_float_to_float16(keep_io_types=True)`, which the
+exporter calls last, puts the cast of the input behind its readers; ONNX Runtime sorts, the checker and stricter readers refuse:
+
+    import onnx
+    onnx.checker.check_model(onnx.load("yolov8n.onnx"))
+    # ValidationError: Nodes in a graph must be topologically sorted, however input 'graph_input_cast_0' of node ..."""
+
+
+def planted(folder: Path) -> List[str]:
+    """The table of `foreign_defects.py`: a row for each defect, a column for each layout, with the checks that found it."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("defects/*.json"))]
+    if not found:
+        return []
+    defects = list(dict.fromkeys(key for one in found for key in one["found"] if key))
+    lines = [
+        "",
+        "## Defects planted into such exports",
+        "",
+        "By `python scripts/foreign_defects.py RESULTS/defects`: which checks found each; a dash where there is no such thing.",
+        "",
+        f"| planted | {' | '.join('{package} {name}'.format(**one) for one in found)} |",
+        f"|---|{'---|' * len(found)}",
+    ]
+    for defect in defects:
+        cells = []
+        for one in found:
+            cell = one["found"].get(defect, {"verdict": "not run", "checks": []})
+            passed = "-" if cell["verdict"] == "does not apply" else f"**{cell['verdict']}**"
+            cells.append(", ".join(cell["checks"]) if cell["verdict"] == "violates" else passed)
+        lines.append(f"| {defect.replace('_', ' ')} | {' | '.join(cells)} |")
+    caught = sum(cell["verdict"] == "violates" for one in found for key, cell in one["found"].items() if key)
+    total = sum(cell["verdict"] != "does not apply" for one in found for key, cell in one["found"].items() if key)
+    return [*lines, "", f"{caught} of {total} violate."]
