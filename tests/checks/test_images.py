@@ -73,7 +73,7 @@ def test_a_good_file_passes_and_both_sides_detect_the_same(judged):
 
 @pytest.mark.parametrize("name, check", [("classes_permuted", "parity.images"), ("nms_centre_size", "nms.images")])
 def test_a_defect_shows_on_the_pictures(judged, name, check):
-    outcomes, measured = judged(name, check)
+    outcomes, measured = judged(name, check, pictures=1)
     (finding,) = outcomes[check]["findings"]
 
     assert outcomes[check]["outcome"] == "failed" and "own_0.png" in finding["message"]
@@ -81,6 +81,11 @@ def test_a_defect_shows_on_the_pictures(judged, name, check):
     assert measured["images"]["total"]["same"] < measured["images"]["total"]["model"]
     numbers = measured["images"]["precision"]["numbers"]["mAP50"]
     assert numbers["high"] < 0.0
+    if name == "classes_permuted":
+        over = {(row["stride"], row["group"]) for row in measured["heat"]["rows"] if max(row["anchors"]) > 8}
+        assert over == {(8, "class")} and (measured["heat"]["stride"], measured["heat"]["group"]) == (8, "class")
+    else:
+        assert "heat" not in measured
 
 
 def test_a_file_with_a_batch_of_its_own_takes_them_in_its_batches(session, exports):
