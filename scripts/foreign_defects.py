@@ -83,7 +83,7 @@ def fields_swapped(model: Model, at: Columns) -> None:
 
 
 def box_format(model: Model, at: Columns) -> None:
-    """corners in at of centre and size, or the reverse"""
+    """corners instead of centre and size, or the reverse"""
 
     def other(x: str, op: edits.Op) -> str:
         one, two = (edits.cut(op, x, start, start + 2, at.axis) for start in (0, 2))
@@ -96,7 +96,7 @@ def box_format(model: Model, at: Columns) -> None:
 
 
 def boxes_of_another_unit(model: Model, at: Columns) -> None:
-    """fractions in at of pixels, or the reverse"""
+    """fractions instead of pixels, or the reverse"""
     factor = 1 / SIZE if at.form.endswith("px") else float(SIZE)
     _on(model, at.boxes, at.axis, 0, 4, lambda x, op: op("Mul", x, factor))
 
