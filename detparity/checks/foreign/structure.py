@@ -195,7 +195,7 @@ def _class_count(context: ForeignContext, found: Sequence[str]) -> Iterator[Find
 
 
 def _counts(names: int, columns: int, queries: bool) -> bool:
-    """Whether so many names fit so many columns. Of queries one column may be that of no object, and COCO's 80 classes have 90 numbers."""
+    """Whether so many names fit so many columns. Of queries one column may be no object, and COCO's 80 classes have 90 numbers."""
     return names == columns or (queries and (names == columns - 1 or (names == 80 and columns in (90, 91, 92))))
 
 
