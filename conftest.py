@@ -30,6 +30,7 @@ FORMS = (
     *("grid", "raw-dynamic", "end2end-ort-dynamic-batch", "end2end-trt", "end2end-trt-nms"),
     *("grid-dynamo-dynamic", "traced", "scripted", "lite"),
 )
+SLOWEST = "grid-dynamo-dynamic"  # takes as long to make as all the others of these: not in smoke
 SMOKE = (
     "export.made",
     "structure.load",
@@ -120,20 +121,21 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
 def _promises(config: pytest.Config, groups: List[str]) -> List[Any]:
     session = plugin.session_of(config)
     found: List[Any] = []
-    everything = bool(config.getoption("exporter")) or session.choice != ModelChoice()
     subjects = session.subjects()
     for subject in subjects:
         for check in session.chosen([check for check in subject.checks if check.split(".")[0] in groups]):
-            marks = [] if everything else _marks(subject.title, check)
+            marks = _marks(config, subject.title, check)
             found.append(pytest.param(Promise(subject, check), id=f"{subject.title}:{check}", marks=marks))
     session.require_known_failures_met(subjects)
     return found
 
 
-def _marks(exporter: str, check: str) -> List[pytest.MarkDecorator]:
-    if exporter not in FORMS:
-        return [pytest.mark.lanes]
-    return [pytest.mark.smoke] if check in SMOKE else []
+def _marks(config: pytest.Config, exporter: str, check: str) -> List[pytest.MarkDecorator]:
+    """Where the exporters and the model are chosen, every test is in the default run."""
+    if exporter in FORMS:
+        return [pytest.mark.smoke] if check in SMOKE and exporter != SLOWEST else []
+    chosen = config.getoption("exporter") or plugin.session_of(config).choice != ModelChoice()
+    return [] if chosen else [pytest.mark.lanes]
 
 
 def _golden_cases(config: pytest.Config) -> List[Any]:
@@ -142,7 +144,8 @@ def _golden_cases(config: pytest.Config) -> List[Any]:
     if session.choice != ModelChoice():
         return []
     return [
-        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}") for name, kind in asked_goldens(session.exporters())
+        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}", marks=_marks(config, name, kind))
+        for name, kind in asked_goldens(session.exporters())
     ]
 
 

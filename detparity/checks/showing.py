@@ -9,6 +9,7 @@ from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.pictures import names_of
 from detparity.checks.foreign.pictures import seen_by as foreign_seen
 from detparity.checks.foreign.truth import Refuses
+from detparity.checks.heat import heat_of
 from detparity.checks.pictures import SHOWN, NotShown, Seen, counts_of, seen_by, shown
 from detparity.checks.session import AnyContext, Session
 from detparity.core.findings import CannotRun
@@ -33,6 +34,9 @@ def shown_of(session: Session, context: AnyContext) -> Dict[str, Any]:
     except (EngineError, CannotRun, Refuses, OutputsDiffer, NotShown) as error:
         return {"no_pictures": str(error)[:300]}
     found: Dict[str, Any] = {"pictures": shown(seen, count, names, least)} if count else {}
+    if count and seen and not isinstance(context, ForeignContext):
+        heat = heat_of(context, max(seen, key=lambda one: (one.picture[0] != "noise", one.pairs().changed)).picture)
+        found.update({"heat": heat} if heat else {})
     if context.photos:
         found["images"] = _on_photos(session, context, seen, names, least)
     return found

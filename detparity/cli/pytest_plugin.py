@@ -96,7 +96,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STARTED] = time.perf_counter()
     if option(config, "artifact"):
         session_of(config)
-    if option(config, "json") and not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        return
+    config.pluginmanager.register(Portable(), "detparity-portable")
+    if option(config, "json"):
         config.pluginmanager.register(Recorder(config), "detparity-recorder")
 
 
@@ -188,7 +191,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         run.require_known_failures_met(subjects)
         for subject in subjects:
             assert subject.path is not None
-            file = ArtifactFile.from_parent(session, path=subject.path.resolve(), nodeid=subject.path.as_posix())
+            file = ArtifactFile.from_parent(session, path=subject.path.resolve(), nodeid=_id_of(config, subject.path))
             file.subject = subject
             items.extend(file.collect())
     except InputError as error:
@@ -210,6 +213,18 @@ def conclude(item: pytest.Item, judged: Judged) -> None:
         pytest.xfail(f"known failure: {outcome.reason}")
 
 
+class Portable:
+    """Leaves what other plugins write of a check, such as JUnit XML, without its record and the path of this module."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        others = [(name, value) for name, value in report.user_properties if name != PROPERTY]
+        if len(others) < len(report.user_properties):
+            report.user_properties = others
+            if report.skipped and isinstance(report.longrepr, tuple):
+                report.longrepr = (report.nodeid.split("::")[0], 1, report.longrepr[2])
+
+
 class Recorder:
     """Gathers what tests record, from workers too, and writes the report at the end."""
 
@@ -219,6 +234,7 @@ class Recorder:
         self._config = config
         self.records: Records = Recorder(option(config, "strict"))
 
+    @pytest.hookimpl(tryfirst=True)  # before `Portable`, which was registered earlier
     def pytest_runtest_logreport(self, report: Any) -> None:
         for name, value in report.user_properties:
             if name == PROPERTY and report.when == "call":
@@ -234,7 +250,9 @@ class Recorder:
         from detparity.core.findings import Outcome
         from detparity.core.verdict import outcome_record
 
-        path, check = _asked(nodeid)
+        title, check = _asked(nodeid)
+        known = {_id_of(self._config, path): str(path) for path in option(self._config, "artifact")}
+        path = known.get(title, title)
         if check in registry():
             outcome = Outcome(check, registry()[check].level, "error", reason=text, incomplete=True)
             self.records.add({"artifact": {"path": path}, "check": outcome_record(outcome, ())})
@@ -268,6 +286,15 @@ class Recorder:
         target = option(self._config, "json")
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, json.dumps(found, indent=1) + "\n")
+
+
+def _id_of(config: pytest.Config, path: Path) -> str:
+    """A file as the ids of its tests name it: from the current folder, or by its name alone where it lies elsewhere."""
+    from detparity.reports.paths import short
+
+    shown = short(path.as_posix())
+    equal = [other for other in option(config, "artifact") if short(other.as_posix()) == shown]
+    return shown if len(set(equal)) == 1 else path.as_posix()
 
 
 def _asked(nodeid: str) -> Tuple[str, str]:

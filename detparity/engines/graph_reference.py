@@ -120,12 +120,12 @@ def _forced(node: Selection, now: Choice, own: Choice, choice: Choice, indices: 
     iou, least, most = now.limits
     found = []
     for call, (image, kind) in enumerate(np.ndindex(now.scores.shape[:2]), 1):
-        kept, mine = (one[(one[:, 0] == image) & (one[:, 1] == kind), 2] for one in (indices, own.indices))
-        same = set(kept.tolist()) == set(mine.tolist())
+        held, mine = (one[(one[:, 0] == image) & (one[:, 1] == kind), 2] for one in (indices, own.indices))
+        same = set(held.tolist()) == set(mine.tolist())
         found.append(
             Forced(
                 choice.node, node.operator, now.scores[image, kind], True, False, most, same, SUPPRESSION, call, now.boxes[image],
-                kept, iou, least,
+                held, iou, least,
             )
         )  # fmt: skip
     return found

@@ -55,17 +55,17 @@ class Forcing(TorchDispatchMode):
             mask = retained(choice, boxes, scores)
             if mask is None:
                 continue
-            kept = np.flatnonzero(mask)
-            kept = kept[np.argsort(-scores[kept], kind="stable")]
+            held = np.flatnonzero(mask)
+            held = held[np.argsort(-scores[held], kind="stable")]
             self._calls[choice.node] = self._calls.get(choice.node, 0) + 1
-            same = bool(np.array_equal(np.sort(kept), np.sort(found.cpu().numpy())))
+            same = bool(np.array_equal(np.sort(held), np.sort(found.cpu().numpy())))
             self.forced.append(
                 Forced(
-                    choice.node, name, scores, True, False, 0, same, SUPPRESSION, self._calls[choice.node], boxes, kept,
+                    choice.node, name, scores, True, False, 0, same, SUPPRESSION, self._calls[choice.node], boxes, held,
                     float(given["iou_threshold"]),
                 )
             )  # fmt: skip
-            return torch.from_numpy(kept.astype(np.int64)).to(found.device)
+            return torch.from_numpy(held.astype(np.int64)).to(found.device)
         self.others.append(name)
         return found
 

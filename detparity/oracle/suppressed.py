@@ -39,27 +39,27 @@ def retained(choice: Choice, boxes: np.ndarray, scores: np.ndarray) -> Optional[
 def breach(choice: Choice, forced: Forced, margin: float, move: float) -> Optional[Breach]:
     """Why what was retained of a call is no suppression of the numbers the model read; None where it is one. margin: of scores; move:
     how far a corner may be off."""
-    boxes, scores, kept = forced.boxes, forced.scores, forced.indices
-    assert boxes is not None and kept is not None and choice.boxes is not None
+    boxes, scores, held = forced.boxes, forced.scores, forced.indices
+    assert boxes is not None and held is not None and choice.boxes is not None
     move += 2.0**-23 * float(np.abs(choice.boxes).max(initial=0.0))  # boxes moved apart by class are rounded
-    low, high = iou_bounds(boxes[kept][:, None], boxes[None], np.full((1, 1), move), np.full((1, 1), move))
-    both = low[:, kept] > forced.threshold
+    low, high = iou_bounds(boxes[held][:, None], boxes[None], np.full((1, 1), move), np.full((1, 1), move))
+    both = low[:, held] > forced.threshold
     np.fill_diagonal(both, False)
     if both.any():
-        one, other = (int(kept[k]) for k in np.unravel_index(int(both.argmax()), both.shape))
-        return Breach("overlap", one, other, float(low[:, kept][both].max()) - forced.threshold)
-    under = scores[kept] < forced.least - margin
+        one, other = (int(held[k]) for k in np.unravel_index(int(both.argmax()), both.shape))
+        return Breach("overlap", one, other, float(low[:, held][both].max()) - forced.threshold)
+    under = scores[held] < forced.least - margin
     if under.any():
         return Breach(
-            "cut", int(kept[under.argmax()]), int(kept[under.argmax()]), float(forced.least - scores[kept].min())
+            "cut", int(held[under.argmax()]), int(held[under.argmax()]), float(forced.least - scores[held].min())
         )
-    covered = ((high > forced.threshold) & (scores[kept][:, None] >= scores[None] - margin)).any(0)
-    covered[kept] = True
+    covered = ((high > forced.threshold) & (scores[held][:, None] >= scores[None] - margin)).any(0)
+    covered[held] = True
     covered |= scores <= forced.least + margin
-    if forced.taken and len(kept) >= forced.taken:
-        covered |= scores <= scores[kept].min(initial=np.inf) + margin
+    if forced.taken and len(held) >= forced.taken:
+        covered |= scores <= scores[held].min(initial=np.inf) + margin
     left = np.flatnonzero(~covered)
     if len(left):
         best = int(left[scores[left].argmax()])
-        return Breach("not suppressed", best, best, float(scores[best] - scores[kept].min(initial=scores[best])))
+        return Breach("not suppressed", best, best, float(scores[best] - scores[held].min(initial=scores[best])))
     return None

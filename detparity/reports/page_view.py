@@ -26,6 +26,7 @@ def view(report: Entry) -> Dict[str, Any]:
     files = [_file(entry, index + 1, strict) for index, entry in enumerate(report["artifacts"])]
     for file in files:
         file["pictures"], file["left_out"] = pictures(file.pop("shots"), images)
+        file["under"] = next((one for one in file["pictures"] if one["name"] == file["heat"].get("name")), None)
     files.sort(key=lambda file: _rank(file["verdict"]))
     counts = {verdict: sum(file["verdict"] == verdict for file in files) for verdict in _order(files)}
     return {
@@ -108,6 +109,7 @@ def _file(entry: Entry, number: int, strict: bool) -> Dict[str, Any]:
         "shots": entry.get("pictures", []),
         "no_pictures": entry.get("no_pictures", ""),
         "images": {**entry["images"], "sentence": sentence(entry["images"]["total"])} if "images" in entry else {},
+        "heat": entry.get("heat", {}),
         "noise": entry.get("noise", {}),
         "power": entry.get("power", {}),
         "checks": checks,

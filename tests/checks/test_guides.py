@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from detparity.checks import foreign, registry
 from detparity.cli import export, main
 from detparity.cli.options import Parser
@@ -13,7 +11,6 @@ from detparity.core.findings import Finding
 from detparity.core.guides import EXPORTERS, guides
 from detparity.core.text import render
 
-pytestmark = pytest.mark.smoke
 AVOIDED = re.compile(r"\b(told|said|kept|wanted|meant|gone|fresh|alike|whole|way|nobody|whoever|debt|room|stands)\b")
 
 

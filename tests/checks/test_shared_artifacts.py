@@ -42,8 +42,8 @@ def _must(context):
     "name, variant",
     [
         ("grid.onnx", "grid"),
-        ("grid-dynamic-batch.onnx", "grid-dynamic-batch"),
-        ("raw.onnx", "raw"),
+        pytest.param("grid-dynamic-batch.onnx", "grid-dynamic-batch", marks=pytest.mark.lanes),
+        pytest.param("raw.onnx", "raw", marks=pytest.mark.lanes),
         ("grid.torchscript.pt", "traced"),
     ],
 )

@@ -18,7 +18,6 @@ from detparity.core.findings import Outcome
 from detparity.reports.style import fitted, painted
 from detparity.reports.terminal import headline
 
-pytestmark = pytest.mark.smoke
 ESCAPE = re.compile("\x1b\\[[0-9;]*[mK]")
 REPORT = """\
 a/very/long/folder/name/best.onnx: violates against a/very/long/folder/name/best.pt, 20 of 28 checks

@@ -15,7 +15,6 @@ from detparity.cli.options import Parser
 from detparity.core import resources
 from detparity.core.errors import InputError
 
-pytestmark = pytest.mark.smoke
 ROOT = resources.root()
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -98,7 +99,7 @@ def test_alone_it_collects_the_checks_of_the_file(inside, good, tmp_path):
     assert code == 0, out
     ids = [line for line in out.splitlines() if "::" in line]
     assert {"structure.axes", "parity.declared"} <= {one.split("::")[1] for one in ids}
-    assert {one.split("::")[0] for one in ids} == {str(good)}
+    assert {one.split("::")[0] for one in ids} == {"best.onnx"}  # it lies in another folder
     assert not [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
@@ -156,6 +157,21 @@ def _ending(how, tmp_path, good):
         "--detparity-checks=structure.load,parity.repeat",
         "--detparity-json=report.json",
     )
+
+
+def test_junit_of_pytest_has_no_records_and_no_absolute_paths(inside, good, tmp_path):
+    written = (f"--junitxml={tmp_path / 'j.xml'}", f"--detparity-json={tmp_path / 'r.json'}")
+
+    code, out = inside(
+        f"--detparity-artifact={good}", *MODEL, "--detparity-checks=structure.axes,parity.evaluator", *written
+    )
+
+    cases = {case.get("name"): case for case in ElementTree.parse(tmp_path / "j.xml").iter("testcase")}
+    assert code == 0 and {case.get("classname") for case in cases.values()} == {"best.onnx"}, out
+    assert cases["parity.evaluator"].find("skipped").text.startswith("best.onnx:1: the reference evaluator")
+    text = (tmp_path / "j.xml").read_text()
+    assert str(tmp_path) not in text and str(good.parent) not in text and "sha256" not in text
+    assert len(json.loads((tmp_path / "r.json").read_text())["artifacts"][0]["checks"]) == 2
 
 
 @pytest.mark.lanes  # six processes

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from xml.etree import ElementTree
 
-import pytest
-
 from detparity.cli.console import Console
 from detparity.cli.outputs import write_reports
 from detparity.core.findings import Finding, Outcome
@@ -15,7 +13,6 @@ from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.reports import annotate, junit, markdown, report
 
-pytestmark = pytest.mark.smoke
 HERE = os.path.join(os.getcwd(), "out", "best.onnx")
 
 

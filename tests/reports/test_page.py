@@ -82,6 +82,15 @@ def made():
         _record("parity.declared", MUST),
         _record("structure.outputs", TABLE),
         pictures=[_picture("scene 0"), _picture("scene 1", lost=1, added=1)],
+        heat={
+            "name": "scene 1",
+            "limit": 8.0,
+            "stride": 8,
+            "group": "class",
+            "floors": 70.0,
+            "cells": f"data:image/png;base64,{base64.b64encode(png(np.zeros((2, 2, 3), np.uint8))).decode()}",
+            "rows": [{"stride": 8, "group": "class", "anchors": [1.0, 70.0]}],
+        },
     )
     good = _entry("good.onnx", _record("structure.load"), noise=noise, pictures=[_picture("scene 0")])
     broken = report.unusable_entry("c.onnx", f"c.onnx is no model: {HOSTILE}")
@@ -102,9 +111,10 @@ def test_the_page_has_the_worst_file_first_and_nothing_of_a_file_as_markup(made)
 def test_an_image_is_stored_once_and_what_changed_comes_first(made):
     page = html.page(made)
 
-    assert len(made["images"]) == 1 and page.count("data:image/png;base64,") == 1
+    assert len(made["images"]) == 1 and page.count("data:image/png;base64,") == 2  # and the map of errors
     assert page.index("<strong>scene 1</strong>") < page.index("<strong>scene 0</strong>")
     assert "Model 1, file 1 detections: 0 the same, 1 lost, 1 added." in page
+    assert "class at stride 8, where it is worst: 70 floors, limit 8" in page and '<td class="n bad">70</td>' in page
 
 
 def test_a_page_stays_small_and_says_what_it_left_out(made, monkeypatch):

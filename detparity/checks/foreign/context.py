@@ -230,9 +230,11 @@ class ForeignContext(Judging):
 
     @functools.cached_property
     def _selections(self) -> Tuple[Selection, ...]:
-        """Where an ONNX file decides; nothing where the model could not be given what it chose."""
-        forced = self.artifact.kind == "onnx" and self.oracle.forces
-        return selections(self.onnx.graph) if forced else ()
+        """Where an ONNX file decides, and the model can be given what it chose. Of a selection of rows only what learned layers
+        follow: the rest is one region with the rows, which are judged as a set whatever algorithm either side has."""
+        if self.artifact.kind != "onnx" or not self.oracle.forces:
+            return ()
+        return tuple(one for one in selections(self.onnx.graph) if one.learned or not self.layout.selected)
 
     @functools.cached_property
     def uncovered(self) -> Tuple[str, ...]:

@@ -400,7 +400,6 @@ def _stored(name: str, value: Any) -> Any:
     return change
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "name, value, words",
     [

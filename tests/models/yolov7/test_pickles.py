@@ -77,7 +77,6 @@ def test_our_reader_arrives_at_the_stored_predictions(name):
     assert _worst(_ours(checkpoint_loader.load(path), x), truth) < EXACT
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", MADE)
 def test_float32_stays_within_the_noise_of_the_stand_ins(name):
     path, x, truth = _fixture(name)

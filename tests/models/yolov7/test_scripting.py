@@ -223,7 +223,6 @@ def test_a_mobile_file_on_a_build_without_xnnpack_does_not_load_in_one_line(made
         lite.prepare(path)
 
 
-@pytest.mark.smoke
 def test_content_and_not_the_name_distinguishes_lite_from_full(session, made, tmp_path):
     full, small = tmp_path / "full.ptl", tmp_path / "small.pt"
     shutil.copy(made("scripted"), full)
@@ -319,7 +318,6 @@ def test_the_command_exports_and_checks_a_lite_file(tmp_path, capsys, monkeypatc
     assert entry["engine"]["bytecode"].isdigit()
 
 
-@pytest.mark.smoke
 def test_mobile_without_lite_is_refused(capsys):
     assert main.main(["export", "--mobile"]) == 2
     assert "--mobile is for the lite file: add --include lite" in capsys.readouterr().err
@@ -346,7 +344,6 @@ CASES = [
 ]
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("numbers, what", CASES, ids=[str(numbers) for numbers, _ in CASES])
 def test_numbers_are_named_for_what_they_are(numbers, what):
     assert baked_size._what(numbers, (256, 320), FACTS) == what

@@ -112,7 +112,6 @@ def _refused(path: Path, words: str, cfg: Optional[str] = None) -> str:
 PREFIXES = ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "ema.module.", "detector.net.")
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("prefix", ["", *PREFIXES])
 def test_any_prefix_is_read_as_the_bare_keys(prefix: str, model: Any, truth: np.ndarray, tmp_path: Path) -> None:
     state = {prefix + key: value for key, value in model.state_dict().items()}
