@@ -30,12 +30,12 @@ from detparity.models.captured_reference import promises_of, reference_of
 from detparity.reports.recorder import Recorder
 
 Model = onnx.ModelProto
-Edit = Callable[[Model, "Site"], None]
+Edit = Callable[[Model, "Columns"], None]
 SIZE = foreign_table.SIZE
 CHECKS = "structure,parity.declared,parity.batches,parity.sizes"
 
 
-class Site:
+class Columns:
     """Where a layout has what: names of the outputs of boxes, scores and class numbers (by position), the axis of the columns, the
     first score column, and the form of the boxes."""
 
@@ -50,14 +50,14 @@ class Site:
         )
 
 
-# Layout: package, family, exporter's options, site.
-EXPORTS: Mapping[str, Tuple[str, str, str, Site]] = {
-    "ultralytics": ("ultralytics", "yolov8n", "format=onnx", Site(0, 0, 1, 4, "centre px")),
-    "yolox": ("libreyolo", "yolox-n", "format=onnx dynamic=False", Site(0, 0, 2, 5, "centre px")),
-    "rtdetr": ("libreyolo", "rtdetr-r18", "format=onnx dynamic=False", Site(1, 0, 2, 0, "centre fraction")),
-    "torchvision": ("torchvision", "fasterrcnn_resnet50_fpn", "format=onnx", Site(0, 2, 1, 0, "corners px", 1)),
-    "detr": ("transformers", "detr", "format=onnx", Site(1, 0, 2, 0, "centre fraction")),
-    "yolos": ("transformers", "yolos", "format=onnx", Site(1, 0, 2, 0, "centre fraction")),
+# Layout: package, family, exporter's options, at.
+EXPORTS: Mapping[str, Tuple[str, str, str, Columns]] = {
+    "ultralytics": ("ultralytics", "yolov8n", "format=onnx", Columns(0, 0, 1, 4, "centre px")),
+    "yolox": ("libreyolo", "yolox-n", "format=onnx dynamic=False", Columns(0, 0, 2, 5, "centre px")),
+    "rtdetr": ("libreyolo", "rtdetr-r18", "format=onnx dynamic=False", Columns(1, 0, 2, 0, "centre fraction")),
+    "torchvision": ("torchvision", "fasterrcnn_resnet50_fpn", "format=onnx", Columns(0, 2, 1, 0, "corners px", 1)),
+    "detr": ("transformers", "detr", "format=onnx", Columns(1, 0, 2, 0, "centre fraction")),
+    "yolos": ("transformers", "yolos", "format=onnx", Columns(1, 0, 2, 0, "centre fraction")),
 }
 
 
@@ -76,34 +76,34 @@ def _on(model: Model, output: int, axis: int, start: int, stop: int, edit: Any) 
     edits.splice(model, _name(model, output), build)
 
 
-def fields_swapped(model: Model, site: Site) -> None:
+def fields_swapped(model: Model, at: Columns) -> None:
     """x and y are exchanged"""
     order = np.array([1, 0, 2, 3], np.int64)
-    _on(model, site.boxes, site.axis, 0, 4, lambda x, op: op("Gather", x, order, axis=site.axis))
+    _on(model, at.boxes, at.axis, 0, 4, lambda x, op: op("Gather", x, order, axis=at.axis))
 
 
-def box_format(model: Model, site: Site) -> None:
-    """corners in place of centre and size, or the reverse"""
+def box_format(model: Model, at: Columns) -> None:
+    """corners instead of centre and size, or the reverse"""
 
     def other(x: str, op: edits.Op) -> str:
-        one, two = (edits.cut(op, x, start, start + 2, site.axis) for start in (0, 2))
-        if site.form.startswith("corners"):
-            return op("Concat", op("Mul", op("Add", one, two), 0.5), op("Sub", two, one), axis=site.axis)
+        one, two = (edits.cut(op, x, start, start + 2, at.axis) for start in (0, 2))
+        if at.form.startswith("corners"):
+            return op("Concat", op("Mul", op("Add", one, two), 0.5), op("Sub", two, one), axis=at.axis)
         half = op("Mul", two, 0.5)
-        return op("Concat", op("Sub", one, half), op("Add", one, half), axis=site.axis)
+        return op("Concat", op("Sub", one, half), op("Add", one, half), axis=at.axis)
 
-    _on(model, site.boxes, site.axis, 0, 4, other)
-
-
-def boxes_of_another_unit(model: Model, site: Site) -> None:
-    """fractions in place of pixels, or the reverse"""
-    factor = 1 / SIZE if site.form.endswith("px") else float(SIZE)
-    _on(model, site.boxes, site.axis, 0, 4, lambda x, op: op("Mul", x, factor))
+    _on(model, at.boxes, at.axis, 0, 4, other)
 
 
-def transposed(model: Model, site: Site) -> None:
+def boxes_of_another_unit(model: Model, at: Columns) -> None:
+    """fractions instead of pixels, or the reverse"""
+    factor = 1 / SIZE if at.form.endswith("px") else float(SIZE)
+    _on(model, at.boxes, at.axis, 0, 4, lambda x, op: op("Mul", x, factor))
+
+
+def transposed(model: Model, at: Columns) -> None:
     """rows and columns of the boxes' output are exchanged"""
-    value = model.graph.output[site.boxes]
+    value = model.graph.output[at.boxes]
     axes = list(range(len(value.type.tensor_type.shape.dim)))
     axes[-2:] = axes[:-3:-1]
     edits.splice(model, value.name, lambda x, op: op("Transpose", x, perm=axes))
@@ -112,57 +112,55 @@ def transposed(model: Model, site: Site) -> None:
         edits.set_axis(value, axis, dims[origin] or None)
 
 
-def _scores(model: Model, site: Site, edit: Any) -> None:
-    if site.first:
-        _on(model, site.scores, site.axis, site.first, edits.END, edit)
+def _scores(model: Model, at: Columns, edit: Any) -> None:
+    if at.first:
+        _on(model, at.scores, at.axis, at.first, edits.END, edit)
     else:
-        edits.splice(model, _name(model, site.scores), lambda x, op: edit(x, op))
+        edits.splice(model, _name(model, at.scores), lambda x, op: edit(x, op))
 
 
-def sigmoid_left_out(model: Model, site: Site) -> None:
+def sigmoid_left_out(model: Model, at: Columns) -> None:
     """scores are logits"""
-    if site.form == "centre fraction":
+    if at.form == "centre fraction":
         raise NotImplementedError("the layout has logits")
 
     def logit(x: str, op: edits.Op) -> str:
         near = op("Clip", x, 1e-7, 1 - 1e-7)
         return op("Log", op("Div", near, op("Sub", np.float32(1.0).reshape(1), near)))
 
-    _scores(model, site, logit)
+    _scores(model, at, logit)
 
 
-def sigmoid_doubled(model: Model, site: Site) -> None:
+def sigmoid_doubled(model: Model, at: Columns) -> None:
     """a sigmoid more than there is"""
-    _scores(model, site, lambda x, op: op("Sigmoid", x))
+    _scores(model, at, lambda x, op: op("Sigmoid", x))
 
 
-def classes_shifted(model: Model, site: Site) -> None:
+def classes_shifted(model: Model, at: Columns) -> None:
     """each class has the scores, or the number, of the next one"""
-    if site.labels >= 0:
-        edits.splice(model, _name(model, site.labels), lambda x, op: op("Add", x, np.array([1], np.int64)))
+    if at.labels >= 0:
+        edits.splice(model, _name(model, at.labels), lambda x, op: op("Add", x, np.array([1], np.int64)))
         return
 
     def shift(x: str, op: edits.Op) -> str:
-        return op(
-            "Concat", edits.cut(op, x, 1, edits.END, site.axis), edits.cut(op, x, 0, 1, site.axis), axis=site.axis
-        )
+        return op("Concat", edits.cut(op, x, 1, edits.END, at.axis), edits.cut(op, x, 0, 1, at.axis), axis=at.axis)
 
-    _scores(model, site, shift)
+    _scores(model, at, shift)
 
 
-def names_stale(model: Model, site: Site) -> None:
+def names_stale(model: Model, at: Columns) -> None:
     """the metadata holds the names of another data set"""
     if "names" not in edits.metadata(model):
         raise NotImplementedError("the exporter writes no class names")
     edits.set_metadata(model, names=str({0: "plate", 1: "face", 2: "helmet"}))
 
 
-def another_opset(model: Model, site: Site) -> None:
+def another_opset(model: Model, at: Columns) -> None:
     """the file states another opset than was asked for"""
     model.opset_import[0].version += 1
 
 
-def batch_baked(model: Model, site: Site) -> None:
+def batch_baked(model: Model, at: Columns) -> None:
     """the batch is declared to vary, and is one inside; of an image without a batch, the size"""
     value = model.graph.input[0]
     batched = len(value.type.tensor_type.shape.dim) == 4
@@ -170,7 +168,7 @@ def batch_baked(model: Model, site: Site) -> None:
         edits.set_axis(value, axis, f"axis_{axis}")
 
 
-def size_baked(model: Model, site: Site) -> None:
+def size_baked(model: Model, at: Columns) -> None:
     """height and width are declared to vary, and are fixed inside"""
     value = model.graph.input[0]
     for axis in (-2, -1):
@@ -181,7 +179,7 @@ def _weights(model: Model) -> List[onnx.TensorProto]:
     return [one for one in model.graph.initializer if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1]
 
 
-def one_layer_scaled(model: Model, site: Site) -> None:
+def one_layer_scaled(model: Model, at: Columns) -> None:
     """the weights of one layer are those of an earlier epoch: 2 % off"""
     weight = max(_weights(model), key=lambda one: int(np.prod(one.dims)))
     values = numpy_helper.to_array(weight)
@@ -189,7 +187,7 @@ def one_layer_scaled(model: Model, site: Site) -> None:
     weight.CopyFrom(numpy_helper.from_array(values + np.float32(0.02) * values.std() * noise, weight.name))
 
 
-def other_weights(model: Model, site: Site) -> None:
+def other_weights(model: Model, at: Columns) -> None:
     """every layer has the weights of another training: drawn anew, of the same spread"""
     generator = np.random.default_rng(1)
     for weight in _weights(model):
@@ -197,7 +195,7 @@ def other_weights(model: Model, site: Site) -> None:
         weight.CopyFrom(numpy_helper.from_array(generator.permutation(values).reshape(tuple(weight.dims)), weight.name))
 
 
-def another_models_file(model: Model, site: Site) -> None:
+def another_models_file(model: Model, at: Columns) -> None:
     """a small file of another network, with the same names"""
     inputs, outputs = list(model.graph.input), [value.name for value in model.graph.output]
     shape = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
@@ -240,7 +238,7 @@ def judged(call: CapturedCall, source: ForeignSource, path: Path) -> Dict[str, A
 
 def plant(layout: str, result: Path) -> None:
     """Export, then judge the file as it is and with each defect; the result is written after each."""
-    package, name, words, site = EXPORTS[layout]
+    package, name, words, at = EXPORTS[layout]
     with capturing() as captures:
         foreign_table.export(package, name, foreign_table.options_of(words.split()))
     call = next(one for one in captures if one.files)
@@ -251,7 +249,7 @@ def plant(layout: str, result: Path) -> None:
     for defect in DEFECTS:
         model = onnx.load(str(call.files[0]))
         try:
-            defect(model, site)
+            defect(model, at)
         except NotImplementedError as error:
             found[defect.__name__] = {"verdict": "does not apply", "checks": [], "message": str(error)}
             continue

@@ -185,13 +185,18 @@ def _class_count(context: ForeignContext, found: Sequence[str]) -> Iterator[Find
         return
     for one, (name, array) in zip(layout.outputs, outputs.items()):
         for part in one.fields:
-            if part.name == "class" and part.role == SCORE:
+            if part.name in ("class", "logits") and part.role == SCORE:
                 count = len(range(array.shape[one.axis])[part.start : part.stop])
-                if count != len(found):
+                if not _counts(len(found), count, part.name == "logits"):
                     yield Finding(
                         f"metadata `names` holds {len(found)} class names where {name!r} has {count} columns of class scores.",
                         evidence={"key": "names"},
                     )
+
+
+def _counts(names: int, columns: int, queries: bool) -> bool:
+    """Whether so many names fit so many columns. Of queries one column may be no object, and COCO's 80 classes have 90 numbers."""
+    return names == columns or (queries and (names == columns - 1 or (names == 80 and columns in (90, 91, 92))))
 
 
 def contradicting(context: ForeignContext) -> Iterator[Finding]:

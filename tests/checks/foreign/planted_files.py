@@ -119,6 +119,13 @@ def names_fewer_than_columns(model):
     return model
 
 
+@defect("structure.metadata", on="detr", layout="", says="3 class names where 'logits' has 5 columns")
+def names_fewer_than_logits(model):
+    """Names of another data set beside the logits of queries, where the model has none."""
+    edits.set_metadata(model, names="{0: 'a', 1: 'b', 2: 'c'}")
+    return model
+
+
 @defect("structure.metadata", says="`imgsz`")
 def size_stale(model):
     """The metadata states the training's image size."""
