@@ -44,6 +44,8 @@ def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
     rows: Dict[str, Dict[str, float]] = {}
     for group, error in stats.items():
         key = f"{group.output} {group.field.name}"
+        if not group.of(mine).size:  # nothing is selected on this picture
+            continue
         row = {
             "stride": float(group.stride),
             "floor": floor[group].rms,

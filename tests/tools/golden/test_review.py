@@ -65,7 +65,7 @@ def recorded(releases, tmp_path_factory):
     folder, patch = tmp_path_factory.mktemp("recorded"), pytest.MonkeyPatch()
     with patch.context() as within, contextlib.redirect_stdout(io.StringIO()) as printed:
         within.chdir(folder)
-        assert main.main(["golden", "record", str(releases["released"]), "--name", NAME]) == 0
+        assert main.main(["golden", "record", str(releases["released"]), "--name", NAME, "--model", "bundled"]) == 0
     assert printed.getvalue().count("recorded golden/") == 3, printed.getvalue()
     return folder
 
