@@ -45,21 +45,20 @@ class Selection:
     centred: bool = False
 
     def _limits(self, values: Mapping[str, np.ndarray]) -> Tuple[float, float, int]:
-        """IoU, score and number of a suppression; an IoU of NaN where the file works one of them out."""
-        if any(name and name not in values for name in self.stated):
-            return float("nan"), -np.inf, 0
+        """IoU, score and number of a suppression."""
         most, iou, least = (
             float(np.ravel(values[name])[0]) if name else None for name in (*self.stated, "", "", "")[:3]
         )
         return iou or 0.0, -np.inf if least is None else least, int(most or 0)
 
     def tensors(self, constants: Mapping[str, np.ndarray]) -> List[str]:
-        return [name for name in (*self.read, self.chosen) if name not in constants]
+        """What is to be shown, where it is no constant."""
+        return [name for name in (*self.read, *self.stated, self.chosen) if name and name not in constants]
 
     def choice(self, shown: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> Optional[Choice]:
         """What was chosen, from the tensors shown; None where they are not, or hold no numbers that a float32 run may differ in."""
         values = {**constants, **shown}
-        if self.chosen not in values or any(name not in values for name in self.read):
+        if any(name and name not in values for name in (*self.read, *self.stated, self.chosen)):
             return None
         arrays = [np.asarray(values[name]) for name in self.read]
         if arrays[0].dtype.kind != "f" or not arrays[0].size:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity.checks.context import Context
 from detparity.core.case import Case, Space
 from detparity.core.contract import Contract, largest_size
-from detparity.core.findings import CannotRun
+from detparity.core.findings import CannotRun, Finding
 from detparity.core.vocabulary import EngineError, Picture, Size
 from detparity.inputs import images
 
@@ -72,6 +72,15 @@ def failing_cases(context: Context, check_id: str) -> List[Case]:
     evidence = [finding.evidence for finding in context.outcome(check_id).findings]
     cases = [found["case"] for found in evidence if "out_of_bounds" in found or "kinds" in found]
     return [case for case in cases if isinstance(case, Case)]
+
+
+def first_photo(context: Context, compare: Callable[[Context, Case], List[Finding]]) -> List[Finding]:
+    """The findings about the first of the user's pictures that has any."""
+    for case in photo_cases(context.photos, context.contract.size, context.fixed_batch):
+        found = compare(context, case)
+        if found:
+            return found
+    return []
 
 
 def photo_cases(photos: Sequence[Picture], size: Size, batch: Optional[int]) -> List[Case]:

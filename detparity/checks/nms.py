@@ -8,7 +8,7 @@ import numpy as np
 
 from detparity.checks.causes import explained
 from detparity.checks.context import Context
-from detparity.checks.inputs import cases_of, cheap_size, distinct, failing_cases, photo_cases, pictures, space
+from detparity.checks.inputs import cases_of, cheap_size, distinct, failing_cases, first_photo, pictures, space
 from detparity.checks.nms_graph import (
     attributes,
     baked,
@@ -168,11 +168,7 @@ def sizes(context: Context) -> Iterator[Finding]:
 
 def photos(context: Context) -> Iterator[Finding]:
     """The user's own pictures, all of them; the first whose detections do not follow."""
-    for case in photo_cases(context.photos, context.contract.size, context.fixed_batch):
-        found = compare(context, case)
-        if found:
-            yield from explained(context, found, judge_outputs)
-            return
+    yield from explained(context, first_photo(context, compare), judge_outputs)
 
 
 def batches(context: Context) -> Iterator[Finding]:

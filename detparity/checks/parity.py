@@ -10,7 +10,7 @@ import numpy as np
 
 from detparity.checks.causes import anchor_note, explained, grid_note
 from detparity.checks.context import Context, truth_head
-from detparity.checks.inputs import cases_of, cheap_size, distinct, failing_cases, kinds, photo_cases, pictures, space
+from detparity.checks.inputs import cases_of, cheap_size, distinct, failing_cases, first_photo, kinds, pictures, space
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
 from detparity.core.findings import CannotRun, Check, Finding, Row
@@ -201,11 +201,7 @@ def values(context: Context) -> Iterator[Finding]:
 
 def photos(context: Context) -> Iterator[Finding]:
     """The user's own pictures, all of them; the first that is out of bounds."""
-    for case in photo_cases(context.photos, context.contract.size, context.fixed_batch):
-        found = compare(context, case)
-        if found:
-            yield from explained(context, found, judge_outputs)
-            return
+    yield from explained(context, first_photo(context, compare), judge_outputs)
 
 
 def sizes(context: Context) -> Iterator[Finding]:

@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         tensor = user_function.tensor_of(options.function, options.takes, options.image, picture)
         subject = f"what {printable(options.function, 200)} returns"
+    if tensor.ndim == 4 and tensor.shape[0] > 1:
+        subject += f" (the first of its {tensor.shape[0]} images)"
     try:
         fitting, nearest = identify(picture, tensor, values)
     except InputError as error:

@@ -7,7 +7,7 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Dict, Mapping, Sequence, Tuple, TypeVar
+from typing import Dict, Mapping, Optional, Sequence, Tuple, TypeVar
 
 T = TypeVar("T")
 
@@ -33,6 +33,11 @@ def memory_bytes() -> int:
     """The memory of this machine, 0 where the system does not report it."""
     found = line_of(Path("/proc/meminfo"), "MemTotal")
     return int(found.split()[0]) * 1024 if found else 0
+
+
+def memory_share(share: float) -> Optional[int]:
+    """A share of it in bytes, as the limit of a child process; None where it is not known."""
+    return int(memory_bytes() * share) or None
 
 
 def peak_bytes() -> int:

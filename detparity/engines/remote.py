@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple, Union
 import numpy as np
 
 from detparity.artifacts.torchscript_facts import Constant, ScriptFile, Written
-from detparity.core.environment import memory_bytes
+from detparity.core.environment import memory_share
 from detparity.core.isolate import Child, Died, Limits, Refused
 from detparity.core.text import printable
 from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Load, Runner
@@ -39,9 +39,7 @@ class Engines:
     """The child of this process and what is loaded in it."""
 
     def __init__(self) -> None:
-        total = memory_bytes()
-        memory = int(total * MEMORY_SHARE) if total else None
-        self.child = Child("detparity.engines.child", Limits(memory, LEAST_SECONDS))
+        self.child = Child("detparity.engines.child", Limits(memory_share(MEMORY_SHARE), LEAST_SECONDS))
         self.threads = 0  # of torch, 0 for its default
         self._generation = 0
         self._unused: Set[int] = set()

@@ -107,8 +107,7 @@ def _require_torch() -> None:
 
 
 def _child() -> Child:
-    total = environment.memory_bytes()
-    return Child("detparity.models.reference_child", Limits(int(total * MEMORY_SHARE) if total else None))
+    return Child("detparity.models.reference_child", Limits(environment.memory_share(MEMORY_SHARE)))
 
 
 def _ended(died: Died, doing: str) -> str:

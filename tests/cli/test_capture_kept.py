@@ -42,10 +42,10 @@ def captured(module, file, later=lambda: None):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A captured export, stored, and versions of its file: a layer scaled, and a larger input."""
-    found = tmp_path_factory.mktemp("kept")
+    found = tmp_path_factory.mktemp("stored")
     file = str(found / "m.onnx")
     captures = captured(made(), file)
-    assert judge_captures(captures, {"keep": str(found / "kept"), "quick": True}) == 0
+    assert judge_captures(captures, {"keep": str(found / "stored"), "quick": True}) == 0
     model = onnx.load(file)
     weight = next(one for one in model.graph.initializer if len(one.dims) == 4)
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.0001), weight.name))
@@ -61,7 +61,7 @@ def check(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
 
     def run(file, *words):
-        code = main.main(["check", file, "--capture", "kept", "--quick", *words])
+        code = main.main(["check", file, "--capture", "stored", "--quick", *words])
         found = capsys.readouterr()
         return code, " ".join((found.out + found.err).split())
 
@@ -70,7 +70,7 @@ def check(folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize("words", [(), ("--trust",)])  # there is no module to load
 def test_any_version_of_the_file_is_judged_without_the_code(words, check, folder):
-    assert not (folder / "kept" / "0" / "module.pt").exists()
+    assert not (folder / "stored" / "0" / "module.pt").exists()
     code, shown = check("m.onnx", *words)
     assert code == 0 and "conforms against Local, captured at torch.onnx.export" in shown
 
@@ -85,7 +85,7 @@ def test_what_needs_the_module_is_incomplete(check):
 
 
 def test_what_is_missing_or_damaged_is_one_line(check, folder):
-    index = folder / "kept" / "0" / "reference.json"
+    index = folder / "stored" / "0" / "reference.json"
     content = index.read_text(encoding="utf-8")
     try:
         index.write_text(content[: len(content) // 2], encoding="utf-8")
@@ -100,8 +100,8 @@ def test_what_is_missing_or_damaged_is_one_line(check, folder):
 
 def test_a_module_that_can_be_pickled_is_run_where_it_is_trusted(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    capture_store.write(captured(torch.nn.Sequential(*made()), "m.onnx"), tmp_path / "kept")
-    words = ["check", "m.onnx", "--capture", "kept", "--checks", "parity.declared"]
+    capture_store.write(captured(torch.nn.Sequential(*made()), "m.onnx"), tmp_path / "stored")
+    words = ["check", "m.onnx", "--capture", "stored", "--checks", "parity.declared"]
 
     assert main.main(words) == 2
     assert "its module is a pickle, which is loaded with --trust only" in capsys.readouterr().out
@@ -120,13 +120,13 @@ def slim(model, factor=1.0):
 
 
 @pytest.mark.parametrize(
-    ("slims", "said"),
+    ("slims", "clause"),
     [
         (True, "m.onnx was right as torch.onnx.export wrote it, and no longer as onnxslim.slim left it."),
         (False, "m.onnx was right as it was written the second time: a later step of the command broke it."),
     ],
 )
-def test_the_version_that_was_right_is_named(slims, said, tmp_path, monkeypatch, capsys):
+def test_the_version_that_was_right_is_named(slims, clause, tmp_path, monkeypatch, capsys):
     """A simplifier breaks the model in memory; or the second write is right, with metadata, and the third is not."""
     (tmp_path / "onnxslim.py").write_text(SLIM)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -150,6 +150,6 @@ def test_the_version_that_was_right_is_named(slims, said, tmp_path, monkeypatch,
     command = ["python", "my export.py"]
     assert judge_captures(captured(made(), file, later), {"quick": True, "command": command}) == 1
     shown = capsys.readouterr().out
-    assert said in shown, shown
+    assert clause in shown, shown
     check = "parity.declared" if slims else "structure.names"
     assert f"Repeat:  detparity capture --checks {check} -- python 'my export.py'" in shown

@@ -35,6 +35,9 @@ def folder(tmp_path_factory):
     image = letterbox(source, (96, 96))
     np.save(found / "right.npy", image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
     np.save(found / "bgr.npy", image[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32))
+    PIL.Image.new("RGB", (64, 64), (0, 0, 0)).save(found / "black.png")
+    np.save(found / "black.npy", np.zeros((1, 3, 96, 96), np.float32))
+    np.save(found / "two.npy", np.repeat(image.transpose(2, 0, 1)[None], 2, 0).astype(np.float32) / 255)
     np.save(found / "other.npy", image[:, ::-1].transpose(2, 0, 1)[None].astype(np.float32) / 255)
     (found / "broken.npy").write_bytes((found / "right.npy").read_bytes()[:200])
     (found / "text.npy").write_text("no numbers")
@@ -56,6 +59,12 @@ def test_what_the_model_takes_conforms(folder, capsys, tmp_path):
     assert code == 0 and "as a YOLO model takes it." in out and "Fix:" not in out
     content = json.loads(report.read_text())
     assert (content["verdict"], content["differences"], content["pixels"]["share"]) == ("conforms", [], 0.0)
+
+
+def test_of_a_batch_the_first_image_is_judged_and_stated(folder, capsys):
+    code, out, _ = _run(capsys, "--image", folder / "x.png", "--tensor", folder / "two.npy")
+
+    assert code == 0 and "two.npy (the first of its 2 images) is" in " ".join(out.split())
 
 
 def test_every_difference_is_named_with_its_remedy(folder, capsys):
@@ -93,10 +102,11 @@ def test_a_function_is_called_apart_and_compared(folder, capsys):
         (("--image", "x.png", "--tensor", "broken.npy"), "broken.npy is no .npy file of numbers"),
         (("--image", "x.png", "--tensor", "text.npy"), "text.npy is no .npy file of numbers"),
         (("--image", "x.png", "--with", "mine.py:crashing"), "it ended its process (SIGSEGV)"),
-        (("--image", "x.png", "--with", "mine.py:raising"), "it raised AttributeError"),
+        (("--image", "x.png", "--with", "mine.py:raising"), "has no attribute 'shape' (line 10)"),
         (("--image", "x.png", "--with", "mine.py:text"), "it returned str, not a tensor"),
         (("--image", "x.png", "--with", "mine.py:number"), "it has no function number"),
         (("--image", "x.png", "--with", "mine.py"), "neither FILE.py:FUNC"),
+        (("--image", "black.png", "--tensor", "black.npy"), "the picture is of one colour"),
         (("--image", "x.png"), "one of the arguments --tensor --with"),
         (("--image", "x.png", "--tensor", "right.npy", "--json", "x.png"), "x.png"),
     ],

@@ -78,6 +78,11 @@ def _texts(tree):
             yield node.lineno, text
 
 
+def _avoided(text):
+    plain = re.sub(r"in[ -]place|in its place", "", text.lower())  # the technical term, and "instead of"
+    return set(re.findall(r"[a-z]+", plain)) & AVOIDED
+
+
 def test_identifiers_are_plain():
     wrong = [
         f"{name}:{line}: {identifier}"
@@ -95,12 +100,17 @@ def test_messages_and_options_are_plain():
         if name.startswith("tests/"):  # tests quote what others say
             continue
         for line, text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
-            plain = text.lower().replace("in place of", "").replace("in its place", "")
-            found = set(re.findall(r"[a-z]+", plain)) & (AVOIDED - ALLOWED.get(name, set()))
-            if found or PHRASES.search(text):
+            if _avoided(text) - ALLOWED.get(name, set()) or PHRASES.search(text):
                 wrong.append(f"{name}:{line}: {text[:80]!r}")
 
     assert wrong == []
+
+
+def test_guides_are_plain():
+    texts = (ROOT / "detparity/core/guides.toml").read_text(encoding="utf-8").splitlines()
+    wrong = [line for line in texts if _avoided(line) or PHRASES.search(line)]
+
+    assert len(texts) > 100 and wrong == []
 
 
 def test_headings_of_docs_are_plain():

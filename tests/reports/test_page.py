@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detparity.kit.tests.reports.samples import ABOUT
 
 from detparity.core.findings import Finding, Outcome
 from detparity.core.text import render
@@ -19,14 +20,7 @@ from detparity.inputs.encoded import png
 from detparity.reports import html, page_pictures, page_view, report
 
 pytest.importorskip("jinja2")
-ABOUT = {
-    "strict": False,
-    "quick": True,
-    "environment": {"python": "3.11"},
-    "isolation": "confined",
-    "limits": {},
-    "subject": {"name": "m", "digest": "0", "classes": 5, "strides": [8, 16, 32], "weights": None},
-}
+QUICK = {**ABOUT, "quick": True}
 HOSTILE = "</script><img src=x onerror=alert(1)>\x1b[2J\u202e"
 MUST = Finding(
     "differs from the model.",
@@ -94,7 +88,7 @@ def made():
     )
     good = _entry("good.onnx", _record("structure.load"), noise=noise, pictures=[_picture("scene 0")])
     broken = report.unusable_entry("c.onnx", f"c.onnx is no model: {HOSTILE}")
-    return report.report(ABOUT, [good, bad, broken], {"engine_seconds": 0.0, "total_seconds": 1.0})
+    return report.report(QUICK, [good, bad, broken], {"engine_seconds": 0.0, "total_seconds": 1.0})
 
 
 def test_the_page_has_the_worst_file_first_and_nothing_of_a_file_as_markup(made):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
+from detparity.kit.tests.reports.samples import ABOUT
 
 from detparity.core.findings import Finding, Outcome
 from detparity.core.text import render
@@ -12,15 +13,6 @@ from detparity.core.verdict import artifact_verdict, outcome_record
 from detparity.reports import html, junit, report
 from detparity.reports.findings import roots
 from detparity.reports.terminal import artifact_text, verdict_line
-
-ABOUT = {
-    "strict": False,
-    "quick": False,
-    "environment": {"python": "3.11"},
-    "isolation": "confined",
-    "limits": {},
-    "subject": {"name": "m", "digest": "0", "classes": 5, "strides": [8, 16, 32], "weights": None},
-}
 
 
 def test_what_holds_for_the_child_process_is_on_every_page():

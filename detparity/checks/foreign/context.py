@@ -174,13 +174,9 @@ class ForeignContext(Judging):
         except Refuses as error:
             raise CannotRun(f"the model does not run at {case}: {error}") from None
 
-    def exact_of_declared(self) -> Arrays:
-        """The model's outputs in float64 for the declared case, by its own choices."""
-        return self._exact(self.declared)
-
     @property
     def exact_outputs(self) -> Arrays:
-        """All that the model gives at the declared size and batch, by its own names."""
+        """All that the model gives in float64 at the declared size and batch, by its own names and its own choices."""
         return self._exact(self.declared)
 
     @property

@@ -27,7 +27,7 @@ def certified(truth: CaseTruth, case: Case) -> Optional[Finding]:
         choice, noise = choices[forced.node], truth.noise(forced.key)
         if choice.kind != SUPPRESSION:
             wrong = breach(choice, forced, MARGIN * noise)
-        elif np.isfinite(forced.threshold):
+        else:
             wrong = suppressed.breach(choice, forced, MARGIN * noise, MARGIN * truth.noise(forced.key + BOXES))
         if wrong is not None:
             return _illegal(case, choice, forced, wrong, noise)

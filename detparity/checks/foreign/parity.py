@@ -143,7 +143,7 @@ def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]
     error: Optional[EngineError] = None
     choices: Tuple[Choice, ...] = ()
     try:
-        context.named(context.exact_of_declared())
+        context.named(context.exact_outputs)
         outputs = context.predict(case, **engine)
         choices = context.choices(case, **engine)
     except EngineError as refused:

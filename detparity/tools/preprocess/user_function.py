@@ -25,15 +25,13 @@ def tensor_of(spec: str, takes: str, path: Path, picture: np.ndarray) -> np.ndar
         raise InputError(f"--with {spec} is neither FILE.py:FUNC nor PKG.MOD:FUNC")
     home = str(Path(home).absolute()) if home.endswith(".py") else home
     given = {} if takes == PATH else {"picture": np.ascontiguousarray(picture if takes == RGB else picture[:, :, ::-1])}
-    total = environment.memory_bytes()
-    child = Child(__name__, Limits(int(total * MEMORY_SHARE) if total else None, SECONDS))
+    child = Child(__name__, Limits(environment.memory_share(MEMORY_SHARE), SECONDS))
     asked = {"home": home, "name": name, "path": str(path.absolute()), "folder": os.getcwd()}
     try:
         return child.request("call", asked, given)[1]["tensor"]
     except Died as died:
-        raise InputError(
-            f"--with {spec}: {printable(f'it {died.what}' if died.how != 'crash' else f'it ended its process ({died.what})')}"
-        ) from None
+        text = f"it ended its process ({died.what})" if died.how == "crash" else f"it {died.what}"
+        raise InputError(f"--with {spec}: {printable(text)}") from None
     except Refused as refused:
         raise InputError(f"--with {spec}: {printable(str(refused))}") from None
     finally:
@@ -54,9 +52,8 @@ def call(content: Mapping[str, Any], arrays: Arrays) -> Tuple[Any, Arrays]:
     try:
         value = function(arrays["picture"] if "picture" in arrays else content["path"])
     except (Exception, SystemExit) as error:  # the user's code raises what it likes
-        raise InputError(
-            f"it raised {user_file.raised(error)} (line {user_file.line_in(error, content['home'])})"
-        ) from None
+        line = user_file.line_in(error, str(module.__file__))
+        raise InputError(f"it raised {user_file.raised(error)}{f' (line {line})' if line else ''}") from None
     return None, {"tensor": _array(value)}
 
 
