@@ -72,11 +72,11 @@ def identify(
 ) -> Tuple[List[Recipe], Optional[Nearest]]:
     """Every recipe that makes `tensor` (one image, with or without a batch axis) out of `picture` (h, w, 3) uint8 RGB within rounding,
     the closest first; where there is none, the nearest. Raises InputError for a tensor that is no image or a picture of one colour."""
-    if not np.ptp(picture.reshape(-1, picture.shape[2]), axis=0).any():
-        raise InputError("the picture is of one colour, which shows nothing: take another one")
     fitting: List[Recipe] = []
     nearest: Optional[Nearest] = None
     images = list(as_image(tensor))
+    if not np.ptp(picture.reshape(-1, picture.shape[2]), axis=0).any():
+        raise InputError("the picture is of one colour, which shows nothing: take another one")
     candidates = [
         (axes, one, (image - np.array(one.b, np.float32)) / np.array(one.a, np.float32), _step(tensor.dtype, one))
         for axes, image in images
