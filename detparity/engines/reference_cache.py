@@ -24,12 +24,13 @@ CODE = ("engines", "inputs", "models", "oracle")  # folders of the package that 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of one image: the truths by head, the float64 logits while they are needed, and whether the floors are those of
-    all ways."""
+    """What is known of one image: the truths by head, the float64 logits while they are needed, whether the floors are those of
+    all ways, and the seconds that the exact run took."""
 
     truths: Mapping[str, Truth]
     exact: Tuple[np.ndarray, ...] = ()
     complete: bool = False
+    seconds: float = 0.0
 
     @property
     def nbytes(self) -> int:
@@ -73,11 +74,11 @@ class ReferenceCache:
                 for column, group in enumerate(GROUPS)
             }
             truths[head] = Truth(levels_of(head, self.facts, exact)[0], stats, head, size)
-        return Known(truths, exact, bool(arrays["complete"]))
+        return Known(truths, exact, bool(arrays["complete"]), float(arrays["seconds"]))
 
     def leave(self, image: np.ndarray, known: Known) -> None:
         """Store it for others. Raises InputError where the folder cannot be written to."""
-        arrays: Dict[str, np.ndarray] = {"complete": np.array(known.complete)}
+        arrays: Dict[str, np.ndarray] = {"complete": np.array(known.complete), "seconds": np.array(known.seconds)}
         arrays.update({f"exact-{level}": values for level, values in enumerate(known.exact)})
         for head, truth in known.truths.items():
             arrays[f"{head}-floor"] = floors_of(truth)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from detparity.checks.context import to_blame
 from detparity.core.array_cache import ArrayCache
 from detparity.core.clock import Clock
+from detparity.core.vocabulary import EngineDied
 from detparity.engines import reference_cache, reference_runs
 from detparity.engines.reference_cache import floors_of
 from detparity.engines.reference_runs import make_oracle
@@ -109,3 +111,16 @@ def test_where_nothing_can_be_stored_the_answer_is_the_same_and_it_is_said(oracl
     found = oracle("file")
     assert _differing(found, oracle()) == []
     assert len(found.notes) == 1 and found.notes[0].startswith("no references are stored: cannot write")
+
+
+def test_a_file_is_blamed_for_time_by_what_the_model_takes_now(oracle, monkeypatch):
+    """A stored reference took no time in this run, which says nothing of what the model needs."""
+    oracle().truth(("noise", 0), SIZE, "grid")
+    later = oracle()
+    later.truth(("noise", 0), SIZE, "grid")
+    assert later.worked_out == 0 and later.slowest > 0
+    slow = later._ways.exact
+    monkeypatch.setattr(later, "_timed", lambda run, feed: setattr(later, "slowest", 100.0) or slow(feed))
+    died = EngineDied("time", "is not done after 110 s", 110.0)
+    assert not to_blame(died, later, SIZE)
+    assert to_blame(EngineDied("time", "is not done after 500 s", 500.0), later, SIZE)
