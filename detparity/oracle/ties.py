@@ -6,7 +6,7 @@ A tie is named by its candidates; a choice with ties exchanged is again one that
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Iterator, List, Sequence, Tuple
+from typing import FrozenSet, Iterator, List, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -18,15 +18,23 @@ MOST = 256  # ties of one decision: beyond, the nearest
 
 @dataclass(frozen=True)
 class Tie:
-    """Two candidates that noise may exchange. what: 'cut' (one candidate at a threshold), 'left out' (second in place of first),
-    'order' (second before first), 'overlap' (whether the first of each pair suppresses the second); row: of BEST, or the call of a
-    suppression; by: how far it is from being decided otherwise; scores: of the candidates."""
+    """Candidates that noise may exchange. what: 'cut' (one candidate at a threshold), 'left out' (second in place of first), 'order'
+    (second before first), 'overlap' (whether the first suppresses the second), 'both' (one candidate, by either); row: of BEST, or
+    the call of a suppression; by: how far it is from being decided otherwise; scores: of the candidates.
+
+    pairs: of candidates whose overlap, or whose choice, is turned round; orders: of a suppression, where the second is to come first.
+    """
 
     what: str
     row: int
     pairs: Tuple[Tuple[int, int], ...]
     by: float
     scores: Tuple[float, ...]
+    orders: Tuple[Tuple[int, int], ...] = ()
+
+    @property
+    def first(self) -> Tuple[int, int]:
+        return (*self.pairs, *self.orders)[0]
 
 
 def near_ties(choice: Choice, forced: Forced, margin: float, move: float) -> List[Tie]:
@@ -36,7 +44,7 @@ def near_ties(choice: Choice, forced: Forced, margin: float, move: float) -> Lis
     elif choice.kind == BEST:
         found = list(_best(choice, forced, margin))
     else:
-        found = [*_orders(forced, margin), *_overlaps(forced, margin, move)]
+        found = [*_caps(forced, margin), *_overlaps(forced, margin, move)]
     return sorted(found, key=lambda tie: tie.by)[:MOST]
 
 
@@ -74,29 +82,18 @@ def _plain(rows: np.ndarray, row: int, first: int, second: int, forced: Forced) 
     return float(sign * rows[row, first]), float(sign * rows[row, second])
 
 
-def _orders(forced: Forced, margin: float) -> Iterator[Tie]:
-    """Of one retained and one that it alone suppresses, which comes first; and of two retained, of which a cap may take the first."""
-    boxes, scores, held = _parts(forced)
-    if not len(held):
-        return
-    over = iou(boxes[held][:, None], boxes[None]) > forced.threshold
-    over[np.arange(len(held)), held] = False
-    near = over & (np.abs(scores[held][:, None] - scores[None]) <= margin)
-    for at, other in np.argwhere(near).tolist():
-        if over[:, other].sum() == 1:
-            yield _order(forced, scores, int(held[at]), other)
+def _caps(forced: Forced, margin: float) -> Iterator[Tie]:
+    """Neighbours among those retained, of which a cap may take the first."""
+    _, scores, held = _parts(forced)
     for one, two in zip(held[:-1].tolist(), held[1:].tolist()):
-        if abs(scores[one] - scores[two]) <= margin:
-            yield _order(forced, scores, one, two)
-
-
-def _order(forced: Forced, scores: np.ndarray, one: int, two: int) -> Tie:
-    by, both = float(abs(scores[one] - scores[two])), (float(scores[one]), float(scores[two]))
-    return Tie("order", forced.call, ((one, two),), by, both)
+        by = float(abs(scores[one] - scores[two]))
+        if by <= margin:
+            yield Tie("order", forced.call, (), by, (float(scores[one]), float(scores[two])), ((one, two),))
 
 
 def _overlaps(forced: Forced, margin: float, move: float) -> Iterator[Tie]:
-    """Two retained that may overlap by more than the threshold, and one left out that no better one certainly overlaps by so much."""
+    """Two retained that may overlap by more than the threshold; and one left out, where each that suppresses it ties with it, by their
+    overlap or by which comes first."""
     boxes, scores, held = _parts(forced)
     if not len(held):
         return
@@ -104,18 +101,20 @@ def _overlaps(forced: Forced, margin: float, move: float) -> Iterator[Tie]:
     low, high = iou_bounds(boxes[held][:, None], boxes[None], moves, moves)
     exact = iou(boxes[held][:, None], boxes[None])
     away = np.abs(exact - forced.threshold)
-    both = high[:, held] > forced.threshold
-    for at, other in np.argwhere(np.triu(both, 1)).tolist():
+    for at, other in np.argwhere(np.triu(high[:, held] > forced.threshold, 1)).tolist():
         one, two = int(held[at]), int(held[other])
         yield Tie("overlap", forced.call, ((one, two),), float(away[at, two]), (float(scores[two]),))
-    covers = (exact > forced.threshold) & (scores[held][:, None] >= scores[None] - margin)
-    left = np.ones(len(scores), bool)
-    left[held] = False
-    certain = (covers & (low > forced.threshold)).any(0)
-    for other in np.flatnonzero(left & covers.any(0) & ~certain).tolist():
-        by = np.flatnonzero(covers[:, other])
-        pairs = tuple((int(held[at]), other) for at in by)
-        yield Tie("overlap", forced.call, pairs, float(away[by, other].max()), (float(scores[other]),))
+    gap = scores[held][:, None] - scores[None]
+    blocks = (exact > forced.threshold) & (gap >= 0)
+    by_overlap, by_order = blocks & (low <= forced.threshold), blocks & (low > forced.threshold) & (gap <= margin)
+    blocks[:, held] = False
+    for other in np.flatnonzero(blocks.any(0) & ~(blocks & ~by_overlap & ~by_order).any(0)).tolist():
+        pairs = tuple((int(held[at]), other) for at in np.flatnonzero(by_overlap[:, other]))
+        orders = tuple((int(held[at]), other) for at in np.flatnonzero(by_order[:, other]))
+        by = max([*away[by_overlap[:, other], other], *gap[by_order[:, other], other]])
+        what = "both" if pairs and orders else "overlap" if pairs else "order"
+        both = (float(scores[other]), *(float(scores[one]) for one, _ in orders))
+        yield Tie(what, forced.call, pairs, float(by), both, orders)
 
 
 def _parts(forced: Forced) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,7 +134,7 @@ def exchanged(choice: Choice, forced: Sequence[Forced], ties: Sequence[Tie]) -> 
     classes = choice.scores.shape[1]
     found = []
     for one in forced:
-        held = _suppressed(one, [tie for tie in ties if tie.row == one.call])
+        held = suppressed(one, [tie for tie in ties if tie.row == one.call])
         image, kind = divmod(one.call - 1, classes)
         found.append(np.stack([np.full(len(held), image), np.full(len(held), kind), held], 1))
     return replace(choice, indices=np.concatenate(found).astype(choice.indices.dtype))
@@ -154,21 +153,20 @@ def _exchanged_best(choice: Choice, ties: Sequence[Tie]) -> Choice:
     return replace(choice, indices=fitted(choice, replace(choice, indices=wide)))
 
 
-def _suppressed(forced: Forced, ties: Sequence[Tie]) -> np.ndarray:
+def suppressed(forced: Forced, ties: Sequence[Tie]) -> np.ndarray:
     """What a call retains with these ties exchanged: greedy, so that what follows from them follows here. Calls without a tie retain
     what they did."""
     boxes, scores, held = _parts(forced)
     if not ties:
         return held
     order = np.argsort(-scores, kind="stable").tolist()
-    turned = set()
-    for tie in ties:
-        first, second = tie.pairs[0]
-        if tie.what == "order":
+    for first, second in (pair for tie in ties for pair in tie.orders):
+        if order.index(second) > order.index(first):
             order.remove(second)
             order.insert(order.index(first), second)
-        else:
-            turned |= {frozenset(pair) for pair in tie.pairs}
+    turned: Set[FrozenSet[int]] = set()
+    for tie in ties:
+        turned ^= {frozenset(pair) for pair in tie.pairs}
     retained: List[int] = []
     left = [one for one in order if scores[one] > forced.least]
     dropped = np.zeros(len(scores), bool)

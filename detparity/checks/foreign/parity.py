@@ -177,9 +177,10 @@ def settled(context: ForeignContext, case: Case, outputs: Arrays, found: Finding
         return found
     if not ties.left:
         return judged_of(context, case, context.truth(case, ties.choices), outputs)
-    if ties.untried:
+    if ties.near:
         raise CannotRun(
-            f"{ties.left} rows have no partner at {case}, and {ties.untried} near ties that may explain them were not tried"
+            f"{ties.left} rows have no partner at {case}; {ties.near} near ties of the model's decisions are as likely as a defect, "
+            "and which of them the file decided otherwise cannot be shown"
         )
     return found
 

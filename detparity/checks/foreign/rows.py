@@ -6,7 +6,8 @@ decisions are exchanged, one after another, while fewer rows are left over. docs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -22,20 +23,22 @@ from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT
 from detparity.oracle.output_floor import in_order_of, tables_of
 from detparity.oracle.suppressed import moved
-from detparity.oracle.ties import Tie, exchanged, near_ties
+from detparity.oracle.ties import Tie, exchanged, near_ties, suppressed
 
 MOST = 16  # runs in float64, of one tie more each
+FEW = 3  # ties of which every several are tried
 
 
 @dataclass(frozen=True)
 class Explained:
     """Choices of the model's under which as many of its rows as were found are the file's; ties: what was exchanged, as text; left:
-    rows without a partner; untried: near ties that may explain those, for which there was no run left."""
+    rows without a partner; near: near ties of candidates that score as those do,
+    where there are so many that not every several of them were tried."""
 
     choices: Tuple[Choice, ...]
     ties: Tuple[str, ...]
     left: int
-    untried: int
+    near: int
 
 
 Named = Tuple[int, Tie]  # which choice of the model's, and a tie of it
@@ -51,23 +54,56 @@ def by_ties(context: ForeignContext, case: Case, outputs: Arrays) -> Optional[Ex
     truth = context.truth(case, own)
     while context.grow(case, truth):
         pass
-    ties = _ties(own, truth)
-    state: List[Named] = []
-    best, tried, failed = _left(context, truth, truth.outputs, outputs), 0, 0
-    ranked = _ranked(ties, best)
-    while best.rows and failed < len(ranked) and tried < MOST:
-        more = [*state, ranked[failed]]
-        tried, failed = tried + 1, failed + 1
-        try:
-            found = context.oracle.run_forced(EXACT, images, _under(own, truth, more))[0]
-        except Refuses:
-            continue
-        now = _left(context, truth, context.named(found), outputs)
-        if now.less_than(best):
-            best, state, failed = now, more, 0
-            ranked = _ranked([one for one in ties if one not in state], best)
+    search = Search(context, images, own, truth, outputs)
+    state, left = search.descended()
+    near = _near(_ties(own, truth, state), left) if left.rows else []
+    if left.rows and len(near) <= FEW:
+        state, left = search.every(state, near, left)
+        near = []
     names = tuple(_text(own[at], tie) for at, tie in state)
-    return Explained(_under(own, truth, state), names, best.rows, len(ranked) - failed)
+    return Explained(_under(own, truth, state), names, left.rows, len(near))
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search for the choices of the model's under which it gives a file's rows."""
+
+    context: ForeignContext
+    images: np.ndarray
+    own: Tuple[Choice, ...]
+    truth: CaseTruth
+    outputs: Arrays
+
+    def left(self, state: Sequence[Named]) -> Optional[Left]:
+        """What has no partner with these ties exchanged; None where the model does not run so."""
+        try:
+            found = self.context.oracle.run_forced(EXACT, self.images, _under(self.own, self.truth, state))[0]
+        except Refuses:
+            return None
+        return _left(self.context, self.truth, self.context.named(found), self.outputs)
+
+    def descended(self) -> Tuple[List[Named], Left]:
+        """One tie after another, each that leaves less over."""
+        state: List[Named] = []
+        best, tried, failed = _left(self.context, self.truth, self.truth.outputs, self.outputs), 0, 0
+        ranked = _ranked(_ties(self.own, self.truth, ()), best)
+        while best.rows and failed < len(ranked) and tried < MOST:
+            more = [*state, ranked[failed]]
+            tried, failed = tried + 1, failed + 1
+            now = self.left(more)
+            if now is not None and now.less_than(best):
+                best, state, failed = now, more, 0
+                ranked = _ranked(_ties(self.own, self.truth, state), best)
+        return state, best
+
+    def every(self, state: List[Named], near: Sequence[Named], best: Left) -> Tuple[List[Named], Left]:
+        """Every several of these ties beside those of `state`."""
+        for size in range(1, len(near) + 1):
+            for more in itertools.combinations(near, size):
+                now = self.left([*state, *more])
+                if now is not None and not now.rows:
+                    return [*state, *more], now
+        return state, best
 
 
 @dataclass(frozen=True)
@@ -84,14 +120,20 @@ class Left:
         return self.rows < other.rows or top[0] < top[1] - self.slack
 
 
-def _ties(own: Sequence[Choice], truth: CaseTruth) -> List[Named]:
+def _ties(own: Sequence[Choice], truth: CaseTruth, state: Sequence[Named]) -> List[Named]:
+    """Near ties of the choices with those of `state` exchanged, on the numbers that the model's own choices imply."""
     found: List[Named] = []
     numbers = {choice.node: at for at, choice in enumerate(own)}
     for forced in truth.forced:
-        choice, margin, move = own[numbers[forced.node]], MARGIN * truth.noise(forced.key), 0.0
+        at = numbers[forced.node]
+        choice, margin, move = own[at], MARGIN * truth.noise(forced.key), 0.0
+        known = [tie for number_of, tie in state if number_of == at]
         if choice.kind == SUPPRESSION:
             move = moved(choice, MARGIN * truth.move(forced.key))
-        found += [(numbers[forced.node], tie) for tie in near_ties(choice, forced, margin, move)]
+            forced = replace(forced, indices=suppressed(forced, [tie for tie in known if tie.row == forced.call]))
+        elif known:
+            choice = exchanged(choice, (), known)
+        found += [(at, tie) for tie in near_ties(choice, forced, margin, move) if tie not in known]
     return found
 
 
@@ -125,6 +167,15 @@ def _left(context: ForeignContext, truth: CaseTruth, model: Arrays, outputs: Arr
     return Left(rows, -np.sort(-np.concatenate(scores)), slack)
 
 
+def _near(ties: Sequence[Named], left: Left) -> List[Named]:
+    """The ties of candidates that score as rows without a partner do."""
+    return [one for one in ties if one[1].scores and left.scores.size and _away(one[1], left) <= left.slack]
+
+
+def _away(tie: Tie, left: Left) -> float:
+    return float(np.abs(left.scores[:, None] - np.array(tie.scores)[None]).min(initial=np.inf))
+
+
 def _ranked(ties: Sequence[Named], left: Left) -> List[Named]:
     """Ties of candidates that score as rows without a partner do, of the highest row first, then those whose scores say nothing; all
     of them where none is near."""
@@ -148,8 +199,9 @@ TEXTS = {
     "left out": "candidate {1} in place of {0}",
     "order": "candidate {1} before {0}",
     "overlap": "whether candidate {0} suppresses {1}",
+    "both": "whether candidate {0} comes before {1} and suppresses it",
 }
 
 
 def _text(choice: Choice, tie: Tie) -> str:
-    return f"{choice.node}: {TEXTS[tie.what].format(*tie.pairs[0])} ({number(tie.by)} from being decided so)"
+    return f"{choice.node}: {TEXTS[tie.what].format(*tie.first)} ({number(tie.by)} from being decided so)"

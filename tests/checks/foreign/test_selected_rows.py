@@ -63,7 +63,8 @@ def test_hundreds_of_evaluations(steps, shown):
         except CannotRun:
             undecided += 1
         otherwise += _otherwise(model, held)
-    print(f"{MANY} evaluations, {otherwise} with other rows, {alarms} false alarms, {undecided} undecided")
+    how = f"choices {'shown' if shown else 'hidden'}, scores {f'in steps of 1/{steps}' if steps else 'as they are'}"
+    print(f"{how}: {MANY} evaluations, {otherwise} with other rows, {alarms} false alarms, {undecided} undecided")
     assert not alarms
 
 
@@ -101,12 +102,17 @@ def _doubtful(model, one, held):
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_every_single_change_is_refused(shown):
-    seen = set()
+    """Where choices are hidden and near ties abound, a change may be as likely as several of those: that is no pass."""
+    seen, undecided = [], 0
     for model, boxes, scores, held in _files(range(FEW), 0):
         for what, changed in _changes(model, boxes, scores, held):
-            seen.add(what)
-            assert judged(model, boxes, scores, changed, shown), (model.seed, what)
-    assert seen == {"one more", "one less"}
+            seen.append(what)
+            try:
+                assert judged(model, boxes, scores, changed, shown), (model.seed, what)
+            except CannotRun:
+                undecided += 1
+    assert set(seen) == {"one more", "one less"}
+    assert undecided <= (0 if shown else len(seen) / 10)
 
 
 def test_twenty_overlaps_at_ten_floors_are_refused():
