@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -226,11 +226,8 @@ class ForeignContext(Judging):
 
     @functools.cached_property
     def _selections(self) -> Tuple[Selection, ...]:
-        """Where an ONNX file decides, and the model can be given what it chose. Of a selection of rows only what learned layers
-        follow: the rest is one region with the rows, which are judged as a set whatever algorithm either side has."""
-        if self.artifact.kind != "onnx" or not self.oracle.forces:
-            return ()
-        return tuple(one for one in selections(self.onnx.graph) if one.learned or not self.layout.selected)
+        """Where an ONNX file decides, and the model can be given what it chose."""
+        return selections(self.onnx.graph) if self.artifact.kind == "onnx" and self.oracle.forces else ()
 
     @functools.cached_property
     def uncovered(self) -> Tuple[str, ...]:
@@ -243,22 +240,26 @@ class ForeignContext(Judging):
         inner = [node.title for node in deciding if node not in graph.nodes or node.op in PLUGINS or not known]
         return tuple(inner)
 
-    def choices(self, case: Case, **engine: Any) -> Tuple[Choice, ...]:
-        """What the file chooses inside, if the model can be given it. Raises EngineError; nothing is found where showing the choices
-        changes what the file computes, which `hidden` then says."""
-        if not self._selections or self.hidden:
+    def choices(self, case: Case, every: bool = False, **engine: Any) -> Tuple[Choice, ...]:
+        """What the file chooses inside, if the model can be given it. Of a selection of rows only what learned layers follow, unless
+        `every` is asked for: the rest is one region with the rows, which are judged as a set whatever algorithm either side has.
+
+        Raises EngineError; nothing is found where showing the choices changes what the file computes, which `hidden` then says.
+        """
+        which = [one for one in self._selections if every or one.learned or not self.layout.selected]
+        if not which or self.hidden:
             return ()
-        key = (case, tuple(sorted(engine.items())))
+        key = (case, every, tuple(sorted(engine.items())))
         if key not in self._choices:
-            shown = self._shown(case, engine)
-            found = [one.choice(shown, self.onnx.graph.constants) for one in self._selections]
+            shown = self._shown(which, case, engine)
+            found = [one.choice(shown, self.onnx.graph.constants) for one in which]
             self._choices[key] = tuple(one for one in found if one is not None)
         return self._choices[key]
 
-    def _shown(self, case: Case, how: Mapping[str, Any]) -> Arrays:
+    def _shown(self, which: Sequence[Selection], case: Case, how: Mapping[str, Any]) -> Arrays:
         """What the file selects from, and what it chose; nothing where the copy that shows it does not load or gives other outputs."""
-        names = [name for one in self._selections for name in one.tensors(self.onnx.graph.constants)]
-        key = (self.engine(), tuple(sorted(how.items())))
+        names = [name for one in which for name in one.tensors(self.onnx.graph.constants)]
+        key = (self.engine(), tuple(names), tuple(sorted(how.items())))
         images = self.given(case)
         feed = self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
         try:
