@@ -67,9 +67,13 @@ class CaseTruth:
         found = (stats.max for run in one.ways for group, stats in run.items() if group.output == key)
         return max([least, *(value for value in found if np.isfinite(value))])
 
+    def unfollowed(self) -> List[str]:
+        """Nodes whose choice was certified, and is not the one that the outputs were computed from."""
+        return [one.node for one in self.forced if not one.followed]
+
     def unmatched(self) -> List[Choice]:
         """Choices that the model could not be given."""
-        known = {one.node for one in self.forced}
+        known = {one.node for one in self.forced if one.followed}
         return [one for one in self.choices if one.node not in known]
 
 
