@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
 from detparity import engines
 from detparity.core.clock import Clock
-from detparity.core.findings import CannotRun, Check, Finding, Outcome, of_the_end
+from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Outcome, of_the_end
 from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
 from detparity.engines.remote import client
 
@@ -96,7 +96,7 @@ class Judging:
             if need in self.checks and self.checks[need].applies(self.contract):
                 first = self.outcome(need)
                 if first.outcome != "passed" and not _only_soft(first):
-                    return Outcome(check.id, check.level, "skipped", reason=f"blocked by {need}")
+                    return Outcome(check.id, check.level, "skipped", reason=f"{BLOCKED}{need}")
         start, before = time.perf_counter(), self.clock.engine
         findings: Tuple[Finding, ...] = ()
         reason, result, incomplete = None, "passed", False
@@ -107,7 +107,7 @@ class Judging:
             reason, result, incomplete = str(error), "skipped", error.hides and check.level == "MUST"
         except EngineDied as error:
             if self._reported_by is not None:
-                return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
+                return Outcome(check.id, check.level, "skipped", reason=f"{BLOCKED}{self._reported_by}")
             self._reported_by = check.id
             if self.to_blame(error):
                 findings, result = (of_the_end(error),), "failed"

@@ -33,7 +33,7 @@ from detparity.core import environment
 from detparity.core.contract import MUST
 from detparity.core.errors import NotMade
 from detparity.core.files import sha256
-from detparity.core.findings import MADE, Outcome, of_the_end
+from detparity.core.findings import BLOCKED, MADE, Outcome, of_the_end
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied
@@ -111,12 +111,15 @@ def _at_fault(session: Session, died: EngineDied) -> bool:
 
 
 def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]:
-    """Every chosen check on every subject, subject by subject; each is let go of after its last."""
+    """Every chosen check on every subject, and what blocks one of them, subject by subject; each is let go of after its last."""
     for subject in subjects:
         chosen = session.checks_of(subject)
-        for number, check_id in enumerate(chosen, 1):
+        for check_id in chosen:
             judged = judge(session, subject, check_id)
-            yield _with_pictures(session, subject, judged) if number == len(chosen) else judged
+            blocking = (judged.outcome.reason or "").partition(BLOCKED)[2]
+            if blocking and blocking not in chosen:
+                chosen.append(blocking)
+            yield _with_pictures(session, subject, judged) if check_id == chosen[-1] else judged
         session.release(subject)
 
 

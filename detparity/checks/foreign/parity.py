@@ -255,7 +255,7 @@ def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Array
     if illegal is not None:
         return illegal
     why = not_compared(context, truth)
-    if why and not _plainly_wrong(over, (mine, yours)):
+    if why and (truth.unfollowed() or not _plainly_wrong(over, (mine, yours))):
         what = f"{over[0].group.name} is {over[0].floors:.3g} floors off" if over else f"{apart} rows have no partner"
         raise CannotRun(f"the network decides inside, and {why}; {what} at {case}")
     if lost and not over:
