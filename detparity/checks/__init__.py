@@ -10,7 +10,18 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id."""
-    from detparity.checks import baked_size, endpoint, export, mean_ap, metadata, nms, parity, script, structure, weights
+    from detparity.checks import (
+        baked_size,
+        endpoint,
+        export,
+        mean_ap,
+        metadata,
+        nms,
+        parity,
+        script,
+        structure,
+        weights,
+    )
 
     found: Dict[str, Check] = {}
     for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, endpoint):

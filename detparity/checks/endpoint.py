@@ -9,7 +9,7 @@ import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -56,11 +56,14 @@ def names(context: AnyContext) -> Iterator[Finding]:
 
 def tensors(context: AnyContext) -> Iterator[Finding]:
     """Datatypes and shapes that the server states."""
+    varying: Set[object] = set()  # symbols of the inputs; others are what an exporter left open
     for what, own, stated in _sides(context):
         by_name = {one.name: one for one in stated}
+        if what == "inputs":
+            varying.update(dim for value in own for dim in value.shape or () if not isinstance(dim, int))
         for value in own:
             tensor = by_name[value.name]
-            level, clause = _problem(value, tensor)
+            level, clause = _problem(value, tensor, varying)
             if level:
                 yield Finding(
                     f"is served with {what[:-1]} {value.name!r} {clause}.",
@@ -84,8 +87,9 @@ def _sides(context: AnyContext) -> Iterator[Tuple[str, Sequence[Value], Sequence
     yield "outputs", graph.outputs, found.outputs
 
 
-def _problem(value: Value, tensor: Tensor) -> Tuple[str, str]:
-    """Level and clause of how a server states a tensor otherwise than the file; empty where it does not."""
+def _problem(value: Value, tensor: Tensor, varying: Set[object]) -> Tuple[str, str]:
+    """Level and clause of how a server states a tensor otherwise than the file; empty where it does not. varying: the symbols of axes
+    that vary."""
     dtype = DATATYPES.get(tensor.datatype)
     if dtype is None or dtype.name != value.dtype:
         return MUST, f"as {tensor.datatype} where it is {value.dtype}"
@@ -96,7 +100,7 @@ def _problem(value: Value, tensor: Tensor) -> Tuple[str, str]:
     for axis, (own, stated) in enumerate(zip(value.shape, tensor.shape)):
         if isinstance(own, int) and stated >= 0 and own != stated:
             return MUST, f"with {stated} on axis {axis} where it has {own}"
-        if not isinstance(own, int) and stated >= 0:
+        if own in varying and stated >= 0:
             return MUST, f"with axis {axis} fixed at {stated} where it varies"
     wide = [axis for axis, (own, one) in enumerate(zip(value.shape, tensor.shape)) if isinstance(own, int) and one < 0]
     return (SHOULD, f"with axis {wide[0]} open where it takes {value.shape[wide[0]]} alone") if wide else ("", "")
@@ -233,9 +237,9 @@ def _distance(one: Arrays, other: Arrays) -> float:
 
 def on_endpoint(checks: Mapping[str, Check]) -> Dict[str, Check]:
     """Of some checks those that a server's answers decide; they need what the server states, not what a file does in an engine."""
-    own = {check.id: check for check in CHECKS}
-    wired = {name: replace(one, needs=("endpoint.names",)) for name, one in checks.items() if name in OVER_THE_WIRE}
-    return {**own, **wired}
+    first, last = ({check.id: check for check in some} for some in (CHECKS[:2], CHECKS[2:]))
+    wired = {name: replace(one, needs=NAMED) for name, one in checks.items() if name in OVER_THE_WIRE}
+    return {**first, **wired, **last}
 
 
 def _always(contract: Any) -> bool:

@@ -194,7 +194,7 @@ class Session:
 
     def _applying(self, contract: Any) -> Tuple[str, ...]:
         """Ids of the checks that a contract asks for in this run."""
-        left = () if self.options.images is not None else checks.ON_IMAGES
+        left: Tuple[str, ...] = () if self.options.images is not None else checks.ON_IMAGES
         left += () if self.options.endpoint is not None else checks.ON_ENDPOINT
         return tuple(one.id for one in self.registry().values() if one.applies(contract) and one.id not in left)
 

@@ -6,7 +6,6 @@ libraries of the extra), within limits of time and size.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Callable, Dict, Optional, Sequence
 
 from detparity.core.endpoint import Endpoint, Served, parse
@@ -24,11 +23,12 @@ def wire(endpoint: Endpoint) -> Any:
     """What speaks to this endpoint: `served()` and `infer(feed, outputs, seconds)`. Raises NotServed without its extra."""
     if endpoint.scheme == "grpc":
         try:
-            return importlib.import_module(f"{__package__}.kserve_grpc").Wire(endpoint)
+            from detparity.engines import kserve_grpc
         except ImportError as error:
             raise NotServed(
                 f"kserve+grpc needs tritonclient, which is not installed ({error.name}): pip install 'detparity[kserve]'"
             ) from None
+        return kserve_grpc.Wire(endpoint)
     from detparity.engines.kserve_http import Wire
 
     return Wire(endpoint)

@@ -62,7 +62,9 @@ class Wire:
         except InferenceServerException as error:
             raise _problem(error, seconds) from None
         except (ValueError, TypeError, KeyError) as error:
-            raise EngineError(f"its answer is not in the form of the KServe v2 protocol ({clipped(error, 120)})") from None
+            raise EngineError(
+                f"its answer is not in the form of the KServe v2 protocol ({clipped(error, 120)})"
+            ) from None
         for name, array in found.items():
             if array is None or array.dtype.hasobject:
                 raise EngineError(f"output {name!r} holds no numbers")

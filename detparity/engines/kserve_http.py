@@ -10,7 +10,7 @@ import json
 import math
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -71,7 +71,9 @@ class Wire:
     def _facts(self, path: str) -> Dict[str, Any]:
         status, _, answer = self._asked(path)
         if status != 200:
-            what = "does not speak the KServe v2 protocol" if path == "/v2" else f"has no model {self._endpoint.model!r}"
+            what = (
+                "does not speak the KServe v2 protocol" if path == "/v2" else f"has no model {self._endpoint.model!r}"
+            )
             raise NotServed(f"{what}: {_reason(status, answer)}")
         try:
             found = json.loads(answer)
@@ -81,7 +83,7 @@ class Wire:
             raise NotServed(f"does not speak the KServe v2 protocol: its answer to {path} is no JSON object")
         return found
 
-    def _asked(self, path: str) -> Tuple[int, Mapping[str, str], bytes]:
+    def _asked(self, path: str) -> Tuple[int, Any, bytes]:
         try:
             return self._ask("GET", path, b"", {}, CONNECT_SECONDS)
         except (EngineError, EngineDied) as error:
@@ -89,7 +91,7 @@ class Wire:
 
     def _ask(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], seconds: float
-    ) -> Tuple[int, Mapping[str, str], bytes]:
+    ) -> Tuple[int, Any, bytes]:
         """Status, headers and body of an answer."""
         secure = self._endpoint.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -119,10 +121,8 @@ def _ended_after(sock: Any, seconds: float) -> Iterator[None]:
 
     def end() -> None:
         late.set()
-        try:
+        with suppress(OSError):  # it may be closed already
             sock.shutdown(socket.SHUT_RDWR)
-        except OSError:  # it was closed already
-            pass
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

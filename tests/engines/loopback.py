@@ -1,12 +1,11 @@
-"""A server of the KServe v2 protocol on the loopback address, in a thread: it runs an ONNX file, rightly or in one of the ways below."""
+"""A server of the KServe v2 protocol in a thread, on the loopback address, that runs an ONNX file rightly or in one of many wrong ways."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
-import struct
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +17,7 @@ import onnxruntime as ort
 from detparity.core.endpoint import DATATYPES, Endpoint, datatype
 
 LENGTH = "Inference-Header-Content-Length"
-TOGETHER = 0.15  # seconds in which requests of several clients meet
+TOGETHER = 0.1  # seconds in which requests of two clients meet
 TYPES = {"tensor(float)": "FP32", "tensor(int64)": "INT64", "tensor(int32)": "INT32", "tensor(float16)": "FP16"}
 
 
@@ -26,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request. `server.how` says what is wrong with the server, empty where nothing is."""
 
     protocol_version = "HTTP/1.1"
-    server: "Server"  # type: ignore[assignment]
+    server: Server  # type: ignore[assignment]
 
     def log_message(self, *_: Any) -> None:
         return
@@ -49,8 +48,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests += 1
         how = self.server.how
         if how == "dies":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
             return
         if how == "stops early":
             self.send_response(200)
@@ -128,7 +127,7 @@ class Server(ThreadingHTTPServer):
         options.log_severity_level = 4
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.requests, self.stopped = 0, threading.Event()
-        self._lock, self._running = threading.Lock(), 0
+        self._meeting = threading.Barrier(2)
         self._last: Dict[str, np.ndarray] = {}
         self.stated = {
             "name": self.model,
@@ -142,7 +141,10 @@ class Server(ThreadingHTTPServer):
         if how == "other types":
             self.stated["outputs"][0]["datatype"] = "FP16"
         if how == "other shapes":
-            self.stated["inputs"][0]["shape"][2] = 32
+            self.stated["inputs"][0]["shape"][2] = 64
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that ended the connection is no news."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -160,14 +162,12 @@ class Server(ThreadingHTTPServer):
         return found, binary
 
     def _mixed(self, found: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        """A buffer that all requests share: who comes while another is answered gets what was written last."""
-        with self._lock:
-            self._running += 1
-            self._last = found
-        time.sleep(TOGETHER)
-        with self._lock:
-            self._running -= 1
-            return self._last
+        """A buffer that all requests share: who is still answered when another one comes gets what was written last."""
+        self._last = found
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self._meeting.wait(TOGETHER)
+        self._meeting.reset()
+        return self._last
 
 
 def _stated(one: Any) -> Dict[str, Any]:
