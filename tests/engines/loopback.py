@@ -1,4 +1,4 @@
-"""A server of the KServe v2 protocol in a thread, on the loopback address, that runs an ONNX file rightly or in one of many wrong ways."""
+"""A server of the KServe v2 protocol in a thread, on loopback, that runs an ONNX file rightly or in one of many wrong ways."""
 
 from __future__ import annotations
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+
+pytest.importorskip("torch", minversion="1.13")  # a graph in float64
+
 from detparity.kit.tests.engines.loopback import serving
 from onnx import TensorProto, helper, numpy_helper
 
