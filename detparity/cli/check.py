@@ -14,9 +14,11 @@ from detparity.cli.options import (
     PICTURES,
     add_any_model,
     add_engine,
+    add_cache,
     add_images,
     add_model,
     add_nms,
+    cache_of,
     choice_of,
     endpoint_of,
     images_of,
@@ -76,6 +78,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
+    add_cache(parser)
     add_ci(parser)
     add_display(parser)
     parser.set_defaults(run=run)
@@ -131,6 +134,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[
         pictures=PICTURES if options.html is not None else 0,
         images=images_of(options),
         endpoint=endpoint,
+        cache=cache_of(options),
     )
 
 
