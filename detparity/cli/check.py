@@ -13,8 +13,8 @@ from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
     PICTURES,
     add_any_model,
-    add_engine,
     add_cache,
+    add_engine,
     add_images,
     add_model,
     add_nms,
