@@ -10,10 +10,21 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id."""
-    from detparity.checks import baked_size, export, mean_ap, metadata, nms, parity, script, structure, weights
+    from detparity.checks import (
+        baked_size,
+        endpoint,
+        export,
+        mean_ap,
+        metadata,
+        nms,
+        parity,
+        script,
+        structure,
+        weights,
+    )
 
     found: Dict[str, Check] = {}
-    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms):
+    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, endpoint):
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check
@@ -25,6 +36,14 @@ NOT_QUICK = ("parity.map", "parity.threads", "parity.evaluator", "nms.tensorrt")
 
 # What applies only where the user gives pictures.
 ON_IMAGES = ("parity.images", "nms.images")
+
+# What applies only where a server runs the file, and what of the rest applies there: what its answers show.
+ON_ENDPOINT = ("endpoint.names", "endpoint.tensors", "endpoint.concurrency", "endpoint.batching")
+OVER_THE_WIRE = (
+    *(f"parity.{name}" for name in ("declared", "values", "images", "sizes", "batches", "isolation", "repeat", "map")),
+    "parity.sequence",
+    *(f"nms.{name}" for name in ("detections", "images", "sizes", "batches", "repeat")),
+)
 
 
 def select(names: str, known: Optional[Mapping[str, Check]] = None) -> List[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 from detparity import engines
 from detparity.core.clock import Clock
+from detparity.core.endpoint import Endpoint
 from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Outcome, of_the_end
 from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
 from detparity.engines.remote import client
@@ -19,21 +20,34 @@ Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
 
 class Judging:
     """What every context has: `outcome` of a check, and `runner` of an engine. A subclass states what it judges, which engine judges
-    it, what an engine may take (`seconds`), and whether a file that reached a limit is to blame (`to_blame`)."""
+    it, what an engine may take (`seconds`), and whether a file that reached a limit is to blame (`to_blame`). endpoint: the server
+    that runs the file, where it is judged there."""
 
     artifact: Artifact
+    file: Any
     contract: Any
     clock: Clock
     checks: Dict[str, Check]
     outcomes: Dict[str, Outcome]
     died: Optional[EngineDied]
     fold: Fold
+    endpoint: Optional[Endpoint]
     _reported_by: Optional[str]
     _runners: Dict[Key, Union[Runner, EngineError]]
 
     def engine(self) -> str:
-        """The engine that judges this file."""
+        """The engine that judges this file: the server that runs it, else the one for its kind."""
+        return self.own_engine() if self.endpoint is None else engines.KSERVE
+
+    def own_engine(self) -> str:
+        """The engine for files of its kind."""
         return engines.judging(self.artifact.kind).name
+
+    def declared_outputs(self) -> Optional[Sequence[str]]:
+        """Names of an ONNX file's outputs, in order; None for other files, which name none."""
+        if self.artifact.kind != "onnx":
+            return None
+        return tuple(value.name for value in self.file.graph.outputs)
 
     def seconds(self, images: int) -> float:
         """What an engine may take for so many images."""
@@ -65,6 +79,10 @@ class Judging:
     def _prepare(self, name: str, how: Load) -> Union[Runner, EngineError]:
         try:
             with self.engine_runs(name):
+                if name == engines.KSERVE:
+                    served = engines.module(name).prepare
+                    found: Runner = served(str(self.endpoint), how, self.seconds, self.declared_outputs())
+                    return found
                 return client().prepare(name, self.artifact.path, how, self.seconds)
         except ImportError as error:
             raise CannotRun(f"the engine {name} is not installed ({error.name or error})") from None

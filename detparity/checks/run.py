@@ -193,6 +193,8 @@ def repeat_command(options: Options, artifact: str, check_id: str) -> str:
         arguments += ["--variant", options.variant]
     if options.img_size:
         arguments += ["--img-size", *map(str, options.img_size)]
+    if options.endpoint:
+        arguments += ["--engine", str(options.endpoint)]
     if options.images and check_id in checks.ON_IMAGES:
         arguments += options.images.arguments
     return " ".join(map(shlex.quote, [*arguments, *options.promised.arguments]))

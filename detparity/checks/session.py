@@ -12,6 +12,7 @@ from detparity import checks
 from detparity.artifacts.open import Asked, Intake, open_artifact
 from detparity.checks import foreign
 from detparity.checks.context import Context
+from detparity.checks.endpoint import on_endpoint
 from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.open_file import ForeignSource, open_context
@@ -21,6 +22,7 @@ from detparity.core.array_cache import ArrayCache
 from detparity.core.case import Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
+from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError, NotMade
 from detparity.core.findings import MADE, Check
 from detparity.core.vocabulary import EngineDied, Size, parse_variant
@@ -67,7 +69,8 @@ class Options:
     promised: what the files promise, where that is not read from them. checks: ids and groups, separated by commas. known_failures:
     file of the known failures of the user's own exporters. strict: SHOULD findings violate as well. quick: fewer pictures, sizes
     and draws. pictures: how many of them the report shows with the detections of model and file; images: the
-    user's own, which are judged as well; cache: where references are stored, of earlier runs and of other workers of this one.
+    user's own, which are judged as well; endpoint: the server that runs the file, which is then judged by what it answers; cache:
+    where references are stored, of earlier runs and of other workers of this one.
     """
 
     choice: ModelChoice = ModelChoice()
@@ -83,6 +86,7 @@ class Options:
     captured: Optional[Tuple[str, ...]] = None
     pictures: int = 0
     images: Optional[PhotosAsked] = None
+    endpoint: Optional[Endpoint] = None
     cache: Optional[ArrayCache] = None
 
 
@@ -196,8 +200,8 @@ class Session:
 
     def _applying(self, contract: Any) -> Tuple[str, ...]:
         """Ids of the checks that a contract asks for in this run."""
-        photos = self.options.images is not None
-        left = () if photos else checks.ON_IMAGES
+        left: Tuple[str, ...] = () if self.options.images is not None else checks.ON_IMAGES
+        left += () if self.options.endpoint is not None else checks.ON_ENDPOINT
         return tuple(one.id for one in self.registry().values() if one.applies(contract) and one.id not in left)
 
     def exporters(self) -> List[str]:
@@ -232,7 +236,8 @@ class Session:
 
     def registry(self) -> Mapping[str, Check]:
         """The checks of this run, by id."""
-        return checks.registry() if self.foreign is None else foreign.registry()
+        found = checks.registry() if self.foreign is None else foreign.registry()
+        return found if self.options.endpoint is None else on_endpoint(found)
 
     def chosen(self, check_ids: Sequence[str]) -> List[str]:
         """The checks that `--checks` and a quick run leave. Raises InputError for a name that is neither a check nor a group."""
@@ -291,7 +296,7 @@ class Session:
         if path not in self._foreign:
             options = self.options
             self._foreign[path] = open_context(path, self.foreign, options.img_size, self.clock, options.quick)
-            self._foreign[path].photos = as_pictures(self.photos[0], self.fit(self._foreign[path]))
+            self._complete(self._foreign[path])
         return self._foreign[path]
 
     def context(self, path: Path, name: Optional[str] = None) -> Context:
@@ -301,8 +306,15 @@ class Session:
             self._contexts[path] = make_context(
                 self.detector, opened, self.oracle, self.clock, quick=self.options.quick
             )
-            self._contexts[path].photos = as_pictures(self.photos[0], self.fit(self._contexts[path]))
+            self._complete(self._contexts[path])
         return self._contexts[path]
+
+    def _complete(self, context: AnyContext) -> None:
+        """Give a context what this run has beside the file: the user's pictures, and the server that runs it."""
+        context.photos = as_pictures(self.photos[0], self.fit(context))
+        if self.options.endpoint is not None:
+            context.endpoint, context.checks = self.options.endpoint, dict(self.registry())
+            context.how += f", run by {self.options.endpoint}"
 
     def made(self, name: str) -> Path:
         """What the own exporter `name` makes. Raises NotMade, and the same again without asking the exporter twice."""

@@ -7,18 +7,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
 from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
     PICTURES,
     add_any_model,
     add_cache,
+    add_engine,
     add_images,
     add_model,
     add_nms,
     cache_of,
     choice_of,
+    endpoint_of,
     images_of,
     opset_of,
     path_of,
@@ -29,6 +31,7 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.cli.outputs import add_ci, write_reports
+from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
@@ -67,6 +70,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="in the demo, only these exporters, by name or pattern",
     )
     add_images(parser)
+    add_engine(parser)
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
@@ -97,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
         require_file(path, "a checkpoint")
         require_checkpoint(path)
     choice = of_a_package(choice_of(options))
+    endpoint = endpoint_of(options, options.artifacts)
     to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
     display = Console(vars(options), to, options.started)
     with display as console, tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
@@ -104,12 +109,12 @@ def run(options: argparse.Namespace) -> int:
         client().start()  # its imports overlap with ours
         from detparity.cli.check_files import check
 
-        found = check(_asked(options, choice), Path(scratch), console)
+        found = check(_asked(options, choice, endpoint), Path(scratch), console)
     write_reports(found, options)
     return exit_code(found["verdict"])
 
 
-def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
+def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[Endpoint]) -> Options:
     """What is to be judged, and how."""
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
@@ -128,6 +133,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         exporters=tuple(options.exporter),
         pictures=PICTURES if options.html is not None else 0,
         images=images_of(options),
+        endpoint=endpoint,
         cache=cache_of(options),
     )
 

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.artifacts.external_data import beside
+from detparity.core.endpoint import Endpoint, parse
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 from detparity.core.text import printable
+from detparity.core.vocabulary import EngineError
+from detparity.engines import kserve
 from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
 if TYPE_CHECKING:
@@ -152,6 +155,29 @@ def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
         raise InputError(f"--max-images {most} is not positive")
     fit = fit_of(options.preprocess) if options.preprocess is not None else None
     return PhotosAsked(options.images, options.labels, most, fit)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        metavar="ADDRESS",
+        help="judge the file as a server runs it: kserve+http://HOST:PORT/MODEL, or kserve+grpc://...",
+    )
+
+
+def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[Endpoint]:
+    """The server that runs the file, None where none is named. Raises InputError, before the work begins, where there is none that
+    has the model."""
+    if options.engine is None:
+        return None
+    found = parse(options.engine)
+    if len(files) != 1:
+        raise InputError(f"--engine {found} needs the one file that the server runs: it states what is promised")
+    try:
+        kserve.served(found)
+    except EngineError as error:
+        raise InputError(f"--engine {found}: the server {error}") from None
+    return found
 
 
 def choice_of(options: argparse.Namespace) -> ModelChoice:

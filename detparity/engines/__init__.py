@@ -5,7 +5,8 @@ An engine is a module with
     prepare(source, how=Load()) -> Runner     load a path or, for ONNX, the bytes of a model; `how` is a `Load`
 
 that raises `EngineError`, with the engine's own reason in one line, where the file does not load or a call does not run. One that
-reads TorchScript has `read(path) -> ScriptFile` as well. To add one, write the module and name it in `ENGINES`.
+reads TorchScript has `read(path) -> ScriptFile` as well. To add one, write the module and name it in `ENGINES`. `kserve` prepares a
+model that a server runs, by its address in place of a file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Tuple
 
 PLUGIN = "onnx with EfficientNMS_TRT"
+KSERVE = "kserve"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ ENGINES: Mapping[str, Engine] = {
         Engine("onnx_reference", ("onnx",)),
         Engine("onnx_exact", ()),
         Engine("tensorrt", ("onnx", PLUGIN)),
+        Engine(KSERVE, ()),
     )
 }
 

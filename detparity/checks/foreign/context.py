@@ -20,6 +20,7 @@ from detparity.checks.judging import Fold, Judging, Key
 from detparity.core.case import Case
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice
+from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
 from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
@@ -58,6 +59,7 @@ class ForeignContext(Judging):
     died: Optional[EngineDied] = None
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
+    endpoint: Optional[Endpoint] = None
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
     _truths: Dict[Tuple[Case, Tuple[bytes, ...]], CaseTruth] = field(default_factory=dict)
@@ -86,8 +88,8 @@ class ForeignContext(Judging):
             return ""
         return ", ".join(sorted({node.op for node in self.onnx.graph.walk()} & DECISIONS))
 
-    def engine(self) -> str:
-        """The engine that judges this file; where TensorRT's plugin suppresses in it, the one that has that operator."""
+    def own_engine(self) -> str:
+        """The engine for files of its kind; where TensorRT's plugin suppresses in it, the one that has that operator."""
         plugin = self.artifact.kind == "onnx" and has_plugin(self.onnx)
         return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
 
@@ -128,14 +130,17 @@ class ForeignContext(Judging):
     def predict(self, case: Case, **engine: Any) -> Arrays:
         """What the file gives for a case. Raises EngineError."""
         runner = self.runner(**engine)
-        images = self.given(case)
-        if self.contract.batched:
-            feed = self.form.feed(self.form.image or runner.input_names[0], images, "ones")
-        else:
-            feed = {self.form.image or runner.input_names[0]: images.astype(_dtype(self.form.dtype))}
+        feed = self.feed(case, runner)
         with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
             found = runner.call(feed)
         return {name.strip("[]"): array for name, array in found.items()}  # keys of a dictionary, as the model's own
+
+    def feed(self, case: Case, runner: Runner) -> Arrays:
+        """What the file is given of a case, by name."""
+        images, name = self.given(case), self.form.image or runner.input_names[0]
+        if self.contract.batched:
+            return self.form.feed(name, images, "ones")
+        return {name: images.astype(_dtype(self.form.dtype))}
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -259,14 +264,14 @@ class ForeignContext(Judging):
     def _shown(self, which: Sequence[Selection], case: Case, how: Mapping[str, Any]) -> Arrays:
         """What the file selects from, and what it chose; nothing where the copy that shows it does not load or gives other outputs."""
         names = [name for one in which for name in one.tensors(self.onnx.graph.constants)]
-        key = (self.engine(), tuple(names), tuple(sorted(how.items())))
+        key = (self.own_engine(), tuple(names), tuple(sorted(how.items())))
         images = self.given(case)
         feed = self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
         try:
-            with self.engine_runs(self.engine()):
+            with self.engine_runs(self.own_engine()):
                 if key not in self._exposed:
                     content = exposed(self.artifact.path, names)
-                    self._exposed[key] = client().prepare(self.engine(), content, Load(**how), self.seconds)
+                    self._exposed[key] = client().prepare(self.own_engine(), content, Load(**how), self.seconds)
                 shown = self._exposed[key].call(feed)
         except EngineError as error:
             self.hidden = str(error)[:200]
