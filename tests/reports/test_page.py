@@ -107,8 +107,8 @@ def test_an_image_is_stored_once_and_what_changed_comes_first(made):
 
     assert len(made["images"]) == 1 and page.count("data:image/png;base64,") == 2  # and the map of errors
     assert page.index("<strong>scene 1</strong>") < page.index("<strong>scene 0</strong>")
-    assert "Model 1, file 1 detections: 0 the same, 1 lost, 1 added." in page
-    assert "class at stride 8, where it is worst: 70 floors, limit 8" in page and '<td class="n bad">70</td>' in page
+    assert "The model detects 1, the file 1: 0 the same, 1 lost, 1 added." in page
+    assert "Worst: class at stride 8, 70 floors; the limit is 8" in page and '<td class="n bad">70</td>' in page
 
 
 def test_a_page_stays_small_and_says_what_it_left_out(made, monkeypatch):
@@ -141,12 +141,11 @@ def test_at_most_twenty_labels_are_drawn_those_of_what_changed():
 
 
 def _axe():
-    """axe-core: of the file that DETPARITY_AXE names, else of the package axe-selenium-python."""
+    """axe-core: of the file that DETPARITY_AXE names, else of the package axe-playwright-python."""
     named = os.environ.get("DETPARITY_AXE")
     if named:
         return Path(named)
-    package = Path(pytest.importorskip("axe_selenium_python").__file__).parent
-    return package / "node_modules" / "axe-core" / "axe.min.js"
+    return Path(pytest.importorskip("axe_playwright_python").__file__).parent / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
