@@ -1,5 +1,6 @@
-"""Where in a picture a file's numbers are off: errors in floors, by level, anchor and field, and cell by cell; `checks/foreign/heat.py`
-does it for files of any detector."""
+"""Where in a picture a file's numbers are off: errors in floors, by level, anchor and field, and cell by cell.
+
+`checks/foreign/heat.py` does it for files of any detector."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ def _floors(truth: Truth, values: np.ndarray, level: int, group: str) -> np.ndar
 
 
 def painted(floors: np.ndarray, worst: float = 0.0) -> str:
-    """(ny, nx) floors as an image of one pixel a cell: clear up to 1 floor, then yellow to red and densest at the worst (or the limit)."""
+    """(ny, nx) floors as an image of one pixel a cell: clear up to 1 floor, then yellow to red, at the worst (or the limit)."""
     strongest = max(float(floors.max()), worst, LIMITS["max"])
     share = np.clip(np.log10(np.maximum(floors, 1.0)) / np.log10(strongest), 0.0, 1.0)[..., None]
     pixels = FAINT + share * (STRONG - FAINT)

@@ -46,14 +46,16 @@ def _changes(shot: Entry) -> int:
 def _picture(shot: Entry) -> Dict[str, Any]:
     counts, font = shot["counts"], max(shot["width"], shot["height"]) / 38
     changed = _changes(shot)
-    layers = []
+    layers: List[Dict[str, Any]] = []
+    drawn: List[Tuple[str, List[Dict[str, Any]]]] = []
     for change in (False, True):
         for side in SIDES:
             boxes = [_box(one, shot) for one in shot[side] if bool(one["change"]) == change]
             for box in boxes[_labels(shot, side, change) :]:
                 box["label"] = ""
             layers.append({"side": side, "changed": change, "boxes": boxes})
-    _place([(layer["side"], box) for layer in layers for box in layer["boxes"] if box["label"]], font, shot)
+            drawn.append((side, boxes))
+    _place([(side, box) for side, boxes in drawn for box in boxes if box["label"]], font, shot)
     return {
         "name": shot["name"],
         "image": shot["image"],
@@ -123,7 +125,8 @@ def _box(one: Entry, shot: Entry) -> Dict[str, Any]:
 
 def _place(labelled: Sequence[Tuple[str, Dict[str, Any]]], font: float, shot: Entry) -> None:
     """Give each label a position at its box that covers no earlier label, where there is one: the model's above, the file's below."""
-    high, taken = PLATE * font, []
+    high = PLATE * font
+    taken: List[Tuple[float, float, float, float]] = []
     for side, box in labelled:
         wide = (len(box["label"]) + 1) * LETTER * font
         bottom = box["y"] + box["height"]
