@@ -24,11 +24,13 @@ def within_budget(images: Mapping[str, str]) -> Dict[str, str]:
     return found
 
 
-def pictures(shots: Sequence[Entry], images: Mapping[str, str]) -> Tuple[List[Dict[str, Any]], int]:
-    """The pictures of a file whose images the page holds, those that changed most first; how many were left out."""
+def pictures(
+    shots: Sequence[Entry], images: Mapping[str, str], sides: Tuple[str, str] = SIDES
+) -> Tuple[List[Dict[str, Any]], int]:
+    """The pictures of a file whose images the page holds, those that changed most first; how many were left out. sides: named so."""
     held = [shot for shot in shots if shot["image"] in images]
     held.sort(key=lambda shot: -_changes(shot))
-    return [_picture(shot) for shot in held], len(shots) - len(held)
+    return [_picture(shot, sides) for shot in held], len(shots) - len(held)
 
 
 def stored(files: Sequence[Entry], images: Mapping[str, str]) -> List[Dict[str, Any]]:
@@ -43,7 +45,7 @@ def _changes(shot: Entry) -> int:
     return sum(int(shot["counts"].get(key, 0)) for key in ("moved", "lost", "added"))
 
 
-def _picture(shot: Entry) -> Dict[str, Any]:
+def _picture(shot: Entry, sides: Tuple[str, str]) -> Dict[str, Any]:
     counts, font = shot["counts"], max(shot["width"], shot["height"]) / 38
     changed = _changes(shot)
     layers: List[Dict[str, Any]] = []
@@ -64,7 +66,7 @@ def _picture(shot: Entry) -> Dict[str, Any]:
         "font": round(font, 1),
         "plate": round(PLATE * font, 1),
         "line": round(max(shot["width"], shot["height"]) / 220, 2),
-        "sentence": sentence(counts),
+        "sentence": sentence(counts, sides),
         "changed": changed,
         "layers": layers,
         "rows": _rows(shot),
@@ -101,12 +103,12 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def sentence(counts: Mapping[str, int]) -> str:
+def sentence(counts: Mapping[str, int], sides: Tuple[str, str] = SIDES) -> str:
     if not counts["model"] and not counts["file"]:
         return "Nothing is detected by either."
     parts = [f"{counts['same']} the same"]
     parts += [f"{counts[key]} {key}" for key in ("moved", "lost", "added") if counts[key]]
-    return f"The model detects {counts['model']}, the file {counts['file']}: {', '.join(parts)}."
+    return f"The {sides[0]} detects {counts['model']}, the {sides[1]} {counts['file']}: {', '.join(parts)}."
 
 
 def _box(one: Entry, shot: Entry) -> Dict[str, Any]:

@@ -112,6 +112,7 @@ def _file(entry: Entry, number: int, strict: bool) -> Dict[str, Any]:
         "images": {**entry["images"], "sentence": sentence(entry["images"]["total"])} if "images" in entry else {},
         "heat": entry.get("heat", {}),
         "noise": entry.get("noise", {}),
+        "graph": entry.get("graph", {}),
         "power": entry.get("power", {}),
         "checks": checks,
         "details": _details(entry),

@@ -104,6 +104,25 @@ def test_without_pictures_there_is_no_such_check(session, exports):
     assert "parity.images" not in run.subjects()[0].checks and run.photos == ([], [])
 
 
+def test_errors_of_another_model_are_shown_by_output_and_rows(session, folder, exports, tmp_path):
+    pytest.importorskip("torch", minversion="1.13")
+    from detparity.checks.foreign.sources import source_of
+
+    good, planted = exports("grid"), PLANTED["classes_permuted"]
+    path = tmp_path / "permuted.onnx"
+    path.write_bytes(planted.make(session.detector, exporters.ExportOptions(SIZE), good.read_bytes()))
+    choice = ModelChoice(against=str(good), layout="yolov5")
+    options = Options(choice, (path,), checks="parity.images", images=PhotosAsked(folder, None, 1), pictures=1)
+    run = Session(options, foreign=source_of(choice))
+    (judged,) = judge_all(run, run.subjects())
+    heat = judged.record["measured"]["heat"]
+
+    over = {(row["stride"], row["group"]) for row in heat["rows"] if row["floors"] > heat["limit"]}
+    assert over == {(8, "output class")} and (heat["stride"], heat["group"]) == (8, "output class")
+    assert "cells" not in heat  # a cell of this head has three rows
+    assert all(row["strip"].startswith("data:image/png;base64,") for row in heat["rows"])
+
+
 def test_another_model_is_judged_on_them_with_its_layouts_own_resize(folder, exports):
     pytest.importorskip("torch", minversion="1.13")
     from detparity.checks.foreign.sources import source_of
