@@ -6,12 +6,13 @@ import fnmatch
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
 
 from detparity import checks
 from detparity.artifacts.open import Asked, Intake, open_artifact
 from detparity.checks import foreign
 from detparity.checks.context import Context
+from detparity.checks.earlier import Earlier, key_of
 from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.open_file import ForeignSource, open_context
@@ -139,7 +140,8 @@ def make_context(
 class Session:
     """One run: its options, the model and its oracle, and each file opened once. own: the own exporters, where they may be judged;
     foreign: what files of any detector are judged against, where the model is not of the home family; detector: the model, where the
-    caller has it; shared: a folder where the workers of one run leave truths for each other; heads: what the oracle will be asked
+    caller has it; progress: called with the number of each of the user's pictures and their count;
+    shared: a folder where the workers of one run leave truths for each other; heads: what the oracle will be asked
     for."""
 
     options: Options
@@ -147,6 +149,7 @@ class Session:
     foreign: Optional[ForeignSource] = None
     shared: Optional[Path] = None
     heads: Tuple[str, ...] = ("grid", "raw")
+    progress: Callable[[int, int], None] = lambda number, count: None
     clock: Clock = field(default_factory=Clock)
     _opened: Dict[Path, Intake] = field(default_factory=dict)
     _contexts: Dict[Path, Context] = field(default_factory=dict)
@@ -286,7 +289,7 @@ class Session:
         if path not in self._foreign:
             options = self.options
             self._foreign[path] = open_context(path, self.foreign, options.img_size, self.clock, options.quick)
-            self._foreign[path].photos = as_pictures(self.photos[0], self.fit(self._foreign[path]))
+            self._give_photos(self._foreign[path])
         return self._foreign[path]
 
     def context(self, path: Path, name: Optional[str] = None) -> Context:
@@ -296,8 +299,21 @@ class Session:
             self._contexts[path] = make_context(
                 self.detector, opened, self.oracle, self.clock, quick=self.options.quick
             )
-            self._contexts[path].photos = as_pictures(self.photos[0], self.fit(self._contexts[path]))
+            self._give_photos(self._contexts[path])
         return self._contexts[path]
+
+    def _give_photos(self, context: AnyContext) -> None:
+        """Give a context the user's pictures, and what an earlier run found on them. Raises InputError where that cannot be known."""
+        context.photos = as_pictures(self.photos[0], self.fit(context))
+        context.progress = self.progress
+        asked = self.options.images
+        if asked is not None and asked.resume is not None:
+            foreign = isinstance(context, ForeignContext)
+            model = (
+                context.oracle.reference.facts.digest if isinstance(context, ForeignContext) else context.facts.digest
+            )
+            facts = (context.artifact.sha256, context.contract, self.options.choice.arguments, foreign)
+            context.earlier = Earlier(asked.resume, key_of(model, *facts))
 
     def made(self, name: str) -> Path:
         """What the own exporter `name` makes. Raises NotMade, and the same again without asking the exporter twice."""

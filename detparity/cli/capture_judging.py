@@ -101,7 +101,7 @@ def judge_files(captures: Captures, options: Mapping[str, Any], console: Console
         pictures=PICTURES if options.get("html") else 0,
         images=_images(options),
     )
-    session = Session(asked, None, foreign=source)
+    session = Session(asked, None, foreign=source, progress=console.picture)
     recorder = Recorder(asked.strict)
     unusable: List[Dict[str, Any]] = []
     for number, path in enumerate(asked.artifacts, 1):
@@ -145,7 +145,7 @@ def _run_all(session: Session, path: Path) -> None:
 
 def _images(options: Mapping[str, Any]) -> Any:
     """The user's pictures, as `detparity check` takes them."""
-    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels")}
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels", "resume")}
     more = {name: options.get(name) for name in ("max_images", "preprocess")}
     return images_of(argparse.Namespace(**paths, **more))
 

@@ -33,7 +33,7 @@ def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
     if asked.artifacts and asked.exporters:
         raise InputError("--exporter chooses among the kit's own exporters; it does not go with files")
     console.stage("loading the model")
-    session = Session(asked, None if asked.artifacts else KitExports(scratch), foreign)
+    session = Session(asked, None if asked.artifacts else KitExports(scratch), foreign, progress=console.picture)
     session.load()
     session.exporters()
     recorder = Recorder(asked.strict)
