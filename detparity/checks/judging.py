@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 from detparity import engines
+from detparity.checks.earlier import Earlier
 from detparity.core.clock import Clock
 from detparity.core.endpoint import Endpoint
 from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Outcome, of_the_end
@@ -16,6 +17,10 @@ from detparity.engines.remote import client
 UNDECIDED = "the reference needs more than a quarter of that"
 Key = Tuple[str, str, int, Tuple[str, ...]]
 Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
+
+
+def _silent(number: int, count: int) -> None:
+    """No progress is shown."""
 
 
 class Judging:
@@ -32,6 +37,8 @@ class Judging:
     died: Optional[EngineDied]
     fold: Fold
     endpoint: Optional[Endpoint]
+    earlier: Earlier = Earlier()  # on the user's pictures
+    progress: Callable[[int, int], None] = staticmethod(_silent)  # of them: the number of one, and how many there are
     _reported_by: Optional[str]
     _runners: Dict[Key, Union[Runner, EngineError]]
 

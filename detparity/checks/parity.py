@@ -201,7 +201,7 @@ def values(context: Context) -> Iterator[Finding]:
 
 def photos(context: Context) -> Iterator[Finding]:
     """The user's own pictures, all of them; the first that is out of bounds."""
-    yield from explained(context, first_photo(context, compare), judge_outputs)
+    yield from explained(context, first_photo(context, "parity.images", context.fixed_batch, compare), judge_outputs)
 
 
 def sizes(context: Context) -> Iterator[Finding]:

@@ -6,12 +6,13 @@ import fnmatch
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
 
 from detparity import checks
 from detparity.artifacts.open import Asked, Intake, open_artifact
 from detparity.checks import foreign
 from detparity.checks.context import Context
+from detparity.checks.earlier import Earlier, key_of
 from detparity.checks.endpoint import on_endpoint
 from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
@@ -145,12 +146,14 @@ def make_context(
 class Session:
     """One run: its options, the model and its oracle, and each file opened once. own: the own exporters, where they may be judged;
     foreign: what files of any detector are judged against, where the model is not of the home family; detector: the model, where the
-    caller has it; heads: what the oracle will be asked for."""
+    caller has it; progress: called with the number of each of the user's pictures and their count; heads: what the oracle will be
+    asked for."""
 
     options: Options
     own: Optional[OwnExports] = None
     foreign: Optional[ForeignSource] = None
     heads: Tuple[str, ...] = ("grid", "raw")
+    progress: Callable[[int, int], None] = lambda number, count: None
     clock: Clock = field(default_factory=Clock)
     _opened: Dict[Path, Intake] = field(default_factory=dict)
     _contexts: Dict[Path, Context] = field(default_factory=dict)
@@ -310,8 +313,18 @@ class Session:
         return self._contexts[path]
 
     def _complete(self, context: AnyContext) -> None:
-        """Give a context what this run has beside the file: the user's pictures, and the server that runs it."""
+        """Give a context what this run has beside the file: the user's pictures with what an earlier run found on them, and the
+        server that runs it. Raises InputError where what was found cannot be known."""
         context.photos = as_pictures(self.photos[0], self.fit(context))
+        context.progress = self.progress
+        asked = self.options.images
+        if asked is not None and asked.resume is not None:
+            foreign = isinstance(context, ForeignContext)
+            model = (
+                context.oracle.reference.facts.digest if isinstance(context, ForeignContext) else context.facts.digest
+            )
+            facts = (context.artifact.sha256, context.contract, self.options.choice.arguments, foreign, str(self.options.endpoint))
+            context.earlier = Earlier(asked.resume, key_of(model, *facts))
         if self.options.endpoint is not None:
             context.endpoint, context.checks = self.options.endpoint, dict(self.registry())
             context.how += f", run by {self.options.endpoint}"

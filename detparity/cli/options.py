@@ -112,6 +112,9 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         metavar="HOW",
         help="resize=letterbox|corner|stretch,order=rgb|bgr,pad=0..255 (default: the layout's)",
     )
+    group.add_argument(
+        "--resume", type=Path, metavar="DIR", help="store what each picture gave, and go on from what is there"
+    )
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
@@ -135,13 +138,16 @@ def cache_of(options: argparse.Namespace) -> Optional[ArrayCache]:
 
 def require_images(options: argparse.Namespace) -> None:
     """Raise InputError, before the work begins, for options of pictures that need --images, and for a folder that is not there."""
-    for name in ("labels", "max_images", "preprocess"):
+    for name in ("labels", "max_images", "preprocess", "resume"):
         if options.images is None and getattr(options, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} is of --images, which is not given")
     for name in ("images", "labels"):
         path = getattr(options, name)
         if path is not None and not path.exists():
             raise InputError(f"--{name} {path} does not exist")
+    resume = getattr(options, "resume", None)
+    if resume is not None and resume.exists() and not resume.is_dir():
+        raise InputError(f"--resume {resume} is no folder")
 
 
 def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
@@ -154,7 +160,7 @@ def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
     if most < 1:
         raise InputError(f"--max-images {most} is not positive")
     fit = fit_of(options.preprocess) if options.preprocess is not None else None
-    return PhotosAsked(options.images, options.labels, most, fit)
+    return PhotosAsked(options.images, options.labels, most, fit, getattr(options, "resume", None))
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.decided import certified, explained, not_compared, too_few, undecided
 from detparity.checks.foreign.rows import by_ties
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
-from detparity.checks.inputs import photo_cases
+from detparity.checks.inputs import first_photo
 from detparity.core.case import Case
 from detparity.core.contract import MUST
 from detparity.core.decisions import Choice
@@ -48,7 +48,7 @@ def values(context: ForeignContext) -> Iterator[Finding]:
 
 def photos(context: ForeignContext) -> Iterator[Finding]:
     """The user's own pictures, all of them; the first that is out of bounds."""
-    yield from _first(context, photo_cases(context.photos, context.contract.size, context.contract.batch))
+    yield from first_photo(context, "parity.images", context.contract.batch, compare)
 
 
 def sizes(context: ForeignContext) -> Iterator[Finding]:
