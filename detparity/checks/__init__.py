@@ -10,10 +10,10 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id."""
-    from detparity.checks import baked_size, export, mean_ap, metadata, nms, parity, script, structure, weights
+    from detparity.checks import baked_size, engine, export, mean_ap, metadata, nms, parity, script, structure, weights
 
     found: Dict[str, Check] = {}
-    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms):
+    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, engine):
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check
@@ -25,6 +25,10 @@ NOT_QUICK = ("parity.map", "parity.threads", "parity.evaluator", "nms.tensorrt")
 
 # What applies only where the user gives pictures.
 ON_IMAGES = ("parity.images", "nms.images")
+
+
+# What applies only on an engine that is asked for, or to a runtime's own file.
+ON_ENGINES = ("engine.load", "engine.default")
 
 
 def select(names: str, known: Optional[Mapping[str, Check]] = None) -> List[str]:

@@ -70,7 +70,7 @@ class Context(Judging):
     how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
     those of other checks; notes: what checks work out of the file once; photos: the user's own
     pictures; form and filled: how the file takes its image, and what its
-    other inputs are given."""
+    other inputs are given; on: the engine that was asked for."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -90,6 +90,7 @@ class Context(Judging):
     fold: Callable[[Context, str, Tuple[Finding, ...]], Tuple[Finding, ...]] = _as_found
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
+    on: str = ""
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
 
@@ -118,7 +119,7 @@ class Context(Judging):
 
     def engine(self) -> str:
         plugin = self.contract.variant.head == "end2end-trt"
-        return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
+        return self.on or engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
 
     def seconds(self, images: int) -> float:
         """What an engine may take: a multiple of what the slowest run of the reference took, for each image."""
@@ -150,7 +151,7 @@ class Context(Judging):
 
     def tail_runner(self, cut: Mapping[str, int]) -> Runner:
         """The part of an ONNX file after the tensors of `cut` (name to rank), in its engine. Raises EngineError."""
-        return self.prepared(self.engine(), Load(cut=cut))
+        return self.prepared(self.engine(), self.load(cut=cut))
 
     def shapes_of(self, names: Sequence[str], images: np.ndarray) -> Dict[str, np.ndarray]:
         """Run an ONNX file up to inner tensors and return them by name. Raises EngineError."""

@@ -17,6 +17,7 @@ from detparity.cli.options import (
     add_model,
     add_nms,
     choice_of,
+    engines_of,
     images_of,
     opset_of,
     path_of,
@@ -30,6 +31,7 @@ from detparity.cli.outputs import add_ci, write_reports
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
+from detparity.core.runtimes import runtime_files
 from detparity.core.verdict import exit_code
 from detparity.engines.remote import client
 from detparity.models.choice import ModelChoice, of_a_package, require_named, require_one_model
@@ -65,6 +67,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="in the demo, only these exporters, by name or pattern",
     )
     add_images(parser)
+    parser.add_argument(
+        "--engine",
+        metavar="NAMES",
+        help="judge ONNX files on these engines, separated by commas: onnxruntime, openvino, tensorrt (default: onnxruntime)",
+    )
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
@@ -125,6 +132,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         exporters=tuple(options.exporter),
         pictures=PICTURES if options.html is not None else 0,
         images=images_of(options),
+        engines=engines_of(options.engine),
     )
 
 
@@ -133,7 +141,8 @@ def _require_one_file(artifacts: Sequence[Path]) -> None:
     problems = []
     for path in artifacts:
         try:
-            require_file(path, "an exported model")
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
             return
         except InputError as error:
             problems.append(str(error))
@@ -146,8 +155,9 @@ def _foreign_alone(options: argparse.Namespace) -> bool:
     entries = []
     for path in dict.fromkeys(options.artifacts):
         try:
-            require_file(path, "an exported model")
-            require_exported(path)
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
+            require_exported(path, runtimes=True)
             return False
         except InputError as error:
             entries.append(unusable_entry(str(path), str(error)))

@@ -76,20 +76,22 @@ def _judge_files(session: Session, recorder: Recorder, console: Console) -> List
         subjects = []
         for path in files:
             with contextlib.suppress(InputError):
-                subjects.append(session.subject(path))
-                session.release(subjects[-1])
+                subjects += session.subjects_of(path)
+                for subject in subjects:
+                    session.release(subject)
         session.require_known_failures_met(subjects)
     for number, path in enumerate(files, 1):
         console.files(number, len(files))
         console.stage(f"reading {path.name}")
         try:
-            subject = session.subject(path)
+            subjects = session.subjects_of(path)
         except InputError as error:
             unusable.append(unusable_entry(str(path), str(error)))
             continue
         if len(files) == 1:
-            session.heads = heads_of(session, [subject])
-        judge(session, subject, recorder, console)
+            session.heads = heads_of(session, subjects)
+        for subject in subjects:
+            judge(session, subject, recorder, console)
     return unusable
 
 

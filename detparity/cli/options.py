@@ -134,6 +134,21 @@ def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
     return PhotosAsked(options.images, options.labels, most, fit)
 
 
+def engines_of(names: Optional[str]) -> Tuple[str, ...]:
+    """The engines of --engine, each once. Raises InputError for one that judges no ONNX file, and for one alone that is not there."""
+    from detparity.engines import ENGINES, judging, others
+
+    asked = tuple(dict.fromkeys(filter(None, (name.strip() for name in (names or "").split(",")))))
+    known = [judging("onnx").name, *others("onnx")]
+    for name in asked:
+        if name not in known:
+            own = "; a file of its own is judged without --engine" if name in ENGINES else nearest(name, known)
+            raise InputError(f"--engine {name}: ONNX files are judged on {', '.join(known)}{own}")
+    if len(asked) == 1 and ENGINES[asked[0]].missing:
+        raise InputError(f"--engine {asked[0]}: {ENGINES[asked[0]].missing}")
+    return asked
+
+
 def choice_of(options: argparse.Namespace) -> ModelChoice:
     home = (tuple(options.weights), options.arch, options.width, options.seed, options.cfg)
     if not hasattr(options, "against"):

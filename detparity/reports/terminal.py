@@ -21,7 +21,7 @@ MARK = {
 
 def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     """One artifact: heading, table of checks by group, noise, and each cause in full, those that decide the verdict first."""
-    heading = f"{artifact['path']}: {artifact['verdict']}"
+    heading = f"{titled(artifact)}: {artifact['verdict']}"
     if artifact["verdict"] in ("unusable", "not made"):
         return f"{heading}\n  {artifact.get('reason') or artifact['checks'][0]['reason']}\n"
     lines = [f"{heading}{_against(artifact)}, {_extent([artifact])}", f"  {artifact['how']}", *_low(artifact), ""]
@@ -32,13 +32,18 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+def titled(artifact: Mapping[str, Any]) -> str:
+    """A file, on the engine that was asked for."""
+    return f"{artifact['path']} on {artifact['on']}" if artifact.get("on") else str(artifact["path"])
+
+
 def headline(artifact: Mapping[str, Any], strict: bool = False) -> str:
     """One line for one artifact: its verdict, how much was checked, and what decides."""
     if artifact["verdict"] in ("unusable", "not made"):
         return artifact_text(artifact).strip().replace("\n  ", ", ")
     why = decides(artifact, strict)
     extent = f"{_against(artifact)}, {_extent([artifact])}"
-    return f"{artifact['path']}: {artifact['verdict']}{extent}{': ' + why if why else ''}"
+    return f"{titled(artifact)}: {artifact['verdict']}{extent}{': ' + why if why else ''}"
 
 
 def decides(artifact: Mapping[str, Any], strict: bool) -> str:

@@ -1,0 +1,94 @@
+"""What an engine does with a file: that it loads there, and what the engine computes by default, which is not always float32.
+
+These checks, those of numbers and those of suppression are all that is run on an engine that `--engine` names, or on a runtime's own
+file. There the engine is told to compute in float32, so that a difference is the file's; `engine.default` then states what a user
+gets who tells it nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
+
+from detparity.checks import parity
+from detparity.checks.context import Context
+from detparity.checks.foreign import parity as foreign_parity
+from detparity.checks.foreign.context import ForeignContext
+from detparity.checks.inputs import first_case
+from detparity.core.contract import INFO, MUST, SHOULD
+from detparity.core.findings import CannotRun, Check, Finding
+from detparity.core.vocabulary import EngineError
+
+DEFAULT = "default"
+# How each engine is told to compute in float32.
+TOLD: Mapping[str, str] = {
+    "openvino": 'core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) computes in float32.',
+    "ncnn": "net.opt.use_fp16_packed, use_fp16_storage, use_fp16_arithmetic, use_bf16_storage and use_winograd_convolution = False compute "
+    "in plain float32.",
+}
+NOT_ON_ENGINES = ("parity.evaluator", "parity.optimisation", "parity.map", "nms.tensorrt")  # they ask for engines of their own
+
+
+def load(context: Any) -> Iterator[Finding]:
+    try:
+        context.runner()
+    except EngineError as error:
+        yield Finding(
+            f"does not load in {context.engine()}.", notes=(str(error)[:600],), evidence={"refused": str(error)[:600]}
+        )
+
+
+def default(context: Any) -> Iterator[Finding]:
+    """Numbers as the engine computes them by default. What that costs is SHOULD: the file is right."""
+    told, own = context.runner().facts, context.runner(precision=DEFAULT).facts
+    changed = tuple((key, told[key], own.get(key, "")) for key in told if own.get(key) != told[key] and key != "asked for")
+    if not changed:
+        return
+    found = _compared(context)
+    precision = own.get("precision", "another precision")
+    rows = (("", "told float32", "by default"), *changed)
+    fix = TOLD.get(context.engine(), "")
+    if found:
+        yield replace(
+            found[0],
+            message=f"computes in {precision} by default on this processor, and {found[0].message}",
+            notes=(*found[0].notes, *(f"{key}: {one} told float32, {other} by default" for key, one, other in changed)),
+            level=SHOULD,
+            fix=fix,
+        )
+    elif precision != told.get("precision"):
+        yield Finding(
+            f"computes in {precision} by default on this processor.", rows, headed=True, level=INFO, fix=fix, evidence=dict(own)
+        )
+
+
+def _compared(context: Any) -> List[Finding]:
+    if isinstance(context, ForeignContext):
+        return foreign_parity.compare(context, context.declared, precision=DEFAULT)
+    assert isinstance(context, Context)
+    if context.contract.variant.head not in ("raw", "grid"):
+        raise CannotRun("what it selects is certified in float32 alone", hides=False)
+    return list(parity.compare(context, first_case(context), precision=DEFAULT))
+
+
+def on_engines(known: Mapping[str, Check]) -> Dict[str, Check]:
+    """Of these checks those that are run on an engine that is asked for."""
+    groups = ("parity.", "nms.", "engine.")
+    return {name: one for name, one in known.items() if name.startswith(groups) and name not in NOT_ON_ENGINES}
+
+
+def _always(_: Any) -> bool:
+    return True
+
+
+CHECKS: Tuple[Check, ...] = (
+    Check("engine.load", MUST, "The engine that is asked for, or whose file it is, loads it.", load, _always),
+    Check(
+        "engine.default",
+        SHOULD,
+        "Right numbers as that engine computes by default, and in which precision that is.",
+        default,
+        _always,
+        ("engine.load", "parity.declared"),
+    ),
+)
