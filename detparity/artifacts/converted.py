@@ -1,4 +1,4 @@
-"""Outputs of a converted file in the model's order: converters drop the batch axis, exchange axes, and list outputs in their own order."""
+"""Outputs of a converted file in the model's order: converters drop the batch axis, exchange axes, and have an order of their own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,19 @@ def converted(found: Arrays, model: Sequence[np.ndarray]) -> Dict[str, np.ndarra
     order: Dict[int, str] = {}
     fitted: Dict[str, np.ndarray] = {}
     for name, array in found.items():
-        fits = [(k, one) for k, one in ((k, _in_shape(array, other.shape)) for k, other in enumerate(model)) if one is not None]
+        fits = [
+            (k, one)
+            for k, one in ((k, _in_shape(array, other.shape)) for k, other in enumerate(model))
+            if one is not None
+        ]
         same = len(found) == len(model) and any(k == len(fitted) for k, _ in fits)  # in its own position
-        chosen = next(((k, one) for k, one in fits if k == len(fitted)), None) if same else fits[0] if len(fits) == 1 else None
+        chosen = (
+            next(((k, one) for k, one in fits if k == len(fitted)), None)
+            if same
+            else fits[0]
+            if len(fits) == 1
+            else None
+        )
         if chosen is None or chosen[0] in order or chosen[1] is None:
             return dict(found)
         order[chosen[0]] = name

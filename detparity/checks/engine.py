@@ -23,42 +23,57 @@ DEFAULT = "default"
 # How each engine is told to compute in float32.
 TOLD: Mapping[str, str] = {
     "openvino": 'core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) computes in float32.',
-    "ncnn": "net.opt.use_fp16_packed, use_fp16_storage, use_fp16_arithmetic, use_bf16_storage and use_winograd_convolution = False compute "
-    "in plain float32.",
+    "ncnn": "net.opt.use_fp16_packed, use_fp16_storage, use_fp16_arithmetic, use_bf16_storage and "
+    "use_winograd_convolution = False compute in plain float32.",
 }
-NOT_ON_ENGINES = ("parity.evaluator", "parity.optimisation", "parity.map", "nms.tensorrt")  # they ask for engines of their own
+NOT_ON_ENGINES = (
+    "parity.evaluator",
+    "parity.optimisation",
+    "parity.map",
+    "nms.tensorrt",
+)  # they ask for engines of their own
 
 
 def load(context: Any) -> Iterator[Finding]:
+    """That it loads, and runs on what it declares."""
+    does = "load"
     try:
         context.runner()
+        does = "run"
+        context.predict(context.declared if isinstance(context, ForeignContext) else first_case(context))
     except EngineError as error:
-        yield Finding(
-            f"does not load in {context.engine()}.", notes=(str(error)[:600],), evidence={"refused": str(error)[:600]}
-        )
+        text = str(error)[:600]
+        yield Finding(f"does not {does} in {context.engine()}.", notes=(text,), evidence={"refused": text})
 
 
 def default(context: Any) -> Iterator[Finding]:
     """Numbers as the engine computes them by default. What that costs is SHOULD: the file is right."""
     told, own = context.runner().facts, context.runner(precision=DEFAULT).facts
-    changed = tuple((key, told[key], own.get(key, "")) for key in told if own.get(key) != told[key] and key != "asked for")
+    changed = tuple(
+        (key, told[key], own.get(key, "")) for key in told if own.get(key) != told[key] and key != "asked for"
+    )
     if not changed:
         return
     found = _compared(context)
-    precision = own.get("precision", "another precision")
+    precision = own.get("precision", "")
     rows = (("", "told float32", "by default"), *changed)
     fix = TOLD.get(context.engine(), "")
     if found:
         yield replace(
             found[0],
-            message=f"computes in {precision} by default on this processor, and {found[0].message}",
+            message=f"computes {f'in {precision}' if precision else 'otherwise'} by default on this processor, and {found[0].message}",
             notes=(*found[0].notes, *(f"{key}: {one} told float32, {other} by default" for key, one, other in changed)),
             level=SHOULD,
             fix=fix,
         )
-    elif precision != told.get("precision"):
+    elif precision and precision != told.get("precision"):
         yield Finding(
-            f"computes in {precision} by default on this processor.", rows, headed=True, level=INFO, fix=fix, evidence=dict(own)
+            f"computes in {precision} by default on this processor.",
+            rows,
+            headed=True,
+            level=INFO,
+            fix=fix,
+            evidence=dict(own),
         )
 
 
@@ -82,7 +97,7 @@ def _always(_: Any) -> bool:
 
 
 CHECKS: Tuple[Check, ...] = (
-    Check("engine.load", MUST, "The engine that is asked for, or whose file it is, loads it.", load, _always),
+    Check("engine.load", MUST, "The engine that is asked for, or whose file it is, loads and runs it.", load, _always),
     Check(
         "engine.default",
         SHOULD,

@@ -21,6 +21,7 @@ from detparity.checks.foreign.open_file import record
 from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
+from detparity.checks.latency import latency
 from detparity.checks.session import AnyContext, Options, Session, Subject
 from detparity.checks.showing import shown_of
 from detparity.checks.weights import coverage
@@ -34,6 +35,8 @@ from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied
 from detparity.engines.remote import client
 from detparity.oracle.noise_floor import count_of, limit, measure, split_levels
+
+INTEGER = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QLinearAdd", "QGemm")
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,22 @@ def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]
         chosen = session.checks_of(subject)
         for number, check_id in enumerate(chosen, 1):
             judged = judge(session, subject, check_id)
-            yield _with_pictures(session, subject, judged) if number == len(chosen) else judged
+            if number == len(chosen):
+                judged = _with_latency(session, subject, _with_pictures(session, subject, judged))
+            yield judged
         session.release(subject)
+
+
+def _with_latency(session: Session, subject: Subject, judged: Judged) -> Judged:
+    """The last record of a file with the time it takes, where a run compares engines."""
+    if not session.compares_engines or subject.path is None or subject.died is not None or subject.missing:
+        return judged
+    context = session.judged(subject.path, subject.name, subject.on)
+    if context.died is not None:
+        return judged
+    found, session.timed = latency(context, subject.title, session.timed)
+    measured = {**judged.record.get("measured", {}), **({"latency": found} if found else {})}
+    return replace(judged, record={**judged.record, "measured": measured})
 
 
 def _with_pictures(session: Session, subject: Subject, judged: Judged) -> Judged:
@@ -171,7 +188,7 @@ def _artifact(context: AnyContext) -> Dict[str, Any]:
 def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]:
     if isinstance(context, ForeignContext):
         return {**foreign_measured(context), "engine": engine_facts(context)}
-    if context.on:
+    if context.on or (context.quick and session.compares_engines):
         return {"noise": noise_of(context), "engine": engine_facts(context)}
     if context.quick:
         return None
@@ -187,11 +204,19 @@ def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]
 
 def engine_facts(context: AnyContext) -> Dict[str, str]:
     """What ran, and of an engine that was told to compute in float32 what it does by default."""
-    found = {"name": context.engine(), **context.runner().facts}
+    found = {"name": context.engine(), "precision": stored_precision(context), **context.runner().facts}
     if context.elsewhere:
         own = context.runner(precision=DEFAULT).facts
         found["by default"] = own.get("precision", "")
     return found
+
+
+def stored_precision(context: AnyContext) -> str:
+    """What an ONNX file computes in on an engine that follows it; of other files float32."""
+    if context.artifact.kind != "onnx":
+        return "float32"
+    quantised = any("Quantize" in node.op or node.op in INTEGER for node in context.onnx.graph.walk())
+    return "int8" if quantised else "float16" if context.onnx.graph.half else "float32"
 
 
 def repeat_command(options: Options, artifact: str, check_id: str, on: str = "") -> str:

@@ -17,6 +17,7 @@ from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.open_file import ForeignSource, kind_of, open_context
 from detparity.checks.known_failures import KnownFailures, applying, read
+from detparity.checks.latency import Timed
 from detparity.core import environment
 from detparity.core.case import Explorer
 from detparity.core.clock import Clock
@@ -159,6 +160,14 @@ class Session:
     _contexts: Dict[Tuple[Path, str], Context] = field(default_factory=dict)
     _foreign: Dict[Tuple[Path, str], ForeignContext] = field(default_factory=dict)
     _made: Dict[str, Any] = field(default_factory=dict)
+    timed: Optional[Timed] = None  # the first file whose time was measured
+
+    @functools.cached_property
+    def compares_engines(self) -> bool:
+        """Whether the run compares files or engines, and any of them is another engine than the one that judges ONNX."""
+        files = self.options.artifacts
+        several = len(files) > 1 or len(self.options.engines) > 1
+        return several and (len(self.options.engines) > 1 or any(runtime_files(path) is not None for path in files))
 
     @property
     def choice(self) -> ModelChoice:

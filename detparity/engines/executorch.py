@@ -14,7 +14,15 @@ from detparity.artifacts.runtime_file import Port, RuntimeFile
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
 
 METHOD = "forward"
-TYPES = {3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64", 11: "bool", 15: "bfloat16"}  # torch's ScalarType
+TYPES = {
+    3: "int32",
+    4: "int64",
+    5: "float16",
+    6: "float32",
+    7: "float64",
+    11: "bool",
+    15: "bfloat16",
+}  # torch's ScalarType
 
 
 def read(path: str) -> RuntimeFile:

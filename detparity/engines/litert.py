@@ -22,7 +22,9 @@ def read(path: str) -> RuntimeFile:
     interpreter = _loaded(path, 0)
     stored: Counter[str] = Counter()
     for one in interpreter.get_tensor_details():
-        stored[np.dtype(one["dtype"]).name] += int(np.prod(one["shape"], dtype=np.int64)) if _constant(interpreter, one) else 0
+        stored[np.dtype(one["dtype"]).name] += (
+            int(np.prod(one["shape"], dtype=np.int64)) if _constant(interpreter, one) else 0
+        )
     floats = {name: stored[name] for name in ("float32", "float16", "int8", "uint8", "int4") if stored[name]}
     weights = max(floats, key=lambda name: floats[name]) if floats else "float32"
     return RuntimeFile(

@@ -78,15 +78,12 @@ def _run(net: Any, outputs: List[str], feed: Arrays) -> Dict[str, np.ndarray]:
 
 
 def _facts(net: Any, how: Load, int8: bool) -> Dict[str, str]:
-    """What is set on this net: ncnn does not report what ran, and uses what its processor has of it."""
-    half = any(getattr(net.opt, name) for name in ("use_fp16_arithmetic", "use_bf16_storage"))
-    stored = net.opt.use_fp16_storage or net.opt.use_fp16_packed
-    arithmetic = "int8" if int8 else "float32"
+    """What is set on this net: ncnn does not report in which precision a layer ran, which its processor decides by default."""
     return {
         "ncnn": str(ncnn.__version__),
         "device": "CPU",
         "threads": str(net.opt.num_threads),
-        "precision": arithmetic if how.precision else f"{arithmetic}, 16 bits where the processor has them" if half or stored else arithmetic,
+        "precision": "int8" if int8 else "float32" if how.precision else "",
         "asked for": how.precision or "nothing",
         "winograd": "on" if net.opt.use_winograd_convolution else "off",
     }

@@ -83,9 +83,13 @@ def _facts(compiled: Any, how: Load) -> Dict[str, str]:
 
 def _layers(compiled: Any) -> List[str]:
     """The precision in which each layer with weights runs; of a model without such layers that of all."""
-    ran = [(_text(node, "layerType"), _text(node, "runtimePrecision")) for node in compiled.get_runtime_model().get_ops()]
+    ran = [
+        (_text(node, "layerType"), _text(node, "runtimePrecision")) for node in compiled.get_runtime_model().get_ops()
+    ]
     heavy = [_named(precision) for kind, precision in ran if kind in HEAVY]
-    floats = [_named(precision) for kind, precision in ran if precision in CONSTANTS and kind not in ("Input", "Output")]
+    floats = [
+        _named(precision) for kind, precision in ran if precision in CONSTANTS and kind not in ("Input", "Output")
+    ]
     return heavy or floats
 
 

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from detparity.core.contract import LEVELS
 from detparity.core.text import columns, listed, number
+from detparity.reports.engines import HEADINGS, NOTE, cells
 from detparity.reports.findings import fails, followers, in_order, mark, roots, unconfined
 
 MOST = 110  # letters of a line
@@ -66,6 +67,13 @@ def files_table(report: Mapping[str, Any]) -> List[str]:
         why = clip(decides(one, report["strict"]))
         rows.append((one["verdict"], count, seconds, f"{one['path']}: {why}" if why else one["path"]))
     return columns(rows)
+
+
+def engines_table(report: Mapping[str, Any]) -> List[str]:
+    """The table over files and engines, with what its columns are; empty where there is none."""
+    rows = report.get("engines", ())
+    table: List[Tuple[str, ...]] = [HEADINGS, *(tuple(cells(row)) for row in rows)]
+    return [*columns(table), "", f"  {NOTE}"] if rows else []
 
 
 def _against(artifact: Mapping[str, Any]) -> str:

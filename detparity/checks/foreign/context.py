@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 import numpy as np
 
 from detparity import engines
-from detparity.artifacts.input_form import InputForm, channels_last, input_form
 from detparity.artifacts.converted import converted
+from detparity.artifacts.input_form import InputForm, channels_last, input_form
 from detparity.artifacts.metadata import class_names, parse
 from detparity.artifacts.onnx_decisions import Selection, exposed, selections
 from detparity.artifacts.onnx_graph import OnnxFile
@@ -44,7 +44,8 @@ class OutputsDiffer(Exception):
 @dataclass(eq=False)
 class ForeignContext(Judging):
     """artifact and its facts, the contract, the oracle of its reference; how: how the contract was found; quick: whether less is
-    tried; given_layout: the user's, None where it is to be found; photos: the user's own pictures; on: the engine that was asked for."""
+    tried; given_layout: the user's, None where it is to be found; photos: the user's own pictures; on: the engine that was asked
+    for."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile, RuntimeFile]

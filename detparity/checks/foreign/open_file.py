@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import in_order, input_form
 from detparity.artifacts.metadata import image_size
+from detparity.artifacts.runtime_file import RuntimeFile
 from detparity.checks.foreign import registry, runtime_contract
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.contract import ForeignContract, fixed_size, of_onnx
@@ -221,6 +222,8 @@ def record(context: ForeignContext) -> Dict[str, Any]:
         "against": context.oracle.reference.facts.title,
         "model": context.oracle.reference.facts.model,
     }
+    if isinstance(context.file, RuntimeFile):
+        found["weights_stored"] = context.file.weights
     if context.artifact.kind == "onnx":
         opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
         found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}

@@ -1,4 +1,4 @@
-"""The contract of a file of another runtime: what it declares of its image, else what the model's example has."""
+"""The contract of a file of another runtime: what it declares of its image; one that fixes no size is run as the model's example."""
 
 from __future__ import annotations
 
@@ -52,13 +52,17 @@ def runtime_contract(
     if fixed and img_size and fixed != img_size:
         raise InputError(f"--img-size {_by(img_size)}: {path.name} takes {_by(fixed)} alone")
     metadata = stated(path)
-    known = in_order(example)[-2:] if len(example) in (3, 4) else ()
-    size = fixed or img_size or image_size(metadata) or ((int(str(known[0])), int(str(known[1]))) if known else None)
+    size = fixed or img_size or image_size(metadata)
+    if size is None and not shape:
+        raise InputError(
+            f"{path} states no image size, and {kind} computes nonsense at another one: --img-size states it"
+        )
+    known = in_order(example)[-2:] if len(example) in (3, 4) else (DEFAULT_SIDE, DEFAULT_SIDE)
     batch = shape[0] if shape and isinstance(shape[0], int) else 1
     contract = ForeignContract(
         kind,
         Promises(),
-        size or (DEFAULT_SIDE, DEFAULT_SIDE),
+        size or (int(str(known[0])), int(str(known[1]))),
         batch,
         True,
         bool(shape) and not isinstance(shape[0], int),
