@@ -29,6 +29,19 @@ ON_IMAGES = ("parity.images", "nms.images")
 
 # What applies only on an engine that is asked for, or to a runtime's own file.
 ON_ENGINES = ("engine.load", "engine.default")
+# What does not apply there: checks that ask for an engine of their own, and what a file's first engine has shown.
+NOT_ON_ENGINES = ("parity.evaluator", "parity.optimisation", "parity.map", "nms.tensorrt")
+
+
+def by_default(known: Mapping[str, Check]) -> Dict[str, Check]:
+    """The checks of a file that the engine for its kind judges."""
+    return {name: one for name, one in known.items() if name not in ON_ENGINES}
+
+
+def on_engines(known: Mapping[str, Check]) -> Dict[str, Check]:
+    """The checks of a file on an engine that is asked for: those of numbers, of suppression, and of the engine."""
+    groups = ("parity.", "nms.", "engine.")
+    return {name: one for name, one in known.items() if name.startswith(groups) and name not in NOT_ON_ENGINES}
 
 
 def select(names: str, known: Optional[Mapping[str, Check]] = None) -> List[str]:

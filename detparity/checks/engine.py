@@ -1,14 +1,14 @@
 """What an engine does with a file: that it loads there, and what the engine computes by default, which is not always float32.
 
 These checks, those of numbers and those of suppression are all that is run on an engine that `--engine` names, or on a runtime's own
-file. There the engine is told to compute in float32, so that a difference is the file's; `engine.default` then states what a user
-gets who tells it nothing.
+file. There the engine is set to compute in float32, so that a difference is the file's; `engine.default` then states what a user
+gets who sets nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Iterator, List, Mapping, Tuple
 
 from detparity.checks import parity
 from detparity.checks.context import Context
@@ -20,18 +20,12 @@ from detparity.core.findings import CannotRun, Check, Finding
 from detparity.core.vocabulary import EngineError
 
 DEFAULT = "default"
-# How each engine is told to compute in float32.
-TOLD: Mapping[str, str] = {
+# How each engine is set to compute in float32.
+SETTINGS: Mapping[str, str] = {
     "openvino": 'core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) computes in float32.',
     "ncnn": "net.opt.use_fp16_packed, use_fp16_storage, use_fp16_arithmetic, use_bf16_storage and "
     "use_winograd_convolution = False compute in plain float32.",
 }
-NOT_ON_ENGINES = (
-    "parity.evaluator",
-    "parity.optimisation",
-    "parity.map",
-    "nms.tensorrt",
-)  # they ask for engines of their own
 
 
 def load(context: Any) -> Iterator[Finding]:
@@ -48,25 +42,28 @@ def load(context: Any) -> Iterator[Finding]:
 
 def default(context: Any) -> Iterator[Finding]:
     """Numbers as the engine computes them by default. What that costs is SHOULD: the file is right."""
-    told, own = context.runner().facts, context.runner(precision=DEFAULT).facts
+    asked, own = context.runner().facts, context.runner(precision=DEFAULT).facts
     changed = tuple(
-        (key, told[key], own.get(key, "")) for key in told if own.get(key) != told[key] and key != "asked for"
+        (key, asked[key], own.get(key, "")) for key in asked if own.get(key) != asked[key] and key != "asked for"
     )
     if not changed:
         return
     found = _compared(context)
     precision = own.get("precision", "")
-    rows = (("", "told float32", "by default"), *changed)
-    fix = TOLD.get(context.engine(), "")
+    rows = (("", "set to float32", "by default"), *changed)
+    fix = SETTINGS.get(context.engine(), "")
     if found:
         yield replace(
             found[0],
             message=f"computes {f'in {precision}' if precision else 'otherwise'} by default on this processor, and {found[0].message}",
-            notes=(*found[0].notes, *(f"{key}: {one} told float32, {other} by default" for key, one, other in changed)),
+            notes=(
+                *found[0].notes,
+                *(f"{key}: {one} set to float32, {other} by default" for key, one, other in changed),
+            ),
             level=SHOULD,
             fix=fix,
         )
-    elif precision and precision != told.get("precision"):
+    elif precision and precision != asked.get("precision"):
         yield Finding(
             f"computes in {precision} by default on this processor.",
             rows,
@@ -84,12 +81,6 @@ def _compared(context: Any) -> List[Finding]:
     if context.contract.variant.head not in ("raw", "grid"):
         raise CannotRun("what it selects is certified in float32 alone", hides=False)
     return list(parity.compare(context, first_case(context), precision=DEFAULT))
-
-
-def on_engines(known: Mapping[str, Check]) -> Dict[str, Check]:
-    """Of these checks those that are run on an engine that is asked for."""
-    groups = ("parity.", "nms.", "engine.")
-    return {name: one for name, one in known.items() if name.startswith(groups) and name not in NOT_ON_ENGINES}
 
 
 def _always(_: Any) -> bool:

@@ -21,7 +21,7 @@ Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
 class Judging:
     """What every context has: `outcome` of a check, and `runner` of an engine. A subclass states what it judges, which engine judges
     it, what an engine may take (`seconds`), and whether a file that reached a limit is to blame (`to_blame`). on: the engine that was
-    asked for in place of that one; such an engine, and one of a runtime's own files, is told to compute in float32."""
+    asked for in place of that one; such an engine, and one of a runtime's own files, is set to compute in float32."""
 
     artifact: Artifact
     contract: Any
@@ -53,8 +53,8 @@ class Judging:
 
     def load(self, **how: Any) -> Load:
         """How a file is loaded in the engine that judges it. precision: "default" leaves that to the engine."""
-        told = "float32" if self.elsewhere else ""
-        asked = how.pop("precision", told)
+        own = "float32" if self.elsewhere else ""
+        asked = how.pop("precision", own)
         return Load(**how, precision="" if asked == "default" else asked)
 
     @property

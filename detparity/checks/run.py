@@ -203,7 +203,7 @@ def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]
 
 
 def engine_facts(context: AnyContext) -> Dict[str, str]:
-    """What ran, and of an engine that was told to compute in float32 what it does by default."""
+    """What ran, and of an engine that was set to compute in float32 what it does by default."""
     found = {"name": context.engine(), "precision": stored_precision(context), **context.runner().facts}
     if context.elsewhere:
         own = context.runner(precision=DEFAULT).facts

@@ -12,7 +12,6 @@ from detparity import checks, engines
 from detparity.artifacts.open import Asked, Intake, open_artifact
 from detparity.checks import foreign
 from detparity.checks.context import Context
-from detparity.checks.engine import on_engines
 from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.open_file import ForeignSource, kind_of, open_context
@@ -135,7 +134,7 @@ def make_context(
         oracle,
         case_strategies.glance if quick else explore,
         clock,
-        checks.registry(),
+        checks.by_default(checks.registry()),
         found.how,
         box_strategies.explore,
         quick,
@@ -326,7 +325,6 @@ class Session:
         if (path, on) not in self._foreign:
             options = self.options
             made = open_context(path, source, options.img_size, self.clock, options.quick, on)
-            made.checks = on_engines(made.checks) if on else made.checks
             made.photos = as_pictures(self.photos[0], self.fit(made))
             self._foreign[path, on] = made
         return self._foreign[path, on]
@@ -344,7 +342,7 @@ class Session:
         if (path, on) not in self._contexts:
             opened = self.open(path, name)
             made = make_context(self.detector, opened, self.oracle, self.clock, quick=self.options.quick)
-            made.on, made.checks = on, on_engines(made.checks) if on else made.checks
+            made.on, made.checks = on, checks.on_engines(checks.registry()) if on else made.checks
             made.photos = as_pictures(self.photos[0], self.fit(made))
             self._contexts[path, on] = made
         return self._contexts[path, on]

@@ -33,6 +33,7 @@ from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
 from detparity.core.runtimes import runtime_files
 from detparity.core.verdict import exit_code
+from detparity.engines import require_runtime
 from detparity.engines.remote import client
 from detparity.models.choice import ModelChoice, of_a_package, require_named, require_one_model
 from detparity.reports.report import report, unusable_entry
@@ -158,6 +159,7 @@ def _foreign_alone(options: argparse.Namespace) -> bool:
             if runtime_files(path) is None:
                 require_file(path, "an exported model")
             require_exported(path, runtimes=True)
+            require_runtime(path)
             return False
         except InputError as error:
             entries.append(unusable_entry(str(path), str(error)))

@@ -11,6 +11,12 @@ from detparity.core.errors import InputError
 from detparity.core.files import sha256
 
 OPENVINO, NCNN, LITERT, EXECUTORCH = RUNTIMES = ("openvino", "ncnn", "litert", "executorch")
+CALLED = {
+    OPENVINO: "an OpenVINO model",
+    NCNN: "an ncnn model",
+    LITERT: "a TensorFlow Lite file",
+    EXECUTORCH: "an ExecuTorch program",
+}
 HEAD_BYTES, MOST_ENTRIES = 4096, 1000
 _NCNN_MAGIC = b"7767517"
 

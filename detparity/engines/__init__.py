@@ -14,7 +14,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, List, Mapping, Tuple
+
+from detparity.core.errors import InputError
+from detparity.core.runtimes import CALLED, runtime_files
 
 PLUGIN = "onnx with EfficientNMS_TRT"
 
@@ -63,6 +67,14 @@ ASKED = ("onnxruntime", "openvino", "tensorrt", "ncnn", "litert", "executorch") 
 def judging(kind: str) -> Engine:
     """The engine that judges files of this kind."""
     return next(engine for engine in ENGINES.values() if kind in engine.runs)
+
+
+def require_runtime(path: Path) -> None:
+    """Raise InputError for a runtime's own file whose engine is not installed."""
+    found = runtime_files(path)
+    missing = ENGINES[found.runtime].missing if found is not None else ""
+    if found is not None and missing:
+        raise InputError(f"{path} is {CALLED[found.runtime]}, and {missing}")
 
 
 def others(kind: str) -> List[str]:

@@ -51,7 +51,7 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
             interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise EngineError(" ".join(str(error).split())[:600]) from None
-        return {one["name"]: _meant(interpreter.get_tensor(one["index"]), _port(one)) for one in outputs}
+        return {one["name"]: _read(interpreter.get_tensor(one["index"]), _port(one)) for one in outputs}
 
     weights = read(str(source)).weights
     facts = {
@@ -97,7 +97,7 @@ def _stored(values: np.ndarray, port: Port) -> np.ndarray:
     return np.clip(np.rint(values / port.scale) + port.zero, limits.min, limits.max).astype(kind)
 
 
-def _meant(values: np.ndarray, port: Port) -> np.ndarray:
+def _read(values: np.ndarray, port: Port) -> np.ndarray:
     """Numbers that an output of this type stands for."""
     if values.dtype.kind not in "iu" or not port.scale:
         return np.array(values)

@@ -1,8 +1,8 @@
 """ncnn on the CPU, for its own files (.param with .bin), as pnnx writes them.
 
 Such a file has no batch axis and declares no shapes: images are given one by one, and outputs are stacked. By default ncnn computes
-3x3 convolutions by Winograd's transform, whose rounding differs by design; asked for float32, it is told not to, and not to store
-or compute anything in 16 bits. Options: ncnn's src/option.h.
+3x3 convolutions by Winograd's transform, whose rounding differs by design; asked for float32, it is set to plain
+sums and to 32 bits everywhere. Options: ncnn's src/option.h.
 """
 
 from __future__ import annotations

@@ -129,5 +129,5 @@ def _named(name: str) -> str:
 def _one_line(error: Exception) -> str:
     """The runtime's reason in one line, without the lines of its own sources."""
     lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith(("Exception from src", "Check '", "at src"))]
-    return " ".join(said or lines)[:600]
+    reasons = [line for line in lines if line and not line.startswith(("Exception from src", "Check '", "at src"))]
+    return " ".join(reasons or lines)[:600]

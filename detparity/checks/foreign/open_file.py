@@ -10,6 +10,7 @@ from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import in_order, input_form
 from detparity.artifacts.metadata import image_size
 from detparity.artifacts.runtime_file import RuntimeFile
+from detparity.checks import by_default, on_engines
 from detparity.checks.foreign import registry, runtime_contract
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.contract import ForeignContract, fixed_size, of_onnx
@@ -102,10 +103,11 @@ def open_context(
         contract, how = _script_contract(path, kind, reference, promises, img_size)
     _require_memory(path, contract)
     artifact = Artifact(path, kind, digest(path))
+    known = registry() if kind in RUNTIMES else on_engines(registry()) if on else by_default(registry())
     oracle, how = source.oracle(path, half), how + ", float16 weights" * (half and kind == "onnx")
     how += f", on {on}" if on else ""
     return ForeignContext(
-        artifact, file, contract, oracle, clock, registry(), how, fold, quick, given_layout=source.layout, on=on
+        artifact, file, contract, oracle, clock, known, how, fold, quick, given_layout=source.layout, on=on
     )
 
 

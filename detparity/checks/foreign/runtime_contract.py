@@ -12,9 +12,9 @@ from detparity.artifacts.runtime_file import RuntimeFile
 from detparity.checks.foreign.contract import ForeignContract, fixed_size
 from detparity.core.errors import InputError
 from detparity.core.promises import Promises
-from detparity.core.runtimes import runtime_files
+from detparity.core.runtimes import CALLED, runtime_files
 from detparity.core.vocabulary import EngineError, Size
-from detparity.engines import ENGINES
+from detparity.engines import require_runtime
 from detparity.engines.remote import client
 
 DEFAULT_SIDE = 320  # of a file that fixes no size, where nothing else states one
@@ -25,15 +25,13 @@ IMGSZ = re.compile(r"^imgsz:\s*(?:\[\s*(\d+)\s*,\s*(\d+)\s*\]|\n?\s*-\s*(\d+)\s*
 
 def read(path: Path, kind: str) -> RuntimeFile:
     """What a runtime's own file declares. Raises InputError where its engine is missing, or does not load it."""
-    missing = ENGINES[kind].missing
-    if missing:
-        raise InputError(f"{path} is a file of {kind}, and {missing}")
+    require_runtime(path)
     try:
         return client().read_runtime(kind, path)
     except EngineError as error:
-        raise InputError(f"{path} is not a file that {kind} can load: {error}") from None
+        raise InputError(f"{path} is no file that {kind} can load: {error}") from None
     except ImportError as error:
-        raise InputError(f"{path} is a file of {kind}, whose engine does not start here: {error}") from None
+        raise InputError(f"{path} is {CALLED[kind]}, whose engine does not start here: {error}") from None
 
 
 def runtime_contract(
