@@ -10,10 +10,22 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id."""
-    from detparity.checks import baked_size, engine, export, mean_ap, metadata, nms, parity, script, structure, weights
+    from detparity.checks import (
+        baked_size,
+        engine,
+        export,
+        mean_ap,
+        metadata,
+        nms,
+        parity,
+        script,
+        structure,
+        target,
+        weights,
+    )
 
     found: Dict[str, Check] = {}
-    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, engine):
+    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, engine, target):
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check
@@ -31,6 +43,10 @@ ON_IMAGES = ("parity.images", "nms.images")
 ON_ENGINES = ("engine.load", "engine.default")
 # What does not apply there: checks that ask for an engine of their own, and what a file's first engine has shown.
 NOT_ON_ENGINES = ("parity.evaluator", "parity.optimisation", "parity.map", "nms.tensorrt")
+
+
+# What applies only where a target is given.
+ON_TARGET = ("structure.target",)
 
 
 def by_default(known: Mapping[str, Check]) -> Dict[str, Check]:

@@ -26,7 +26,7 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts.input_form import FILLED, InputForm, input_form, transposed
-from detparity.checks import ON_IMAGES
+from detparity.checks import ON_IMAGES, ON_TARGET
 from detparity.checks.judging import Judging, Key
 from detparity.checks.other_inputs import settle
 from detparity.core.case import BoxExplorer, Case, Explorer
@@ -70,7 +70,7 @@ class Context(Judging):
     how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
     those of other checks; notes: what checks work out of the file once; photos: the user's own
     pictures; form and filled: how the file takes its image, and what its
-    other inputs are given; on: the engine that was asked for."""
+    other inputs are given; on: the engine that was asked for; target: of --for."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -91,6 +91,7 @@ class Context(Judging):
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
     on: str = ""
+    target: str = ""
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
 
@@ -203,5 +204,5 @@ def truth_head(variant: Variant) -> str:
 
 def applicable(context: Context) -> Iterable[str]:
     """The ids of the checks this contract asks for, in the registry's order; those of the user's pictures where there are any."""
-    left = () if context.photos else ON_IMAGES
+    left = (*(() if context.photos else ON_IMAGES), *(() if context.target else ON_TARGET))
     return [one.id for one in context.checks.values() if one.applies(context.contract) and one.id not in left]

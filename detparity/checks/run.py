@@ -227,6 +227,7 @@ def repeat_command(options: Options, artifact: str, check_id: str, on: str = "")
     subject = [artifact] if options.artifacts else ["--exporter", artifact]
     arguments = ["detparity", "check", *subject, *options.choice.arguments, "--checks", check_id]
     arguments += ["--engine", on] if on else []
+    arguments += ["--for", options.target] if options.target else []
     if options.variant:
         arguments += ["--variant", options.variant]
     if options.img_size:

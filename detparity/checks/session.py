@@ -69,7 +69,8 @@ class Options:
     promised: what the files promise, where that is not read from them. checks: ids and groups, separated by commas. known_failures:
     file of the known failures of the user's own exporters. strict: SHOULD findings violate as well. quick: fewer pictures, sizes
     and draws. pictures: how many of them the report shows with the detections of model and file; images: the
-    user's own, which are judged as well; engines: that judge ONNX files, by name, none for ONNX Runtime alone.
+    user's own, which are judged as well; engines: that judge ONNX files, by name, none for ONNX Runtime alone; target: that ONNX
+    files are to be deployed on, of `core.targets`.
     """
 
     choice: ModelChoice = ModelChoice()
@@ -86,6 +87,7 @@ class Options:
     pictures: int = 0
     images: Optional[PhotosAsked] = None
     engines: Tuple[str, ...] = ()
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ class Session:
     def _applying(self, contract: Any, known: Optional[Mapping[str, Check]] = None) -> Tuple[str, ...]:
         """Ids of the checks that a contract asks for in this run. known: the checks that there are, where an engine was asked for."""
         left = () if self.options.images is not None else checks.ON_IMAGES
+        left = left if self.options.target else (*left, *checks.ON_TARGET)
         left = left if known is not None else (*left, *checks.ON_ENGINES)
         there = self.registry() if known is None else known
         return tuple(one.id for one in there.values() if one.applies(contract) and one.id not in left)
@@ -325,7 +328,7 @@ class Session:
         if (path, on) not in self._foreign:
             options = self.options
             made = open_context(path, source, options.img_size, self.clock, options.quick, on)
-            made.photos = as_pictures(self.photos[0], self.fit(made))
+            made.photos, made.target = as_pictures(self.photos[0], self.fit(made)), options.target
             self._foreign[path, on] = made
         return self._foreign[path, on]
 
@@ -343,7 +346,7 @@ class Session:
             opened = self.open(path, name)
             made = make_context(self.detector, opened, self.oracle, self.clock, quick=self.options.quick)
             made.on, made.checks = on, checks.on_engines(checks.registry()) if on else made.checks
-            made.photos = as_pictures(self.photos[0], self.fit(made))
+            made.photos, made.target = as_pictures(self.photos[0], self.fit(made)), self.options.target
             self._contexts[path, on] = made
         return self._contexts[path, on]
 

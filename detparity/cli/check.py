@@ -32,6 +32,7 @@ from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
 from detparity.core.runtimes import runtime_files
+from detparity.core.targets import targets
 from detparity.core.verdict import exit_code
 from detparity.engines import require_runtime
 from detparity.engines.remote import client
@@ -72,6 +73,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--engine",
         metavar="NAMES",
         help="judge ONNX files on these engines, separated by commas: onnxruntime, openvino, tensorrt (default: onnxruntime)",
+    )
+    parser.add_argument(
+        "--for", dest="target", choices=tuple(targets()), help="report what this target is known not to take"
     )
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
@@ -134,6 +138,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         pictures=PICTURES if options.html is not None else 0,
         images=images_of(options),
         engines=engines_of(options.engine),
+        target=options.target or "",
     )
 
 

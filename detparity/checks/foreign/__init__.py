@@ -9,7 +9,7 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id, in the order reports show them."""
-    from detparity.checks import engine
+    from detparity.checks import engine, target
     from detparity.checks.foreign import parity, structure
 
-    return {check.id: check for module in (structure, parity, engine) for check in module.CHECKS}
+    return {check.id: check for module in (structure, target, parity, engine) for check in module.CHECKS}

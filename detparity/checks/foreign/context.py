@@ -45,7 +45,7 @@ class OutputsDiffer(Exception):
 class ForeignContext(Judging):
     """artifact and its facts, the contract, the oracle of its reference; how: how the contract was found; quick: whether less is
     tried; given_layout: the user's, None where it is to be found; photos: the user's own pictures; on: the engine that was asked
-    for."""
+    for; target: of --for."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile, RuntimeFile]
@@ -62,6 +62,7 @@ class ForeignContext(Judging):
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
     on: str = ""
+    target: str = ""
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
     _truths: Dict[Tuple[Case, Tuple[bytes, ...]], CaseTruth] = field(default_factory=dict)
