@@ -8,7 +8,7 @@ gets who sets nothing.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Iterator, List, Mapping, Tuple
+from typing import Any, Iterator, List, Mapping, Sequence, Tuple
 
 from detparity.checks import parity
 from detparity.checks.context import Context
@@ -56,10 +56,7 @@ def default(context: Any) -> Iterator[Finding]:
         yield replace(
             found[0],
             message=f"computes {f'in {precision}' if precision else 'otherwise'} by default on this processor, and {found[0].message}",
-            notes=(
-                *found[0].notes,
-                *(f"{key}: {one} set to float32, {other} by default" for key, one, other in changed),
-            ),
+            notes=(*found[0].notes, *_changes(changed)),
             level=SHOULD,
             fix=fix,
         )
@@ -72,6 +69,11 @@ def default(context: Any) -> Iterator[Finding]:
             fix=fix,
             evidence=dict(own),
         )
+
+
+def _changes(changed: Sequence[Tuple[str, str, str]]) -> List[str]:
+    """What the engine does otherwise by default, as far as it reports it."""
+    return [f"By default its {key} is {other}; set to float32 it is {one}." for key, one, other in changed if other]
 
 
 def _compared(context: Any) -> List[Finding]:
