@@ -12,6 +12,7 @@ def registry() -> Dict[str, Check]:
     """All checks, by id."""
     from detparity.checks import (
         baked_size,
+        endpoint,
         engine,
         export,
         mean_ap,
@@ -25,7 +26,9 @@ def registry() -> Dict[str, Check]:
     )
 
     found: Dict[str, Check] = {}
-    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, engine, target):
+    for module in (
+        *(export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, endpoint, engine, target),
+    ):
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check
@@ -37,6 +40,14 @@ NOT_QUICK = ("parity.map", "parity.threads", "parity.evaluator", "nms.tensorrt")
 
 # What applies only where the user gives pictures.
 ON_IMAGES = ("parity.images", "nms.images")
+
+# What applies only where a server runs the file, and what of the rest applies there: what its answers show.
+ON_ENDPOINT = ("endpoint.names", "endpoint.tensors", "endpoint.concurrency", "endpoint.batching")
+OVER_THE_WIRE = (
+    *(f"parity.{name}" for name in ("declared", "values", "images", "sizes", "batches", "isolation", "repeat", "map")),
+    "parity.sequence",
+    *(f"nms.{name}" for name in ("detections", "images", "sizes", "batches", "repeat")),
+)
 
 
 # What applies only on an engine that is asked for, or to a runtime's own file.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 from detparity import engines
+from detparity.checks.earlier import Earlier
 from detparity.core.clock import Clock
-from detparity.core.findings import CannotRun, Check, Finding, Outcome, of_the_end
+from detparity.core.endpoint import Endpoint
+from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Outcome, of_the_end
 from detparity.core.runtimes import RUNTIMES
 from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
 from detparity.engines.remote import client
@@ -18,12 +20,18 @@ Key = Tuple[str, str, int, Tuple[str, ...], str]
 Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
 
 
+def _silent(number: int, count: int) -> None:
+    """No progress is shown."""
+
+
 class Judging:
     """What every context has: `outcome` of a check, and `runner` of an engine. A subclass states what it judges, which engine judges
-    it, what an engine may take (`seconds`), and whether a file that reached a limit is to blame (`to_blame`). on: the engine that was
-    asked for in place of that one; such an engine, and one of a runtime's own files, is set to compute in float32."""
+    it, what an engine may take (`seconds`), and whether a file that reached a limit is to blame (`to_blame`). endpoint: the server
+    that runs the file, where it is judged there; on: the engine that was asked for in place of the one for its kind; such an engine,
+    and one of a runtime's own files, is set to compute in float32."""
 
     artifact: Artifact
+    file: Any
     contract: Any
     clock: Clock
     checks: Dict[str, Check]
@@ -31,12 +39,25 @@ class Judging:
     died: Optional[EngineDied]
     fold: Fold
     on: str
+    endpoint: Optional[Endpoint]
+    earlier: Earlier = Earlier()  # on the user's pictures
+    progress: Callable[[int, int], None] = staticmethod(_silent)  # of them: the number of one, and how many there are
     _reported_by: Optional[str]
     _runners: Dict[Key, Union[Runner, EngineError]]
 
     def engine(self) -> str:
-        """The engine that judges this file."""
+        """The engine that judges this file: the server that runs it, else the one that was asked for, else the one for its kind."""
+        return self.own_engine() if self.endpoint is None else engines.KSERVE
+
+    def own_engine(self) -> str:
+        """The engine that was asked for, else the one for files of its kind."""
         return self.on or engines.judging(self.artifact.kind).name
+
+    def declared_outputs(self) -> Optional[Sequence[str]]:
+        """Names of an ONNX file's outputs, in order; None for other files, which name none."""
+        if self.artifact.kind != "onnx":
+            return None
+        return tuple(value.name for value in self.file.graph.outputs)
 
     def seconds(self, images: int) -> float:
         """What an engine may take for so many images."""
@@ -78,6 +99,10 @@ class Judging:
     def _prepare(self, name: str, how: Load) -> Union[Runner, EngineError]:
         try:
             with self.engine_runs(name):
+                if name == engines.KSERVE:
+                    served = engines.module(name).prepare
+                    found: Runner = served(str(self.endpoint), how, self.seconds, self.declared_outputs())
+                    return found
                 return client().prepare(name, self.artifact.path, how, self.seconds)
         except ImportError as error:
             raise CannotRun(f"the engine {name} is not installed ({error.name or error})") from None
@@ -109,7 +134,7 @@ class Judging:
             if need in self.checks and self.checks[need].applies(self.contract):
                 first = self.outcome(need)
                 if first.outcome != "passed" and not _only_soft(first):
-                    return Outcome(check.id, check.level, "skipped", reason=f"blocked by {need}")
+                    return Outcome(check.id, check.level, "skipped", reason=f"{BLOCKED}{need}")
         start, before = time.perf_counter(), self.clock.engine
         findings: Tuple[Finding, ...] = ()
         reason, result, incomplete = None, "passed", False
@@ -120,7 +145,7 @@ class Judging:
             reason, result, incomplete = str(error), "skipped", error.hides and check.level == "MUST"
         except EngineDied as error:
             if self._reported_by is not None:
-                return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
+                return Outcome(check.id, check.level, "skipped", reason=f"{BLOCKED}{self._reported_by}")
             self._reported_by = check.id
             if self.to_blame(error):
                 findings, result = (of_the_end(error),), "failed"

@@ -28,7 +28,7 @@ from detparity.checks.weights import coverage
 from detparity.core import environment
 from detparity.core.contract import MUST
 from detparity.core.errors import NotMade
-from detparity.core.findings import MADE, Outcome, of_the_end
+from detparity.core.findings import BLOCKED, MADE, Outcome, of_the_end
 from detparity.core.runtimes import digest, runtime_files
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
@@ -112,12 +112,15 @@ def _at_fault(session: Session, died: EngineDied) -> bool:
 
 
 def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]:
-    """Every chosen check on every subject, subject by subject; each is let go of after its last."""
+    """Every chosen check on every subject, and what blocks one of them, subject by subject; each is let go of after its last."""
     for subject in subjects:
         chosen = session.checks_of(subject)
-        for number, check_id in enumerate(chosen, 1):
+        for check_id in chosen:
             judged = judge(session, subject, check_id)
-            if number == len(chosen):
+            blocking = (judged.outcome.reason or "").partition(BLOCKED)[2]
+            if blocking and blocking not in chosen:
+                chosen.append(blocking)
+            if check_id == chosen[-1]:
                 judged = _with_latency(session, subject, _with_pictures(session, subject, judged))
             yield judged
         session.release(subject)
@@ -232,6 +235,8 @@ def repeat_command(options: Options, artifact: str, check_id: str, on: str = "")
         arguments += ["--variant", options.variant]
     if options.img_size:
         arguments += ["--img-size", *map(str, options.img_size)]
+    if options.endpoint:
+        arguments += ["--engine", str(options.endpoint)]
     if options.images and check_id in checks.ON_IMAGES:
         arguments += options.images.arguments
     return " ".join(map(shlex.quote, [*arguments, *options.promised.arguments]))

@@ -6,21 +6,25 @@ import fnmatch
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
 
 from detparity import checks, engines
 from detparity.artifacts.open import Asked, Intake, open_artifact
 from detparity.checks import foreign
 from detparity.checks.context import Context
+from detparity.checks.earlier import Earlier, key_of
+from detparity.checks.endpoint import on_endpoint
 from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.open_file import ForeignSource, kind_of, open_context
 from detparity.checks.known_failures import KnownFailures, applying, read
 from detparity.checks.latency import Timed
 from detparity.core import environment
+from detparity.core.array_cache import ArrayCache
 from detparity.core.case import Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
+from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError, NotMade
 from detparity.core.findings import MADE, Check
 from detparity.core.runtimes import runtime_files
@@ -69,8 +73,9 @@ class Options:
     promised: what the files promise, where that is not read from them. checks: ids and groups, separated by commas. known_failures:
     file of the known failures of the user's own exporters. strict: SHOULD findings violate as well. quick: fewer pictures, sizes
     and draws. pictures: how many of them the report shows with the detections of model and file; images: the
-    user's own, which are judged as well; engines: that judge ONNX files, by name, none for ONNX Runtime alone; target: that ONNX
-    files are to be deployed on, of `core.targets`.
+    user's own, which are judged as well; endpoint: the server that runs the file, which is then judged by what it answers; cache:
+    where references are stored, of earlier runs and of other workers of this one; engines: that judge ONNX files, by name, none for
+    ONNX Runtime alone; target: that ONNX files are to be deployed on, of `core.targets`.
     """
 
     choice: ModelChoice = ModelChoice()
@@ -86,6 +91,8 @@ class Options:
     captured: Optional[Tuple[str, ...]] = None
     pictures: int = 0
     images: Optional[PhotosAsked] = None
+    endpoint: Optional[Endpoint] = None
+    cache: Optional[ArrayCache] = None
     engines: Tuple[str, ...] = ()
     target: str = ""
 
@@ -148,14 +155,14 @@ def make_context(
 class Session:
     """One run: its options, the model and its oracle, and each file opened once. own: the own exporters, where they may be judged;
     foreign: what files of any detector are judged against, where the model is not of the home family; detector: the model, where the
-    caller has it; shared: a folder where the workers of one run leave truths for each other; heads: what the oracle will be asked
-    for."""
+    caller has it; progress: called with the number of each of the user's pictures and their count; heads: what the oracle will be
+    asked for."""
 
     options: Options
     own: Optional[OwnExports] = None
     foreign: Optional[ForeignSource] = None
-    shared: Optional[Path] = None
     heads: Tuple[str, ...] = ("grid", "raw")
+    progress: Callable[[int, int], None] = lambda number, count: None
     clock: Clock = field(default_factory=Clock)
     _opened: Dict[Path, Intake] = field(default_factory=dict)
     _contexts: Dict[Tuple[Path, str], Context] = field(default_factory=dict)
@@ -189,7 +196,12 @@ class Session:
     @functools.cached_property
     def oracle(self) -> Oracle:
         assert self.foreign is None
-        return make_oracle(self.detector, self.clock, self.heads, self.shared)
+        return make_oracle(self.detector, self.clock, self.heads, self.options.cache)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know of the references that were read or stored."""
+        return tuple(self.__dict__["oracle"].notes) if "oracle" in self.__dict__ else ()
 
     @functools.cached_property
     def photos(self) -> Tuple[List[Photo], List[str]]:
@@ -208,9 +220,10 @@ class Session:
 
     def _applying(self, contract: Any, known: Optional[Mapping[str, Check]] = None) -> Tuple[str, ...]:
         """Ids of the checks that a contract asks for in this run. known: the checks that there are, where an engine was asked for."""
-        left = () if self.options.images is not None else checks.ON_IMAGES
-        left = left if self.options.target else (*left, *checks.ON_TARGET)
-        left = left if known is not None else (*left, *checks.ON_ENGINES)
+        left: Tuple[str, ...] = () if self.options.images is not None else checks.ON_IMAGES
+        left += () if self.options.endpoint is not None else checks.ON_ENDPOINT
+        left += () if self.options.target else checks.ON_TARGET
+        left += () if known is not None else checks.ON_ENGINES
         there = self.registry() if known is None else known
         return tuple(one.id for one in there.values() if one.applies(contract) and one.id not in left)
 
@@ -265,7 +278,8 @@ class Session:
 
     def registry(self) -> Mapping[str, Check]:
         """The checks of this run, by id."""
-        return checks.registry() if self.foreign is None else foreign.registry()
+        found = checks.registry() if self.foreign is None else foreign.registry()
+        return found if self.options.endpoint is None else on_endpoint(found)
 
     def chosen(self, check_ids: Sequence[str]) -> List[str]:
         """The checks that `--checks` and a quick run leave. Raises InputError for a name that is neither a check nor a group."""
@@ -328,7 +342,7 @@ class Session:
         if (path, on) not in self._foreign:
             options = self.options
             made = open_context(path, source, options.img_size, self.clock, options.quick, on)
-            made.photos, made.target = as_pictures(self.photos[0], self.fit(made)), options.target
+            self._complete(made)
             self._foreign[path, on] = made
         return self._foreign[path, on]
 
@@ -346,9 +360,33 @@ class Session:
             opened = self.open(path, name)
             made = make_context(self.detector, opened, self.oracle, self.clock, quick=self.options.quick)
             made.on, made.checks = on, checks.on_engines(checks.registry()) if on else made.checks
-            made.photos, made.target = as_pictures(self.photos[0], self.fit(made)), self.options.target
+            self._complete(made)
             self._contexts[path, on] = made
         return self._contexts[path, on]
+
+    def _complete(self, context: AnyContext) -> None:
+        """Give a context what this run has beside the file: the user's pictures with what an earlier run found on them, and the
+        server that runs it. Raises InputError where what was found cannot be known."""
+        context.photos, context.target = as_pictures(self.photos[0], self.fit(context)), self.options.target
+        context.progress = self.progress
+        asked = self.options.images
+        if asked is not None and asked.resume is not None:
+            foreign = isinstance(context, ForeignContext)
+            model = (
+                context.oracle.reference.facts.digest if isinstance(context, ForeignContext) else context.facts.digest
+            )
+            facts = (
+                context.artifact.sha256,
+                context.contract,
+                self.options.choice.arguments,
+                foreign,
+                str(self.options.endpoint),
+                context.on,
+            )
+            context.earlier = Earlier(asked.resume, key_of(model, *facts))
+        if self.options.endpoint is not None:
+            context.endpoint, context.checks = self.options.endpoint, dict(self.registry())
+            context.how += f", run by {self.options.endpoint}"
 
     def made(self, name: str) -> Path:
         """What the own exporter `name` makes. Raises NotMade, and the same again without asking the exporter twice."""

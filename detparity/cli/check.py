@@ -7,16 +7,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
 from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
     PICTURES,
     add_any_model,
+    add_cache,
+    add_engine,
     add_images,
     add_model,
     add_nms,
+    cache_of,
     choice_of,
+    endpoint_of,
     engines_of,
     images_of,
     opset_of,
@@ -28,6 +32,7 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.cli.outputs import add_ci, write_reports
+from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
@@ -69,11 +74,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="in the demo, only these exporters, by name or pattern",
     )
     add_images(parser)
-    parser.add_argument(
-        "--engine",
-        metavar="NAMES",
-        help="judge ONNX files on these engines, separated by commas: onnxruntime, openvino, tensorrt (default: onnxruntime)",
-    )
+    add_engine(parser)
     parser.add_argument(
         "--for", dest="target", choices=tuple(targets()), help="report what this target is known not to take"
     )
@@ -84,6 +85,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
+    add_cache(parser)
     add_ci(parser)
     add_display(parser)
     parser.set_defaults(run=run)
@@ -106,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
         require_file(path, "a checkpoint")
         require_checkpoint(path)
     choice = of_a_package(choice_of(options))
+    endpoint = endpoint_of(options, options.artifacts)
     to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
     display = Console(vars(options), to, options.started)
     with display as console, tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
@@ -113,12 +116,12 @@ def run(options: argparse.Namespace) -> int:
         client().start()  # its imports overlap with ours
         from detparity.cli.check_files import check
 
-        found = check(_asked(options, choice), Path(scratch), console)
+        found = check(_asked(options, choice, endpoint), Path(scratch), console)
     write_reports(found, options)
     return exit_code(found["verdict"])
 
 
-def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
+def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[Endpoint]) -> Options:
     """What is to be judged, and how."""
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
@@ -137,7 +140,9 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         exporters=tuple(options.exporter),
         pictures=PICTURES if options.html is not None else 0,
         images=images_of(options),
-        engines=engines_of(options.engine),
+        endpoint=endpoint,
+        cache=cache_of(options),
+        engines=() if endpoint is not None else engines_of(options.engine),
         target=options.target or "",
     )
 

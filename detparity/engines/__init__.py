@@ -6,7 +6,7 @@ An engine is a module with
 
 that raises `EngineError`, with the engine's own reason in one line, where the file does not load or a call does not run. One that
 reads TorchScript has `read(path) -> ScriptFile` as well, one with files of its own `read(path) -> RuntimeFile`. To add one, write the
-module and name it in `ENGINES`.
+module and name it in `ENGINES`. `kserve` prepares a model that a server runs, by its address in place of a file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from detparity.core.errors import InputError
 from detparity.core.runtimes import CALLED, runtime_files
 
 PLUGIN = "onnx with EfficientNMS_TRT"
+KSERVE = "kserve"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ ENGINES: Mapping[str, Engine] = {
         Engine("ncnn", ("ncnn",), "ncnn"),
         Engine("litert", ("litert",), "ai_edge_litert"),
         Engine("executorch", ("executorch",), "executorch"),
+        Engine(KSERVE, ()),
     )
 }
 ASKED = ("onnxruntime", "openvino", "tensorrt", "ncnn", "litert", "executorch")  # that a user may ask for by name

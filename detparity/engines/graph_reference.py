@@ -86,6 +86,14 @@ class GraphReference:
             given.update(more)
         return {name: shown[name] for name in self._outputs}, [one for _, _, every in matched for one in every]
 
+    def decisions(self, images: np.ndarray) -> List[Choice]:
+        """What the graph chooses by itself in float64, in the order of its nodes. Raises CannotRunReference."""
+        if not self._selections:
+            return []
+        shown = self._shown(EXACT, images, {})
+        made = [one.choice(shown, self._constants) for one in self._selections]
+        return [one for one in made if one is not None]
+
     def _shown(self, how: str, images: np.ndarray, given: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Outputs, and what every node that decides reads and chooses, where those of `given` are given what they choose."""
         chosen = [one for one in self._selections if one.chosen in given]

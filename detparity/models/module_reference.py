@@ -14,7 +14,7 @@ from torch import nn
 from detparity.core.decisions import Choice, Forced
 from detparity.models import fold
 from detparity.models.compat.onednn import onednn
-from detparity.models.decisions import Forcing
+from detparity.models.decisions import Forcing, Recording
 from detparity.models.float64 import exactly
 from detparity.models.low_precision import HALF_WAYS, KERNELS, ROUNDED_FOLDED
 from detparity.models.module_copy import copied
@@ -77,6 +77,16 @@ class ModuleReference:
         except Exception as error:  # the module's own code raises what it likes
             text = " ".join(str(error).split())[:400]
             raise CannotRunReference(f"{type(error).__name__}: {text}") from None
+
+    def decisions(self, images: np.ndarray) -> List[Choice]:
+        """What the module chooses by itself in float64, in the order it does. Raises CannotRunReference."""
+        mode = Recording()
+        try:
+            with torch.no_grad(), symbolic_functions(), mode:
+                self._exact(torch.from_numpy(np.array(images)))
+        except Exception as error:
+            raise CannotRunReference(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}") from None
+        return mode.made
 
     def _run(self, how: str, x: torch.Tensor) -> Any:
         if how == EXACT:

@@ -53,7 +53,13 @@ def run(content: Mapping[str, Any], arrays: Arrays) -> Answer:
     return {"order": list(found), "forced": described, "facts": facts({}, {})[0]}, {**found, **read}
 
 
-HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run}
+def decisions(_: Mapping[str, Any], arrays: Arrays) -> Answer:
+    """What it chooses by itself in float64."""
+    described, read = to_message(_MADE[0].decisions(arrays["images"]), "choice")
+    return {"choices": described}, read
+
+
+HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run, "decisions": decisions}
 
 # The first operator under a dispatch mode imports 800 modules of torch: here, before the server forks, and not in each worker.
 with exactly():

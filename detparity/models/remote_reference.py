@@ -66,6 +66,14 @@ class RemoteReference:
         forced: List[Forced] = from_message(Forced, content["forced"], found, "forced")
         return {name: found[name] for name in content["order"]}, forced
 
+    def decisions(self, images: np.ndarray) -> List[Choice]:
+        """See `ModuleReference.decisions`."""
+        if self._generation != self._child.generation:
+            self._make()
+        content, found = self._ask("decisions", {}, {"images": images})
+        choices: List[Choice] = from_message(Choice, content["choices"], found, "choice")
+        return choices
+
     def close(self) -> None:
         """End the worker that holds the model; its server serves the next one."""
         if not self._closed:

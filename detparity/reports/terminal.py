@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from detparity.core.contract import LEVELS
+from detparity.core.findings import BLOCKED
 from detparity.core.text import columns, listed, number
 from detparity.reports.engines import HEADINGS, NOTE, cells
 from detparity.reports.findings import fails, followers, in_order, mark, roots, unconfined
@@ -119,7 +120,7 @@ def _rows(artifact: Mapping[str, Any], strict: bool) -> List[Any]:
         group, name = check["id"].split(".", 1)
         if check["outcome"] == "passed":
             passed.setdefault(group, []).append(name)
-        elif check["outcome"] == "skipped" and str(check["reason"]).startswith("blocked by "):
+        elif check["outcome"] == "skipped" and str(check["reason"]).startswith(BLOCKED):
             blocked.setdefault((group, check["reason"]), []).append(name)
         elif check["id"] not in folded:
             worst = min(check["findings"], key=lambda finding: LEVELS.index(finding["level"]), default=None)
