@@ -375,14 +375,8 @@ class Session:
             model = (
                 context.oracle.reference.facts.digest if isinstance(context, ForeignContext) else context.facts.digest
             )
-            facts = (
-                context.artifact.sha256,
-                context.contract,
-                self.options.choice.arguments,
-                foreign,
-                str(self.options.endpoint),
-                context.on,
-            )
+            run_by = (str(self.options.endpoint), context.on)
+            facts = (context.artifact.sha256, context.contract, self.options.choice.arguments, foreign, *run_by)
             context.earlier = Earlier(asked.resume, key_of(model, *facts))
         if self.options.endpoint is not None:
             context.endpoint, context.checks = self.options.endpoint, dict(self.registry())

@@ -27,7 +27,7 @@ from detparity.core.errors import InputError, clipped
 from detparity.core.files import write_bytes
 from detparity.core.vocabulary import DYNAMO, ONNX, Size, Variant
 from detparity.models.choice import BUNDLED, ModelChoice, load_detector
-from detparity.tools.conversion import PACKAGES, convert, folder_of, require_converters, require_place
+from detparity.tools.conversion import PACKAGES, convert, folder_of, require_converters, require_folder
 from detparity.tools.export_cache import SUFFIX, export_bytes, missing, safe_nms
 
 
@@ -177,7 +177,7 @@ def export_files(asked: Export, say: Callable[[str], None]) -> None:
     }
     folders = {name: folder_of(name, asked.folder / f"{detector.facts.name}{SUFFIX[ONNX]}") for name in asked.converted}
     for folder in folders.values():
-        require_place(folder, asked.force)
+        require_folder(folder, asked.force)
     require_writable(*paths.values(), reads=asked.reads)
     there = [path for path in paths.values() if path.exists()]
     if there and not asked.force:

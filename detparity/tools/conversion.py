@@ -39,7 +39,7 @@ def require_converters(names: Sequence[str], variant: Variant, batch: int) -> No
             raise InputError(f"--include {name}: it has no suppression; leave out --end2end")
 
 
-def require_place(folder: Path, force: bool) -> None:
+def require_folder(folder: Path, force: bool) -> None:
     """Raise InputError for a folder that is there, unless it may be written over and holds such a model."""
     if folder.exists() and (not force or runtime_files(folder) is None):
         raise InputError(
