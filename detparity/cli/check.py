@@ -21,6 +21,7 @@ from detparity.cli.options import (
     cache_of,
     choice_of,
     endpoint_of,
+    engines_of,
     images_of,
     opset_of,
     path_of,
@@ -35,7 +36,10 @@ from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
+from detparity.core.runtimes import runtime_files
+from detparity.core.targets import targets
 from detparity.core.verdict import exit_code
+from detparity.engines import require_runtime
 from detparity.engines.remote import client
 from detparity.models.choice import ModelChoice, of_a_package, require_named, require_one_model
 from detparity.reports.report import report, unusable_entry
@@ -71,6 +75,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_images(parser)
     add_engine(parser)
+    parser.add_argument(
+        "--for", dest="target", choices=tuple(targets()), help="report what this target is known not to take"
+    )
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
@@ -135,6 +142,8 @@ def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[
         images=images_of(options),
         endpoint=endpoint,
         cache=cache_of(options),
+        engines=() if endpoint is not None else engines_of(options.engine),
+        target=options.target or "",
     )
 
 
@@ -143,7 +152,8 @@ def _require_one_file(artifacts: Sequence[Path]) -> None:
     problems = []
     for path in artifacts:
         try:
-            require_file(path, "an exported model")
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
             return
         except InputError as error:
             problems.append(str(error))
@@ -156,8 +166,10 @@ def _foreign_alone(options: argparse.Namespace) -> bool:
     entries = []
     for path in dict.fromkeys(options.artifacts):
         try:
-            require_file(path, "an exported model")
-            require_exported(path)
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
+            require_exported(path, runtimes=True)
+            require_runtime(path)
             return False
         except InputError as error:
             entries.append(unusable_entry(str(path), str(error)))

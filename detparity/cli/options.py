@@ -17,7 +17,7 @@ from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 from detparity.core.text import printable
 from detparity.core.vocabulary import EngineError
-from detparity.engines import kserve
+from detparity.engines import KSERVE, kserve
 from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
 if TYPE_CHECKING:
@@ -166,15 +166,16 @@ def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
 def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
-        metavar="ADDRESS",
-        help="judge the file as a server runs it: kserve+http://HOST:PORT/MODEL, or kserve+grpc://...",
+        metavar="NAMES",
+        help="judge ONNX files on these engines, separated by commas: onnxruntime, openvino, tensorrt (default: onnxruntime); or the "
+        "file as a server runs it: kserve+http://HOST:PORT/MODEL, or kserve+grpc://...",
     )
 
 
 def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[Endpoint]:
     """The server that runs the file, None where none is named. Raises InputError, before the work begins, where there is none that
     has the model."""
-    if options.engine is None:
+    if options.engine is None or ("://" not in options.engine and not options.engine.startswith(KSERVE)):
         return None
     found = parse(options.engine)
     if len(files) != 1:
@@ -184,6 +185,21 @@ def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[
     except EngineError as error:
         raise InputError(f"--engine {found}: the server {error}") from None
     return found
+
+
+def engines_of(names: Optional[str]) -> Tuple[str, ...]:
+    """The engines of --engine, each once. Raises InputError for one that judges no ONNX file, and for one alone that is not there."""
+    from detparity.engines import ENGINES, judging, others
+
+    asked = tuple(dict.fromkeys(filter(None, (name.strip() for name in (names or "").split(",")))))
+    known = [judging("onnx").name, *others("onnx")]
+    for name in asked:
+        if name not in known:
+            own = "; a file of its own is judged without --engine" if name in ENGINES else nearest(name, known)
+            raise InputError(f"--engine {name}: ONNX files are judged on {', '.join(known)}{own}")
+    if len(asked) == 1 and ENGINES[asked[0]].missing:
+        raise InputError(f"--engine {asked[0]}: {ENGINES[asked[0]].missing}")
+    return asked
 
 
 def choice_of(options: argparse.Namespace) -> ModelChoice:

@@ -401,7 +401,7 @@ def _onnx(contract: ForeignContract) -> bool:
     return contract.onnx
 
 
-LOADED = ("structure.load", "script.load")
+LOADED = ("structure.load", "script.load", "engine.load")
 CHECKS: Tuple[Check, ...] = (
     Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),
     Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always, LOADED),
