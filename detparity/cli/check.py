@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     require_nms(options)
     require_images(options)
     require_one_model(choice_of(options))
-    _require_one_file(options.artifacts)
+    require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
         return exit_code("unusable")
     require_named(choice_of(options), options.artifacts)
@@ -128,7 +128,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
     )
 
 
-def _require_one_file(artifacts: Sequence[Path]) -> None:
+def require_one_file(artifacts: Sequence[Path]) -> None:
     """Raise InputError where none of the files is there to be read: known before anything heavy is imported."""
     problems = []
     for path in artifacts:

@@ -37,12 +37,18 @@ class Flow(Generic[Name]):
         return sorted(ends, key=key), sorted(between, key=key)
 
     def lost(self, known: Set[Name]) -> List[Name]:
-        """Tensors that are not known and of which, through others like them, nothing known is made; in order."""
+        """Tensors that are not known and of which, through others like them, something is made of which nothing known is; in order.
+        Some of what is made of them may be known: a slice that has nothing of what is wrong."""
         leads: Set[Name] = set()
-        for name in reversed(list(self.reads)):
+        order = list(self.reads)
+        for name in reversed(order):
             if any(reader in known or reader in leads for reader in self.readers.get(name, ())):
                 leads.add(name)
-        return [name for name in self.reads if name not in known and name not in leads]
+        found = {name for name in order if name not in known and name not in leads}
+        for name in reversed(order):
+            if name not in known and any(reader in found for reader in self.readers.get(name, ())):
+                found.add(name)
+        return [name for name in order if name in found]
 
 
 def flow(reads: Mapping[Name, Sequence[Name]], fixed: AbstractSet[Name]) -> Flow[Name]:

@@ -18,8 +18,8 @@ from detparity.checks.locating.program import Part, Program
 from detparity.core.trace import IMAGE, Step, Trace
 
 MOST_PLACES = 8  # independent faults that are looked for
-MOST_TRIED = 16  # pairs of tensors tried for one of them
-NEXT = 4  # tensors of the file, in order, that are tried
+MOST_TRIED = 24  # pairs of tensors tried for one of them
+NEXT = 6  # tensors of the file, in order, that are tried
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Search:
         self._take(self._matched(self.exact))
 
     def located(self) -> Located:
-        while len(self.pairs) < MOST_PLACES and self._lost() and self._next():
+        while len(self.pairs) < MOST_PLACES and self._lost() and self.model.lost(self.values) and self._next():
             pass
         return Located(tuple(self._places()), len(self.known) - 1, len(self.tensors), not self._lost())
 
