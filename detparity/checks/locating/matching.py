@@ -14,6 +14,7 @@ from detparity.oracle.noise_floor import EPS32, LIMITS
 Order = Optional[Tuple[int, ...]]  # axes of the model's tensor in the file's order; None: as it lies in memory
 PROBE = 64  # numbers compared before all are
 MOST_AXES = 5
+CHOICE = 1024.0  # roundings
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,17 @@ class Noise:
 
 
 def noise_of(exact: Mapping[str, np.ndarray], rounded: Mapping[str, np.ndarray]) -> Dict[str, Noise]:
+    """What the precision of `rounded` does to each tensor. A difference of over `CHOICE` roundings comes of another choice, at a near
+    tie, and not of rounding."""
     found = {}
     for name, value in exact.items():
-        if name in rounded and rounded[name].shape == value.shape:
+        if name in rounded and rounded[name].shape == value.shape and value.size:
             with np.errstate(invalid="ignore", over="ignore"):
-                error = rounded[name].astype(np.float64) - value
+                error = np.abs(rounded[name].astype(np.float64) - value)
             error = error[np.isfinite(error)]
-            found[name] = Noise(_rms(error), float(np.abs(error).max(initial=0.0)))
+            usual = CHOICE * float(np.finfo(rounded[name].dtype).eps)
+            largest = float(error.max(initial=0.0))
+            found[name] = Noise(min(_rms(error), usual * _rms(value)), min(largest, usual * float(np.abs(value).max())))
     return found
 
 
