@@ -82,6 +82,7 @@ class Options:
     captured: Optional[Tuple[str, ...]] = None
     pictures: int = 0
     images: Optional[PhotosAsked] = None
+    locate: bool = False
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner (docs/performance.md)"
     )
+    parser.add_argument(
+        "--no-locate", action="store_true", help="do not look for the module and node in which numbers go wrong"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
     add_ci(parser)
@@ -125,6 +128,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         exporters=tuple(options.exporter),
         pictures=PICTURES if options.html is not None else 0,
         images=images_of(options),
+        locate=not (options.no_locate or options.quick),
     )
 
 

@@ -13,6 +13,7 @@ from detparity.checks.context import Context
 from detparity.checks.locating.program import OnnxProgram, Program
 from detparity.checks.locating.search import Located, Search
 from detparity.checks.session import AnyContext, Session
+from detparity.core import environment
 from detparity.core.case import Case
 from detparity.core.findings import CannotRun
 from detparity.core.trace import Step, Trace
@@ -52,6 +53,7 @@ def declared(context: AnyContext) -> Case:
 
 def locate(session: Session, context: AnyContext, case: Case) -> Answer:
     """Raises CannotRun where the model or the file cannot be followed."""
+    _require_torch()
     images = context.batch(case) if isinstance(context, Context) else context.given(case)
     try:
         program = _program(context, images)
@@ -61,6 +63,12 @@ def locate(session: Session, context: AnyContext, case: Case) -> Answer:
         raise CannotRun(f"the model cannot be followed operator by operator: {error}") from None
     except EngineError as error:
         raise CannotRun(f"the file cannot be followed tensor by tensor: {error}") from None
+
+
+def _require_torch() -> None:
+    found = environment.environment()
+    if not environment.holds({"torch": ">=1.13"}, found):
+        raise CannotRun(f"following a model needs torch 1.13 or newer, for any operator in float64; this is {found.get('torch')}")
 
 
 def _program(context: AnyContext, images: np.ndarray) -> Program:
