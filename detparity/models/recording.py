@@ -90,26 +90,26 @@ def recorded(
     module: nn.Module, call: Callable[[torch.Tensor], Any], images: np.ndarray, official: Callable[[str], str] = str
 ) -> Trace:
     """Run `call`, which runs a float64 module, and record it. official: from a path to the name its users know."""
-    mode, numbers = _recorded(module, call, images)
-    again, _ = _recorded(module, call, other(images))
+    kinds = {path: type(part).__name__ for path, part in module.named_modules()}
+    mode, numbers = _recorded(module, call, images, kinds)
+    again, _ = _recorded(module, call, other(images), kinds)
     steps = mode.steps
     if len(again.steps) == len(steps):
         same = [np.array_equal(one, two) for one, two in zip(mode.values, again.values)]
         steps = [replace(step, fixed=fixed) for step, fixed in zip(steps, same)]
-    kinds = {path: type(part).__name__ for path, part in module.named_modules()}
     names = {path: official(path) for path in kinds if official(path) != path}
     return Trace(tuple(steps), tuple(mode.values), kinds, numbers, names)
 
 
 def _recorded(
-    module: nn.Module, call: Callable[[torch.Tensor], Any], images: np.ndarray
+    module: nn.Module, call: Callable[[torch.Tensor], Any], images: np.ndarray, kinds: Dict[str, str]
 ) -> Tuple[Recording, Tuple[int, ...]]:
     """One run, and the numbers of what it returned."""
     running: List[str] = [""]
     mode = Recording(running)
     x = torch.from_numpy(np.array(images, np.float64))
     mode.add(x, "image", ())
-    with torch.no_grad(), _followed(module, running), exactly(mode):
+    with torch.no_grad(), _followed(module, running, kinds), exactly(mode):
         found = call(x)
         leaves = [one for one in tree_flatten(_plain(found))[0] if isinstance(one, torch.Tensor)]
         outputs = [mode.number(one) for one in leaves if one.is_floating_point()]
@@ -124,21 +124,32 @@ def _plain(found: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _followed(module: nn.Module, running: List[str]) -> Iterator[None]:
-    """For the block, `running` ends with the path of the innermost module that runs."""
-    handles = []
+def _followed(module: nn.Module, running: List[str], kinds: Dict[str, str]) -> Iterator[None]:
+    """For the block, `running` ends with the path of the innermost module that runs. A module that several hold, as packages do with
+    one activation, is known by who calls it."""
+    handles: List[Any] = []
+    parts: List[nn.Module] = []
+
+    def enter(part: nn.Module, path: str) -> None:
+        inside = parts[-1]._modules.items() if parts else ()
+        name = next((name for name, child in inside if child is part), None)
+        path = path if name is None else f"{running[-1]}.{name}".lstrip(".")
+        running.append(path)
+        parts.append(part)
+        kinds[path] = type(part).__name__
+
+    def leave(part: nn.Module) -> None:
+        while parts:
+            running.pop()
+            if parts.pop() is part:
+                return
+
     for path, part in module.named_modules():
-        if isinstance(part, torch.jit.ScriptModule):
-            continue
-        handles.append(part.register_forward_pre_hook(lambda *_, path=path: running.append(path)))
-        handles.append(part.register_forward_hook(lambda *_, path=path: _leave(running, path)))
+        if not isinstance(part, torch.jit.ScriptModule):
+            handles.append(part.register_forward_pre_hook(lambda part, _, path=path: enter(part, path)))
+            handles.append(part.register_forward_hook(lambda part, _, __: leave(part)))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _leave(running: List[str], path: str) -> None:
-    while len(running) > 1 and running.pop() != path:
-        pass

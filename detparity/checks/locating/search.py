@@ -18,8 +18,8 @@ from detparity.checks.locating.program import Part, Program
 from detparity.core.trace import IMAGE, Step, Trace
 
 MOST_PLACES = 8  # independent faults that are looked for
-MOST_TRIED = 24  # pairs of tensors tried for one of them
-NEXT = 6  # tensors of the file, in order, that are tried
+NEXT = 6  # tensors of the file, in order, that are tried for one of them
+LIKELY = 3  # of the model's tensors, by each rule
 
 
 @dataclass(frozen=True)
@@ -142,21 +142,41 @@ class Search:
         return sum(int(np.prod(self.shapes[name])) > 1 for name in self.file.lost(known))
 
     def _candidates(self) -> Iterator[Tuple[str, Match]]:
-        """Pairs to try, the likeliest first: made of the same tensors, early in the file, and alike."""
-        ranked = []
+        """Pairs to try, tensors of the file in order; for each what is made of the same tensors, what is alike, what comes first.
+
+        Before a tensor that is not the model's comes one that it reads and whose node gives what it reads: it may be all that is left
+        of an operator."""
         lost = [number for number in self.model.lost(self.values) if number not in self.values]
-        for order, name in enumerate(self._lost()[:NEXT]):
+        seen: Set[str] = set()
+        for name in self._lost()[:NEXT]:
             ends, _ = self.file.before(name, set(self.known))
-            mine = {self._class(self.known[end].value) for end in ends}
-            size = self.exact[name].size
-            here = [number for number in mine if self.trace.values[number].size == size]
-            for number in [one for one in lost if self.trace.values[one].size == size] + here:
-                theirs = {self._class(one) for one in self.model.before(number, self.values)[0]}
-                theirs = mine if number in here else theirs
-                shared = len(mine & theirs) / max(len(mine | theirs), 1)
-                ranked.append((-round(shared, 3), order, -self._alike(name, number), name, number))
-        for *_, name, number in sorted(ranked)[:MOST_TRIED]:
-            yield name, Match(number)
+            for one in (*filter(self._idle, ends), name):
+                if one not in seen:
+                    seen.add(one)
+                    yield from ((one, Match(number)) for number in self._ranked(one, lost))
+
+    def _ranked(self, name: str, lost: Sequence[int]) -> List[int]:
+        ends, _ = self.file.before(name, set(self.known) - {name})
+        mine = {self._class(self.known[end].value) for end in ends}
+        size = self.exact[name].size
+        there = [number for number in lost if self.trace.values[number].size == size]
+        shared = {number: self._shared(mine, number) for number in there}
+        alike = {number: self._alike(name, number) for number in there}
+        best = sorted(there, key=lambda number: (-shared[number], -alike[number]))[:LIKELY]
+        first = sorted(there, key=lambda number: (-shared[number], number))[:LIKELY]
+        passed = [number for number in mine if self.trace.values[number].size == size and name not in self.known]
+        return list(dict.fromkeys((*best, *first, *passed)))
+
+    def _shared(self, mine: Set[int], number: int) -> float:
+        theirs = {self._class(one) for one in self.model.before(number, self.values)[0]}
+        return round(len(mine & theirs) / max(len(mine | theirs), 1), 3)
+
+    def _idle(self, name: str) -> bool:
+        """Whether a tensor that is known is what its own node reads."""
+        if name not in self.makers:
+            return False
+        reads = [one for one in self.makers[name].reads if one in self.known]
+        return any(self._class(self.known[one].value) == self._class(self.known[name].value) for one in reads)
 
     def _class(self, number: int) -> int:
         return self.first.get(number, number)
