@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, Mapping, Sequence
+from typing import Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 import onnx
@@ -46,3 +46,27 @@ def _reread(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 _reread(inner, names)
+
+
+def one_channel(content: bytes, channel: int) -> Optional[bytes]:
+    """One convolution with one of its output channels; None where the model is anything else."""
+    model = onnx.load_from_string(content)
+    constants = {one.name: one for one in model.graph.initializer}
+    if len(model.graph.node) != 1 or model.graph.node[0].op_type != "Conv":
+        return None
+    node = model.graph.node[0]
+    groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+    if groups != 1 or any(name not in constants for name in node.input[1:]):
+        return None
+    for name in node.input[1:]:
+        value = onnx.numpy_helper.to_array(constants[name])[channel : channel + 1]
+        constants[name].CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+    return bytes(model.SerializeToString())
+
+
+def without_shapes(content: bytes) -> bytes:
+    """The model with inputs of any shape."""
+    model = onnx.load_from_string(content)
+    for value in model.graph.input:
+        value.type.tensor_type.ClearField("shape")
+    return bytes(model.SerializeToString())

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from detparity.cli.check import require_one_file
 from detparity.cli.console import Console, add_display
@@ -33,6 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the exported file")
     parser.add_argument("--variant", help="what the file promises to be (default: read from it)")
     parser.add_argument("--img-size", type=int, nargs="+", metavar="N", help="height, width, where it declares none")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="write what repeats the first place without the model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found as JSON")
     add_display(parser)
     parser.set_defaults(run=run)
@@ -60,13 +61,13 @@ def run(options: argparse.Namespace) -> int:
             variant=options.variant,
             img_size=size_of(options.img_size),
         )
-        found, code = _located(asked, console)
+        found, code = _located(asked, console, options.bundle)
     if options.json is not None:
         write_text(options.json, json.dumps(found, indent=1) + "\n")
     return code
 
 
-def _located(asked: Any, console: Console) -> Any:
+def _located(asked: Any, console: Console, folder: Optional[Path]) -> Any:
     from detparity.checks.foreign.sources import source_of
     from detparity.checks.locating.run import declared, failing, locate
     from detparity.checks.locating.text import findings, summary
@@ -91,8 +92,22 @@ def _located(asked: Any, console: Console) -> Any:
         console(f"{path.name}: every part of it is its model's, at {case}" + (f", though {check} fails" if check else ""))
     for line in summary(answer):
         console(f"  {line}")
+    if folder is not None and answer.located.places:
+        console(_bundled(folder, answer, results[0].evidence, path))
     named = bool(results) and "node" in results[0].evidence
     return _record(str(path), results), DIFFERS if named else UNKNOWN if results or check else SAME
+
+
+def _bundled(folder: Path, answer: Any, evidence: Mapping[str, Any], path: Path) -> str:
+    """Write a bundle; what it is, in a line."""
+    from detparity.checks.locating import bundle
+    from detparity.core.files import sha256
+
+    part = bundle.smaller(bundle.part_of(answer.search, answer.located.places[0]))
+    facts = {**evidence, "case": str(evidence["case"]), "file": path.name, "sha256": sha256(path)}
+    size = bundle.write(folder, part, facts)
+    large = "" if size <= bundle.LARGEST else "; no smaller part of it shows the difference"
+    return f"  {folder}: {size / 1000:.0f} kB that repeat it: detparity replay {folder}, or python {folder}/replay.py{large}"
 
 
 def _record(path: str, results: List[Any]) -> Dict[str, Any]:

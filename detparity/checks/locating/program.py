@@ -51,6 +51,12 @@ class Program(Protocol):
     def rounded(self, given: Given, shown: Sequence[str]) -> Dict[str, np.ndarray]:
         """The same as the file's own precision computes it."""
 
+    def content(self, given: Given, shown: Sequence[str]) -> bytes:
+        """The model, as ONNX, that makes `shown` of `given`."""
+
+    def feeding(self, name: str, given: Given) -> np.ndarray:
+        """What an input of such a model is given, in its own type."""
+
 
 class OnnxProgram:
     """See `Program`. feed: what the file is called with; runs: how many inferences there were."""
@@ -76,10 +82,20 @@ class OnnxProgram:
     def rounded(self, given: Given, shown: Sequence[str]) -> Dict[str, np.ndarray]:
         return self._called(self._engine, given, shown) if given else {name: self._first[name] for name in shown}
 
+    def content(self, given: Given, shown: Sequence[str]) -> bytes:
+        """The model that makes `shown` of `given`."""
+        return fed(self._path, {name: self._types[name] for name in given}, shown)
+
+    def feeding(self, name: str, given: Given) -> np.ndarray:
+        """What an input of such a model is given, in its own type."""
+        if name in self._feed:
+            return self._feed[name]
+        tensor = name[len(GIVEN) :]
+        return given[tensor].astype(self._types[tensor])
+
     def _called(self, engine: str, given: Given, shown: Sequence[str]) -> Dict[str, np.ndarray]:
         self.runs += 1
-        content = fed(self._path, {name: self._types[name] for name in given}, shown)
-        runner = client().prepare(engine, content, HOW.get(engine, Load("disabled")))
+        runner = client().prepare(engine, self.content(given, shown), HOW.get(engine, Load("disabled")))
         exact = engine == EXACT
         values = {GIVEN + name: value if exact else value.astype(self._types[name]) for name, value in given.items()}
         feed = {**self._feed, **values}

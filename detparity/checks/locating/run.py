@@ -10,7 +10,7 @@ import numpy as np
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import InputForm, input_form
 from detparity.checks.context import Context
-from detparity.checks.locating.program import OnnxProgram, Program
+from detparity.checks.locating.program import OnnxProgram
 from detparity.checks.locating.search import Located, Search
 from detparity.checks.session import AnyContext, Session
 from detparity.core import environment
@@ -27,12 +27,13 @@ CHECKS = ("parity.declared", "parity.values", "parity.images", "parity.sizes", "
 
 @dataclass(frozen=True)
 class Answer:
-    """Where a file goes wrong on a case; runs: inferences of the file."""
+    """Where a file goes wrong on a case; runs: inferences of the file; search: with the numbers of file and model."""
 
     case: Case
     trace: Trace
     located: Located
     runs: int
+    search: Search
 
 
 def failing(context: AnyContext) -> Iterator[Tuple[str, Case]]:
@@ -58,7 +59,9 @@ def locate(session: Session, context: AnyContext, case: Case) -> Answer:
     try:
         program = _program(context, images)
         trace = _trace(session, context, images)
-        return Answer(case, trace, Search(trace, program).located(), program.runs)
+        search = Search(trace, program)
+        located = search.located()
+        return Answer(case, trace, located, program.runs, search)
     except CannotRunReference as error:
         raise CannotRun(f"the model cannot be followed operator by operator: {error}") from None
     except EngineError as error:
@@ -71,7 +74,7 @@ def _require_torch() -> None:
         raise CannotRun(f"following a model needs torch 1.13 or newer, for any operator in float64; this is {found.get('torch')}")
 
 
-def _program(context: AnyContext, images: np.ndarray) -> Program:
+def _program(context: AnyContext, images: np.ndarray) -> OnnxProgram:
     if context.artifact.kind != "onnx":
         raise CannotRun(f"a file of {context.artifact.kind} cannot be followed tensor by tensor yet")
     feed = _feed(context.form, images, context.filled if isinstance(context, Context) else "ones")

@@ -27,7 +27,7 @@ class Place:
     """Something that gives other numbers than the model, from the model's own numbers.
 
     tensor: of the file; parts: of the file that make it; steps: of the model that make what it should be; made: number of that value;
-    error and noise: root mean square, of this part alone; scale: of the model's numbers; proved: whether all or part of what follows
+    error and noise: root mean square, of this part alone; largest: of the noise; scale: of the model's numbers; proved: whether all or part of what follows
     is the model's once the tensor is.
     """
 
@@ -37,6 +37,7 @@ class Place:
     made: int
     error: float
     noise: float
+    largest: float
     scale: float
     proved: bool
 
@@ -113,6 +114,10 @@ class Search:
             for one in matches:
                 self.first[one.value] = lowest
                 self.values.add(one.value)
+
+    def given(self, name: str) -> np.ndarray:
+        """The model's numbers for a tensor of the file."""
+        return self.index.laid(self.known[name], self.shapes[name])
 
     def _given(self) -> Dict[str, np.ndarray]:
         known = {name: match for name, match in self.known.items() if name != self.program.image}
@@ -210,4 +215,4 @@ class Search:
             error = float(np.sqrt(np.mean((found - expected) ** 2)))
         steps = tuple(self.trace.steps[number] for number in between)
         scale = float(np.sqrt(np.mean(expected**2)))
-        return Place(name, tuple(parts.values()), steps, made, error, noise.rms, scale, name in self.pairs)
+        return Place(name, tuple(parts.values()), steps, made, error, noise.rms, noise.largest, scale, name in self.pairs)
