@@ -25,6 +25,7 @@ import onnx
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import input_form
 from detparity.artifacts.onnx_mutations import mutated
+from detparity.checks.locating.causes import cause_of
 from detparity.checks.locating.program import OnnxProgram
 from detparity.checks.locating.search import Search
 from detparity.core.trace import Trace
@@ -104,7 +105,10 @@ def judged(made: Made, seed: int, file: Path) -> Dict[str, Any]:
     record: Dict[str, Any] = {"seed": seed, "kind": fault.kind, "node": fault.node, "about": fault.about}
     try:
         program = OnnxProgram(file, graph, form.image, feed)
-        found = Search(trace, program).located()
+        search = Search(trace, program)
+        found = search.located()
+        runs = program.runs
+        cause = cause_of(search, found.places[0]) if len(found.places) == 1 else None
     except Exception as error:  # a fault may make a file that no engine takes: that is seen without a search
         return {**record, "refused": f"{type(error).__name__}: {error}"[:200]}
     places = [(place.part.title, place.module, [one.title for one in place.parts]) for place in found.places]
@@ -113,7 +117,8 @@ def judged(made: Made, seed: int, file: Path) -> Dict[str, Any]:
         "places": places[:10],
         "count": len(places),
         "ends": found.ends,
-        "runs": program.runs,
+        "runs": runs,
+        "cause": [cause.kind, cause.sentence] if cause else None,
         "seconds": round(time.monotonic() - start, 1),
     }
 

@@ -80,10 +80,11 @@ def sketch(values: np.ndarray) -> Sketch:
 
 @dataclass(frozen=True)
 class Match:
-    """value: number of the model's tensor; order: of its axes in the file."""
+    """value: number of the model's tensor; order: of its axes in the file; shape: there."""
 
     value: int
     order: Order = None
+    shape: Tuple[int, ...] = ()
 
 
 @dataclass
@@ -110,7 +111,7 @@ class Index:
             value = self.trace.values[number]
             if mine.near(self.sketches[number], *noise.limits(value)):
                 order = self._order(found, value, noise)
-                result += [Match(number, one) for one in order]
+                result += [Match(number, one, found.shape) for one in order]
         return result
 
     def _order(self, found: np.ndarray, value: np.ndarray, noise: Noise) -> List[Order]:
@@ -124,11 +125,11 @@ class Index:
                     return [axes]
         return []
 
-    def laid(self, match: Match, shape: Sequence[int]) -> np.ndarray:
+    def laid(self, match: Match) -> np.ndarray:
         """A tensor of the model as the file has it."""
         value = self.trace.values[match.value]
         value = value if match.order is None else value.transpose(match.order)
-        return np.ascontiguousarray(value.reshape(tuple(shape)))
+        return np.ascontiguousarray(value.reshape(match.shape))
 
 
 def _orders(shape: Sequence[int]) -> Iterator[Tuple[int, ...]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, Tuple
 
+from detparity.checks.locating.causes import cause_of
 from detparity.checks.locating.run import CHECKS, locate
 from detparity.checks.locating.search import MOST_PLACES
-from detparity.checks.locating.text import record, where
+from detparity.checks.locating.text import because, record, where
 from detparity.checks.session import AnyContext, Session
 from detparity.core.case import Case
 from detparity.core.contract import MUST
@@ -46,5 +47,10 @@ def _placed(session: Session, context: AnyContext, finding: Finding, case: Case)
     shown: Tuple[str, ...] = tuple(where(place, answer.trace) for place in places)
     more = f"; then in {', '.join(shown[1:])}" if len(shown) > 1 else ""
     located: Dict[str, Any] = {key: value for key, value in record(places[0], answer).items() if key != "case"}
+    cause = cause_of(answer.search, places[0]) if len(places) == 1 else None
+    fix = finding.fix if cause is None else cause.fix
+    if cause is not None:
+        located.update(cause=cause.sentence, kind_of_cause=cause.kind, left=cause.left)
     note = f"It begins in {shown[0]}{more}: given the model's own numbers there, the result is another."
-    return replace(finding, notes=(*finding.notes, note), evidence={**finding.evidence, "located": located})
+    notes = (*finding.notes, note, *([because(cause, places[0])] if cause is not None else []))
+    return replace(finding, notes=notes, fix=fix, evidence={**finding.evidence, "located": located})

@@ -117,11 +117,11 @@ class Search:
 
     def given(self, name: str) -> np.ndarray:
         """The model's numbers for a tensor of the file."""
-        return self.index.laid(self.known[name], self.shapes[name])
+        return self.index.laid(self.known[name])
 
     def _given(self) -> Dict[str, np.ndarray]:
         known = {name: match for name, match in self.known.items() if name != self.program.image}
-        return {name: self.index.laid(match, self.shapes[name]) for name, match in known.items()}
+        return {name: self.index.laid(match) for name, match in known.items()}
 
     def _next(self) -> bool:
         """Find the next pair; whether there is one."""
@@ -131,7 +131,7 @@ class Search:
         ends = len(self._lost())
         for name, match in self._candidates():
             shown = [one for one in missing if one != name]
-            given = {**self._given(), name: self.index.laid(match, self.shapes[name])}
+            given = {**self._given(), name: self.index.laid(match)}
             matched = self._matched(self.program.exact(given, shown)) if shown else {}
             if len(matched) > len(best) or (pair is None and name in self.program.outputs and match.value in self.trace.outputs):
                 best, pair = matched, (name, match)
@@ -158,7 +158,7 @@ class Search:
             for one in (*filter(self._idle, ends), name):
                 if one not in seen:
                     seen.add(one)
-                    yield from ((one, Match(number)) for number in self._ranked(one, lost))
+                    yield from ((one, Match(number, None, self.shapes[one])) for number in self._ranked(one, lost))
 
     def _ranked(self, name: str, lost: Sequence[int]) -> List[int]:
         ends, _ = self.file.before(name, set(self.known) - {name})
@@ -201,6 +201,8 @@ class Search:
         local = self.program.exact(given, names)
         noise = noise_of(local, self.program.rounded(given, names))
         for name in self.tensors:
+            if name in given and local[name].shape != given[name].shape:
+                continue  # how many numbers there are follows from what is chosen
             if name in given and not noise.get(name, Noise(0.0, 0.0)).allows(local[name], given[name]):
                 yield self._place(name, local[name], given[name], noise.get(name, Noise(0.0, 0.0)))
 

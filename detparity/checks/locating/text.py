@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
+from detparity.checks.locating.causes import cause_of
+from detparity.checks.locating.relations import Cause
 from detparity.checks.locating.run import Answer
 from detparity.checks.locating.search import Place
 from detparity.core.findings import Finding, Row
@@ -30,6 +32,7 @@ def _module(place: Place, trace: Trace) -> str:
 
 
 def _finding(answer: Answer, place: Place, index: int, count: int) -> Finding:
+    cause = cause_of(answer.search, place)
     message = f"stops being its model in {where(place, answer.trace)}, at {answer.case}."
     if count > 1:
         message = f"{message[:-1]} ({index} of {count} independent places)."
@@ -40,12 +43,21 @@ def _finding(answer: Answer, place: Place, index: int, count: int) -> Finding:
         ("model", listed([_step(step.operator, step.module, answer.trace) for step in place.steps], 4)),
         ("error", f"{number(place.error)} rms of {number(place.scale)}, from the model's own numbers: {times}"),
     ]
-    notes = []
+    notes = [because(cause, place)] if cause is not None else []
     if count == 1 and place.proved and answer.located.ends:
         notes.append("Given the model's numbers at that one tensor, everything behind it is the model's.")
     elif not answer.located.ends:
         notes.append("Not every tensor behind it could be paired with the model's: there may be more.")
-    return Finding(message, tuple(rows), notes=tuple(notes), evidence=record(place, answer))
+    evidence = record(place, answer)
+    if cause is not None:
+        evidence.update(cause=cause.sentence, kind_of_cause=cause.kind, left=cause.left, fix=cause.fix)
+    return Finding(message, tuple(rows), notes=tuple(notes), evidence=evidence, fix=cause.fix if cause else None)
+
+
+def because(cause: Cause, place: Place) -> str:
+    """A cause with its evidence."""
+    sentence = cause.sentence[0].upper() + cause.sentence[1:]
+    return f"{sentence}. Tried: without that the error is {number(cause.left)} instead of {number(place.error)}, which is noise."
 
 
 def _step(operator: str, module: str, trace: Trace) -> str:
