@@ -6,7 +6,7 @@ Each is tried on all numbers, and named only where what is left is within the no
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
@@ -79,7 +79,7 @@ FUNCTIONS: Mapping[str, Function] = {
 def relations(at: Evidence) -> Iterator[Candidate]:
     """Everything that is tried, the simplest first."""
     with np.errstate(all="ignore"):
-        for rule in (_order, _batch, _scale, _functions, _activation, _rounding, _boxes, _moved, _channels):
+        for rule in (_order, _batch, _scale, _activation, _functions, _rounding, _boxes, _moved, _channels, _weights_permuted):
             yield from rule(at)
 
 
@@ -252,10 +252,23 @@ def _channels(at: Evidence) -> Iterator[Candidate]:
     )
     offset = expected.mean(1) - slope * found.mean(1)
     made = at.found * slope.reshape(shape) + offset.reshape(shape)
-    yield _cause("batch-norm folded otherwise", f"{names}: another factor and term", fix), made, None, float(np.abs(slope).max())
+    kind = "batch-norm folded otherwise" if 2 * len(wrong) > len(found) else "weights of channels scaled"
+    yield _cause(kind, f"{names}: another factor and term", fix), made, None, float(np.abs(slope).max())
     for given in at.inputs:
         if given.shape == at.found.shape:
             yield _branch(at, given)
+
+
+def _weights_permuted(at: Evidence) -> Iterator[Candidate]:
+    """Channels whose weights, but not whose biases, are in another order."""
+    if at.found.ndim != 4 or at.found[:, 0].size < 2 * FEW:
+        return
+    axes = (0, 2, 3)
+    means = at.found.mean(axes, keepdims=True), at.expected.mean(axes, keepdims=True)
+    centred = Evidence(at.inputs, at.found - means[0], at.expected - means[1], at.noise)
+    for cause, made, _, _ in _permuted(centred, "Export the weights in the order of the model's channels."):
+        if made.shape == at.expected.shape:
+            yield replace(cause, kind="weights permuted"), made + means[1], None, 1.0
 
 
 def _branch(at: Evidence, given: np.ndarray) -> Candidate:

@@ -97,7 +97,21 @@ class Search:
     def located(self) -> Located:
         while len(self.pairs) < MOST_PLACES and self._lost() and self.model.lost(self.values) and self._next():
             pass
+        self._pair_outputs()
         return Located(tuple(self._places()), len(self.known) - 1, len(self.tensors), not self._lost())
+
+    def _pair_outputs(self) -> None:
+        """An output of the file that is none of the model's tensors, where the model has one output of as many numbers: what a file
+        does to it is more than the model does."""
+        for name in self.program.outputs:
+            if name in self.known or name not in self.exact or not self.trace.outputs:
+                continue
+            size = self.exact[name].size
+            same = {self._class(number) for number in self.trace.outputs if self.trace.values[number].size == size}
+            if len(same) == 1:
+                match = Match(next(iter(same)), None, self.shapes[name])
+                self.pairs[name] = match
+                self._take({name: [match]})
 
     def _lost(self) -> List[str]:
         return [name for name in self.file.lost(set(self.known)) if self.shapes[name] and np.prod(self.shapes[name]) > 1]
@@ -149,13 +163,13 @@ class Search:
     def _candidates(self) -> Iterator[Tuple[str, Match]]:
         """Pairs to try, tensors of the file in order; for each what is made of the same tensors, what is alike, what comes first.
 
-        Before a tensor that is not the model's comes one that it reads and whose node gives what it reads: it may be all that is left
-        of an operator."""
+        Before a tensor that is not the model's comes one that it reads and that another tensor equals: it may be all that is left of an
+        operator, or be made of something else."""
         lost = [number for number in self.model.lost(self.values) if number not in self.values]
         seen: Set[str] = set()
         for name in self._lost()[:NEXT]:
             ends, _ = self.file.before(name, set(self.known))
-            for one in (*filter(self._idle, ends), name):
+            for one in (*filter(self._doubled, ends), name):
                 if one not in seen:
                     seen.add(one)
                     yield from ((one, Match(number, None, self.shapes[one])) for number in self._ranked(one, lost))
@@ -176,12 +190,12 @@ class Search:
         theirs = {self._class(one) for one in self.model.before(number, self.values)[0]}
         return round(len(mine & theirs) / max(len(mine | theirs), 1), 3)
 
-    def _idle(self, name: str) -> bool:
-        """Whether a tensor that is known is what its own node reads."""
-        if name not in self.makers:
-            return False
-        reads = [one for one in self.makers[name].reads if one in self.known]
-        return any(self._class(self.known[one].value) == self._class(self.known[name].value) for one in reads)
+    def _doubled(self, name: str) -> bool:
+        """Whether another tensor that is known, perhaps one that its own node reads, is the same one of the model."""
+        mine = self._class(self.known[name].value)
+        return name in self.makers and any(
+            one != name and self._class(match.value) == mine for one, match in self.known.items()
+        )
 
     def _class(self, number: int) -> int:
         return self.first.get(number, number)
