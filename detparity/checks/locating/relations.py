@@ -79,7 +79,7 @@ FUNCTIONS: Mapping[str, Function] = {
 def relations(at: Evidence) -> Iterator[Candidate]:
     """Everything that is tried, the simplest first."""
     with np.errstate(all="ignore"):
-        for rule in (_order, _batch, _scale, _activation, _functions, _rounding, _boxes, _moved, _channels, _weights_permuted):
+        for rule in (_order, _batch, _scale, _activation, _functions, _left_in, _rounding, _boxes, _moved, _channels, _weights_permuted):
             yield from rule(at)
 
 
@@ -177,7 +177,6 @@ def _activation(at: Evidence) -> Iterator[Candidate]:
         if given.shape != at.expected.shape:
             continue
         fix = "Export the activation that the model has."
-        yield _cause("operator left in", "the model does nothing here", "Leave that operator out."), given, None, 1.0
         negative = given < 0
         if negative.any() and not negative.all():
             slope = float((at.expected[negative] / given[negative]).mean())
@@ -185,6 +184,12 @@ def _activation(at: Evidence) -> Iterator[Candidate]:
             yield _cause("activation slope", text, fix), np.where(negative, slope * given, given), None, 1.0
         for name, function in FUNCTIONS.items():
             yield _cause("other activation", f"its activation is not {name}, as the model's", fix), function(given), None, 1.0
+
+
+def _left_in(at: Evidence) -> Iterator[Candidate]:
+    """What is read is what the model gives."""
+    for given in at.inputs:
+        yield _cause("operator left in", "the model does nothing here", "Leave that operator out."), given, None, 1.0
 
 
 def _rounding(at: Evidence) -> Iterator[Candidate]:
