@@ -95,6 +95,7 @@ class Options:
     cache: Optional[ArrayCache] = None
     engines: Tuple[str, ...] = ()
     target: str = ""
+    locate: bool = False
 
 
 @dataclass(frozen=True)
