@@ -29,7 +29,6 @@ def measured(context: ForeignContext) -> Dict[str, Any]:
     low = low_power(context)
     if low:
         found["low_power"] = low
-    found["engine"] = dict(context.runner().facts)
     return found
 
 

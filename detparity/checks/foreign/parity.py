@@ -11,7 +11,7 @@ from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.decided import certified, explained, not_compared, too_few, undecided
 from detparity.checks.foreign.rows import by_ties
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
-from detparity.checks.inputs import photo_cases
+from detparity.checks.inputs import first_photo
 from detparity.core.case import Case
 from detparity.core.contract import MUST
 from detparity.core.decisions import Choice
@@ -48,7 +48,7 @@ def values(context: ForeignContext) -> Iterator[Finding]:
 
 def photos(context: ForeignContext) -> Iterator[Finding]:
     """The user's own pictures, all of them; the first that is out of bounds."""
-    yield from _first(context, photo_cases(context.photos, context.contract.size, context.contract.batch))
+    yield from first_photo(context, "parity.images", context.contract.batch, compare)
 
 
 def sizes(context: ForeignContext) -> Iterator[Finding]:
@@ -255,7 +255,7 @@ def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Array
     if illegal is not None:
         return illegal
     why = not_compared(context, truth)
-    if why and not _plainly_wrong(over, (mine, yours)):
+    if why and (truth.unfollowed() or not _plainly_wrong(over, (mine, yours))):
         what = f"{over[0].group.name} is {over[0].floors:.3g} floors off" if over else f"{apart} rows have no partner"
         raise CannotRun(f"the network decides inside, and {why}; {what} at {case}")
     if lost and not over:
@@ -401,7 +401,7 @@ def _onnx(contract: ForeignContract) -> bool:
     return contract.onnx
 
 
-LOADED = ("structure.load", "script.load")
+LOADED = ("structure.load", "script.load", "engine.load")
 CHECKS: Tuple[Check, ...] = (
     Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),
     Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always, LOADED),

@@ -76,9 +76,13 @@ class CaseTruth:
         least = EPS32 * float(np.median(boxes)) if boxes.size else 0.0
         return max(least, self.moves[key] if key in self.moves else self.noise(key + BOXES))
 
+    def unfollowed(self) -> List[str]:
+        """Nodes whose choice was certified, and is not the one that the outputs were computed from."""
+        return [one.node for one in self.forced if not one.followed]
+
     def unmatched(self) -> List[Choice]:
         """Choices that the model could not be given."""
-        known = {one.node for one in self.forced}
+        known = {one.node for one in self.forced if one.followed}
         return [one for one in self.choices if one.node not in known]
 
 
