@@ -42,7 +42,8 @@ class GraphReference:
         shape = image_shape(file.graph)
         if not self._form.image or len(shape) not in (3, 4):
             raise InputError(f"{path} takes no image, so it is no exported detector")
-        self._selections, self._constants = selections(file.graph), file.graph.constants
+        self._selections = tuple(one for one in selections(file.graph) if not one.inside)
+        self._constants = file.graph.constants
         self._outputs = tuple(value.name for value in file.graph.outputs)
         self._facts = ReferenceFacts(
             title, sha256(path), _numbers(shape), WAYS, names=_names(file.metadata), model=False
