@@ -9,6 +9,6 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id, in the order reports show them."""
-    from detparity.checks.foreign import parity, structure
+    from detparity.checks.foreign import parity, structure, suppression
 
-    return {check.id: check for module in (structure, parity) for check in module.CHECKS}
+    return {check.id: check for module in (structure, parity, suppression) for check in module.CHECKS}
