@@ -103,6 +103,20 @@ def test_alone_it_collects_the_checks_of_the_file(inside, good, tmp_path):
     assert not [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
+def test_settings_of_the_project_hold_where_the_command_line_has_none(inside, good, tmp_path):
+    table = '[tool.detparity]\narch = "yolov7-tiny"\nwidth = 0.25\nchecks = "structure.axes"\nhtml = "report.html"\n'
+    (tmp_path / "pyproject.toml").write_text(table)
+    code, out = inside(f"--detparity-artifact={good}", "--collect-only")
+
+    assert code == 0 and "detparity: pyproject.toml sets arch, width, checks" in out and "structure.axes" in out
+    assert "parity.declared" not in out
+    code, out = inside(f"--detparity-artifact={good}", "--detparity-checks=structure.load", "--collect-only")
+    assert code == 0 and "sets arch, width\n" in out and "structure.load" in out and "structure.axes" not in out
+    (tmp_path / "pyproject.toml").write_text("[tool.detparity]\nweihgts = 1\n")
+    code, out = inside(f"--detparity-artifact={good}", "--collect-only")
+    assert code == 4 and "has no option 'weihgts'" in out and "Traceback" not in out
+
+
 def test_beside_the_users_own_tests(project, good, tmp_path):
     (tmp_path / "test_mine.py").write_text(OWN)
     (tmp_path / "exporters.py").write_text("MINE = 7\n")
