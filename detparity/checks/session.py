@@ -18,6 +18,7 @@ from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.checks.known_failures import KnownFailures, applying, read
 from detparity.core import environment
+from detparity.core.array_cache import ArrayCache
 from detparity.core.case import Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
@@ -67,7 +68,7 @@ class Options:
     promised: what the files promise, where that is not read from them. checks: ids and groups, separated by commas. known_failures:
     file of the known failures of the user's own exporters. strict: SHOULD findings violate as well. quick: fewer pictures, sizes
     and draws. pictures: how many of them the report shows with the detections of model and file; images: the
-    user's own, which are judged as well.
+    user's own, which are judged as well; cache: where references are stored, of earlier runs and of other workers of this one.
     """
 
     choice: ModelChoice = ModelChoice()
@@ -83,6 +84,7 @@ class Options:
     captured: Optional[Tuple[str, ...]] = None
     pictures: int = 0
     images: Optional[PhotosAsked] = None
+    cache: Optional[ArrayCache] = None
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,12 @@ def make_context(
 class Session:
     """One run: its options, the model and its oracle, and each file opened once. own: the own exporters, where they may be judged;
     foreign: what files of any detector are judged against, where the model is not of the home family; detector: the model, where the
-    caller has it; progress: called with the number of each of the user's pictures and their count;
-    shared: a folder where the workers of one run leave truths for each other; heads: what the oracle will be asked
-    for."""
+    caller has it; progress: called with the number of each of the user's pictures and their count; heads: what the oracle will be
+    asked for."""
 
     options: Options
     own: Optional[OwnExports] = None
     foreign: Optional[ForeignSource] = None
-    shared: Optional[Path] = None
     heads: Tuple[str, ...] = ("grid", "raw")
     progress: Callable[[int, int], None] = lambda number, count: None
     clock: Clock = field(default_factory=Clock)
@@ -175,7 +175,12 @@ class Session:
     @functools.cached_property
     def oracle(self) -> Oracle:
         assert self.foreign is None
-        return make_oracle(self.detector, self.clock, self.heads, self.shared)
+        return make_oracle(self.detector, self.clock, self.heads, self.options.cache)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know of the references that were read or stored."""
+        return tuple(self.__dict__["oracle"].notes) if "oracle" in self.__dict__ else ()
 
     @functools.cached_property
     def photos(self) -> Tuple[List[Photo], List[str]]:
@@ -313,7 +318,7 @@ class Session:
                 context.oracle.reference.facts.digest if isinstance(context, ForeignContext) else context.facts.digest
             )
             facts = (context.artifact.sha256, context.contract, self.options.choice.arguments, foreign)
-            context.earlier = Earlier(asked.resume, key_of(model, *facts))
+            context.earlier = Earlier(ArrayCache(asked.resume), key_of(model, *facts))
 
     def made(self, name: str) -> Path:
         """What the own exporter `name` makes. Raises NotMade, and the same again without asking the exporter twice."""
