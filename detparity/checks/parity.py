@@ -351,7 +351,7 @@ def _several(contract: Contract) -> bool:
     return _batch_varies(contract) or (_always(contract) and contract.batch > 1)
 
 
-LOADED = ("structure.load", "script.load")
+LOADED = ("structure.load", "script.load", "engine.load")
 RUNS = (*LOADED, "parity.declared")
 CHECKS: Tuple[Check, ...] = (
     Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),

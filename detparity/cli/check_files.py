@@ -79,29 +79,36 @@ def _judge_files(session: Session, recorder: Recorder, console: Console) -> List
         subjects = []
         for path in files:
             with contextlib.suppress(InputError):
-                subjects.append(session.subject(path))
-                session.release(subjects[-1])
+                subjects += session.subjects_of(path)
+                for subject in subjects:
+                    session.release(subject)
         session.require_known_failures_met(subjects)
     for number, path in enumerate(files, 1):
         console.files(number, len(files))
         console.stage(f"reading {path.name}")
         try:
-            subject = session.subject(path)
+            subjects = session.subjects_of(path)
         except InputError as error:
             unusable.append(unusable_entry(str(path), str(error)))
             continue
         if len(files) == 1:
-            session.heads = heads_of(session, [subject])
-        entry = judge(session, subject, recorder, console)
-        if entry and asks_for_graph(session.options, subject):
-            console.stage("comparing the graphs", subject.title)
-            recorder.entries[entry["path"]].update(_graph(Path(str(session.choice.against)), path))
+            session.heads = heads_of(session, subjects)
+        for subject in subjects:
+            entry = judge(session, subject, recorder, console)
+            if entry and asks_for_graph(session.options, subject):
+                console.stage("comparing the graphs", subject.title)
+                recorder.entries[entry["path"]].update(_graph(Path(str(session.choice.against)), path))
     return unusable
 
 
 def asks_for_graph(options: Options, subject: Subject) -> bool:
     """Whether the page of a report has the differences from the file that this one is judged against."""
-    return options.pictures > 0 and options.choice.against not in (None, "self") and subject.died is None
+    return (
+        options.pictures > 0
+        and options.choice.against not in (None, "self")
+        and subject.died is None
+        and not subject.on
+    )
 
 
 def _graph(other: Path, path: Path) -> Dict[str, Any]:

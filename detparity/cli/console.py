@@ -20,7 +20,7 @@ from typing import IO, Any, Callable, Iterator, Mapping, Optional, Sequence
 from detparity.core.findings import Outcome
 from detparity.core.text import printable
 from detparity.reports.style import fitted, painted
-from detparity.reports.terminal import artifact_text, files_table, headline, verdict_line
+from detparity.reports.terminal import artifact_text, engines_table, files_table, headline, verdict_line
 
 CLEAR = "\r\x1b[K"
 COMMAND = re.compile(r"^(\s*)(:|#)(?=:|#\[)", re.MULTILINE)  # of GitHub Actions, which a file could quote
@@ -136,7 +136,9 @@ class Console:
     def summary(self, report: Mapping[str, Any]) -> None:
         """The last lines: a table over several files, where somebody looks at it, and the verdict."""
         self.stage("")
-        if len(report["artifacts"]) > 1 and not self.quiet and (self.tty or self.verbose):
+        if report.get("engines"):
+            self("\n".join(engines_table(report)) + "\n")
+        elif len(report["artifacts"]) > 1 and not self.quiet and (self.tty or self.verbose):
             self("\n".join(files_table(report)) + "\n")
         self(verdict_line(report))
 

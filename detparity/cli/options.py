@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.artifacts.external_data import beside
+from detparity.core.endpoint import Endpoint, parse
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 from detparity.core.text import printable
+from detparity.core.vocabulary import EngineError
+from detparity.engines import KSERVE, kserve
 from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
 if TYPE_CHECKING:
@@ -158,6 +161,45 @@ def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
         raise InputError(f"--max-images {most} is not positive")
     fit = fit_of(options.preprocess) if options.preprocess is not None else None
     return PhotosAsked(options.images, options.labels, most, fit, getattr(options, "resume", None))
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        metavar="NAMES",
+        help="judge ONNX files on these engines, separated by commas: onnxruntime, openvino, tensorrt (default: onnxruntime); or the "
+        "file as a server runs it: kserve+http://HOST:PORT/MODEL, or kserve+grpc://...",
+    )
+
+
+def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[Endpoint]:
+    """The server that runs the file, None where none is named. Raises InputError, before the work begins, where there is none that
+    has the model."""
+    if options.engine is None or ("://" not in options.engine and not options.engine.startswith(KSERVE)):
+        return None
+    found = parse(options.engine)
+    if len(files) != 1:
+        raise InputError(f"--engine {found} needs the one file that the server runs: it states what is promised")
+    try:
+        kserve.served(found)
+    except EngineError as error:
+        raise InputError(f"--engine {found}: the server {error}") from None
+    return found
+
+
+def engines_of(names: Optional[str]) -> Tuple[str, ...]:
+    """The engines of --engine, each once. Raises InputError for one that judges no ONNX file, and for one alone that is not there."""
+    from detparity.engines import ENGINES, judging, others
+
+    asked = tuple(dict.fromkeys(filter(None, (name.strip() for name in (names or "").split(",")))))
+    known = [judging("onnx").name, *others("onnx")]
+    for name in asked:
+        if name not in known:
+            own = "; a file of its own is judged without --engine" if name in ENGINES else nearest(name, known)
+            raise InputError(f"--engine {name}: ONNX files are judged on {', '.join(known)}{own}")
+    if len(asked) == 1 and ENGINES[asked[0]].missing:
+        raise InputError(f"--engine {asked[0]}: {ENGINES[asked[0]].missing}")
+    return asked
 
 
 def choice_of(options: argparse.Namespace) -> ModelChoice:

@@ -146,8 +146,8 @@ def _options(config: pytest.Config) -> Options:
         quick=option(config, "quick"),
         known_failures=option(config, "expectations"),
         exporters=tuple(config.getoption("exporter", [])),
-        images=_images(config),
         cache=None if option(config, "no-cache") else ArrayCache(default_folder()),
+        images=_images(config),
     )
 
 

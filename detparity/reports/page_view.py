@@ -10,6 +10,7 @@ from detparity.core.contract import LEVELS
 from detparity.core.guides import EXPORTERS, guides
 from detparity.core.text import number
 from detparity.core.verdict import ARTIFACT_VERDICTS
+from detparity.reports.engines import HEADINGS, NOTE, cells
 from detparity.reports.findings import Entry, fails, followers, in_order, mark, roots, unconfined
 from detparity.reports.page_pictures import glance, pictures, sentence, stored, within_budget
 
@@ -36,6 +37,7 @@ def view(report: Entry) -> Dict[str, Any]:
         "files": files,
         "groups": list(dict.fromkeys(_group(check) for entry in report["artifacts"] for check in entry["checks"])),
         "unconfined": unconfined(report),
+        "engines": {"headings": HEADINGS, "rows": [cells(row) for row in report.get("engines", ())], "note": NOTE},
         "left_out": report.get("photos", {}).get("left_out", []),
         "environment": [*report["environment"].items(), ("isolation", report.get("isolation", "not stated"))],
     }
@@ -95,7 +97,7 @@ def _file(entry: Entry, number: int, strict: bool) -> Dict[str, Any]:
         reason = str(entry["checks"][0]["reason"])
     return {
         "id": f"file{number}",
-        "name": PurePath(entry["path"]).name or entry["path"],
+        "name": (PurePath(entry["path"]).name or entry["path"]) + (f" on {entry['on']}" if entry.get("on") else ""),
         "verdict": entry["verdict"],
         "reason": reason,
         "facts": _facts(entry),

@@ -30,8 +30,8 @@ def heat_of(context: ForeignContext, picture: Picture) -> Optional[Dict[str, Any
     tables = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, 0)
     if not context.layout.selected and any(tables[name].shape != array.shape for name, array in one.tables.items()):
         return None
-    mine, yours, _ = paired(one.tables, tables, context.layout)
     floor = one.floor()
+    mine, yours, _ = paired(one.tables, tables, context.layout, floor)
     found = [(group, _floors(group.of(mine), group.of(yours), floor[group].max)) for group in one.groups]
     found = [(group, floors) for group, floors in found if len(floors)]
     if not found:
@@ -68,9 +68,9 @@ def _cells(group: Group, floors: np.ndarray, size: Tuple[int, int]) -> Optional[
 
 
 def _rows(found: List[Tuple[Group, np.ndarray]], highest: float) -> List[Dict[str, Any]]:
-    kept = sorted(range(len(found)), key=lambda index: -float(found[index][1].max()))[:SHOWN]
+    worst = sorted(range(len(found)), key=lambda index: -float(found[index][1].max()))[:SHOWN]
     rows = []
-    for group, floors in (found[index] for index in sorted(kept)):
+    for group, floors in (found[index] for index in sorted(worst)):
         bins = np.array([part.max() for part in np.array_split(floors, min(BINS, len(floors)))])
         name = f"{group.output} {group.field.name}"
         largest = round(float(floors.max()), 3)
