@@ -117,6 +117,17 @@ def test_settings_of_the_project_hold_where_the_command_line_has_none(inside, go
     assert code == 4 and "has no option 'weihgts'" in out and "Traceback" not in out
 
 
+def test_pictures_are_one_more_check(inside, good, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "own").mkdir()
+    image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / "own" / "a.png")
+    asked = (f"--detparity-artifact={good}", *MODEL, "--detparity-checks=parity.images", "-q")
+    code, out = inside(*asked, "--detparity-images=own")
+    assert code == 0 and "1 passed" in out, out
+    code, out = inside(*asked, "--detparity-max-images=3")
+    assert code == pytest.ExitCode.USAGE_ERROR and "--max-images is of --images, which is not given" in out
+
+
 def test_beside_the_users_own_tests(project, good, tmp_path):
     (tmp_path / "test_mine.py").write_text(OWN)
     (tmp_path / "exporters.py").write_text("MINE = 7\n")
