@@ -320,7 +320,9 @@ KINDS: Mapping[str, Change] = {
 }
 
 
-def mutated(model: onnx.ModelProto, seed: int, among: Optional[Callable[[Node], bool]] = None) -> Tuple[bytes, Mutation]:
+def mutated(
+    model: onnx.ModelProto, seed: int, among: Optional[Callable[[Node], bool]] = None
+) -> Tuple[bytes, Mutation]:
     """A model with one change, and which. among: nodes that may be changed. Kinds are drawn first, so that rare ones are not lost
     among weights; raises ValueError where nothing can be changed."""
     rng = random.Random(seed)

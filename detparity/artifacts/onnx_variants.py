@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -74,8 +74,13 @@ def _pool(model: onnx.ModelProto, node: onnx.NodeProto) -> Changed:
         yield "pool padding", f"count_include_pad is {counted}", _with(node, count_include_pad=1 - counted)
     other = _with(node, storage_order=None, dilations=None, count_include_pad=None)
     other.op_type = "MaxPool" if node.op_type == "AveragePool" else "AveragePool"
-    for counted in (0, 1) if other.op_type == "AveragePool" else (None,):
-        yield "pool kind", f"it is {node.op_type} where the model has {other.op_type}", _with(other, count_include_pad=counted)
+    both: Tuple[Optional[int], ...] = (0, 1) if other.op_type == "AveragePool" else (None,)
+    for counts in both:
+        yield (
+            "pool kind",
+            f"it is {node.op_type} where the model has {other.op_type}",
+            _with(other, count_include_pad=counts),
+        )
 
 
 def _pads(model: onnx.ModelProto, node: onnx.NodeProto) -> Changed:
@@ -142,7 +147,11 @@ def _transpose(model: onnx.ModelProto, node: onnx.NodeProto) -> Changed:
     perm = list(_get(node, "perm", ()))
     for order in itertools.permutations(range(len(perm))) if len(perm) <= 5 else ():
         if list(order) != perm:
-            yield "axes exchanged", f"it moves axes by {perm} where the model has {list(order)}", _with(node, perm=list(order))
+            yield (
+                "axes exchanged",
+                f"it moves axes by {perm} where the model has {list(order)}",
+                _with(node, perm=list(order)),
+            )
 
 
 RULES: Dict[str, Any] = {
@@ -194,7 +203,9 @@ def _orders(weight: np.ndarray) -> List[Tuple[str, str, np.ndarray]]:
             ("kernel of weights", "its kernel is upside down", weight[:, :, ::-1]),
         ]
         if weight.shape[0] == weight.shape[1]:
-            found.append(("weights transposed", "its input and output channels are exchanged", weight.transpose(1, 0, 2, 3)))
+            found.append(
+                ("weights transposed", "its input and output channels are exchanged", weight.transpose(1, 0, 2, 3))
+            )
     half = weight.shape[1] // 2
     if half and weight.shape[1] % 2 == 0:
         halves = np.concatenate([weight[:, half:], weight[:, :half]], 1)

@@ -33,7 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the exported file")
     parser.add_argument("--variant", help="what the file promises to be (default: read from it)")
     parser.add_argument("--img-size", type=int, nargs="+", metavar="N", help="height, width, where it declares none")
-    parser.add_argument("--bundle", type=Path, metavar="DIR", help="write what repeats the first place without the model")
+    parser.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="write what repeats the first place without the model"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found as JSON")
     add_display(parser)
     parser.set_defaults(run=run)
@@ -89,7 +91,9 @@ def _located(asked: Any, console: Console, folder: Optional[Path]) -> Any:
     for finding in results:
         console(render(path.name, "locate", finding) + "\n")
     if not results:
-        console(f"{path.name}: every part of it is its model's, at {case}" + (f", though {check} fails" if check else ""))
+        console(
+            f"{path.name}: every part of it is its model's, at {case}" + (f", though {check} fails" if check else "")
+        )
     for line in summary(answer):
         console(f"  {line}")
     if folder is not None and answer.located.places:

@@ -79,7 +79,19 @@ FUNCTIONS: Mapping[str, Function] = {
 def relations(at: Evidence) -> Iterator[Candidate]:
     """Everything that is tried, the simplest first."""
     with np.errstate(all="ignore"):
-        for rule in (_order, _batch, _scale, _activation, _functions, _left_in, _rounding, _boxes, _moved, _channels, _weights_permuted):
+        for rule in (
+            _order,
+            _batch,
+            _scale,
+            _activation,
+            _functions,
+            _left_in,
+            _rounding,
+            _boxes,
+            _moved,
+            _channels,
+            _weights_permuted,
+        ):
             yield from rule(at)
 
 
@@ -138,7 +150,12 @@ def _batch(at: Evidence) -> Iterator[Candidate]:
         fix = "Export the batch axis as one that varies, and reduce or index no other image's numbers."
         first = np.broadcast_to(at.expected[:1], at.expected.shape)
         yield _cause("image repeated", "every image has the numbers of image 0", fix), at.found, first, 1.0
-        yield _cause("batch reversed", "the images of the batch are in the opposite order", fix), at.found[::-1], None, 1.0
+        yield (
+            _cause("batch reversed", "the images of the batch are in the opposite order", fix),
+            at.found[::-1],
+            None,
+            1.0,
+        )
 
 
 def _scale(at: Evidence) -> Iterator[Candidate]:
@@ -148,7 +165,11 @@ def _scale(at: Evidence) -> Iterator[Candidate]:
         return
     factor = float(found @ expected) / max(float(found @ found), 1e-300)
     fix = "Export the constant that the model has."
-    known = {255.0: "it divides by 255", 1 / 255: "it multiplies by 255, or does not divide by 255", -1.0: "its sign is changed"}
+    known = {
+        255.0: "it divides by 255",
+        1 / 255: "it multiplies by 255, or does not divide by 255",
+        -1.0: "its sign is changed",
+    }
     named = next((text for value, text in known.items() if abs(factor / value - 1) < 1e-4), None)
     text = named or f"it is multiplied by {1 / factor:.6g}" if factor else ""
     if factor:
@@ -159,7 +180,11 @@ def _scale(at: Evidence) -> Iterator[Candidate]:
     centred = found - found.mean()
     slope = float(centred @ (expected - expected.mean())) / max(float(centred @ centred), 1e-300)
     offset = float(expected.mean() - slope * found.mean())
-    text = "it is taken from -1 to 1" if abs(slope - 0.5) < 1e-4 and abs(offset - 0.5) < 1e-4 else "another factor and term"
+    text = (
+        "it is taken from -1 to 1"
+        if abs(slope - 0.5) < 1e-4 and abs(offset - 0.5) < 1e-4
+        else "another factor and term"
+    )
     kind = "image from -1 to 1" if "-1" in text else "scaled and shifted"
     yield _cause(kind, f"{text}: it is {slope:.6g} of it and {offset:.6g}", fix), slope * at.found + offset, None, slope
 
@@ -183,7 +208,12 @@ def _activation(at: Evidence) -> Iterator[Candidate]:
             text = f"its activation is not LeakyReLU of slope {slope:.4g}, as the model's"
             yield _cause("activation slope", text, fix), np.where(negative, slope * given, given), None, 1.0
         for name, function in FUNCTIONS.items():
-            yield _cause("other activation", f"its activation is not {name}, as the model's", fix), function(given), None, 1.0
+            yield (
+                _cause("other activation", f"its activation is not {name}, as the model's", fix),
+                function(given),
+                None,
+                1.0,
+            )
 
 
 def _left_in(at: Evidence) -> Iterator[Candidate]:
@@ -213,8 +243,18 @@ def _boxes(at: Evidence) -> Iterator[Candidate]:
         one, two = found[..., :2], found[..., 2:]
         corners = np.concatenate([(one + two) / 2, two - one], -1)
         centres = np.concatenate([one - two / 2, one + two / 2], -1)
-        yield _cause("corners for centres", "its boxes are corners instead of centre and size", fix), corners, expected, 1.0
-        yield _cause("centres for corners", "its boxes are centre and size instead of corners", fix), centres, expected, 1.0
+        yield (
+            _cause("corners for centres", "its boxes are corners instead of centre and size", fix),
+            corners,
+            expected,
+            1.0,
+        )
+        yield (
+            _cause("centres for corners", "its boxes are centre and size instead of corners", fix),
+            centres,
+            expected,
+            1.0,
+        )
         yield _cause("y before x", "its boxes have y before x", fix), found[..., [1, 0, 3, 2]], expected, 1.0
         flat, right = found.reshape(-1, 4), expected.reshape(-1, 4)
         scale = (flat * right).sum(0) / np.maximum((flat**2).sum(0), 1e-300)
@@ -245,7 +285,9 @@ def _channels(at: Evidence) -> Iterator[Candidate]:
     wrong = [k for k in range(len(found)) if not at.same(found[k], expected[k])]
     shape = (1, -1, 1, 1)
     names = f"channel {', '.join(map(str, wrong[:4]))}" if len(wrong) <= 4 else f"{len(wrong)} of {len(found)} channels"
-    fix = "Compare how batch-norm (its eps and statistics), implicit layers and biases were folded into this convolution."
+    fix = (
+        "Compare how batch-norm (its eps and statistics), implicit layers and biases were folded into this convolution."
+    )
     terms = (expected - found).mean(1)
     yield _cause("bias", f"{names}: another bias", fix), at.found + terms.reshape(shape), None, 1.0
     ratio = (found * expected).sum(1) / np.maximum((found**2).sum(1), 1e-300)

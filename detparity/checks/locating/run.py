@@ -71,7 +71,9 @@ def locate(session: Session, context: AnyContext, case: Case) -> Answer:
 def _require_torch() -> None:
     found = environment.environment()
     if not environment.holds({"torch": ">=1.13"}, found):
-        raise CannotRun(f"following a model needs torch 1.13 or newer, for any operator in float64; this is {found.get('torch')}")
+        raise CannotRun(
+            f"following a model needs torch 1.13 or newer, for any operator in float64; this is {found.get('torch')}"
+        )
 
 
 def _program(context: AnyContext, images: np.ndarray) -> OnnxProgram:

@@ -27,8 +27,8 @@ class Place:
     """Something that gives other numbers than the model, from the model's own numbers.
 
     tensor: of the file; parts: of the file that make it; steps: of the model that make what it should be; made: number of that value;
-    error and noise: root mean square, of this part alone; largest: of the noise; scale: of the model's numbers; proved: whether all or part of what follows
-    is the model's once the tensor is.
+    error and noise: root mean square, of this part alone; largest: of the noise; scale: of the model's numbers; proved: whether all
+    or part of what follows is the model's once the tensor is.
     """
 
     tensor: str
@@ -114,7 +114,9 @@ class Search:
                 self._take({name: [match]})
 
     def _lost(self) -> List[str]:
-        return [name for name in self.file.lost(set(self.known)) if self.shapes[name] and np.prod(self.shapes[name]) > 1]
+        return [
+            name for name in self.file.lost(set(self.known)) if self.shapes[name] and np.prod(self.shapes[name]) > 1
+        ]
 
     def _matched(self, found: Mapping[str, np.ndarray]) -> Dict[str, List[Match]]:
         silent = Noise(0.0, 0.0)
@@ -147,7 +149,9 @@ class Search:
             shown = [one for one in missing if one != name]
             given = {**self._given(), name: self.index.laid(match)}
             matched = self._matched(self.program.exact(given, shown)) if shown else {}
-            if len(matched) > len(best) or (pair is None and name in self.program.outputs and match.value in self.trace.outputs):
+            if len(matched) > len(best) or (
+                pair is None and name in self.program.outputs and match.value in self.trace.outputs
+            ):
                 best, pair = matched, (name, match)
             if pair is not None and self._left({*self.known, *best, name}) == 0:
                 break
@@ -163,8 +167,8 @@ class Search:
     def _candidates(self) -> Iterator[Tuple[str, Match]]:
         """Pairs to try, tensors of the file in order; for each what is made of the same tensors, what is alike, what comes first.
 
-        Before a tensor that is not the model's comes one that it reads and that another tensor equals: it may be all that is left of an
-        operator, or be made of something else."""
+        Before a tensor that is not the model's comes one that it reads and that another tensor equals: it may be all that is left of
+        an operator, or be made of something else."""
         lost = [number for number in self.model.lost(self.values) if number not in self.values]
         seen: Set[str] = set()
         for name in self._lost()[:NEXT]:
@@ -231,4 +235,6 @@ class Search:
             error = float(np.sqrt(np.mean((found - expected) ** 2)))
         steps = tuple(self.trace.steps[number] for number in between)
         scale = float(np.sqrt(np.mean(expected**2)))
-        return Place(name, tuple(parts.values()), steps, made, error, noise.rms, noise.largest, scale, name in self.pairs)
+        return Place(
+            name, tuple(parts.values()), steps, made, error, noise.rms, noise.largest, scale, name in self.pairs
+        )

@@ -80,7 +80,13 @@ def given() -> Tuple[onnx.ModelProto, Trace, np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, (torch.from_numpy(pictures),), buffer, input_names=["images"], output_names=["out"], opset_version=13, **keywords
+            module,
+            (torch.from_numpy(pictures),),
+            buffer,
+            input_names=["images"],
+            output_names=["out"],
+            opset_version=13,
+            **keywords,
         )
     reference = ModuleReference(Made(module, ReferenceFacts("network", "", (1, 3, *SIZE), ())))
     return onnx.load_from_string(buffer.getvalue()), reference.trace(pictures), pictures
