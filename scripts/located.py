@@ -125,8 +125,13 @@ def judged(made: Made, seed: int, file: Path) -> Dict[str, Any]:
 
 
 def module_of(node: str) -> str:
-    """The module that torch's exporter named a node by."""
-    return ".".join(node.strip("/").split("/")[:-1])
+    """The module that torch's exporter named a node by. In a list of modules it repeats the path of what holds them."""
+    found: List[str] = []
+    for part in node.strip("/").split("/")[:-1]:
+        if found and part.startswith(f"{found[-1]}."):
+            found.pop()
+        found.append(part)
+    return ".".join(found)
 
 
 def hits(record: Mapping[str, Any]) -> Tuple[bool, bool]:
