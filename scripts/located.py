@@ -172,19 +172,8 @@ def table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "| model | faults | module named | node named | not to be seen | refused | inferences |"
     yield "|---|---|---|---|---|---|---|"
     names = [name for name in MODELS if any(one["model"] == name for one in records)]
-<<<<<<< HEAD
-    for name in [*names, "all", "all, held out"]:
-        rows = [
-            one
-            for one in records
-            if one["model"] == name
-            or name == "all"
-            or (name != "all" and "," in name and name.startswith("all") and one["seed"] % 2)
-        ]
-=======
     for name in [*names, "all", HELD_OUT]:
         rows = [one for one in records if _counts(one, name)]
->>>>>>> 2bd469fa97d2faa9b4d7ede423deae2e9b1d75e4
         seen = [one for one in rows if one.get("places") is not None and (one["places"] or not one["ends"])]
         found = [hits(one) for one in seen]
         cells = [_rate(sum(one[k] for one in found), len(found)) for k in (0, 1)]

@@ -74,20 +74,12 @@ def _pool(model: onnx.ModelProto, node: onnx.NodeProto) -> Changed:
         yield "pool padding", f"count_include_pad is {counted}", _with(node, count_include_pad=1 - counted)
     other = _with(node, storage_order=None, dilations=None, count_include_pad=None)
     other.op_type = "MaxPool" if node.op_type == "AveragePool" else "AveragePool"
-<<<<<<< HEAD
-    for counted in (0, 1) if other.op_type == "AveragePool" else (None,):
-        yield (
-            "pool kind",
-            f"it is {node.op_type} where the model has {other.op_type}",
-            _with(other, count_include_pad=counted),
-=======
     both: Tuple[Optional[int], ...] = (0, 1) if other.op_type == "AveragePool" else (None,)
     for counts in both:
         yield (
             "pool kind",
             f"it is {node.op_type} where the model has {other.op_type}",
             _with(other, count_include_pad=counts),
->>>>>>> 2bd469fa97d2faa9b4d7ede423deae2e9b1d75e4
         )
 
 
