@@ -10,10 +10,21 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id."""
-    from detparity.checks import baked_size, export, mean_ap, metadata, nms, parity, script, structure, weights
+    from detparity.checks import (
+        baked_size,
+        export,
+        mean_ap,
+        metadata,
+        nms,
+        parity,
+        precision,
+        script,
+        structure,
+        weights,
+    )
 
     found: Dict[str, Check] = {}
-    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms):
+    for module in (export, structure, script, baked_size, weights, metadata, precision, parity, mean_ap, nms):
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check

@@ -34,6 +34,7 @@ from detparity.core.clock import Clock
 from detparity.core.contract import Contract, expected_shapes
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import Finding, Outcome
+from detparity.core.precision import PLAIN, Precision
 from detparity.core.vocabulary import (
     Arrays,
     Artifact,
@@ -69,8 +70,8 @@ class Context(Judging):
     """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
     how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
     those of other checks; notes: what checks work out of the file once; photos: the user's own
-    pictures; form and filled: how the file takes its image, and what its
-    other inputs are given."""
+    pictures; precision: what the file is, and `contract.precision` what it is judged in;
+    form and filled: how the file takes its image, and what its other inputs are given."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -90,6 +91,7 @@ class Context(Judging):
     fold: Callable[[Context, str, Tuple[Finding, ...]], Tuple[Finding, ...]] = _as_found
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
+    precision: Precision = PLAIN
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
 
@@ -109,7 +111,7 @@ class Context(Judging):
     @functools.cached_property
     def form(self) -> InputForm:
         """How the file takes its image; (B, 3, H, W) float32 unless an ONNX file declares something else."""
-        return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm()
+        return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm(dtype=self.script.image)
 
     @functools.cached_property
     def filled(self) -> str:

@@ -16,7 +16,7 @@ from detparity.checks import export
 from detparity.checks.context import Context, to_blame, truth_head
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.measured import measured as foreign_measured
-from detparity.checks.foreign.open_file import record
+from detparity.checks.foreign.open_file import precision_record, record
 from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
@@ -158,6 +158,7 @@ def _artifact(context: AnyContext) -> Dict[str, Any]:
         "variant": context.contract.variant.name,
         "how": context.how + slots_note(context.contract),
     }
+    found["precision"] = precision_record(context)
     if context.artifact.kind == "onnx":
         opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
         found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}
@@ -173,7 +174,7 @@ def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]
 
     head = context.contract.variant.head
     with context.clock.running():
-        power = smallest_seen(session.detector, session.oracle, head, context.contract.size)
+        power = smallest_seen(session.detector, context.oracle, head, context.contract.size)
     compared, left = coverage(context)
     weights = {"compared": compared, "not_comparable": left}
     return {"noise": noise_of(context), "power": power, "weights": weights, "engine": dict(context.runner().facts)}

@@ -22,6 +22,7 @@ from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
 from detparity.core.errors import InputError, NotMade
 from detparity.core.findings import MADE, Check
+from detparity.core.precision import HALVES
 from detparity.core.vocabulary import EngineDied, Size, parse_variant
 from detparity.engines.eager import bytes_per_pixel
 from detparity.engines.reference_runs import Oracle, make_oracle
@@ -132,6 +133,7 @@ def make_context(
         box_strategies.explore,
         quick,
         fold=fold,
+        precision=found.precision,
     )
 
 
@@ -152,6 +154,7 @@ class Session:
     _contexts: Dict[Path, Context] = field(default_factory=dict)
     _foreign: Dict[Path, ForeignContext] = field(default_factory=dict)
     _made: Dict[str, Any] = field(default_factory=dict)
+    _oracles: Dict[str, Oracle] = field(default_factory=dict)
 
     @property
     def choice(self) -> ModelChoice:
@@ -171,8 +174,18 @@ class Session:
 
     @functools.cached_property
     def oracle(self) -> Oracle:
+        """The oracle whose noise is that of float32."""
         assert self.foreign is None
         return make_oracle(self.detector, self.clock, self.heads, self.shared)
+
+    def oracle_of(self, contract: Contract) -> Oracle:
+        """The oracle whose noise a file of this contract is judged by."""
+        precision = contract.precision
+        if precision not in HALVES:
+            return self.oracle
+        if precision not in self._oracles:
+            self._oracles[precision] = make_oracle(self.detector, self.clock, self.heads, self.shared, precision)
+        return self._oracles[precision]
 
     @functools.cached_property
     def photos(self) -> Tuple[List[Photo], List[str]]:
@@ -285,7 +298,10 @@ class Session:
             return self.context(path, name)
         if path not in self._foreign:
             options = self.options
-            self._foreign[path] = open_context(path, self.foreign, options.img_size, self.clock, options.quick)
+            promised = options.promised.precision
+            self._foreign[path] = open_context(
+                path, self.foreign, options.img_size, self.clock, options.quick, promised
+            )
             self._foreign[path].photos = as_pictures(self.photos[0], self.fit(self._foreign[path]))
         return self._foreign[path]
 
@@ -293,9 +309,8 @@ class Session:
         """The context of one artifact of the home family, made at the first call."""
         if path not in self._contexts:
             opened = self.open(path, name)
-            self._contexts[path] = make_context(
-                self.detector, opened, self.oracle, self.clock, quick=self.options.quick
-            )
+            oracle = self.oracle_of(opened.contract)
+            self._contexts[path] = make_context(self.detector, opened, oracle, self.clock, quick=self.options.quick)
             self._contexts[path].photos = as_pictures(self.photos[0], self.fit(self._contexts[path]))
         return self._contexts[path]
 
@@ -324,7 +339,8 @@ class Session:
         """How many truths were asked for, and how many of them were worked out."""
         if self.foreign is not None:
             return self.foreign.asked, self.foreign.worked_out
-        return self.oracle.asked, self.oracle.worked_out
+        every = [self.oracle, *self._oracles.values()]
+        return sum(one.asked for one in every), sum(one.worked_out for one in every)
 
     def release(self, subject: Subject) -> None:
         """Let go of a file's graph and engines: its last check has run."""

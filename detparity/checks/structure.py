@@ -222,18 +222,18 @@ def _used(graph: Graph) -> Set[str]:
 
 
 def dead_nodes(context: Context) -> Iterator[Finding]:
+    """In whatever order the nodes are: that they are sorted is for the checker to say."""
     graph = context.onnx.graph
-    alive = {value.name for value in graph.outputs}
-    dead: List[Node] = []
-    for node in reversed(graph.nodes):
-        if alive.isdisjoint(node.outputs):
-            dead.append(node)
-            continue
-        alive.update(node.inputs)
-        for sub in node.subgraphs:
-            alive.update(_used(sub))
+    producers, reached = graph.producers(), set()
+    waiting = [value.name for value in graph.outputs]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and node.index not in reached:
+            reached.add(node.index)
+            waiting += [*node.inputs, *(name for sub in node.subgraphs for name in _used(sub))]
+    dead = [node for node in graph.nodes if node.index not in reached]
     if dead:
-        titles = [node.title for node in reversed(dead)]
+        titles = [node.title for node in dead]
         yield Finding(f"has {len(dead)} nodes that reach no output: {listed(titles)}.", evidence={"nodes": titles})
 
 

@@ -16,6 +16,7 @@ from detparity.cli.options import (
     add_images,
     add_model,
     add_nms,
+    add_precision,
     choice_of,
     images_of,
     opset_of,
@@ -65,6 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="in the demo, only these exporters, by name or pattern",
     )
     add_images(parser)
+    add_precision(parser)
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
@@ -111,7 +113,8 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
 
-    promised = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
+    numbers = (options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
+    promised = Asked(*numbers, options.precision)
     return Options(
         choice=choice,
         artifacts=tuple(options.artifacts),

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, List, Mapping, NoReturn, Optional, Sequenc
 from detparity.artifacts.external_data import beside
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
+from detparity.core.precision import PRECISIONS
 from detparity.core.text import printable
 from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
@@ -107,6 +108,13 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         "--preprocess",
         metavar="HOW",
         help="resize=letterbox|corner|stretch,order=rgb|bgr,pad=0..255 (default: the layout's)",
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("precision")
+    group.add_argument(
+        "--precision", choices=PRECISIONS, help="the precision that the files promise (default: read from each)"
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from detparity.core.clock import Clock
 from detparity.core.files import write_bytes
+from detparity.core.precision import FLOAT32, LEAST_ERROR
 from detparity.core.vocabulary import Arrays, ModelFacts, Picture, Size
 from detparity.inputs import images
 from detparity.oracle.noise_floor import GROUPS, STATISTICS, Stats, Truth, larger, make_truth
@@ -28,10 +29,11 @@ Worth = TypeVar("Worth")
 
 @dataclass(frozen=True)
 class Ways:
-    """How to run the model: `exact` in float64, and the float32 `ways`, by name. Each takes a feed and returns named arrays."""
+    """How to run the model: `exact` in float64, and the `ways` of a precision, by name. Each takes a feed and returns named arrays."""
 
     exact: Callable[[Arrays], Arrays]
     ways: Mapping[str, Callable[[Arrays], Arrays]]
+    precision: str = FLOAT32
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,16 @@ class Oracle:
         self._stored: OrderedDict[Tuple[Picture, Size], Known] = OrderedDict()
         self._once: Dict[Hashable, Any] = {}
 
+    @property
+    def precision(self) -> str:
+        """The precision whose noise this is."""
+        return self._ways.precision
+
+    @property
+    def ways(self) -> Tuple[str, ...]:
+        """Names of the runs that the noise is measured by."""
+        return tuple(self._ways.ways)
+
     def once(self, key: Hashable, work_out: Callable[[], Worth]) -> Worth:
         """What follows from the model alone and is the same for all its artifacts: worked out at the first call with this key."""
         if key not in self._once:
@@ -179,7 +191,14 @@ class Oracle:
 
     def _made(self, key: Tuple[Picture, Size], exact: Sequence[np.ndarray], runs: Sequence[Arrays]) -> Dict[str, Truth]:
         return {
-            head: make_truth(head, self.facts, key[1], exact, [_of_head(head, run) for run in runs])
+            head: make_truth(
+                head,
+                self.facts,
+                key[1],
+                exact,
+                [_of_head(head, run) for run in runs],
+                LEAST_ERROR[self._ways.precision],
+            )
             for head in self._heads
         }
 
@@ -202,12 +221,15 @@ def _of_head(head: str, run: Arrays) -> Arrays:
     return {name: value for name, value in run.items() if name.startswith("logits")}
 
 
-def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...], shared: Optional[Path] = None) -> Oracle:
-    """The oracle of a detector, its runs counted on `clock`. shared: a folder where other processes leave what they worked out."""
-    from detparity.engines import eager
+def make_oracle(
+    detector: Any, clock: Clock, heads: Tuple[str, ...], shared: Optional[Path] = None, precision: str = FLOAT32
+) -> Oracle:
+    """The oracle of a detector, its runs counted on `clock`, its noise that of a precision. shared: a folder where other processes
+    leave what they worked out."""
+    from detparity.engines import eager, half
 
     def timed(run_name: str) -> Callable[[Arrays], Arrays]:
-        runner = eager.prepare(detector, run_name)
+        runner = half.prepare(detector, run_name) if " " in run_name else eager.prepare(detector, run_name)
 
         def call(feed: Arrays) -> Arrays:
             with clock.running():
@@ -215,5 +237,7 @@ def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...], shared: Opt
 
         return call
 
-    ways = Ways(timed("exact"), {run_name: timed(run_name) for run_name in eager.WAYS})
-    return Oracle(detector.facts, ways, heads, Shelf(shared, detector.facts.digest) if shared else None)
+    names = eager.WAYS if precision == FLOAT32 else half.ways(precision)
+    ways = Ways(timed("exact"), {run_name: timed(run_name) for run_name in names}, precision)
+    model = detector.facts.digest + (f" {precision}" if precision != FLOAT32 else "")
+    return Oracle(detector.facts, ways, heads, Shelf(shared, model) if shared else None)

@@ -23,10 +23,11 @@ from detparity.core.decisions import Choice
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
 from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
+from detparity.core.precision import HALVES, PLAIN, Precision
 from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Picture, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
-from detparity.inputs.images import batch_of, untied
+from detparity.inputs.images import ROUNDED, batch_of, untied
 from detparity.models.reference import EXACT
 
 DECISIONS = frozenset(("TopK", "NonMaxSuppression", "ArgMax", "NonZero", "EfficientNMS_TRT"))
@@ -63,6 +64,7 @@ class ForeignContext(Judging):
     _truths: Dict[Tuple[Case, Tuple[bytes, ...]], CaseTruth] = field(default_factory=dict)
     _choices: Dict[Any, Tuple[Choice, ...]] = field(default_factory=dict)
     _exposed: Dict[Any, Runner] = field(default_factory=dict)
+    precision: Precision = PLAIN
     hidden: str = ""  # why the file's choices inside the network cannot be shown
 
     @property
@@ -77,7 +79,8 @@ class ForeignContext(Judging):
     def form(self) -> InputForm:
         if self.artifact.kind == "onnx":
             return input_form(self.onnx.graph)
-        return InputForm(last=channels_last(self.contract.promises.shape or self.oracle.reference.facts.shape))
+        last = channels_last(self.contract.promises.shape or self.oracle.reference.facts.shape)
+        return InputForm(dtype=self.script.image, last=last)
 
     @functools.cached_property
     def decisions(self) -> str:
@@ -118,6 +121,8 @@ class ForeignContext(Judging):
         if case != self.declared and (self.decisions or self.layout.selected):
             pictures = untied(pictures)
         images = self.preprocessing.apply(pictures)
+        if self.form.dtype in HALVES:  # what the file is given is what the model is asked about
+            images = ROUNDED[self.form.dtype](images)
         return images if self.contract.batched else images[0]
 
     @property

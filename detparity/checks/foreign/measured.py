@@ -39,7 +39,7 @@ def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
     outputs = context.predict(case)
     one = truth.images[0]
     tables = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, 0)
-    mine, yours, _ = paired(one.tables, tables, context.layout)
+    mine, yours, _ = paired(one.tables, tables, context.layout, context.oracle.least)
     floor, stats = one.floor(), measure(mine, yours, one.groups)
     rows: Dict[str, Dict[str, float]] = {}
     for group, error in stats.items():

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import in_order, input_form
 from detparity.artifacts.metadata import image_size
+from detparity.artifacts.precision import of_graph, of_script
 from detparity.checks.foreign import registry
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.contract import ForeignContract, fixed_size, of_onnx
@@ -20,6 +21,7 @@ from detparity.core.errors import InputError
 from detparity.core.files import require_file, sha256
 from detparity.core.findings import Finding
 from detparity.core.layout import Layout
+from detparity.core.precision import FLOAT32, HALVES, floor_of
 from detparity.core.promises import Promises
 from detparity.core.vocabulary import Artifact, EngineError, Size
 from detparity.engines.remote import client
@@ -45,12 +47,14 @@ class ForeignSource:
     layout: Optional[Layout] = None
     oracles: Dict[str, ForeignOracle] = field(default_factory=dict)
 
-    def oracle(self, path: Path, half: bool = False) -> ForeignOracle:
-        """The oracle of a file's reference; files of one reference share it. half: whether its noise is that of float16."""
+    def oracle(self, path: Path, precision: str = FLOAT32) -> ForeignOracle:
+        """The oracle of a file's reference; files of one reference share it. precision: whose noise it measures."""
         reference = self.reference(path)
-        key = f"{reference.facts.title} {reference.facts.digest}{' float16' * half}"
+        half = precision in HALVES
+        key = f"{reference.facts.title} {reference.facts.digest}" + f" {precision}" * half
         if key not in self.oracles:
-            self.oracles[key] = ForeignOracle(HalfReference(reference) if half else reference)
+            made = HalfReference(reference, precision) if half else reference
+            self.oracles[key] = ForeignOracle(made, precision if half else FLOAT32)
         return self.oracles[key]
 
     @property
@@ -78,17 +82,21 @@ class ForeignSource:
 
 
 def open_context(
-    path: Path, source: ForeignSource, img_size: Optional[Size], clock: Clock, quick: bool
+    path: Path,
+    source: ForeignSource,
+    img_size: Optional[Size],
+    clock: Clock,
+    quick: bool,
+    promised: Optional[str] = None,
 ) -> ForeignContext:
-    """Read a file and make its context. Raises InputError, in one line, for what cannot be used."""
+    """Read a file and make its context; promised: its precision. Raises InputError, in one line, for what cannot be used."""
     require_file(path, "an exported model")
     file_kind.require_exported(path)
     kind = file_kind.kind(path)
     kind = kind if kind in file_kind.SCRIPTS else "onnx"
-    reference, promises, half = source.reference(path), source.promises(path), False
+    reference, promises = source.reference(path), source.promises(path)
     if kind == "onnx":
         file: Any = onnx_graph.read(path, client())
-        half = file.graph.half and reference.facts.model
         contract, how = _onnx_contract(path, file, reference, promises, img_size)
     else:
         try:
@@ -99,10 +107,25 @@ def open_context(
         contract, how = _script_contract(path, kind, reference, promises, img_size)
     _require_memory(path, contract)
     artifact = Artifact(path, kind, sha256(path))
-    oracle, how = source.oracle(path, half), how + ", float16 weights" * half
-    return ForeignContext(
-        artifact, file, contract, oracle, clock, registry(), how, fold=fold, quick=quick, given_layout=source.layout
+    precision = of_graph(file.graph) if kind == "onnx" else of_script(file)
+    # A file that stands in for its own model has no other noise than that of what it computes in.
+    judged = floor_of(precision, promised) if reference.facts.model else FLOAT32
+    contract = replace(contract, precision=judged, promised_precision=promised)
+    how += f", {precision.text}" if precision.text else ""
+    context = ForeignContext(
+        artifact,
+        file,
+        contract,
+        source.oracle(path, judged),
+        clock,
+        registry(),
+        how,
+        fold=fold,
+        quick=quick,
+        given_layout=source.layout,
     )
+    context.precision = precision
+    return context
 
 
 def _onnx_contract(
@@ -207,7 +230,14 @@ def record(context: ForeignContext) -> Dict[str, Any]:
         "against": context.oracle.reference.facts.title,
         "model": context.oracle.reference.facts.model,
     }
+    found["precision"] = precision_record(context)
     if context.artifact.kind == "onnx":
         opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
         found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}
     return found
+
+
+def precision_record(context: Any) -> Dict[str, Any]:
+    """What a report states of a file's precision: what it is, what it is judged in, and the runs that gave the noise."""
+    judged = {"promised": context.contract.promised_precision, "judged": context.contract.precision}
+    return {**context.precision.record(), **judged, "floors": list(context.oracle.ways)}

@@ -15,6 +15,7 @@ from detparity.core.case import Case
 from detparity.core.decisions import LARGE, Choice, Forced
 from detparity.core.findings import CannotRun
 from detparity.core.layout import NUMBER, Field, Layout, fields_of
+from detparity.core.precision import FLOAT32, LEAST_ERROR
 from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT, CannotRunReference, Reference
 from detparity.oracle.noise_floor import EPS32, SIGMOID_MOST, Stats
@@ -34,15 +35,16 @@ Named = Callable[[Arrays], Arrays]
 @dataclass
 class ImageTruth:
     """One image: exact tables by the file's output names, its groups, the statistics of each float32 way that was run, and of a
-    selection the rows each of them lost and gained against the exact one."""
+    selection the rows each of them lost and gained against the exact one; least: see `LEAST_ERROR`."""
 
     tables: Mapping[str, np.ndarray]
     groups: List[Group]
     ways: List[Mapping[Group, Stats]] = field(default_factory=list)
     apart: List[int] = field(default_factory=list)
+    least: float = EPS32
 
     def floor(self) -> Dict[Group, Stats]:
-        return floor_of(self.tables, self.ways, self.groups)
+        return floor_of(self.tables, self.ways, self.groups, self.least)
 
 
 @dataclass
@@ -63,7 +65,7 @@ class CaseTruth:
         one = self.decided[key[: -len(BOXES)] if key.endswith(BOXES) else key]
         values = np.abs(one.tables[key])
         usual = float(np.median(values[values < LARGE])) if bool((values < LARGE).any()) else 0.0
-        least = max(EPS32 * usual, SIGMOID_MOST if bool((values <= 1).all()) else 0.0)
+        least = max(one.least * usual, SIGMOID_MOST if bool((values <= 1).all()) else 0.0)
         found = (stats.max for run in one.ways for group, stats in run.items() if group.output == key)
         return max([least, *(value for value in found if np.isfinite(value))])
 
@@ -79,11 +81,20 @@ Run = Tuple[Arrays, Tuple[Forced, ...]]
 class ForeignOracle:
     """The reference of a run, asked by case. slowest: seconds of its slowest run."""
 
-    def __init__(self, reference: Reference) -> None:
-        self.reference = reference
+    def __init__(self, reference: Reference, precision: str = FLOAT32) -> None:
+        self.reference, self.precision = reference, precision
         self.slowest = 0.0
         self.asked = self.worked_out = 0
         self._runs: OrderedDict[Tuple[str, bytes], Run] = OrderedDict()
+
+    @property
+    def least(self) -> float:
+        return LEAST_ERROR[self.precision]
+
+    @property
+    def ways(self) -> Tuple[str, ...]:
+        """Names of the runs that the noise is measured by."""
+        return self.reference.facts.ways
 
     @property
     def forces(self) -> bool:
@@ -156,20 +167,20 @@ def exact_truth(oracle: ForeignOracle, asked: Asked) -> CaseTruth:
     truths = []
     for image in range(len(asked.case.pictures)):
         tables = tables_of(asked.layout, outputs, image)
-        truths.append(ImageTruth(tables, groups_of(asked.layout, tables, asked.case.size)))
+        truths.append(ImageTruth(tables, groups_of(asked.layout, tables, asked.case.size), least=oracle.least))
     found = CaseTruth(outputs, truths, choices=asked.choices, forced=forced)
-    found.decided = {one.key: _numbers_of(one) for one in forced}
+    found.decided = {one.key: _numbers_of(one, oracle.least) for one in forced}
     grow(oracle, found, asked)
     return found
 
 
-def _numbers_of(forced: Forced) -> ImageTruth:
+def _numbers_of(forced: Forced, least: float = EPS32) -> ImageTruth:
     """The numbers a choice was made from, as an output of one column."""
     tables = {forced.key: forced.scores.reshape(-1, 1)}
     if forced.boxes is not None:
         tables[forced.key + BOXES] = forced.boxes
     groups = [Group(name, 0, 0, len(values), Field("numbers", 0, None, NUMBER)) for name, values in tables.items()]
-    return ImageTruth(tables, groups)
+    return ImageTruth(tables, groups, least=least)
 
 
 def grow(oracle: ForeignOracle, truth: CaseTruth, asked: Asked) -> bool:
@@ -183,13 +194,13 @@ def grow(oracle: ForeignOracle, truth: CaseTruth, asked: Asked) -> bool:
         outputs = asked.named(outputs)
     except Refuses as error:
         if not truth.ran:
-            raise CannotRun(f"the model does not run in float32: {error}") from None
+            raise CannotRun(f"the model does not run in {oracle.precision}: {error}") from None
         outputs = {}
     truth.ran += 1
     for image, one in enumerate(truth.images):
         if outputs:
             found = tables_of(asked.layout, outputs, image)
-            mine, yours, lost = paired(one.tables, found, asked.layout)
+            mine, yours, lost = paired(one.tables, found, asked.layout, oracle.least)
             one.ways.append(measure(mine, yours, one.groups))
             one.apart.append(lost)
     for choice in forced:
@@ -200,22 +211,25 @@ def grow(oracle: ForeignOracle, truth: CaseTruth, asked: Asked) -> bool:
 
 
 def paired(
-    truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], layout: Layout
+    truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], layout: Layout, least: float = EPS32
 ) -> Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], int]:
     """Tables whose rows correspond: as they are or, of a selection, matched; with the number of rows left over on either side."""
     if not layout.selected:
         return truth, found, 0
-    mine, yours, measured = in_order_of(truth, found, layout, slack_of(truth, layout))
+    mine, yours, measured = in_order_of(truth, found, layout, slack_of(truth, layout, least))
     return mine, yours, sum(map(len, measured.unmatched))
 
 
-def slack_of(tables: Mapping[str, np.ndarray], layout: Layout) -> Dict[str, float]:
+def slack_of(tables: Mapping[str, np.ndarray], layout: Layout, least: float = EPS32) -> Dict[str, float]:
     """How far columns of one row may be apart to be taken for the same row, by field: what two rows of a detector hardly share by
-    chance (a hundredth of the spread of a box column, a thousandth of a score). Whether the pair is right is judged in floors."""
+    chance (a hundredth of the spread of a box column, a thousandth of a score, more where half precision is coarser). Whether the pair
+    is right is judged in floors."""
     found: Dict[str, float] = {}
     for one, values in zip(layout.outputs, tables.values()):
         for part in fields_of(one, values.shape[1]):
             columns = values[:, part.start : part.stop]
             spread = float(np.ptp(columns)) if columns.size else 0.0
-            found[part.name] = max(1e-3 if part.role == "score" else 0.01 * spread, 1e-9)
+            found[part.name] = max(
+                max(1e-3, 32 * least) if part.role == "score" else max(0.01, 8 * least) * spread, 1e-9
+            )
     return found

@@ -1,0 +1,97 @@
+"""The detector in half precision, in the ways that a correct file of it may compute: the noise that such a file is judged by.
+
+"rounded": weights rounded, every operator computed in float32 and its result rounded (torch 1.13); "layers": the same, rounded once a
+layer and at every step of the decode; "kernels": in the half kernels of this torch, where it has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any, Collection, ContextManager, List, Tuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detparity.core.vocabulary import Arrays, Runner
+from detparity.models.layer_rounding import rounded, rounded_copy, rounding
+from detparity.models.yolov7.detector import YoloDetector
+from detparity.models.yolov7.network import Level, Network, Predictions
+
+TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+ROUNDED, LAYERS, KERNELS = "rounded", "layers", "kernels"
+DECODE = "decode"  # as a path that stays in float32, beside those of the network's modules
+
+
+def ways(precision: str) -> Tuple[str, ...]:
+    """The runs of any detector in this precision that this torch has."""
+    known = [LAYERS, *([ROUNDED] if _dispatches() else []), *([KERNELS] if _has_kernels(TYPES[precision]) else [])]
+    return tuple(f"{precision} {how}" for how in known)
+
+
+def _dispatches() -> bool:
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (1, 13)
+
+
+def _has_kernels(half: torch.dtype) -> bool:
+    """Whether this torch convolves, squashes and sums numbers of this type on the CPU."""
+    try:
+        with torch.no_grad():
+            x = nn.Conv2d(3, 4, 3).to(half)(torch.zeros(1, 3, 8, 8, dtype=half))
+            torch.cumsum(torch.pow(torch.sigmoid(nn.functional.leaky_relu(x)), 2.0), 3)
+    except Exception:  # RuntimeError or NotImplementedError, by version
+        return False
+    return True
+
+
+def prepare(detector: YoloDetector, way: str, kept: Collection[str] = ()) -> Runner:
+    """Prepare a run of `ways`. Outputs as `eager.prepare`, in float32. kept: paths of the network's modules that stay in float32, and
+    `DECODE`, of the run by layers."""
+    precision, how = way.split(" ")
+    half = TYPES[precision]
+    network: Network = detector.network.eval()
+    network = rounded_copy(network, half, kept) if how == LAYERS else copy.deepcopy(network).to(half)
+    predictions = Predictions(network)
+
+    def found(x: Tensor) -> List[Tensor]:
+        if how != LAYERS:
+            with _rounding(half) if how == ROUNDED else contextlib.nullcontext():
+                raw = network(x.to(half))
+                return [predictions.decode(raw), *raw]
+        with rounding(network, half, kept):
+            raw = network(rounded(x, half))
+        free = DECODE in kept
+        return [predictions.decode(raw) if free else _decoded(network, raw, half), *raw]
+
+    def call(feed: Arrays) -> Arrays:
+        x = torch.from_numpy(np.array(feed["images"]))
+        with torch.no_grad():
+            tensors = found(x)
+        names = ["predictions", *(f"logits_{index}" for index in range(len(tensors) - 1))]
+        return {name: tensor.float().numpy().copy() for name, tensor in zip(names, tensors)}
+
+    return Runner("eager", call, {"way": way, "torch": str(torch.__version__)})
+
+
+def _rounding(half: torch.dtype) -> ContextManager[Any]:
+    from detparity.models.rounded import Rounded
+
+    return Rounded(half)
+
+
+def _decoded(network: Network, raw: List[Tensor], half: torch.dtype) -> Tensor:
+    """The decode of `Level` with the result of every step rounded."""
+
+    def step(value: Tensor) -> Tensor:
+        return value.to(half).float()
+
+    rows = []
+    for logits, one in zip(raw, network.levels):
+        level = cast(Level, one)
+        grid, anchors = level.grid(logits), step(cast(Tensor, level.anchors))
+        s = step(torch.sigmoid(logits))
+        xy = step(step(step(step(s[..., 0:2] * 2.0) - 0.5) + grid) * level.stride)
+        wh = step(step(step(s[..., 2:4] * 2.0) ** 2) * anchors)
+        rows.append(torch.cat([xy, wh, s[..., 4:]], 4).view(raw[0].shape[0], -1, level.fields))
+    return torch.cat(rows, 1)
