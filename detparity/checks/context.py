@@ -190,9 +190,9 @@ def to_blame(error: EngineDied, oracle: Oracle, size: Size) -> bool:
     under a quarter of it at this size."""
     if error.how == "crash":
         return True
-    oracle.truth(("noise", 0), size, "grid")
+    seconds = oracle.run_again(("noise", 0), size)
     if error.how == "time":
-        return 4 * oracle.slowest < error.seconds
+        return 4 * seconds < error.seconds
     limit = client().child.limits.memory
     return limit is None or 4 * peak_bytes() < limit
 

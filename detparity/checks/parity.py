@@ -16,7 +16,7 @@ from detparity.core.contract import INFO, MUST, Contract, largest_size
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.precision import FLOAT32, HALVES
 from detparity.core.text import number
-from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
+from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Picture, Size
 from detparity.oracle.noise_floor import (
     GROUPS,
     LIMITS,
@@ -332,6 +332,8 @@ def evaluator(context: Context) -> Iterator[Finding]:
         outputs = context.predict(case, engine="onnx_reference")
     except EngineError as error:
         raise CannotRun(f"the reference evaluator cannot run it ({error})") from None
+    except EngineDied as died:  # it is slow by design, whatever the file: no fault of it
+        raise CannotRun(f"the reference evaluator {died}") from None
     for finding in judge_outputs(context, case, outputs):
         yield replace(finding, message=finding.message[:-1] + ", in the reference evaluator.", level=INFO)
 

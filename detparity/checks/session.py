@@ -17,6 +17,7 @@ from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.checks.known_failures import KnownFailures, applying, read
 from detparity.core import environment
+from detparity.core.array_cache import ArrayCache
 from detparity.core.case import Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
@@ -67,7 +68,7 @@ class Options:
     promised: what the files promise, where that is not read from them. checks: ids and groups, separated by commas. known_failures:
     file of the known failures of the user's own exporters. strict: SHOULD findings violate as well. quick: fewer pictures, sizes
     and draws. pictures: how many of them the report shows with the detections of model and file; images: the
-    user's own, which are judged as well.
+    user's own, which are judged as well; cache: where references are stored, of earlier runs and of other workers of this one.
     """
 
     choice: ModelChoice = ModelChoice()
@@ -83,6 +84,7 @@ class Options:
     captured: Optional[Tuple[str, ...]] = None
     pictures: int = 0
     images: Optional[PhotosAsked] = None
+    cache: Optional[ArrayCache] = None
 
 
 @dataclass(frozen=True)
@@ -141,13 +143,11 @@ def make_context(
 class Session:
     """One run: its options, the model and its oracle, and each file opened once. own: the own exporters, where they may be judged;
     foreign: what files of any detector are judged against, where the model is not of the home family; detector: the model, where the
-    caller has it; shared: a folder where the workers of one run leave truths for each other; heads: what the oracle will be asked
-    for."""
+    caller has it; heads: what the oracle will be asked for."""
 
     options: Options
     own: Optional[OwnExports] = None
     foreign: Optional[ForeignSource] = None
-    shared: Optional[Path] = None
     heads: Tuple[str, ...] = ("grid", "raw")
     clock: Clock = field(default_factory=Clock)
     _opened: Dict[Path, Intake] = field(default_factory=dict)
@@ -176,7 +176,13 @@ class Session:
     def oracle(self) -> Oracle:
         """The oracle whose noise is that of float32."""
         assert self.foreign is None
-        return make_oracle(self.detector, self.clock, self.heads, self.shared)
+        return make_oracle(self.detector, self.clock, self.heads, self.options.cache)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know of the references that were read or stored."""
+        made = [self.__dict__["oracle"]] if "oracle" in self.__dict__ else []
+        return tuple(note for one in (*made, *self._oracles.values()) for note in one.notes)
 
     def oracle_of(self, contract: Contract) -> Oracle:
         """The oracle whose noise a file of this contract is judged by."""
@@ -184,7 +190,7 @@ class Session:
         if precision not in HALVES:
             return self.oracle
         if precision not in self._oracles:
-            self._oracles[precision] = make_oracle(self.detector, self.clock, self.heads, self.shared, precision)
+            self._oracles[precision] = make_oracle(self.detector, self.clock, self.heads, self.options.cache, precision)
         return self._oracles[precision]
 
     @functools.cached_property

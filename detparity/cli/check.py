@@ -13,10 +13,12 @@ from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
     PICTURES,
     add_any_model,
+    add_cache,
     add_images,
     add_model,
     add_nms,
     add_precision,
+    cache_of,
     choice_of,
     images_of,
     opset_of,
@@ -74,6 +76,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
+    add_cache(parser)
     add_ci(parser)
     add_display(parser)
     parser.set_defaults(run=run)
@@ -128,6 +131,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         exporters=tuple(options.exporter),
         pictures=PICTURES if options.html is not None else 0,
         images=images_of(options),
+        cache=cache_of(options),
     )
 
 

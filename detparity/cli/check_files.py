@@ -13,6 +13,7 @@ from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import about, heads_of, judge_all
 from detparity.checks.session import Options, Session, Subject
 from detparity.cli.console import Console
+from detparity.cli.options import complain
 from detparity.core.errors import InputError
 from detparity.core.vocabulary import variant_names
 from detparity.reports.recorder import Recorder
@@ -57,6 +58,8 @@ def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
     for entry in unusable:
         console.verdict(entry)
     console.summary(found)
+    for note in session.notes:
+        complain(note)
     return found
 
 

@@ -19,6 +19,7 @@ from detparity.core.text import printable
 from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
 if TYPE_CHECKING:
+    from detparity.core.array_cache import ArrayCache
     from detparity.inputs.photos import PhotosAsked
 
 PICTURES = 4  # of a page, for each file
@@ -116,6 +117,25 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision", choices=PRECISIONS, help="the precision that the files promise (default: read from each)"
     )
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where references are stored for later runs (default: your caches)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="store no references and read none")
+
+
+def cache_of(options: argparse.Namespace) -> Optional[ArrayCache]:
+    """Where references are stored, or None for nowhere. Raises InputError for a folder that is a file."""
+    from detparity.core.array_cache import ArrayCache, default_folder
+
+    if options.no_cache:
+        return None
+    folder: Path = options.cache or default_folder()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--cache {folder} is no folder")
+    return ArrayCache(folder)
 
 
 def require_images(options: argparse.Namespace) -> None:

@@ -68,6 +68,7 @@ OPTIONS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
     ("strict", {"action": "store_true", "help": "SHOULD findings fail as well"}),
     ("expectations", {"type": Path, "metavar": "FILE", "help": "known failures of the exporters of the artifacts"}),
     ("quick", {"action": "store_true", "help": "fewer pictures, sizes and draws, to know sooner"}),
+    ("no-cache", {"action": "store_true", "help": "store no references for later runs and read none"}),
     ("json", {"type": Path, "help": "write the report here"}),
 )
 
@@ -125,6 +126,7 @@ def session_of(config: pytest.Config) -> Session:
 def _options(config: pytest.Config) -> Options:
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
+    from detparity.core.array_cache import ArrayCache, default_folder
     from detparity.models.choice import ModelChoice
 
     size = option(config, "img-size")
@@ -139,6 +141,7 @@ def _options(config: pytest.Config) -> Options:
         quick=option(config, "quick"),
         known_failures=option(config, "expectations"),
         exporters=tuple(config.getoption("exporter", [])),
+        cache=None if option(config, "no-cache") else ArrayCache(default_folder()),
     )
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Mapping, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence, Tuple
 
 from detparity.core.errors import InputError
 
-Arrays = Mapping[str, np.ndarray]
+if TYPE_CHECKING:  # its import is most of the time that --help takes
+    import numpy as np
+
+Arrays = Mapping[str, "np.ndarray"]
 Size = Tuple[int, int]  # height, width in pixels
 Picture = Tuple[str, int]  # kind, seed: detparity/inputs/images.py makes it
 
