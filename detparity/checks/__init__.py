@@ -18,13 +18,26 @@ def registry() -> Dict[str, Check]:
         nms,
         parity,
         precision,
+        quantised,
         script,
         structure,
         weights,
     )
 
     found: Dict[str, Check] = {}
-    for module in (export, structure, script, baked_size, weights, metadata, precision, parity, mean_ap, nms):
+    for module in (
+        export,
+        structure,
+        script,
+        baked_size,
+        weights,
+        metadata,
+        precision,
+        quantised,
+        parity,
+        mean_ap,
+        nms,
+    ):
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check

@@ -29,6 +29,7 @@ from detparity.artifacts.input_form import FILLED, InputForm, input_form, transp
 from detparity.checks import ON_IMAGES
 from detparity.checks.judging import Judging, Key
 from detparity.checks.other_inputs import settle
+from detparity.core.budget import USUAL, Budget
 from detparity.core.case import BoxExplorer, Case, Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, expected_shapes
@@ -51,6 +52,7 @@ from detparity.core.vocabulary import (
 from detparity.engines.reference_runs import Oracle
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of, rounded
+from detparity.oracle.average_precision import Objects
 
 if TYPE_CHECKING:
     from detparity.artifacts.onnx_graph import OnnxFile
@@ -92,6 +94,8 @@ class Context(Judging):
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
     precision: Precision = PLAIN
+    budget: Budget = USUAL
+    objects: Mapping[Picture, Objects] = field(default_factory=dict)
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
 

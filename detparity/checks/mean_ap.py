@@ -177,6 +177,13 @@ def _labelled(found: Detected, contract: Contract) -> Detected:
     return Detected(found.boxes[known], found.scores[known], classes, moves)
 
 
+def scene_objects(picture: Picture, contract: Contract) -> Objects:
+    """The objects of a scene by the model's class numbers."""
+    found = _objects(picture, contract)
+    numbers = np.array([contract.facts.names.index(CLASSES[int(label)]) for label in found.classes], np.int64)
+    return Objects(found.boxes, numbers)
+
+
 def _objects(picture: Picture, contract: Contract) -> Objects:
     drawn = scene(contract.size, picture[1])
     return Objects(drawn.boxes, drawn.classes)

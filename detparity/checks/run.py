@@ -78,6 +78,8 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
     outcome = settle(outcome, session.known_failures.of(subject.title, check_id))
     if context is not None and check_id == "parity.declared" and outcome.outcome == "passed":
         measured = _measured(session, context)
+    if context is not None and check_id == "precision.budget" and "budget" in context.notes:
+        measured = {"budget": context.notes["budget"]}
     repeat = repeat_command(session.options, artifact["path"], check_id)
     texts = tuple(render(subject.title, check_id, finding, repeat) for finding in outcome.findings)
     record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)}
@@ -191,8 +193,10 @@ def repeat_command(options: Options, artifact: str, check_id: str) -> str:
         arguments += ["--variant", options.variant]
     if options.img_size:
         arguments += ["--img-size", *map(str, options.img_size)]
-    if options.images and check_id in checks.ON_IMAGES:
+    if options.images and check_id in (*checks.ON_IMAGES, "precision.budget", "precision.calibration"):
         arguments += options.images.arguments
+    if options.budget.asked and check_id == "precision.budget":
+        arguments += ["--budget", options.budget.text]
     return " ".join(map(shlex.quote, [*arguments, *options.promised.arguments]))
 
 

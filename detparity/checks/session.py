@@ -14,10 +14,12 @@ from detparity.checks import foreign
 from detparity.checks.context import Context
 from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
+from detparity.checks.foreign.names import names_of
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.checks.known_failures import KnownFailures, applying, read
 from detparity.core import environment
 from detparity.core.array_cache import ArrayCache
+from detparity.core.budget import USUAL, Budget
 from detparity.core.case import Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
@@ -30,8 +32,9 @@ from detparity.engines.reference_runs import Oracle, make_oracle
 from detparity.engines.remote import client
 from detparity.inputs import box_strategies, case_strategies
 from detparity.inputs.labels import read as read_labels
-from detparity.inputs.photos import Fit, Photo, PhotosAsked, as_pictures, find
+from detparity.inputs.photos import Fit, Photo, PhotosAsked, as_pictures, find, placed
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
+from detparity.oracle.average_precision import Objects
 
 AnyContext = Union[Context, ForeignContext]
 LOADS = "script.load"  # the check that a TorchScript file loads; where that ends its process, no other can be made
@@ -76,6 +79,7 @@ class Options:
     variant: Optional[str] = None
     img_size: Optional[Size] = None
     promised: Asked = Asked()
+    budget: Budget = USUAL
     checks: Optional[str] = None
     strict: bool = False
     quick: bool = False
@@ -308,7 +312,7 @@ class Session:
             self._foreign[path] = open_context(
                 path, self.foreign, options.img_size, self.clock, options.quick, promised
             )
-            self._foreign[path].photos = as_pictures(self.photos[0], self.fit(self._foreign[path]))
+            self._show_photos(self._foreign[path])
         return self._foreign[path]
 
     def context(self, path: Path, name: Optional[str] = None) -> Context:
@@ -317,8 +321,23 @@ class Session:
             opened = self.open(path, name)
             oracle = self.oracle_of(opened.contract)
             self._contexts[path] = make_context(self.detector, opened, oracle, self.clock, quick=self.options.quick)
-            self._contexts[path].photos = as_pictures(self.photos[0], self.fit(self._contexts[path]))
+            self._show_photos(self._contexts[path])
         return self._contexts[path]
+
+    def _show_photos(self, context: AnyContext) -> None:
+        """Give a context the budget, the user's pictures and their objects, where they are labelled and their classes known."""
+        photos, fit, size = self.photos[0], self.fit(context), context.contract.size
+        context.budget, context.photos = self.options.budget, as_pictures(photos, fit)
+        asked = self.options.images
+        if asked is None or asked.labels is None or not context.contract.quantised:
+            return
+        names = names_of(context) if isinstance(context, ForeignContext) else context.contract.facts.names
+        labels, _ = read_labels(asked.labels, photos, names)
+        context.objects = {
+            picture: Objects(placed(found[0], photo.size, size, fit), found[1])
+            for picture, photo, found in zip(context.photos, photos, labels)
+            if found
+        }
 
     def made(self, name: str) -> Path:
         """What the own exporter `name` makes. Raises NotMade, and the same again without asking the exporter twice."""

@@ -30,6 +30,7 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.cli.outputs import add_ci, write_reports
+from detparity.core.budget import budget_of
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
@@ -90,6 +91,7 @@ def run(options: argparse.Namespace) -> int:
     require_pages(options.html)
     require_nms(options)
     require_images(options)
+    budget_of(options.budget)
     require_one_model(choice_of(options))
     _require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
@@ -124,6 +126,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         variant=options.variant,
         img_size=size_of(options.img_size),
         promised=promised,
+        budget=budget_of(options.budget),
         checks=options.checks,
         strict=options.strict,
         quick=options.quick,

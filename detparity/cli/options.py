@@ -117,6 +117,12 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision", choices=PRECISIONS, help="the precision that the files promise (default: read from each)"
     )
+    group.add_argument(
+        "--budget",
+        default="",
+        metavar="LIMITS",
+        help="what 8 bits may lose: map50=0.02,map=0.03,lost=0.05,... (docs/precision.md)",
+    )
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What a quantised file may lose against its model, as data: no floor holds for eight bits, so a budget decides (docs/precision.md)."""
+"""What a quantised file may lose against its model: no floor holds for eight bits, so a budget decides (docs/precision.md)."""
 
 from __future__ import annotations
 
@@ -52,3 +52,6 @@ def budget_of(text: str = "") -> Budget:
             raise InputError(f"--budget {part!r} is not one of its limits as NAME=NUMBER: {known}")
         asked[name] = number
     return Budget({**DEFAULTS, **asked}, asked)
+
+
+USUAL = Budget(DEFAULTS, {})

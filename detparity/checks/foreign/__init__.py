@@ -9,7 +9,7 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id, in the order reports show them."""
-    from detparity.checks import precision
+    from detparity.checks import precision, quantised
     from detparity.checks.foreign import parity, structure
 
-    return {check.id: check for module in (structure, precision, parity) for check in module.CHECKS}
+    return {check.id: check for module in (structure, precision, quantised, parity) for check in module.CHECKS}

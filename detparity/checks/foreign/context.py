@@ -17,6 +17,7 @@ from detparity.artifacts.torchscript_facts import ScriptFile
 from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.truth import Asked, CaseTruth, ForeignOracle, Refuses, exact_truth, grow
 from detparity.checks.judging import Fold, Judging, Key
+from detparity.core.budget import USUAL, Budget
 from detparity.core.case import Case
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice
@@ -29,6 +30,7 @@ from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import ROUNDED, batch_of, untied
 from detparity.models.reference import EXACT
+from detparity.oracle.average_precision import Objects
 
 DECISIONS = frozenset(("TopK", "NonMaxSuppression", "ArgMax", "NonZero", "EfficientNMS_TRT"))
 PLUGINS = ("NonMaxSuppression", "EfficientNMS_TRT")
@@ -65,6 +67,8 @@ class ForeignContext(Judging):
     _choices: Dict[Any, Tuple[Choice, ...]] = field(default_factory=dict)
     _exposed: Dict[Any, Runner] = field(default_factory=dict)
     precision: Precision = PLAIN
+    budget: Budget = USUAL
+    objects: Mapping[Picture, Objects] = field(default_factory=dict)
     hidden: str = ""  # why the file's choices inside the network cannot be shown
 
     @property

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Sequence
+from typing import Iterator
 
-from detparity.artifacts.metadata import class_names, parse
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.detections import detected, unreadable
 from detparity.checks.inputs import photo_cases
@@ -28,12 +27,3 @@ def seen_by(context: ForeignContext, count: int) -> Iterator[Seen]:
             model = detected(layout, truth.images[slot].tables, size, RULE)
             yield Seen(picture, size, model, detected(layout, tables_of(layout, outputs, slot), size, RULE))
             left -= 1
-
-
-def names_of(context: ForeignContext) -> Sequence[str]:
-    """Names of the classes by the model, else by the file; empty where neither states any."""
-    stored = context.contract.metadata.get("names")
-    try:
-        return context.oracle.reference.facts.names or (tuple(class_names(parse(stored))) if stored else ())
-    except ValueError:
-        return ()
