@@ -170,12 +170,15 @@ def class_offset(context: Context) -> Iterator[Finding]:
 
 
 def _shifted_in(context: Context) -> str:
-    """The type in which classes are moved apart: that of the boxes before casts on their way to the operator."""
+    """The coarsest type of the boxes between the node that moves classes apart and the operator."""
     graph = context.onnx.graph
-    producers = graph.producers()
-    name = onnx_nms.behind(suppression_of(context).node.first, graph, producers, onnx_nms.PASSING)
-    value = graph.inferred.get(name) or graph.declared.get(name)
-    return value.dtype if value is not None else FLOAT32
+    producers, name, kinds = graph.producers(), suppression_of(context).node.first, []
+    while name:
+        value = graph.inferred.get(name) or graph.declared.get(name)
+        kinds += [value.dtype] if value is not None else []
+        node = producers.get(name)
+        name = node.first if node is not None and node.op in onnx_nms.PASSING else ""
+    return max(kinds, key=lambda kind: EPSILON.get(kind, 0.0), default=FLOAT32)
 
 
 def _coarse(context: Context, kind: str, max_wh: float) -> Iterator[Finding]:

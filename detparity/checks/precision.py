@@ -115,7 +115,7 @@ def ranges(context: Any) -> Iterator[Finding]:
     if over or near:
         which, what = (over, "leave") if over else (near, "are near the end of")
         yield Finding(
-            f"has {len(which)} tensors that {what} the range of {own} ({number(LARGEST[own])}): {listed(list(which), 3)}.",
+            f"has {len(which)} tensors that {what} the range of {own} ({LARGEST[own]:g}): {listed(list(which), 3)}.",
             tuple((name, f"largest {number(value)}") for name, value in list({**over, **near}.items())[:8]),
             notes=("Leave the nodes that make them in float32 (a block list of the converter).",),
             evidence={"over": list(over), "near": list(near)},

@@ -45,13 +45,13 @@ def _has_kernels(half: torch.dtype) -> bool:
     return True
 
 
-def prepare(detector: YoloDetector, way: str, kept: Collection[str] = ()) -> Runner:
-    """Prepare a run of `ways`. Outputs as `eager.prepare`, in float32. kept: paths of the network's modules that stay in float32, and
-    `DECODE`, of the run by layers."""
-    precision, how = way.split(" ")
+def prepare(detector: YoloDetector, run: str, unrounded: Collection[str] = ()) -> Runner:
+    """Prepare a run of `ways`. Outputs as `eager.prepare`, in float32. unrounded: paths of the network's modules that stay in
+    float32, and `DECODE`, of the run by layers."""
+    precision, how = run.split(" ")
     half = TYPES[precision]
     network: Network = detector.network.eval()
-    network = rounded_copy(network, half, kept) if how == LAYERS else copy.deepcopy(network).to(half)
+    network = rounded_copy(network, half, unrounded) if how == LAYERS else copy.deepcopy(network).to(half)
     predictions = Predictions(network)
 
     def found(x: Tensor) -> List[Tensor]:
@@ -59,9 +59,9 @@ def prepare(detector: YoloDetector, way: str, kept: Collection[str] = ()) -> Run
             with _rounding(half) if how == ROUNDED else contextlib.nullcontext():
                 raw = network(x.to(half))
                 return [predictions.decode(raw), *raw]
-        with rounding(network, half, kept):
+        with rounding(network, half, unrounded):
             raw = network(rounded(x, half))
-        free = DECODE in kept
+        free = DECODE in unrounded
         return [predictions.decode(raw) if free else _decoded(network, raw, half), *raw]
 
     def call(feed: Arrays) -> Arrays:
@@ -71,7 +71,7 @@ def prepare(detector: YoloDetector, way: str, kept: Collection[str] = ()) -> Run
         names = ["predictions", *(f"logits_{index}" for index in range(len(tensors) - 1))]
         return {name: tensor.float().numpy().copy() for name, tensor in zip(names, tensors)}
 
-    return Runner("eager", call, {"way": way, "torch": str(torch.__version__)})
+    return Runner("eager", call, {"way": run, "torch": str(torch.__version__)})
 
 
 def _rounding(half: torch.dtype) -> ContextManager[Any]:

@@ -21,23 +21,23 @@ def rounded(value: Any, half: torch.dtype) -> Any:
     return value
 
 
-def rounded_copy(module: AnyModule, half: torch.dtype, kept: Collection[str] = ()) -> AnyModule:
-    """A copy whose weights are rounded, those of the modules at the paths `kept` left as they are."""
+def rounded_copy(module: AnyModule, half: torch.dtype, unrounded: Collection[str] = ()) -> AnyModule:
+    """A copy whose weights are rounded, those of the modules at the paths `unrounded` left as they are."""
     found = copy.deepcopy(module)
     with torch.no_grad():
         for path, part in found.named_modules():
-            if not _is_kept(path, kept):
+            if not _is_left(path, unrounded):
                 for value in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
                     value.copy_(rounded(value, half))
     return found
 
 
 @contextlib.contextmanager
-def rounding(module: nn.Module, half: torch.dtype, kept: Collection[str] = ()) -> Iterator[None]:
-    """For the block, what every module in `module` returns is rounded, but not what those at `kept` do."""
+def rounding(module: nn.Module, half: torch.dtype, unrounded: Collection[str] = ()) -> Iterator[None]:
+    """For the block, what every module in `module` returns is rounded, but not what those at `unrounded` do."""
     hooks: List[Any] = []
     for path, part in module.named_modules():
-        if path and not _is_kept(path, kept):
+        if path and not _is_left(path, unrounded):
             hooks.append(part.register_forward_hook(lambda _module, _given, found: rounded(found, half)))
     try:
         yield
@@ -46,5 +46,5 @@ def rounding(module: nn.Module, half: torch.dtype, kept: Collection[str] = ()) -
             hook.remove()
 
 
-def _is_kept(path: str, kept: Collection[str]) -> bool:
-    return any(path == one or path.startswith(one + ".") for one in kept)
+def _is_left(path: str, unrounded: Collection[str]) -> bool:
+    return any(path == one or path.startswith(one + ".") for one in unrounded)

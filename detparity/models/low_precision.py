@@ -15,7 +15,6 @@ from detparity.core.precision import HALVES
 from detparity.models.reference import Reference, ReferenceFacts
 
 ROUNDED, FOLDED = " rounded", " rounded, folded"
-KEPT = ", but "  # paths of modules that stay in float32 follow, separated by spaces
 
 
 def half_ways(precision: str) -> Tuple[str, ...]:
