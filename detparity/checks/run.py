@@ -34,11 +34,15 @@ from detparity.core.contract import MUST
 from detparity.core.errors import NotMade
 from detparity.core.files import sha256
 from detparity.core.findings import MADE, Outcome, of_the_end
+from detparity.core.precision import HALVES
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied
 from detparity.engines.remote import client
+from detparity.inputs import images
 from detparity.oracle.noise_floor import count_of, limit, measure, split_levels
+
+ISLAND_STRIDES = 5  # sides of the picture on which parts in float32 are tried
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,28 @@ def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]
         power = smallest_seen(session.detector, context.oracle, head, context.contract.size)
     compared, left = coverage(context)
     weights = {"compared": compared, "not_comparable": left}
-    return {"noise": noise_of(context), "power": power, "weights": weights, "engine": dict(context.runner().facts)}
+    engine = dict(context.runner().facts)
+    return {
+        "noise": noise_of(context),
+        "power": power,
+        "weights": weights,
+        "engine": engine,
+        **_islands(session, context),
+    }
+
+
+def _islands(session: Session, context: Context) -> Dict[str, Any]:
+    """Which parts of the network would gain by float32, of a file of half precision, on a small scene."""
+    contract = context.contract
+    if contract.precision not in HALVES:
+        return {}
+    from detparity.engines.half import islands
+
+    side = ISLAND_STRIDES * context.facts.max_stride
+    size = (min(contract.size[0], side), min(contract.size[1], side))
+    with context.clock.running():
+        found = islands(session.detector, contract.precision, images.make("scene", size, 0))
+    return {"islands": [{"left": one.left, "errors": dict(one.errors)} for one in found]}
 
 
 def repeat_command(options: Options, artifact: str, check_id: str) -> str:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import Any, Collection, ContextManager, List, Tuple, cast
+from dataclasses import dataclass
+from typing import Any, Collection, ContextManager, Dict, List, Mapping, Tuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detparity.core.vocabulary import Arrays, Runner
+from detparity.core.vocabulary import STAGES, Arrays, Runner
+from detparity.engines import eager
 from detparity.models.layer_rounding import rounded, rounded_copy, rounding
 from detparity.models.yolov7.detector import YoloDetector
 from detparity.models.yolov7.network import Level, Network, Predictions
+from detparity.oracle.noise_floor import GROUPS
 
 TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 ROUNDED, LAYERS, KERNELS = "rounded", "layers", "kernels"
@@ -95,3 +98,37 @@ def _decoded(network: Network, raw: List[Tensor], half: torch.dtype) -> Tensor:
         wh = step(step(step(s[..., 2:4] * 2.0) ** 2) * anchors)
         rows.append(torch.cat([xy, wh, s[..., 4:]], 4).view(raw[0].shape[0], -1, level.fields))
     return torch.cat(rows, 1)
+
+
+@dataclass(frozen=True)
+class Island:
+    """What one picture differs by where a part of the network stays in float32. left: which part; errors: root mean square by unit
+    group, against float64."""
+
+    left: str
+    errors: Mapping[str, float]
+
+
+def islands(detector: YoloDetector, precision: str, image: np.ndarray, most: int = 3) -> List[Island]:
+    """Of one (3, H, W) picture: nothing left in float32, then the parts that gain most, each measured by a run of its own: the first
+    layer, a stage, the heads, the decode, and heads and decode together."""
+    exact = eager.prepare(detector, "exact").call({"images": image[None]})["predictions"]
+    stages = [layer.stage for layer in detector.facts.layers[: len(detector.network.model)]]
+    parts: Dict[str, Collection[str]] = {"the first layer": ("model.0",)}
+    for stage in STAGES[:2]:
+        parts[f"the {stage}"] = [f"model.{index}" for index, one in enumerate(stages) if one == stage]
+    parts.update({"the decode": (DECODE,), "the heads": ("levels",), "heads and decode": ("levels", DECODE)})
+
+    def measured(name: str, left: Collection[str]) -> Island:
+        found = prepare(detector, f"{precision} {LAYERS}", left).call({"images": image[None]})["predictions"]
+        error = found.astype(np.float64) - exact
+        return Island(name, {group: float(np.sqrt((error[..., at] ** 2).mean())) for group, at in GROUPS.items()})
+
+    first = measured("nothing", ())
+    found = [measured(name, left) for name, left in parts.items()]
+    return [first, *sorted(found, key=lambda one: -_gain(first, one))[:most]]
+
+
+def _gain(first: Island, one: Island) -> float:
+    """By how much the error of a group falls, of the group where it falls most."""
+    return max(first.errors[group] / max(one.errors[group], 1e-30) for group in GROUPS)

@@ -160,11 +160,23 @@ def _noise(artifact: Mapping[str, Any]) -> List[str]:
             "",
             f"  weights  {weights['compared']} convolutions compared, {len(left)} not comparable: {listed(left)}",
         ]
+    lines += _islands(artifact)
     power = artifact.get("power")
     if power:
         weakest = max(power, key=lambda key: power[key])
         lines += ["", f"  power  a relative error of {number(power[weakest])} in {weakest} would have been seen"]
     return lines
+
+
+def _islands(artifact: Mapping[str, Any]) -> List[str]:
+    """What parts of a half-precision network would gain by staying in float32."""
+    found = artifact.get("islands")
+    if not found:
+        return []
+    groups = list(found[0]["errors"])
+    rows: List[Tuple[str, ...]] = [("left in float32", *groups)]
+    rows += [(one["left"], *(number(one["errors"][group]) for group in groups)) for one in found]
+    return ["", *columns(rows)]
 
 
 def _budget(artifact: Mapping[str, Any]) -> List[str]:
