@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Dict, List, Tuple
 
 from detparity.artifacts.onnx_graph import Graph, Node
+from detparity.artifacts.runtime_file import RuntimeFile
 from detparity.artifacts.torchscript_facts import ScriptFile
-from detparity.core.precision import Precision, of_types
+from detparity.core.precision import FLOAT32, HALVES, INT8, Precision, of_types
 
 QUANTISING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 FEATURES = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger")
@@ -58,3 +59,10 @@ def of_script(file: ScriptFile) -> Precision:
     found = of_types([pair for pair in state or frozen if pair[0].startswith(("float", "bfloat", "int8", "uint8"))])
     casts = {"quantised operators": sum(count for name, count in file.ops.items() if name.startswith("quantized::"))}
     return replace(found, operators={name: count for name, count in casts.items() if count})
+
+
+def of_runtime(file: RuntimeFile) -> Precision:
+    """The precision of another runtime's own file, as its engine reads it."""
+    name = INT8 if file.quantised else file.weights if file.weights in HALVES else FLOAT32
+    given, made = (tuple((one.name, one.dtype) for one in ports) for ports in (file.inputs, file.outputs))
+    return Precision(name, {}, given, made)

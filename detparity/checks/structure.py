@@ -230,19 +230,22 @@ def _used(graph: Graph) -> Set[str]:
 
 
 def dead_nodes(context: Context) -> Iterator[Finding]:
-    """In whatever order the nodes are: that they are sorted is for the checker to say."""
+    """Whatever the order of the nodes: that they are sorted is another check's to say."""
     graph = context.onnx.graph
-    producers, reached = graph.producers(), set()
-    waiting = [value.name for value in graph.outputs]
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is not None and node.index not in reached:
-            reached.add(node.index)
-            waiting += [*node.inputs, *(name for sub in node.subgraphs for name in _used(sub))]
-    dead = [node for node in graph.nodes if node.index not in reached]
-    if dead:
-        titles = [node.title for node in dead]
-        yield Finding(f"has {len(dead)} nodes that reach no output: {listed(titles)}.", evidence={"nodes": titles})
+    makers = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs if name}
+    left = [value.name for value in graph.outputs]
+    alive: Set[int] = set()
+    while left:
+        k = makers.get(left.pop())
+        if k is None or k in alive:
+            continue
+        alive.add(k)
+        left += graph.nodes[k].inputs
+        for sub in graph.nodes[k].subgraphs:
+            left += _used(sub)
+    titles = [node.title for k, node in enumerate(graph.nodes) if k not in alive]
+    if titles:
+        yield Finding(f"has {len(titles)} nodes that reach no output: {listed(titles)}.", evidence={"nodes": titles})
 
 
 def operators(context: Context) -> Iterator[Finding]:
