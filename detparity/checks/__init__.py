@@ -19,6 +19,8 @@ def registry() -> Dict[str, Check]:
         metadata,
         nms,
         parity,
+        precision,
+        quantised,
         script,
         structure,
         target,
@@ -27,7 +29,8 @@ def registry() -> Dict[str, Check]:
 
     found: Dict[str, Check] = {}
     for module in (
-        *(export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, endpoint, engine, target),
+        *(export, structure, script, baked_size, weights, metadata, precision, quantised, parity, mean_ap, nms),
+        *(endpoint, engine, target),
     ):
         for check in module.CHECKS:
             assert check.id not in found, check.id

@@ -29,12 +29,14 @@ from detparity.artifacts.input_form import FILLED, InputForm, input_form, transp
 from detparity.checks import ON_ENDPOINT, ON_IMAGES, ON_TARGET
 from detparity.checks.judging import Judging, Key
 from detparity.checks.other_inputs import settle
+from detparity.core.budget import USUAL, Budget
 from detparity.core.case import BoxExplorer, Case, Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, expected_shapes
 from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import Finding, Outcome
+from detparity.core.precision import PLAIN, Precision
 from detparity.core.vocabulary import (
     Arrays,
     Artifact,
@@ -51,6 +53,7 @@ from detparity.core.vocabulary import (
 from detparity.engines.reference_runs import Oracle
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of, rounded
+from detparity.oracle.average_precision import Objects
 
 if TYPE_CHECKING:
     from detparity.artifacts.onnx_graph import OnnxFile
@@ -70,8 +73,9 @@ class Context(Judging):
     """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
     how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
     those of other checks; notes: what checks work out of the file once; photos: the user's own
-    pictures; form and filled: how the file takes its image, and what its
-    other inputs are given; on: the engine that was asked for; target: of --for."""
+    pictures; precision: what the file is, and `contract.precision` what it is judged in;
+    form and filled: how the file takes its image, and what its other inputs are given;
+    on: the engine that was asked for; target: of --for."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -91,6 +95,9 @@ class Context(Judging):
     fold: Callable[[Context, str, Tuple[Finding, ...]], Tuple[Finding, ...]] = _as_found
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
+    precision: Precision = PLAIN
+    budget: Budget = USUAL
+    objects: Mapping[Picture, Objects] = field(default_factory=dict)
     on: str = ""
     target: str = ""
     endpoint: Optional[Endpoint] = None
@@ -113,7 +120,7 @@ class Context(Judging):
     @functools.cached_property
     def form(self) -> InputForm:
         """How the file takes its image; (B, 3, H, W) float32 unless an ONNX file declares something else."""
-        return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm()
+        return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm(dtype=self.script.image)
 
     @functools.cached_property
     def filled(self) -> str:

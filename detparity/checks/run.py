@@ -17,7 +17,7 @@ from detparity.checks.context import Context, to_blame, truth_head
 from detparity.checks.engine import DEFAULT
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.measured import measured as foreign_measured
-from detparity.checks.foreign.open_file import record
+from detparity.checks.foreign.open_file import precision_record, record
 from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
@@ -35,14 +35,16 @@ from detparity.core import environment
 from detparity.core.contract import MUST
 from detparity.core.errors import NotMade
 from detparity.core.findings import BLOCKED, MADE, Outcome, of_the_end
+from detparity.core.precision import HALVES
 from detparity.core.runtimes import digest, runtime_files
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied
 from detparity.engines.remote import client
+from detparity.inputs import images
 from detparity.oracle.noise_floor import count_of, limit, measure, split_levels
 
-INTEGER = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QLinearAdd", "QGemm")
+ISLAND_STRIDES = 5  # sides of the picture on which parts in float32 are tried
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         outcome = with_place(session, context, outcome)
     if context is not None and check_id == "parity.declared" and outcome.outcome == "passed":
         measured = _measured(session, context)
+    if context is not None and check_id == "precision.budget" and "budget" in context.notes:
+        measured = {"budget": context.notes["budget"]}
     repeat = repeat_command(session.options, artifact["path"], check_id, subject.on)
     texts = tuple(render(subject.title, check_id, finding, repeat) for finding in outcome.findings)
     record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)}
@@ -190,6 +194,7 @@ def _artifact(context: AnyContext) -> Dict[str, Any]:
         "variant": context.contract.variant.name,
         "how": context.how + slots_note(context.contract),
     }
+    found["precision"] = precision_record(context)
     if context.artifact.kind == "onnx":
         opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
         found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}
@@ -207,10 +212,30 @@ def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]
 
     head = context.contract.variant.head
     with context.clock.running():
-        power = smallest_seen(session.detector, session.oracle, head, context.contract.size)
+        power = smallest_seen(session.detector, context.oracle, head, context.contract.size)
     compared, left = coverage(context)
     weights = {"compared": compared, "not_comparable": left}
-    return {"noise": noise_of(context), "power": power, "weights": weights, "engine": engine_facts(context)}
+    return {
+        "noise": noise_of(context),
+        "power": power,
+        "weights": weights,
+        "engine": engine_facts(context),
+        **_islands(session, context),
+    }
+
+
+def _islands(session: Session, context: Context) -> Dict[str, Any]:
+    """Which parts of the network would gain by float32, of a file of half precision, on a small scene."""
+    contract = context.contract
+    if contract.precision not in HALVES:
+        return {}
+    from detparity.engines.half import islands
+
+    side = ISLAND_STRIDES * context.facts.max_stride
+    size = (min(contract.size[0], side), min(contract.size[1], side))
+    with context.clock.running():
+        found = islands(session.detector, contract.precision, images.make("scene", size, 0))
+    return {"islands": [{"left": one.left, "errors": dict(one.errors)} for one in found]}
 
 
 def engine_facts(context: AnyContext) -> Dict[str, str]:
@@ -224,10 +249,7 @@ def engine_facts(context: AnyContext) -> Dict[str, str]:
 
 def stored_precision(context: AnyContext) -> str:
     """What an ONNX file computes in on an engine that follows it; of other files float32."""
-    if context.artifact.kind != "onnx":
-        return "float32"
-    quantised = any("Quantize" in node.op or node.op in INTEGER for node in context.onnx.graph.walk())
-    return "int8" if quantised else "float16" if context.onnx.graph.half else "float32"
+    return context.precision.name if context.artifact.kind == "onnx" else "float32"
 
 
 def repeat_command(options: Options, artifact: str, check_id: str, on: str = "") -> str:
@@ -245,8 +267,10 @@ def repeat_command(options: Options, artifact: str, check_id: str, on: str = "")
         arguments += ["--img-size", *map(str, options.img_size)]
     if options.endpoint:
         arguments += ["--engine", str(options.endpoint)]
-    if options.images and check_id in checks.ON_IMAGES:
+    if options.images and check_id in (*checks.ON_IMAGES, "precision.budget", "precision.calibration"):
         arguments += options.images.arguments
+    if options.budget.asked and check_id == "precision.budget":
+        arguments += ["--budget", options.budget.text]
     return " ".join(map(shlex.quote, [*arguments, *options.promised.arguments]))
 
 

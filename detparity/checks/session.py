@@ -16,17 +16,20 @@ from detparity.checks.earlier import Earlier, key_of
 from detparity.checks.endpoint import on_endpoint
 from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
+from detparity.checks.foreign.names import names_of
 from detparity.checks.foreign.open_file import ForeignSource, kind_of, open_context
 from detparity.checks.known_failures import KnownFailures, applying, read
 from detparity.checks.latency import Timed
 from detparity.core import environment
 from detparity.core.array_cache import ArrayCache
+from detparity.core.budget import USUAL, Budget
 from detparity.core.case import Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
 from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError, NotMade
 from detparity.core.findings import MADE, Check
+from detparity.core.precision import HALVES
 from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import EngineDied, Size, parse_variant
 from detparity.engines.eager import bytes_per_pixel
@@ -34,8 +37,9 @@ from detparity.engines.reference_runs import Oracle, make_oracle
 from detparity.engines.remote import client
 from detparity.inputs import box_strategies, case_strategies
 from detparity.inputs.labels import read as read_labels
-from detparity.inputs.photos import Fit, Photo, PhotosAsked, as_pictures, find
+from detparity.inputs.photos import Fit, Photo, PhotosAsked, as_pictures, find, placed
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
+from detparity.oracle.average_precision import Objects
 
 AnyContext = Union[Context, ForeignContext]
 ENGINE_LOADS = "engine.load"
@@ -83,6 +87,7 @@ class Options:
     variant: Optional[str] = None
     img_size: Optional[Size] = None
     promised: Asked = Asked()
+    budget: Budget = USUAL
     checks: Optional[str] = None
     strict: bool = False
     quick: bool = False
@@ -149,6 +154,7 @@ def make_context(
         box_strategies.explore,
         quick,
         fold=fold,
+        precision=found.precision,
     )
 
 
@@ -169,6 +175,7 @@ class Session:
     _contexts: Dict[Tuple[Path, str], Context] = field(default_factory=dict)
     _foreign: Dict[Tuple[Path, str], ForeignContext] = field(default_factory=dict)
     _made: Dict[str, Any] = field(default_factory=dict)
+    _oracles: Dict[str, Oracle] = field(default_factory=dict)
     timed: Optional[Timed] = None  # the first file whose time was measured
 
     @functools.cached_property
@@ -196,13 +203,24 @@ class Session:
 
     @functools.cached_property
     def oracle(self) -> Oracle:
+        """The oracle whose noise is that of float32."""
         assert self.foreign is None
         return make_oracle(self.detector, self.clock, self.heads, self.options.cache)
 
     @property
     def notes(self) -> Sequence[str]:
         """What a user should know of the references that were read or stored."""
-        return tuple(self.__dict__["oracle"].notes) if "oracle" in self.__dict__ else ()
+        made = [self.__dict__["oracle"]] if "oracle" in self.__dict__ else []
+        return tuple(note for one in (*made, *self._oracles.values()) for note in one.notes)
+
+    def oracle_of(self, contract: Contract) -> Oracle:
+        """The oracle whose noise a file of this contract is judged by."""
+        precision = contract.precision
+        if precision not in HALVES:
+            return self.oracle
+        if precision not in self._oracles:
+            self._oracles[precision] = make_oracle(self.detector, self.clock, self.heads, self.options.cache, precision)
+        return self._oracles[precision]
 
     @functools.cached_property
     def photos(self) -> Tuple[List[Photo], List[str]]:
@@ -342,7 +360,8 @@ class Session:
             source = self._home_source
         if (path, on) not in self._foreign:
             options = self.options
-            made = open_context(path, source, options.img_size, self.clock, options.quick, on)
+            promised = options.promised.precision
+            made = open_context(path, source, options.img_size, self.clock, options.quick, on, promised)
             self._complete(made)
             self._foreign[path, on] = made
         return self._foreign[path, on]
@@ -359,7 +378,8 @@ class Session:
         """The context of one artifact of the home family, made at the first call."""
         if (path, on) not in self._contexts:
             opened = self.open(path, name)
-            made = make_context(self.detector, opened, self.oracle, self.clock, quick=self.options.quick)
+            oracle = self.oracle_of(opened.contract)
+            made = make_context(self.detector, opened, oracle, self.clock, quick=self.options.quick)
             made.on, made.checks = on, checks.on_engines(checks.registry()) if on else made.checks
             self._complete(made)
             self._contexts[path, on] = made
@@ -368,7 +388,8 @@ class Session:
     def _complete(self, context: AnyContext) -> None:
         """Give a context what this run has beside the file: the user's pictures with what an earlier run found on them, and the
         server that runs it. Raises InputError where what was found cannot be known."""
-        context.photos, context.target = as_pictures(self.photos[0], self.fit(context)), self.options.target
+        self._show_photos(context)
+        context.target = self.options.target
         context.progress = self.progress
         asked = self.options.images
         if asked is not None and asked.resume is not None:
@@ -382,6 +403,21 @@ class Session:
         if self.options.endpoint is not None:
             context.endpoint, context.checks = self.options.endpoint, dict(self.registry())
             context.how += f", run by {self.options.endpoint}"
+
+    def _show_photos(self, context: AnyContext) -> None:
+        """Give a context the budget, the user's pictures and their objects, where they are labelled and their classes known."""
+        photos, fit, size = self.photos[0], self.fit(context), context.contract.size
+        context.budget, context.photos = self.options.budget, as_pictures(photos, fit)
+        asked = self.options.images
+        if asked is None or asked.labels is None or not context.contract.quantised:
+            return
+        names = names_of(context) if isinstance(context, ForeignContext) else context.contract.facts.names
+        labels, _ = read_labels(asked.labels, photos, names)
+        context.objects = {
+            picture: Objects(placed(found[0], photo.size, size, fit), found[1])
+            for picture, photo, found in zip(context.photos, photos, labels)
+            if found
+        }
 
     def made(self, name: str) -> Path:
         """What the own exporter `name` makes. Raises NotMade, and the same again without asking the exporter twice."""
@@ -408,7 +444,8 @@ class Session:
         """How many truths were asked for, and how many of them were worked out."""
         if self.foreign is not None:
             return self.foreign.asked, self.foreign.worked_out
-        return self.oracle.asked, self.oracle.worked_out
+        every = [self.oracle, *self._oracles.values()]
+        return sum(one.asked for one in every), sum(one.worked_out for one in every)
 
     def release(self, subject: Subject) -> None:
         """Let go of a file's graph and engines: its last check has run."""

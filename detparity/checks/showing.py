@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence
 
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.heat import heat_of as foreign_heat
-from detparity.checks.foreign.pictures import names_of
+from detparity.checks.foreign.names import names_of
 from detparity.checks.foreign.pictures import seen_by as foreign_seen
 from detparity.checks.foreign.truth import Refuses
 from detparity.checks.heat import heat_of

@@ -18,6 +18,7 @@ from detparity.cli.options import (
     add_images,
     add_model,
     add_nms,
+    add_precision,
     cache_of,
     choice_of,
     endpoint_of,
@@ -32,6 +33,7 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.cli.outputs import add_ci, write_reports
+from detparity.core.budget import budget_of
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
@@ -74,6 +76,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="in the demo, only these exporters, by name or pattern",
     )
     add_images(parser)
+    add_precision(parser)
     add_engine(parser)
     parser.add_argument(
         "--for", dest="target", choices=tuple(targets()), help="report what this target is known not to take"
@@ -102,6 +105,7 @@ def run(options: argparse.Namespace) -> int:
     require_pages(options.html)
     require_nms(options)
     require_images(options)
+    budget_of(options.budget)
     require_one_model(choice_of(options))
     require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
@@ -129,13 +133,15 @@ def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
 
-    promised = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
+    numbers = (options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
+    promised = Asked(*numbers, options.precision)
     return Options(
         choice=choice,
         artifacts=tuple(options.artifacts),
         variant=options.variant,
         img_size=size_of(options.img_size),
         promised=promised,
+        budget=budget_of(options.budget),
         checks=options.checks,
         strict=options.strict,
         quick=options.quick,

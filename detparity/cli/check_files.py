@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
@@ -64,7 +65,7 @@ def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
 
 def _require_promises_of_use(asked: Options) -> None:
     """Raise InputError for promises that files of any detector do not make."""
-    given = ["--variant"] * (asked.variant is not None) + asked.promised.arguments
+    given = ["--variant"] * (asked.variant is not None) + replace(asked.promised, precision=None).arguments
     if asked.choice.foreign and given:
         raise InputError(
             f"{given[0]} is a promise of the home family's files; --model, --against and --capture have none"

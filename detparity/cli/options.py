@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, List, Mapping, NoReturn, Optional, Sequenc
 from detparity.artifacts.external_data import beside
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
+from detparity.core.precision import PRECISIONS
 from detparity.core.text import printable
 from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
@@ -112,6 +113,19 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--resume", type=Path, metavar="DIR", help="store what each picture gave, and go on from what is there"
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("precision")
+    group.add_argument(
+        "--precision", choices=PRECISIONS, help="the precision that the files promise (default: read from each)"
+    )
+    group.add_argument(
+        "--budget",
+        default="",
+        metavar="LIMITS",
+        help="what 8 bits may lose: map50=0.02,map=0.03,lost=0.05,... (docs/precision.md)",
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from detparity.core.array_cache import ArrayCache
 from detparity.core.clock import Clock
 from detparity.core.errors import InputError
+from detparity.core.precision import FLOAT32, LEAST_ERROR
 from detparity.core.vocabulary import Arrays, ModelFacts, Picture, Size
 from detparity.engines.reference_cache import Known, ReferenceCache, agree
 from detparity.inputs import images
@@ -29,10 +30,11 @@ Worth = TypeVar("Worth")
 
 @dataclass(frozen=True)
 class Ways:
-    """How to run the model: `exact` in float64, and the float32 `ways`, by name. Each takes a feed and returns named arrays."""
+    """How to run the model: `exact` in float64, and the `ways` of a precision, by name. Each takes a feed and returns named arrays."""
 
     exact: Callable[[Arrays], Arrays]
     ways: Mapping[str, Callable[[Arrays], Arrays]]
+    precision: str = FLOAT32
 
 
 class Oracle:
@@ -53,6 +55,16 @@ class Oracle:
         self._heads = tuple(dict.fromkeys((*heads, "grid")))
         self._stored: OrderedDict[Tuple[Picture, Size], Known] = OrderedDict()
         self._once: Dict[Hashable, Any] = {}
+
+    @property
+    def precision(self) -> str:
+        """The precision whose noise this is."""
+        return self._ways.precision
+
+    @property
+    def ways(self) -> Tuple[str, ...]:
+        """Names of the runs that the noise is measured by."""
+        return tuple(self._ways.ways)
 
     def once(self, key: Hashable, work_out: Callable[[], Worth]) -> Worth:
         """What follows from the model alone and is the same for all its artifacts: worked out at the first call with this key."""
@@ -153,7 +165,14 @@ class Oracle:
 
     def _made(self, key: Tuple[Picture, Size], exact: Sequence[np.ndarray], runs: Sequence[Arrays]) -> Dict[str, Truth]:
         return {
-            head: make_truth(head, self.facts, key[1], exact, [_of_head(head, run) for run in runs])
+            head: make_truth(
+                head,
+                self.facts,
+                key[1],
+                exact,
+                [_of_head(head, run) for run in runs],
+                LEAST_ERROR[self._ways.precision],
+            )
             for head in self._heads
         }
 
@@ -180,12 +199,19 @@ def _of_head(head: str, run: Arrays) -> Arrays:
     return {name: value for name, value in run.items() if name.startswith("logits")}
 
 
-def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...], cache: Optional[ArrayCache] = None) -> Oracle:
-    """The oracle of a detector, its runs counted on `clock`. cache: where earlier runs and other processes store references."""
-    from detparity.engines import eager
+def make_oracle(
+    detector: Any,
+    clock: Clock,
+    heads: Tuple[str, ...],
+    cache: Optional[ArrayCache] = None,
+    precision: str = FLOAT32,
+) -> Oracle:
+    """The oracle of a detector, its runs counted on `clock`, its noise that of a precision. cache: where earlier runs and other
+    processes store references."""
+    from detparity.engines import eager, half
 
     def timed(run_name: str) -> Callable[[Arrays], Arrays]:
-        runner = eager.prepare(detector, run_name)
+        runner = half.prepare(detector, run_name) if " " in run_name else eager.prepare(detector, run_name)
 
         def call(feed: Arrays) -> Arrays:
             with clock.running():
@@ -193,6 +219,8 @@ def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...], cache: Opti
 
         return call
 
-    ways = Ways(timed("exact"), {run_name: timed(run_name) for run_name in eager.WAYS})
-    stored = None if cache is None else ReferenceCache(cache, detector.facts, eager.computing())
+    names = eager.WAYS if precision == FLOAT32 else half.ways(precision)
+    ways = Ways(timed("exact"), {run_name: timed(run_name) for run_name in names}, precision)
+    how = eager.computing() + (f" {precision}" if precision != FLOAT32 else "")
+    stored = None if cache is None else ReferenceCache(cache, detector.facts, how)
     return Oracle(detector.facts, ways, heads, stored)

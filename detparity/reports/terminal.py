@@ -29,6 +29,7 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     lines = [f"{heading}{_against(artifact)}, {_extent([artifact])}", f"  {artifact['how']}", *_low(artifact), ""]
     lines += columns([("check", "outcome", ""), *_rows(artifact, strict)])
     lines += _noise(artifact)
+    lines += _budget(artifact)
     lines += on_pictures(artifact)
     lines += _texts(artifact["checks"])
     return "\n".join(lines) + "\n"
@@ -173,11 +174,36 @@ def _noise(artifact: Mapping[str, Any]) -> List[str]:
             "",
             f"  weights  {weights['compared']} convolutions compared, {len(left)} not comparable: {listed(left)}",
         ]
+    lines += _islands(artifact)
     power = artifact.get("power")
     if power:
         weakest = max(power, key=lambda key: power[key])
         lines += ["", f"  power  a relative error of {number(power[weakest])} in {weakest} would have been seen"]
     return lines
+
+
+def _islands(artifact: Mapping[str, Any]) -> List[str]:
+    """What parts of a half-precision network would gain by staying in float32."""
+    found = artifact.get("islands")
+    if not found:
+        return []
+    groups = list(found[0]["errors"])
+    rows: List[Tuple[str, ...]] = [("left in float32", *groups)]
+    rows += [(one["left"], *(number(one["errors"][group]) for group in groups)) for one in found]
+    return ["", *columns(rows)]
+
+
+def _budget(artifact: Mapping[str, Any]) -> List[str]:
+    """What a file of 8 bits loses, and what it may."""
+    found = artifact.get("budget")
+    if not found:
+        return []
+    rows: List[Tuple[str, ...]] = [("budget", "loss", "95 in 100", "allowed")]
+    for name, row in found["losses"].items():
+        span = f"{row['low']:.4f} to {row['high']:.4f}" if "low" in row else "too few pictures"
+        rows.append((name, f"{row['loss']:.4f}", span, f"{row['budget']:g}"))
+    counts = f"{found['model']} detections of the model, {found['file']} of the file"
+    return ["", f"  measured on {found['pictures']} pictures: {counts}", *columns(rows)]
 
 
 def on_pictures(artifact: Mapping[str, Any]) -> List[str]:

@@ -19,6 +19,7 @@ from detparity.artifacts.torchscript_facts import ScriptFile
 from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.truth import Asked, CaseTruth, ForeignOracle, Refuses, exact_truth, grow
 from detparity.checks.judging import Fold, Judging, Key
+from detparity.core.budget import USUAL, Budget
 from detparity.core.case import Case
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice
@@ -26,11 +27,13 @@ from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
 from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
+from detparity.core.precision import HALVES, PLAIN, Precision
 from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Picture, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
-from detparity.inputs.images import batch_of, untied
+from detparity.inputs.images import ROUNDED, batch_of, untied
 from detparity.models.reference import EXACT
+from detparity.oracle.average_precision import Objects
 
 DECISIONS = frozenset(("TopK", "NonMaxSuppression", "ArgMax", "NonZero", "EfficientNMS_TRT"))
 PLUGINS = ("NonMaxSuppression", "EfficientNMS_TRT")
@@ -71,6 +74,9 @@ class ForeignContext(Judging):
     _choices: Dict[Any, Tuple[Choice, ...]] = field(default_factory=dict)
     _exposed: Dict[Any, Runner] = field(default_factory=dict)
     _last: Tuple[Any, Arrays] = field(default_factory=lambda: (None, {}))  # what was predicted last, and for what
+    precision: Precision = PLAIN
+    budget: Budget = USUAL
+    objects: Mapping[Picture, Objects] = field(default_factory=dict)
     hidden: str = ""  # why the file's choices inside the network cannot be shown
 
     @property
@@ -88,7 +94,8 @@ class ForeignContext(Judging):
         if isinstance(self.file, RuntimeFile):
             image = self.file.inputs[0]
             return InputForm(image.name, "float32" if image.scale else image.dtype, channels_last(image.shape))
-        return InputForm(last=channels_last(self.contract.promises.shape or self.oracle.reference.facts.shape))
+        last = channels_last(self.contract.promises.shape or self.oracle.reference.facts.shape)
+        return InputForm(dtype=self.script.image, last=last)
 
     @functools.cached_property
     def decisions(self) -> str:
@@ -129,6 +136,8 @@ class ForeignContext(Judging):
         if case != self.declared and (self.decisions or self.layout.selected):
             pictures = untied(pictures)
         images = self.preprocessing.apply(pictures)
+        if self.form.dtype in HALVES:  # what the file is given is what the model is asked about
+            images = ROUNDED[self.form.dtype](images)
         return images if self.contract.batched else images[0]
 
     @property

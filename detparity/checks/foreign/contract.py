@@ -7,6 +7,7 @@ from typing import Mapping, Optional, Sequence
 
 from detparity.artifacts.input_form import channels_last
 from detparity.artifacts.onnx_graph import OnnxFile, Value
+from detparity.core.precision import FLOAT32, INT8
 from detparity.core.promises import Promises
 from detparity.core.vocabulary import Size
 
@@ -29,6 +30,13 @@ class ForeignContract:
     metadata: Mapping[str, str] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
     class_offset: bool = False
+    precision: str = FLOAT32
+    promised_precision: Optional[str] = None
+
+    @property
+    def quantised(self) -> bool:
+        """Whether a budget judges the numbers, and no floor."""
+        return self.precision == INT8
 
     @property
     def onnx(self) -> bool:

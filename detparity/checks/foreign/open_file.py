@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 from detparity.artifacts import onnx_graph, onnx_nms
 from detparity.artifacts.input_form import in_order, input_form
 from detparity.artifacts.metadata import image_size
+from detparity.artifacts.precision import of_graph, of_runtime, of_script
 from detparity.artifacts.runtime_file import RuntimeFile
 from detparity.checks import by_default, on_engines
 from detparity.checks.foreign import registry, runtime_contract
@@ -22,6 +23,7 @@ from detparity.core.errors import InputError
 from detparity.core.files import require_file
 from detparity.core.findings import Finding
 from detparity.core.layout import Layout
+from detparity.core.precision import FLOAT32, HALVES, floor_of
 from detparity.core.promises import Promises
 from detparity.core.runtimes import RUNTIMES, digest, runtime_files
 from detparity.core.vocabulary import Artifact, EngineError, Size
@@ -48,12 +50,14 @@ class ForeignSource:
     layout: Optional[Layout] = None
     oracles: Dict[str, ForeignOracle] = field(default_factory=dict)
 
-    def oracle(self, path: Path, half: bool = False) -> ForeignOracle:
-        """The oracle of a file's reference; files of one reference share it. half: whether its noise is that of float16."""
+    def oracle(self, path: Path, precision: str = FLOAT32) -> ForeignOracle:
+        """The oracle of a file's reference; files of one reference share it. precision: whose noise it measures."""
         reference = self.reference(path)
-        key = f"{reference.facts.title} {reference.facts.digest}{' float16' * half}"
+        half = precision in HALVES
+        key = f"{reference.facts.title} {reference.facts.digest}" + f" {precision}" * half
         if key not in self.oracles:
-            self.oracles[key] = ForeignOracle(HalfReference(reference) if half else reference)
+            made = HalfReference(reference, precision) if half else reference
+            self.oracles[key] = ForeignOracle(made, precision if half else FLOAT32)
         return self.oracles[key]
 
     @property
@@ -81,18 +85,23 @@ class ForeignSource:
 
 
 def open_context(
-    path: Path, source: ForeignSource, img_size: Optional[Size], clock: Clock, quick: bool, on: str = ""
+    path: Path,
+    source: ForeignSource,
+    img_size: Optional[Size],
+    clock: Clock,
+    quick: bool,
+    on: str = "",
+    promised: Optional[str] = None,
 ) -> ForeignContext:
-    """Read a file and make its context; on: the engine that was asked for. Raises InputError, in one line, for what cannot be used."""
+    """Read a file and make its context; on: the engine that was asked for; promised: its precision. Raises InputError, in one line,
+    for what cannot be used."""
     kind = kind_of(path)
-    reference, promises, half = source.reference(path), source.promises(path), False
+    reference, promises = source.reference(path), source.promises(path)
     if kind in RUNTIMES:
         file: Any = runtime_contract.read(path, kind)
-        half = file.weights == "float16" and reference.facts.model
         contract, how = runtime_contract.runtime_contract(path, kind, file, reference.facts.shape, img_size)
     elif kind == "onnx":
         file = onnx_graph.read(path, client())
-        half = file.graph.half and reference.facts.model
         contract, how = _onnx_contract(path, file, reference, promises, img_size)
     else:
         try:
@@ -104,11 +113,18 @@ def open_context(
     _require_memory(path, contract)
     artifact = Artifact(path, kind, digest(path))
     known = registry() if kind in RUNTIMES else on_engines(registry()) if on else by_default(registry())
-    oracle, how = source.oracle(path, half), how + ", float16 weights" * (half and kind == "onnx")
+    precision = of_runtime(file) if kind in RUNTIMES else of_graph(file.graph) if kind == "onnx" else of_script(file)
+    # A file that stands in for its own model has no other noise than that of what it computes in.
+    judged = floor_of(precision, promised) if reference.facts.model else FLOAT32
+    contract = replace(contract, precision=judged, promised_precision=promised)
+    how += f", {precision.text}" if precision.text and kind not in RUNTIMES else ""
     how += f", on {on}" if on else ""
-    return ForeignContext(
+    oracle = source.oracle(path, judged)
+    context = ForeignContext(
         artifact, file, contract, oracle, clock, known, how, fold, quick, given_layout=source.layout, on=on
     )
+    context.precision = precision
+    return context
 
 
 def kind_of(path: Path) -> str:
@@ -227,9 +243,16 @@ def record(context: ForeignContext) -> Dict[str, Any]:
         "against": context.oracle.reference.facts.title,
         "model": context.oracle.reference.facts.model,
     }
+    found["precision"] = precision_record(context)
     if isinstance(context.file, RuntimeFile):
         found["weights_stored"] = context.file.weights
     if context.artifact.kind == "onnx":
         opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
         found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}
     return found
+
+
+def precision_record(context: Any) -> Dict[str, Any]:
+    """What a report states of a file's precision: what it is, what it is judged in, and the runs that gave the noise."""
+    judged = {"promised": context.contract.promised_precision, "judged": context.contract.precision}
+    return {**context.precision.record(), **judged, "floors": list(context.oracle.ways)}

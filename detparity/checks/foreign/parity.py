@@ -393,12 +393,16 @@ def _moved(one: np.ndarray, other: np.ndarray) -> str:
     return f"Columns are in another order: the file's {own} are the model's {origins}."
 
 
-def _always(contract: ForeignContract) -> bool:
+def _any_precision(contract: ForeignContract) -> bool:
     return True
 
 
+def _always(contract: ForeignContract) -> bool:
+    return not contract.quantised
+
+
 def _onnx(contract: ForeignContract) -> bool:
-    return contract.onnx
+    return contract.onnx and not contract.quantised
 
 
 LOADED = ("structure.load", "script.load", "engine.load")
@@ -406,16 +410,23 @@ CHECKS: Tuple[Check, ...] = (
     Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),
     Check("parity.values", MUST, "Right numbers on every kind of picture.", values, _always, LOADED),
     Check("parity.images", MUST, "Right numbers on the pictures of --images.", photos, _always, LOADED),
-    Check("parity.sizes", MUST, "Right numbers at every promised size.", sizes, lambda one: one.varies_size, LOADED),
+    Check(
+        "parity.sizes",
+        MUST,
+        "Right numbers at every promised size.",
+        sizes,
+        lambda one: one.varies_size and not one.quantised,
+        LOADED,
+    ),
     Check(
         "parity.batches",
         MUST,
         "Right numbers in batches, a different picture in every slot.",
         batches,
-        lambda one: one.varies_batch,
+        lambda one: one.varies_batch and not one.quantised,
         LOADED,
     ),
-    Check("parity.repeat", MUST, "Same input, same bits.", repeat, _always, LOADED),
+    Check("parity.repeat", MUST, "Same input, same bits.", repeat, _any_precision, LOADED),
     Check("parity.optimisation", MUST, "Right numbers without graph optimisations.", optimisation, _onnx, LOADED),
     Check("parity.threads", MUST, "Right numbers on one thread.", threads, _always, LOADED),
 )

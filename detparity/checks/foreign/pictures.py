@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Sequence
+from typing import Iterator, List
 
-from detparity.artifacts.metadata import class_names, parse
 from detparity.checks.earlier import Both
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.detections import detected, unreadable
@@ -45,12 +44,3 @@ def _detected(context: ForeignContext, case: Case, most: int) -> List[Both]:
         file = detected(layout, tables_of(layout, outputs, slot), size, RULE)
         found.append((detected(layout, truth.images[slot].tables, size, RULE), file))
     return found
-
-
-def names_of(context: ForeignContext) -> Sequence[str]:
-    """Names of the classes by the model, else by the file; empty where neither states any."""
-    stored = context.contract.metadata.get("names")
-    try:
-        return context.oracle.reference.facts.names or (tuple(class_names(parse(stored))) if stored else ())
-    except ValueError:
-        return ()

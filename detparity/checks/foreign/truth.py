@@ -15,6 +15,7 @@ from detparity.core.case import Case
 from detparity.core.decisions import LARGE, Choice, Forced
 from detparity.core.findings import CannotRun
 from detparity.core.layout import NUMBER, Field, Layout, fields_of
+from detparity.core.precision import FLOAT32, LEAST_ERROR
 from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT, CannotRunReference, Reference
 from detparity.oracle.noise_floor import EPS32, SIGMOID_MOST, Stats, limit
@@ -36,15 +37,16 @@ Named = Callable[[Arrays], Arrays]
 @dataclass
 class ImageTruth:
     """One image: exact tables by the file's output names, its groups, the statistics of each float32 way that was run, and of a
-    selection the rows each of them lost and gained against the exact one."""
+    selection the rows each of them lost and gained against the exact one; least: see `LEAST_ERROR`."""
 
     tables: Mapping[str, np.ndarray]
     groups: List[Group]
     ways: List[Mapping[Group, Stats]] = field(default_factory=list)
     apart: List[int] = field(default_factory=list)
+    least: float = EPS32
 
     def floor(self) -> Dict[Group, Stats]:
-        return floor_of(self.tables, self.ways, self.groups)
+        return floor_of(self.tables, self.ways, self.groups, self.least)
 
 
 @dataclass
@@ -66,14 +68,14 @@ class CaseTruth:
         one = self.decided[key[: -len(BOXES)] if key.endswith(BOXES) else key]
         values = np.abs(one.tables[key])
         usual = float(np.median(values[values < LARGE])) if bool((values < LARGE).any()) else 0.0
-        least = max(EPS32 * usual, SIGMOID_MOST if bool((values <= 1).all()) else 0.0)
+        least = max(one.least * usual, SIGMOID_MOST if bool((values <= 1).all()) else 0.0)
         found = (stats.max for run in one.ways for group, stats in run.items() if group.output == key)
         return max([least, *(value for value in found if np.isfinite(value))])
 
     def move(self, key: str) -> float:
         """How far a corner of a suppression's boxes moves in float32, by `Forced.key`: at the least by a rounding."""
         boxes = np.abs(self.decided[key].tables[key + BOXES])
-        least = EPS32 * float(np.median(boxes)) if boxes.size else 0.0
+        least = self.decided[key].least * float(np.median(boxes)) if boxes.size else 0.0
         return max(least, self.moves[key] if key in self.moves else self.noise(key + BOXES))
 
     def unfollowed(self) -> List[str]:
@@ -92,11 +94,20 @@ Run = Tuple[Arrays, Tuple[Forced, ...]]
 class ForeignOracle:
     """The reference of a run, asked by case. slowest: seconds of its slowest run."""
 
-    def __init__(self, reference: Reference) -> None:
-        self.reference = reference
+    def __init__(self, reference: Reference, precision: str = FLOAT32) -> None:
+        self.reference, self.precision = reference, precision
         self.slowest = 0.0
         self.asked = self.worked_out = 0
         self._runs: OrderedDict[Tuple[str, bytes], Run] = OrderedDict()
+
+    @property
+    def least(self) -> float:
+        return LEAST_ERROR[self.precision]
+
+    @property
+    def ways(self) -> Tuple[str, ...]:
+        """Names of the runs that the noise is measured by."""
+        return self.reference.facts.ways
 
     @property
     def forces(self) -> bool:
@@ -177,20 +188,20 @@ def exact_truth(oracle: ForeignOracle, asked: Asked) -> CaseTruth:
     truths = []
     for image in range(len(asked.case.pictures)):
         tables = tables_of(asked.layout, outputs, image)
-        truths.append(ImageTruth(tables, groups_of(asked.layout, tables, asked.case.size)))
+        truths.append(ImageTruth(tables, groups_of(asked.layout, tables, asked.case.size), least=oracle.least))
     found = CaseTruth(outputs, truths, choices=asked.choices, forced=forced)
-    found.decided = {one.key: _numbers_of(one) for one in forced}
+    found.decided = {one.key: _numbers_of(one, oracle.least) for one in forced}
     grow(oracle, found, asked)
     return found
 
 
-def _numbers_of(forced: Forced) -> ImageTruth:
+def _numbers_of(forced: Forced, least: float = EPS32) -> ImageTruth:
     """The numbers a choice was made from, as an output of one column."""
     tables = {forced.key: forced.scores.reshape(-1, 1)}
     if forced.boxes is not None:
         tables[forced.key + BOXES] = forced.boxes
     groups = [Group(name, 0, 0, len(values), Field("numbers", 0, None, NUMBER)) for name, values in tables.items()]
-    return ImageTruth(tables, groups)
+    return ImageTruth(tables, groups, least=least)
 
 
 def grow(oracle: ForeignOracle, truth: CaseTruth, asked: Asked) -> bool:
@@ -204,7 +215,7 @@ def grow(oracle: ForeignOracle, truth: CaseTruth, asked: Asked) -> bool:
         outputs = asked.named(outputs)
     except Refuses as error:
         if not truth.ran:
-            raise CannotRun(f"the model does not run in float32: {error}") from None
+            raise CannotRun(f"the model does not run in {oracle.precision}: {error}") from None
         outputs = {}
     truth.ran += 1
     for image, one in enumerate(truth.images):
