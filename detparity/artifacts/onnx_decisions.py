@@ -206,7 +206,8 @@ def _shown_inside(graph: onnx.GraphProto, wanted: Mapping[str, int]) -> List[str
                 kind = wanted[name]
                 empty = onnx.helper.make_tensor(name + "/none", kind, [0], [])
                 other.node.append(onnx.helper.make_node("Constant", [], [name + "/none"], value=empty))
-                for side, title in ((body, name), (other, name + "/none")):
+                body.node.append(onnx.helper.make_node("Identity", [name], [name + "/copy"]))
+                for side, title in ((body, name + "/copy"), (other, name + "/none")):
                     side.output.append(onnx.helper.make_tensor_value_info(title, kind, None))
                 node.output.append(name + SHOWN)
                 found.append(name)

@@ -1,4 +1,4 @@
-"""Near ties of decisions: where noise within its margin turns a choice round, and what is chosen then, consequences included.
+"""Near ties of decisions: where noise within its margin exchanges a choice, and what is chosen then, consequences included.
 
 A tie is named by its candidates; a choice with ties exchanged is again one that noise allows. docs/selections.md has the method.
 """
@@ -22,7 +22,7 @@ class Tie:
     (second before first), 'overlap' (whether the first suppresses the second), 'both' (one candidate, by either); row: of BEST, or
     the call of a suppression; by: how far it is from being decided otherwise; scores: of the candidates.
 
-    pairs: of candidates whose overlap, or whose choice, is turned round; orders: of a suppression, where the second is to come first.
+    pairs: of candidates whose overlap, or whose choice, is exchanged; orders: of a suppression, where the second is to come first.
     """
 
     what: str
@@ -164,9 +164,9 @@ def suppressed(forced: Forced, ties: Sequence[Tie]) -> np.ndarray:
         if order.index(second) > order.index(first):
             order.remove(second)
             order.insert(order.index(first), second)
-    turned: Set[FrozenSet[int]] = set()
+    flipped: Set[FrozenSet[int]] = set()
     for tie in ties:
-        turned ^= {frozenset(pair) for pair in tie.pairs}
+        flipped ^= {frozenset(pair) for pair in tie.pairs}
     retained: List[int] = []
     left = [one for one in order if scores[one] > forced.least]
     dropped = np.zeros(len(scores), bool)
@@ -175,7 +175,7 @@ def suppressed(forced: Forced, ties: Sequence[Tie]) -> np.ndarray:
             continue
         retained.append(one)
         over = iou(boxes[one][None], boxes) > forced.threshold
-        for pair in turned:
+        for pair in flipped:
             if one in pair:
                 (other,) = pair - {one}
                 over[other] ^= True
