@@ -15,7 +15,7 @@ from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.text import number
-from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
+from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Picture, Size
 from detparity.oracle.noise_floor import (
     GROUPS,
     LIMITS,
@@ -201,7 +201,7 @@ def values(context: Context) -> Iterator[Finding]:
 
 def photos(context: Context) -> Iterator[Finding]:
     """The user's own pictures, all of them; the first that is out of bounds."""
-    yield from explained(context, first_photo(context, compare), judge_outputs)
+    yield from explained(context, first_photo(context, "parity.images", context.fixed_batch, compare), judge_outputs)
 
 
 def sizes(context: Context) -> Iterator[Finding]:
@@ -325,6 +325,8 @@ def evaluator(context: Context) -> Iterator[Finding]:
         outputs = context.predict(case, engine="onnx_reference")
     except EngineError as error:
         raise CannotRun(f"the reference evaluator cannot run it ({error})") from None
+    except EngineDied as died:  # it is slow by design, whatever the file: no fault of it
+        raise CannotRun(f"the reference evaluator {died}") from None
     for finding in judge_outputs(context, case, outputs):
         yield replace(finding, message=finding.message[:-1] + ", in the reference evaluator.", level=INFO)
 
@@ -349,7 +351,7 @@ def _several(contract: Contract) -> bool:
     return _batch_varies(contract) or (_always(contract) and contract.batch > 1)
 
 
-LOADED = ("structure.load", "script.load")
+LOADED = ("structure.load", "script.load", "engine.load")
 RUNS = (*LOADED, "parity.declared")
 CHECKS: Tuple[Check, ...] = (
     Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),

@@ -104,7 +104,7 @@ def judge_files(captures: Captures, options: Mapping[str, Any], console: Console
         pictures=PICTURES if options.get("html") else 0,
         images=_images(options),
     )
-    session = Session(asked, None, foreign=source)
+    session = Session(asked, None, foreign=source, progress=console.picture)
     recorder = Recorder(asked.strict)
     unusable: List[Dict[str, Any]] = []
     for number, path in enumerate(asked.artifacts, 1):
@@ -156,7 +156,7 @@ def _choices(context: ForeignContext, case: Case) -> Tuple[Choice, ...]:
 
 def _images(options: Mapping[str, Any]) -> Any:
     """The user's pictures, as `detparity check` takes them."""
-    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels")}
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels", "resume")}
     more = {name: options.get(name) for name in ("max_images", "preprocess")}
     return images_of(argparse.Namespace(**paths, **more))
 

@@ -7,16 +7,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
 from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
     PICTURES,
     add_any_model,
+    add_cache,
+    add_engine,
     add_images,
     add_model,
     add_nms,
+    cache_of,
     choice_of,
+    endpoint_of,
+    engines_of,
     images_of,
     opset_of,
     path_of,
@@ -30,13 +35,17 @@ from detparity.cli.outputs import add_ci, write_reports
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
+from detparity.core.runtimes import runtime_files
+from detparity.core.targets import targets
 from detparity.core.verdict import exit_code
+from detparity.engines import require_runtime
 from detparity.engines.remote import client
 from detparity.models.choice import ModelChoice, of_a_package, require_named, require_one_model
 from detparity.reports.report import report, unusable_entry
 
 if TYPE_CHECKING:
     from detparity.checks.session import Options
+    from detparity.core.endpoint import Endpoint
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -65,13 +74,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="in the demo, only these exporters, by name or pattern",
     )
     add_images(parser)
+    add_engine(parser)
+    parser.add_argument(
+        "--for", dest="target", choices=tuple(targets()), help="report what this target is known not to take"
+    )
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
         "--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner (docs/performance.md)"
     )
+    parser.add_argument(
+        "--no-locate", action="store_true", help="do not look for the module and node in which numbers go wrong"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
+    add_cache(parser)
     add_ci(parser)
     add_display(parser)
     parser.set_defaults(run=run)
@@ -86,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     require_nms(options)
     require_images(options)
     require_one_model(choice_of(options))
-    _require_one_file(options.artifacts)
+    require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
         return exit_code("unusable")
     require_named(choice_of(options), options.artifacts)
@@ -94,6 +111,7 @@ def run(options: argparse.Namespace) -> int:
         require_file(path, "a checkpoint")
         require_checkpoint(path)
     choice = of_a_package(choice_of(options))
+    endpoint = endpoint_of(options, options.artifacts)
     to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
     display = Console(vars(options), to, options.started)
     with display as console, tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
@@ -101,12 +119,12 @@ def run(options: argparse.Namespace) -> int:
         client().start()  # its imports overlap with ours
         from detparity.cli.check_files import check
 
-        found = check(_asked(options, choice), Path(scratch), console)
+        found = check(_asked(options, choice, endpoint), Path(scratch), console)
     write_reports(found, options)
     return exit_code(found["verdict"])
 
 
-def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
+def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[Endpoint]) -> Options:
     """What is to be judged, and how."""
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
@@ -125,15 +143,21 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         exporters=tuple(options.exporter),
         pictures=PICTURES if options.html is not None else 0,
         images=images_of(options),
+        endpoint=endpoint,
+        cache=cache_of(options),
+        engines=() if endpoint is not None else engines_of(options.engine),
+        target=options.target or "",
+        locate=not (options.no_locate or options.quick),
     )
 
 
-def _require_one_file(artifacts: Sequence[Path]) -> None:
+def require_one_file(artifacts: Sequence[Path]) -> None:
     """Raise InputError where none of the files is there to be read: known before anything heavy is imported."""
     problems = []
     for path in artifacts:
         try:
-            require_file(path, "an exported model")
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
             return
         except InputError as error:
             problems.append(str(error))
@@ -146,8 +170,10 @@ def _foreign_alone(options: argparse.Namespace) -> bool:
     entries = []
     for path in dict.fromkeys(options.artifacts):
         try:
-            require_file(path, "an exported model")
-            require_exported(path)
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
+            require_exported(path, runtimes=True)
+            require_runtime(path)
             return False
         except InputError as error:
             entries.append(unusable_entry(str(path), str(error)))

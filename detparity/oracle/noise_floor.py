@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from detparity.core.vocabulary import Arrays, ModelFacts, Size
-from detparity.oracle.decode import decode
+from detparity.oracle.decode import Levels, decode
 
 # Columns of a prediction by unit group.
 GROUPS: Mapping[str, slice] = {"xy": slice(0, 2), "wh": slice(2, 4), "objectness": slice(4, 5), "class": slice(5, None)}
@@ -92,14 +92,17 @@ def make_truth(head: str, facts: ModelFacts, size: Size, exact: Sequence[np.ndar
 
     exact: float64 logits per level, (na, ny, nx, fields); ways: outputs of the float32 ways with this head, batch 1.
     """
-    if head == "grid":
-        levels, slopes, gains = decode(facts, exact)
-    else:
-        levels = tuple(logits.reshape(-1, facts.fields) for logits in exact)
-        slopes = tuple(np.ones_like(level) for level in levels)
-        gains = tuple(np.zeros_like(level) for level in levels)
+    levels, slopes, gains = levels_of(head, facts, exact)
     floor = floor_of(levels, slopes, gains, [split_levels(head, facts, size, run, 0) for run in ways])
     return Truth(levels, floor, head, size)
+
+
+def levels_of(head: str, facts: ModelFacts, exact: Sequence[np.ndarray]) -> Tuple[Levels, Levels, Levels]:
+    """The values of a head for one image's float64 logits, with their two sensitivities, as `decode` has them."""
+    if head == "grid":
+        return decode(facts, exact)
+    levels = tuple(logits.reshape(-1, facts.fields) for logits in exact)
+    return levels, tuple(map(np.ones_like, levels)), tuple(map(np.zeros_like, levels))
 
 
 def measure(truth_levels: Sequence[np.ndarray], levels: Sequence[np.ndarray]) -> Dict[Key, Stats]:

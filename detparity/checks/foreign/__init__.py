@@ -9,6 +9,8 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id, in the order reports show them."""
+    from detparity.checks import endpoint, engine, target
     from detparity.checks.foreign import parity, structure, suppression
 
-    return {check.id: check for module in (structure, parity, suppression) for check in module.CHECKS}
+    modules = (structure, target, parity, suppression, endpoint, engine)
+    return {check.id: check for module in modules for check in module.CHECKS}

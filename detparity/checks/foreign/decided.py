@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext
-from detparity.checks.foreign.truth import BOXES, CaseTruth
+from detparity.checks.foreign.truth import CaseTruth
 from detparity.core.case import Case
 from detparity.core.decisions import BEST, CUT, SUPPRESSION, Breach, Choice, Forced, breach, decides
 from detparity.core.findings import Finding
@@ -28,7 +28,7 @@ def certified(truth: CaseTruth, case: Case) -> Optional[Finding]:
         if choice.kind != SUPPRESSION:
             wrong = breach(choice, forced, MARGIN * noise)
         else:
-            wrong = suppressed.breach(choice, forced, MARGIN * noise, MARGIN * truth.noise(forced.key + BOXES))
+            wrong = suppressed.breach(choice, forced, MARGIN * noise, MARGIN * truth.move(forced.key))
         if wrong is not None:
             return _illegal(case, choice, forced, wrong, noise)
         if choice.kind == SUPPRESSION:
