@@ -13,6 +13,7 @@ def registry() -> Dict[str, Check]:
     from detparity.checks import (
         baked_size,
         endpoint,
+        engine,
         export,
         mean_ap,
         metadata,
@@ -20,11 +21,14 @@ def registry() -> Dict[str, Check]:
         parity,
         script,
         structure,
+        target,
         weights,
     )
 
     found: Dict[str, Check] = {}
-    for module in (export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, endpoint):
+    for module in (
+        *(export, structure, script, baked_size, weights, metadata, parity, mean_ap, nms, endpoint, engine, target),
+    ):
         for check in module.CHECKS:
             assert check.id not in found, check.id
             found[check.id] = check
@@ -44,6 +48,27 @@ OVER_THE_WIRE = (
     "parity.sequence",
     *(f"nms.{name}" for name in ("detections", "images", "sizes", "batches", "repeat")),
 )
+
+
+# What applies only on an engine that is asked for, or to a runtime's own file.
+ON_ENGINES = ("engine.load", "engine.default")
+# What does not apply there: checks that ask for an engine of their own, and what a file's first engine has shown.
+NOT_ON_ENGINES = ("parity.evaluator", "parity.optimisation", "parity.map", "nms.tensorrt")
+
+
+# What applies only where a target is given.
+ON_TARGET = ("structure.target",)
+
+
+def by_default(known: Mapping[str, Check]) -> Dict[str, Check]:
+    """The checks of a file that the engine for its kind judges."""
+    return {name: one for name, one in known.items() if name not in ON_ENGINES}
+
+
+def on_engines(known: Mapping[str, Check]) -> Dict[str, Check]:
+    """The checks of a file on an engine that is asked for: those of numbers, of suppression, and of the engine."""
+    groups = ("parity.", "nms.", "engine.")
+    return {name: one for name, one in known.items() if name.startswith(groups) and name not in NOT_ON_ENGINES}
 
 
 def select(names: str, known: Optional[Mapping[str, Check]] = None) -> List[str]:

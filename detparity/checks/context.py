@@ -26,7 +26,7 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts.input_form import FILLED, InputForm, input_form, transposed
-from detparity.checks import ON_ENDPOINT, ON_IMAGES
+from detparity.checks import ON_ENDPOINT, ON_IMAGES, ON_TARGET
 from detparity.checks.judging import Judging, Key
 from detparity.checks.other_inputs import settle
 from detparity.core.case import BoxExplorer, Case, Explorer
@@ -71,7 +71,7 @@ class Context(Judging):
     how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
     those of other checks; notes: what checks work out of the file once; photos: the user's own
     pictures; form and filled: how the file takes its image, and what its
-    other inputs are given."""
+    other inputs are given; on: the engine that was asked for; target: of --for."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -91,6 +91,8 @@ class Context(Judging):
     fold: Callable[[Context, str, Tuple[Finding, ...]], Tuple[Finding, ...]] = _as_found
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
+    on: str = ""
+    target: str = ""
     endpoint: Optional[Endpoint] = None
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
@@ -120,7 +122,7 @@ class Context(Judging):
 
     def own_engine(self) -> str:
         plugin = self.contract.variant.head == "end2end-trt"
-        return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
+        return self.on or engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
 
     def seconds(self, images: int) -> float:
         """What an engine may take: a multiple of what the slowest run of the reference took, for each image."""
@@ -156,7 +158,7 @@ class Context(Judging):
 
     def tail_runner(self, cut: Mapping[str, int]) -> Runner:
         """The part of an ONNX file after the tensors of `cut` (name to rank), in its engine. Raises EngineError."""
-        return self.prepared(self.own_engine(), Load(cut=cut))
+        return self.prepared(self.own_engine(), self.load(cut=cut))
 
     def shapes_of(self, names: Sequence[str], images: np.ndarray) -> Dict[str, np.ndarray]:
         """Run an ONNX file up to inner tensors and return them by name. Raises EngineError."""
@@ -208,5 +210,6 @@ def truth_head(variant: Variant) -> str:
 
 def applicable(context: Context) -> Iterable[str]:
     """The ids of the checks this contract asks for, in the registry's order; those of the user's pictures where there are any."""
-    left = (() if context.photos else ON_IMAGES) + (() if context.endpoint else ON_ENDPOINT)
+    left = (*(() if context.photos else ON_IMAGES), *(() if context.target else ON_TARGET))
+    left += () if context.endpoint else ON_ENDPOINT
     return [one.id for one in context.checks.values() if one.applies(context.contract) and one.id not in left]

@@ -7,21 +7,28 @@ from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 from detparity import engines
+from detparity.checks.earlier import Earlier
 from detparity.core.clock import Clock
 from detparity.core.endpoint import Endpoint
-from detparity.core.findings import CannotRun, Check, Finding, Outcome, of_the_end
+from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Outcome, of_the_end
+from detparity.core.runtimes import RUNTIMES
 from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
 from detparity.engines.remote import client
 
 UNDECIDED = "the reference needs more than a quarter of that"
-Key = Tuple[str, str, int, Tuple[str, ...]]
+Key = Tuple[str, str, int, Tuple[str, ...], str]
 Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
+
+
+def _silent(number: int, count: int) -> None:
+    """No progress is shown."""
 
 
 class Judging:
     """What every context has: `outcome` of a check, and `runner` of an engine. A subclass states what it judges, which engine judges
     it, what an engine may take (`seconds`), and whether a file that reached a limit is to blame (`to_blame`). endpoint: the server
-    that runs the file, where it is judged there."""
+    that runs the file, where it is judged there; on: the engine that was asked for in place of the one for its kind; such an engine,
+    and one of a runtime's own files, is set to compute in float32."""
 
     artifact: Artifact
     file: Any
@@ -31,17 +38,20 @@ class Judging:
     outcomes: Dict[str, Outcome]
     died: Optional[EngineDied]
     fold: Fold
+    on: str
     endpoint: Optional[Endpoint]
+    earlier: Earlier = Earlier()  # on the user's pictures
+    progress: Callable[[int, int], None] = staticmethod(_silent)  # of them: the number of one, and how many there are
     _reported_by: Optional[str]
     _runners: Dict[Key, Union[Runner, EngineError]]
 
     def engine(self) -> str:
-        """The engine that judges this file: the server that runs it, else the one for its kind."""
+        """The engine that judges this file: the server that runs it, else the one that was asked for, else the one for its kind."""
         return self.own_engine() if self.endpoint is None else engines.KSERVE
 
     def own_engine(self) -> str:
-        """The engine for files of its kind."""
-        return engines.judging(self.artifact.kind).name
+        """The engine that was asked for, else the one for files of its kind."""
+        return self.on or engines.judging(self.artifact.kind).name
 
     def declared_outputs(self) -> Optional[Sequence[str]]:
         """Names of an ONNX file's outputs, in order; None for other files, which name none."""
@@ -60,15 +70,25 @@ class Judging:
     def runner(self, engine: str = "", **how: Any) -> Runner:
         """The artifact in its engine, or in the one called `engine`, prepared once; how: of `Load`. Raises EngineError where it does
         not load."""
-        return self.prepared(engine or self.engine(), Load(**how))
+        return self.prepared(engine or self.engine(), self.load(**how))
+
+    def load(self, **how: Any) -> Load:
+        """How a file is loaded in the engine that judges it. precision: "default" leaves that to the engine."""
+        own = "float32" if self.elsewhere else ""
+        asked = how.pop("precision", own)
+        return Load(**how, precision="" if asked == "default" else asked)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether an engine judges that was asked for by name, or that has files of its own."""
+        return bool(self.on) or self.artifact.kind in RUNTIMES
 
     def forget(self, **how: Any) -> None:
         """Let go of the file as one check alone had it loaded; how: of `Load`."""
-        load = Load(**how)
-        self._runners.pop((self.engine(), load.optimisation, load.threads, tuple(load.cut)), None)
+        self._runners.pop(_key(self.engine(), self.load(**how)), None)
 
     def prepared(self, name: str, how: Load) -> Runner:
-        key = (name, how.optimisation, how.threads, tuple(how.cut))
+        key = _key(name, how)
         if key not in self._runners:
             self._runners[key] = self._prepare(name, how)
         found = self._runners[key]
@@ -114,7 +134,7 @@ class Judging:
             if need in self.checks and self.checks[need].applies(self.contract):
                 first = self.outcome(need)
                 if first.outcome != "passed" and not _only_soft(first):
-                    return Outcome(check.id, check.level, "skipped", reason=f"blocked by {need}")
+                    return Outcome(check.id, check.level, "skipped", reason=f"{BLOCKED}{need}")
         start, before = time.perf_counter(), self.clock.engine
         findings: Tuple[Finding, ...] = ()
         reason, result, incomplete = None, "passed", False
@@ -125,7 +145,7 @@ class Judging:
             reason, result, incomplete = str(error), "skipped", error.hides and check.level == "MUST"
         except EngineDied as error:
             if self._reported_by is not None:
-                return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
+                return Outcome(check.id, check.level, "skipped", reason=f"{BLOCKED}{self._reported_by}")
             self._reported_by = check.id
             if self.to_blame(error):
                 findings, result = (of_the_end(error),), "failed"
@@ -138,6 +158,10 @@ class Judging:
             reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
         seconds = time.perf_counter() - start
         return Outcome(check.id, check.level, result, findings, reason, incomplete, seconds, self.clock.engine - before)
+
+
+def _key(name: str, how: Load) -> Key:
+    return (name, how.optimisation, how.threads, tuple(how.cut), how.precision)
 
 
 def _only_soft(outcome: Outcome) -> bool:

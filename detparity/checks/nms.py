@@ -168,7 +168,7 @@ def sizes(context: Context) -> Iterator[Finding]:
 
 def photos(context: Context) -> Iterator[Finding]:
     """The user's own pictures, all of them; the first whose detections do not follow."""
-    yield from explained(context, first_photo(context, compare), judge_outputs)
+    yield from explained(context, first_photo(context, "nms.images", context.fixed_batch, compare), judge_outputs)
 
 
 def batches(context: Context) -> Iterator[Finding]:

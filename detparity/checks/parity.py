@@ -201,7 +201,7 @@ def values(context: Context) -> Iterator[Finding]:
 
 def photos(context: Context) -> Iterator[Finding]:
     """The user's own pictures, all of them; the first that is out of bounds."""
-    yield from explained(context, first_photo(context, compare), judge_outputs)
+    yield from explained(context, first_photo(context, "parity.images", context.fixed_batch, compare), judge_outputs)
 
 
 def sizes(context: Context) -> Iterator[Finding]:
@@ -351,7 +351,7 @@ def _several(contract: Contract) -> bool:
     return _batch_varies(contract) or (_always(contract) and contract.batch > 1)
 
 
-LOADED = ("structure.load", "script.load")
+LOADED = ("structure.load", "script.load", "engine.load")
 RUNS = (*LOADED, "parity.declared")
 CHECKS: Tuple[Check, ...] = (
     Check("parity.declared", MUST, "Right numbers at the declared size and batch.", declared, _always, LOADED),

@@ -6,17 +6,19 @@ import fnmatch
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
 
-from detparity import checks
+from detparity import checks, engines
 from detparity.artifacts.open import Asked, Intake, open_artifact
 from detparity.checks import foreign
 from detparity.checks.context import Context
+from detparity.checks.earlier import Earlier, key_of
 from detparity.checks.endpoint import on_endpoint
 from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
-from detparity.checks.foreign.open_file import ForeignSource, open_context
+from detparity.checks.foreign.open_file import ForeignSource, kind_of, open_context
 from detparity.checks.known_failures import KnownFailures, applying, read
+from detparity.checks.latency import Timed
 from detparity.core import environment
 from detparity.core.array_cache import ArrayCache
 from detparity.core.case import Explorer
@@ -25,6 +27,7 @@ from detparity.core.contract import Contract, contract_for
 from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError, NotMade
 from detparity.core.findings import MADE, Check
+from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import EngineDied, Size, parse_variant
 from detparity.engines.eager import bytes_per_pixel
 from detparity.engines.reference_runs import Oracle, make_oracle
@@ -35,6 +38,7 @@ from detparity.inputs.photos import Fit, Photo, PhotosAsked, as_pictures, find
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
 
 AnyContext = Union[Context, ForeignContext]
+ENGINE_LOADS = "engine.load"
 LOADS = "script.load"  # the check that a TorchScript file loads; where that ends its process, no other can be made
 
 MEMORY_SHARE = 0.75  # of the machine's memory, that a verdict may need
@@ -70,7 +74,8 @@ class Options:
     file of the known failures of the user's own exporters. strict: SHOULD findings violate as well. quick: fewer pictures, sizes
     and draws. pictures: how many of them the report shows with the detections of model and file; images: the
     user's own, which are judged as well; endpoint: the server that runs the file, which is then judged by what it answers; cache:
-    where references are stored, of earlier runs and of other workers of this one.
+    where references are stored, of earlier runs and of other workers of this one; engines: that judge ONNX files, by name, none for
+    ONNX Runtime alone; target: that ONNX files are to be deployed on, of `core.targets`.
     """
 
     choice: ModelChoice = ModelChoice()
@@ -88,18 +93,24 @@ class Options:
     images: Optional[PhotosAsked] = None
     endpoint: Optional[Endpoint] = None
     cache: Optional[ArrayCache] = None
+    engines: Tuple[str, ...] = ()
+    target: str = ""
+    locate: bool = False
 
 
 @dataclass(frozen=True)
 class Subject:
     """What is judged: `path` of a user's file, or None and the name of one of the own exporters; the ids of its checks; died: how the
-    process that read the file ended, where it did, which is then all that is known of it."""
+    process that read the file ended, where it did, which is then all that is known of it; on: the engine that was asked for, empty
+    for the one that judges such files; missing: what to install for it, where it is not there."""
 
     title: str
     path: Optional[Path]
     name: Optional[str]
     checks: Tuple[str, ...]
     died: Optional[EngineDied] = None
+    on: str = ""
+    missing: str = ""
 
 
 def open_file(
@@ -133,7 +144,7 @@ def make_context(
         oracle,
         case_strategies.glance if quick else explore,
         clock,
-        checks.registry(),
+        checks.by_default(checks.registry()),
         found.how,
         box_strategies.explore,
         quick,
@@ -145,17 +156,27 @@ def make_context(
 class Session:
     """One run: its options, the model and its oracle, and each file opened once. own: the own exporters, where they may be judged;
     foreign: what files of any detector are judged against, where the model is not of the home family; detector: the model, where the
-    caller has it; heads: what the oracle will be asked for."""
+    caller has it; progress: called with the number of each of the user's pictures and their count; heads: what the oracle will be
+    asked for."""
 
     options: Options
     own: Optional[OwnExports] = None
     foreign: Optional[ForeignSource] = None
     heads: Tuple[str, ...] = ("grid", "raw")
+    progress: Callable[[int, int], None] = lambda number, count: None
     clock: Clock = field(default_factory=Clock)
     _opened: Dict[Path, Intake] = field(default_factory=dict)
-    _contexts: Dict[Path, Context] = field(default_factory=dict)
-    _foreign: Dict[Path, ForeignContext] = field(default_factory=dict)
+    _contexts: Dict[Tuple[Path, str], Context] = field(default_factory=dict)
+    _foreign: Dict[Tuple[Path, str], ForeignContext] = field(default_factory=dict)
     _made: Dict[str, Any] = field(default_factory=dict)
+    timed: Optional[Timed] = None  # the first file whose time was measured
+
+    @functools.cached_property
+    def compares_engines(self) -> bool:
+        """Whether the run compares files or engines, and any of them is another engine than the one that judges ONNX."""
+        files = self.options.artifacts
+        several = len(files) > 1 or len(self.options.engines) > 1
+        return several and (len(self.options.engines) > 1 or any(runtime_files(path) is not None for path in files))
 
     @property
     def choice(self) -> ModelChoice:
@@ -198,11 +219,14 @@ class Session:
             return asked.fit
         return Fit(context.preprocessing.resize) if isinstance(context, ForeignContext) else Fit()
 
-    def _applying(self, contract: Any) -> Tuple[str, ...]:
-        """Ids of the checks that a contract asks for in this run."""
+    def _applying(self, contract: Any, known: Optional[Mapping[str, Check]] = None) -> Tuple[str, ...]:
+        """Ids of the checks that a contract asks for in this run. known: the checks that there are, where an engine was asked for."""
         left: Tuple[str, ...] = () if self.options.images is not None else checks.ON_IMAGES
         left += () if self.options.endpoint is not None else checks.ON_ENDPOINT
-        return tuple(one.id for one in self.registry().values() if one.applies(contract) and one.id not in left)
+        left += () if self.options.target else checks.ON_TARGET
+        left += () if known is not None else checks.ON_ENGINES
+        there = self.registry() if known is None else known
+        return tuple(one.id for one in there.values() if one.applies(contract) and one.id not in left)
 
     def exporters(self) -> List[str]:
         """Names of the own exporters chosen for this run. Raises InputError for a pattern that chooses none."""
@@ -217,7 +241,7 @@ class Session:
         """What this run judges: the user's files (or those of them that are given), or what the own exporters make."""
         files = self.options.artifacts if artifacts is None else artifacts
         if self.options.artifacts:
-            return [self.subject(path) for path in files]
+            return [subject for path in files for subject in self.subjects_of(path)]
         assert self.own is not None
         subjects = []
         for name in self.exporters():
@@ -226,13 +250,32 @@ class Session:
             subjects.append(Subject(name, None, name, asked if MADE in asked else (MADE, *asked)))
         return subjects
 
-    def subject(self, path: Path) -> Subject:
+    def subjects_of(self, path: Path) -> List[Subject]:
+        """One of the user's files, once for each engine that judges it. Raises InputError where it cannot be used."""
+        return [self.subject(path, on) for on in self._engines_of(path)]
+
+    def _engines_of(self, path: Path) -> List[str]:
+        """The engines that were asked for and run such a file; "" for the one that judges it by default."""
+        own = engines.judging("onnx").name
+        if not self.options.engines or kind_of(path) != "onnx":
+            return [""]
+        return ["" if name == own else name for name in self.options.engines if "onnx" in engines.ENGINES[name].runs]
+
+    def subject(self, path: Path, on: str = "") -> Subject:
         """One of the user's files with the checks of its contract. Raises InputError where it cannot be used."""
+        title = f"{path.name} on {on}" if on else path.name
+        missing = engines.ENGINES[on].missing if on else ""
+        runtime = runtime_files(path) is not None
+        if missing:
+            return Subject(title, path, None, (ENGINE_LOADS,), on=on, missing=missing)
         try:
-            contract = self.judged(path).contract if self.foreign is not None else self.open(path).contract
+            if self.foreign is None and not runtime and not on:
+                return Subject(title, path, None, self._applying(self.open(path).contract))
+            context = self.judged(path, on=on)
         except EngineDied as died:
-            return Subject(path.name, path, None, (LOADS,), died)
-        return Subject(path.name, path, None, self._applying(contract))
+            return Subject(title, path, None, (ENGINE_LOADS if runtime or on else LOADS,), died, on)
+        known = context.checks if runtime or on else None
+        return Subject(title, path, None, self._applying(context.contract, known), on=on)
 
     def registry(self) -> Mapping[str, Check]:
         """The checks of this run, by id."""
@@ -289,29 +332,53 @@ class Session:
     def _bytes_per_pixel(self) -> float:
         return bytes_per_pixel(self.detector)
 
-    def judged(self, path: Path, name: Optional[str] = None) -> AnyContext:
-        """The context of one artifact of either kind, made at the first call. Raises InputError where the file cannot be used."""
-        if self.foreign is None:
-            return self.context(path, name)
-        if path not in self._foreign:
+    def judged(self, path: Path, name: Optional[str] = None, on: str = "") -> AnyContext:
+        """The context of one artifact of either kind, on an engine that was asked for, made at the first call. Raises InputError where
+        the file cannot be used."""
+        source = self.foreign
+        if source is None:
+            if runtime_files(path) is None:
+                return self.context(path, name, on)
+            source = self._home_source
+        if (path, on) not in self._foreign:
             options = self.options
-            self._foreign[path] = open_context(path, self.foreign, options.img_size, self.clock, options.quick)
-            self._complete(self._foreign[path])
-        return self._foreign[path]
+            made = open_context(path, source, options.img_size, self.clock, options.quick, on)
+            self._complete(made)
+            self._foreign[path, on] = made
+        return self._foreign[path, on]
 
-    def context(self, path: Path, name: Optional[str] = None) -> Context:
+    @functools.cached_property
+    def _home_source(self) -> ForeignSource:
+        """The model of the home family as what a runtime's own files are judged against."""
+        from detparity.engines.home_reference import HomeReference
+
+        reference = HomeReference(self.detector, self.options.img_size or BUNDLED_SIZE)
+        return ForeignSource(lambda path: reference)
+
+    def context(self, path: Path, name: Optional[str] = None, on: str = "") -> Context:
         """The context of one artifact of the home family, made at the first call."""
-        if path not in self._contexts:
+        if (path, on) not in self._contexts:
             opened = self.open(path, name)
-            self._contexts[path] = make_context(
-                self.detector, opened, self.oracle, self.clock, quick=self.options.quick
-            )
-            self._complete(self._contexts[path])
-        return self._contexts[path]
+            made = make_context(self.detector, opened, self.oracle, self.clock, quick=self.options.quick)
+            made.on, made.checks = on, checks.on_engines(checks.registry()) if on else made.checks
+            self._complete(made)
+            self._contexts[path, on] = made
+        return self._contexts[path, on]
 
     def _complete(self, context: AnyContext) -> None:
-        """Give a context what this run has beside the file: the user's pictures, and the server that runs it."""
-        context.photos = as_pictures(self.photos[0], self.fit(context))
+        """Give a context what this run has beside the file: the user's pictures with what an earlier run found on them, and the
+        server that runs it. Raises InputError where what was found cannot be known."""
+        context.photos, context.target = as_pictures(self.photos[0], self.fit(context)), self.options.target
+        context.progress = self.progress
+        asked = self.options.images
+        if asked is not None and asked.resume is not None:
+            foreign = isinstance(context, ForeignContext)
+            model = (
+                context.oracle.reference.facts.digest if isinstance(context, ForeignContext) else context.facts.digest
+            )
+            run_by = (str(self.options.endpoint), context.on)
+            facts = (context.artifact.sha256, context.contract, self.options.choice.arguments, foreign, *run_by)
+            context.earlier = Earlier(asked.resume, key_of(model, *facts))
         if self.options.endpoint is not None:
             context.endpoint, context.checks = self.options.endpoint, dict(self.registry())
             context.how += f", run by {self.options.endpoint}"
@@ -347,6 +414,6 @@ class Session:
         """Let go of a file's graph and engines: its last check has run."""
         path = subject.path or self._made.get(subject.title)
         if isinstance(path, Path):
-            self._contexts.pop(path, None)
-            self._foreign.pop(path, None)
+            self._contexts.pop((path, subject.on), None)
+            self._foreign.pop((path, subject.on), None)
             self._opened.pop(path, None)

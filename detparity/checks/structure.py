@@ -222,19 +222,22 @@ def _used(graph: Graph) -> Set[str]:
 
 
 def dead_nodes(context: Context) -> Iterator[Finding]:
+    """Whatever the order of the nodes: that they are sorted is another check's to say."""
     graph = context.onnx.graph
-    alive = {value.name for value in graph.outputs}
-    dead: List[Node] = []
-    for node in reversed(graph.nodes):
-        if alive.isdisjoint(node.outputs):
-            dead.append(node)
+    makers = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs if name}
+    left = [value.name for value in graph.outputs]
+    alive: Set[int] = set()
+    while left:
+        k = makers.get(left.pop())
+        if k is None or k in alive:
             continue
-        alive.update(node.inputs)
-        for sub in node.subgraphs:
-            alive.update(_used(sub))
-    if dead:
-        titles = [node.title for node in reversed(dead)]
-        yield Finding(f"has {len(dead)} nodes that reach no output: {listed(titles)}.", evidence={"nodes": titles})
+        alive.add(k)
+        left += graph.nodes[k].inputs
+        for sub in graph.nodes[k].subgraphs:
+            left += _used(sub)
+    titles = [node.title for k, node in enumerate(graph.nodes) if k not in alive]
+    if titles:
+        yield Finding(f"has {len(titles)} nodes that reach no output: {listed(titles)}.", evidence={"nodes": titles})
 
 
 def operators(context: Context) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from detparity.cli.options import (
     cache_of,
     choice_of,
     endpoint_of,
+    engines_of,
     images_of,
     opset_of,
     path_of,
@@ -34,7 +35,10 @@ from detparity.cli.outputs import add_ci, write_reports
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
+from detparity.core.runtimes import runtime_files
+from detparity.core.targets import targets
 from detparity.core.verdict import exit_code
+from detparity.engines import require_runtime
 from detparity.engines.remote import client
 from detparity.models.choice import ModelChoice, of_a_package, require_named, require_one_model
 from detparity.reports.report import report, unusable_entry
@@ -71,10 +75,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_images(parser)
     add_engine(parser)
+    parser.add_argument(
+        "--for", dest="target", choices=tuple(targets()), help="report what this target is known not to take"
+    )
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
         "--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner (docs/performance.md)"
+    )
+    parser.add_argument(
+        "--no-locate", action="store_true", help="do not look for the module and node in which numbers go wrong"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
@@ -93,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     require_nms(options)
     require_images(options)
     require_one_model(choice_of(options))
-    _require_one_file(options.artifacts)
+    require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
         return exit_code("unusable")
     require_named(choice_of(options), options.artifacts)
@@ -135,15 +145,19 @@ def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[
         images=images_of(options),
         endpoint=endpoint,
         cache=cache_of(options),
+        engines=() if endpoint is not None else engines_of(options.engine),
+        target=options.target or "",
+        locate=not (options.no_locate or options.quick),
     )
 
 
-def _require_one_file(artifacts: Sequence[Path]) -> None:
+def require_one_file(artifacts: Sequence[Path]) -> None:
     """Raise InputError where none of the files is there to be read: known before anything heavy is imported."""
     problems = []
     for path in artifacts:
         try:
-            require_file(path, "an exported model")
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
             return
         except InputError as error:
             problems.append(str(error))
@@ -156,8 +170,10 @@ def _foreign_alone(options: argparse.Namespace) -> bool:
     entries = []
     for path in dict.fromkeys(options.artifacts):
         try:
-            require_file(path, "an exported model")
-            require_exported(path)
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
+            require_exported(path, runtimes=True)
+            require_runtime(path)
             return False
         except InputError as error:
             entries.append(unusable_entry(str(path), str(error)))

@@ -27,6 +27,7 @@ from detparity.core.errors import InputError, clipped
 from detparity.core.files import write_bytes
 from detparity.core.vocabulary import DYNAMO, ONNX, Size, Variant
 from detparity.models.choice import BUNDLED, ModelChoice, load_detector
+from detparity.tools.conversion import PACKAGES, convert, folder_of, require_converters, require_folder
 from detparity.tools.export_cache import SUFFIX, export_bytes, missing, safe_nms
 
 
@@ -46,8 +47,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--include",
         nargs="+",
         default=["torchscript", "onnx"],
-        choices=("torchscript", "onnx", "lite"),
-        help="what to write (default: torchscript onnx)",
+        choices=("torchscript", "onnx", "lite", *PACKAGES),
+        help="what to write (default: torchscript onnx); for other runtimes where their converters are installed",
     )
     parser.add_argument(
         "--mobile", action="store_true", help="optimise the lite file for mobile; needs XNNPACK in torch"
@@ -143,6 +144,11 @@ class Export:
     force: bool = False
     reads: Tuple[Path, ...] = ()
 
+    @property
+    def converted(self) -> Tuple[str, ...]:
+        """The runtimes that its ONNX file is converted for."""
+        return tuple(name for name in self.include if name in PACKAGES)
+
     def variants(self) -> Dict[str, Variant]:
         """The variant of each kind of file. Suppression changes the ONNX file only: TorchScript has decoded predictions."""
         decoded = "grid" if self.onnx.end2end else self.onnx.head
@@ -169,23 +175,36 @@ def export_files(asked: Export, say: Callable[[str], None]) -> None:
         for name, variant in asked.variants().items()
         if name in asked.include
     }
+    folders = {name: folder_of(name, asked.folder / f"{detector.facts.name}{SUFFIX[ONNX]}") for name in asked.converted}
+    for folder in folders.values():
+        require_folder(folder, asked.force)
     require_writable(*paths.values(), reads=asked.reads)
     there = [path for path in paths.values() if path.exists()]
     if there and not asked.force:
         raise InputError(f"{there[0]} is there already: --force overwrites it, --output-dir writes elsewhere")
     _require_suppression(asked, detector, say)
-    contents = {name: _made(asked, detector, name) for name in paths}
+    made = [*paths, *(("onnx",) if folders and "onnx" not in paths else ())]
+    contents = {name: _made(asked, detector, name) for name in made}
+    for name, folder in folders.items():
+        size = convert(name, contents["onnx"], folder, asked.size)
+        say(f"{folder}: {name} of {asked.onnx.name}, {asked.size[0]}x{asked.size[1]}, {size:,} bytes")
     for name, path in paths.items():
         write_bytes(path, contents[name])
         variant = asked.variants()[name]
         shown = f"{variant.name} ({variant.head})" if name != "onnx" else variant.name
         say(f"{path}: {shown}, {asked.size[0]}x{asked.size[1]}, {len(contents[name]):,} bytes")
-    words = ["detparity", "check", *map(str, paths.values()), *(asked.choice.arguments or ["--model", BUNDLED])]
+    words = [
+        "detparity",
+        "check",
+        *map(str, [*paths.values(), *folders.values()]),
+        *(asked.choice.arguments or ["--model", BUNDLED]),
+    ]
     say(f"check them:  {' '.join(map(shlex.quote, words))}")
 
 
 def _require_packages(asked: Export) -> None:
     """Raise InputError for a package or a part of torch that the export needs and that is not here."""
+    require_converters(asked.converted, asked.onnx, asked.batch)
     if asked.simplify and "onnx" in asked.include and importlib.util.find_spec(asked.simplify) is None:
         raise InputError(
             f"--simplify needs {asked.simplify}, which is not installed: pip install 'detparity[simplify]'"

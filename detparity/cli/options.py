@@ -110,6 +110,9 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         metavar="HOW",
         help="resize=letterbox|corner|stretch,order=rgb|bgr,pad=0..255 (default: the layout's)",
     )
+    group.add_argument(
+        "--resume", type=Path, metavar="DIR", help="store what each picture gave, and go on from what is there"
+    )
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
@@ -133,13 +136,16 @@ def cache_of(options: argparse.Namespace) -> Optional[ArrayCache]:
 
 def require_images(options: argparse.Namespace) -> None:
     """Raise InputError, before the work begins, for options of pictures that need --images, and for a folder that is not there."""
-    for name in ("labels", "max_images", "preprocess"):
+    for name in ("labels", "max_images", "preprocess", "resume"):
         if options.images is None and getattr(options, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} is of --images, which is not given")
     for name in ("images", "labels"):
         path = getattr(options, name)
         if path is not None and not path.exists():
             raise InputError(f"--{name} {path} does not exist")
+    resume = getattr(options, "resume", None)
+    if resume is not None and resume.exists() and not resume.is_dir():
+        raise InputError(f"--resume {resume} is no folder")
 
 
 def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
@@ -152,21 +158,22 @@ def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
     if most < 1:
         raise InputError(f"--max-images {most} is not positive")
     fit = fit_of(options.preprocess) if options.preprocess is not None else None
-    return PhotosAsked(options.images, options.labels, most, fit)
+    return PhotosAsked(options.images, options.labels, most, fit, getattr(options, "resume", None))
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
-        metavar="ADDRESS",
-        help="judge the file as a server runs it: kserve+http://HOST:PORT/MODEL, or kserve+grpc://...",
+        metavar="NAMES",
+        help="judge ONNX files on these engines, separated by commas: onnxruntime, openvino, tensorrt (default: onnxruntime); or the "
+        "file as a server runs it: kserve+http://HOST:PORT/MODEL, or kserve+grpc://...",
     )
 
 
 def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[Endpoint]:
     """The server that runs the file, None where none is named. Raises InputError, before the work begins, where there is none that
     has the model."""
-    if options.engine is None:
+    if options.engine is None or ("://" not in options.engine and not options.engine.startswith("kserve")):
         return None
     from detparity.core.endpoint import parse
     from detparity.engines import kserve
@@ -179,6 +186,21 @@ def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[
     except kserve.NotServed as error:
         raise InputError(f"--engine {found}: the server {error}") from None
     return found
+
+
+def engines_of(names: Optional[str]) -> Tuple[str, ...]:
+    """The engines of --engine, each once. Raises InputError for one that judges no ONNX file, and for one alone that is not there."""
+    from detparity.engines import ENGINES, judging, others
+
+    asked = tuple(dict.fromkeys(filter(None, (name.strip() for name in (names or "").split(",")))))
+    known = [judging("onnx").name, *others("onnx")]
+    for name in asked:
+        if name not in known:
+            own = "; a file of its own is judged without --engine" if name in ENGINES else nearest(name, known)
+            raise InputError(f"--engine {name}: ONNX files are judged on {', '.join(known)}{own}")
+    if len(asked) == 1 and ENGINES[asked[0]].missing:
+        raise InputError(f"--engine {asked[0]}: {ENGINES[asked[0]].missing}")
+    return asked
 
 
 def choice_of(options: argparse.Namespace) -> ModelChoice:

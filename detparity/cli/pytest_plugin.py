@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PREFIX = "detparity-"
 # The fields of `ModelChoice` after its first, in order.
 CHOICE = ("arch", "width", "seed", "cfg", "model", "model-args", "against", "capture", "condition", "trust", "layout")
+IMAGES = ("images", "labels", "max-images", "preprocess")
 PROPERTY = "detparity"  # the user property of a test that holds its record, which xdist sends from a worker
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 SET: pytest.StashKey[List[str]] = pytest.StashKey()  # names of options that pyproject.toml set
@@ -65,6 +66,10 @@ OPTIONS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
     ("topk-all", {"type": int, "help": "promised cap per image (default: read from the file)"}),
     ("max-wh", {"type": float, "help": "promised class offset in pixels (default: read from the file)"}),
     ("opset", {"type": int, "help": "promised opset (default: from the metadata, else the variant's own)"}),
+    ("images", {"type": Path, "metavar": "DIR", "help": "judge the files on these pictures as well"}),
+    ("labels", {"type": Path, "metavar": "DIR", "help": "of them, YOLO text files or a COCO file"}),
+    ("max-images", {"type": int, "metavar": "N", "help": "pictures taken at most (default: 100)"}),
+    ("preprocess", {"metavar": "HOW", "help": "how a picture becomes an input (default: the layout's)"}),
     ("checks", {"help": "run only these checks, by id or group, separated by commas"}),
     ("strict", {"action": "store_true", "help": "SHOULD findings fail as well"}),
     ("expectations", {"type": Path, "metavar": "FILE", "help": "known failures of the exporters of the artifacts"}),
@@ -128,8 +133,8 @@ def session_of(config: pytest.Config) -> Session:
         from detparity.checks.session import Session
         from detparity.models.choice import of_a_package, require_named, require_one_model
 
-        asked = _options(config)
         try:
+            asked = _options(config)
             require_one_model(asked.choice)
             require_named(asked.choice, asked.artifacts)
             asked = replace(asked, choice=of_a_package(asked.choice))
@@ -159,7 +164,19 @@ def _options(config: pytest.Config) -> Options:
         known_failures=option(config, "expectations"),
         exporters=tuple(config.getoption("exporter", [])),
         cache=None if option(config, "no-cache") else ArrayCache(default_folder()),
+        images=_images(config),
     )
+
+
+def _images(config: pytest.Config) -> Any:
+    """The user's pictures, as `detparity check` takes them."""
+    from argparse import Namespace
+
+    from detparity.cli.options import images_of, require_images
+
+    asked = Namespace(**{name.replace("-", "_"): option(config, name) for name in IMAGES}, resume=None)
+    require_images(asked)
+    return images_of(asked)
 
 
 def pytest_report_header(config: pytest.Config) -> List[str]:

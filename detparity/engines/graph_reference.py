@@ -34,11 +34,11 @@ class GraphReference:
     """The reference of a file by its graph. Raises InputError where it is no ONNX file or takes no image."""
 
     def __init__(self, path: Path, title: str) -> None:
-        self._path = path
+        self.path = path
         self._runners: Dict[Tuple[str, Optional[Tuple[str, ...]]], Runner] = {}
         file = onnx_graph.read(path, client())
         self._form = input_form(file.graph)
-        self._runtime = engines.judging(engines.PLUGIN if has_plugin(file) else "onnx").name
+        self.runtime = engines.judging(engines.PLUGIN if has_plugin(file) else "onnx").name
         shape = image_shape(file.graph)
         if not self._form.image or len(shape) not in (3, 4):
             raise InputError(f"{path} takes no image, so it is no exported detector")
@@ -86,13 +86,21 @@ class GraphReference:
             given.update(more)
         return {name: shown[name] for name in self._outputs}, [one for _, _, every in matched for one in every]
 
+    def decisions(self, images: np.ndarray) -> List[Choice]:
+        """What the graph chooses by itself in float64, in the order of its nodes. Raises CannotRunReference."""
+        if not self._selections:
+            return []
+        shown = self._shown(EXACT, images, {})
+        made = [one.choice(shown, self._constants) for one in self._selections]
+        return [one for one in made if one is not None]
+
     def _shown(self, how: str, images: np.ndarray, given: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Outputs, and what every node that decides reads and chooses, where those of `given` are given what they choose."""
         chosen = [one for one in self._selections if one.chosen in given]
         names = [name for one in self._selections for name in one.tensors(self._constants) if name not in given]
         feed = self._form.feed(self._form.image, images, "ones") if images.ndim == 4 else {self._form.image: images}
         try:
-            runner = self._runner(how, tuple(sorted(given)), lambda: forced(self._path, chosen, names))
+            runner = self._runner(how, tuple(sorted(given)), lambda: forced(self.path, chosen, names))
             return {**given, **runner.call({**feed, **given})}
         except EngineError as error:
             raise CannotRunReference(str(error)) from None
@@ -102,8 +110,8 @@ class GraphReference:
     ) -> Runner:
         if (how, given) not in self._runners:
             engine, load = LOADS[how]
-            engine = self._runtime if engine == RUNTIME else engine
-            self._runners[how, given] = client().prepare(engine, made() if made else self._path, load)
+            engine = self.runtime if engine == RUNTIME else engine
+            self._runners[how, given] = client().prepare(engine, made() if made else self.path, load)
         return self._runners[how, given]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from detparity.core.contract import LEVELS
+from detparity.core.findings import BLOCKED
 from detparity.core.text import columns, listed, number
+from detparity.reports.engines import HEADINGS, NOTE, cells
 from detparity.reports.findings import fails, followers, in_order, mark, roots, unconfined
 
 MOST = 110  # letters of a line
@@ -21,7 +23,7 @@ MARK = {
 
 def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     """One artifact: heading, table of checks by group, noise, and each cause in full, those that decide the verdict first."""
-    heading = f"{artifact['path']}: {artifact['verdict']}"
+    heading = f"{titled(artifact)}: {artifact['verdict']}"
     if artifact["verdict"] in ("unusable", "not made"):
         return f"{heading}\n  {artifact.get('reason') or artifact['checks'][0]['reason']}\n"
     lines = [f"{heading}{_against(artifact)}, {_extent([artifact])}", f"  {artifact['how']}", *_low(artifact), ""]
@@ -32,13 +34,18 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+def titled(artifact: Mapping[str, Any]) -> str:
+    """A file, on the engine that was asked for."""
+    return f"{artifact['path']} on {artifact['on']}" if artifact.get("on") else str(artifact["path"])
+
+
 def headline(artifact: Mapping[str, Any], strict: bool = False) -> str:
     """One line for one artifact: its verdict, how much was checked, and what decides."""
     if artifact["verdict"] in ("unusable", "not made"):
         return artifact_text(artifact).strip().replace("\n  ", ", ")
     why = decides(artifact, strict)
     extent = f"{_against(artifact)}, {_extent([artifact])}"
-    return f"{artifact['path']}: {artifact['verdict']}{extent}{': ' + why if why else ''}"
+    return f"{titled(artifact)}: {artifact['verdict']}{extent}{': ' + why if why else ''}"
 
 
 def decides(artifact: Mapping[str, Any], strict: bool) -> str:
@@ -61,6 +68,13 @@ def files_table(report: Mapping[str, Any]) -> List[str]:
         why = clip(decides(one, report["strict"]))
         rows.append((one["verdict"], count, seconds, f"{one['path']}: {why}" if why else one["path"]))
     return columns(rows)
+
+
+def engines_table(report: Mapping[str, Any]) -> List[str]:
+    """The table over files and engines, with what its columns are; empty where there is none."""
+    rows = report.get("engines", ())
+    table: List[Tuple[str, ...]] = [HEADINGS, *(tuple(cells(row)) for row in rows)]
+    return [*columns(table), "", f"  {NOTE}"] if rows else []
 
 
 def _against(artifact: Mapping[str, Any]) -> str:
@@ -106,7 +120,7 @@ def _rows(artifact: Mapping[str, Any], strict: bool) -> List[Any]:
         group, name = check["id"].split(".", 1)
         if check["outcome"] == "passed":
             passed.setdefault(group, []).append(name)
-        elif check["outcome"] == "skipped" and str(check["reason"]).startswith("blocked by "):
+        elif check["outcome"] == "skipped" and str(check["reason"]).startswith(BLOCKED):
             blocked.setdefault((group, check["reason"]), []).append(name)
         elif check["id"] not in folded:
             worst = min(check["findings"], key=lambda finding: LEVELS.index(finding["level"]), default=None)

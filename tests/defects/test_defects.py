@@ -34,6 +34,9 @@ UNPROVEN = {
     "script.load": "an archive torch cannot load is unusable and refused before any check runs",
     "parity.evaluator": "INFO, never decides; one run of the reference evaluator takes as long as ten defects",
     "nms.tensorrt": "INFO, never decides; needs TensorRT",
+    "structure.target": "of --for alone; tests/checks/test_target.py has files for every target",
+    "engine.load": "of other engines alone; tests/engines/test_other_engines.py has files that they refuse",
+    "engine.default": "of other engines alone; tests/engines/test_other_engines.py has a default that rounds otherwise",
     "nms.deprecated": "INFO, never decides; says the same of every good file with the plugin",
 }
 

@@ -9,7 +9,8 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id, in the order reports show them."""
-    from detparity.checks import endpoint
+    from detparity.checks import endpoint, engine, target
     from detparity.checks.foreign import parity, structure
 
-    return {check.id: check for module in (structure, parity, endpoint) for check in module.CHECKS}
+    modules = (structure, target, parity, endpoint, engine)
+    return {check.id: check for module in modules for check in module.CHECKS}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from detparity import engines
+from detparity.artifacts.converted import converted
 from detparity.artifacts.input_form import InputForm, channels_last, input_form
 from detparity.artifacts.metadata import class_names, parse
 from detparity.artifacts.onnx_decisions import Selection, exposed, selections
 from detparity.artifacts.onnx_graph import OnnxFile
+from detparity.artifacts.runtime_file import RuntimeFile
 from detparity.artifacts.torchscript_facts import ScriptFile
 from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.truth import Asked, CaseTruth, ForeignOracle, Refuses, exact_truth, grow
@@ -24,7 +26,7 @@ from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
 from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
-from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Picture, Runner, Size
+from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Picture, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of, untied
@@ -43,10 +45,11 @@ class OutputsDiffer(Exception):
 @dataclass(eq=False)
 class ForeignContext(Judging):
     """artifact and its facts, the contract, the oracle of its reference; how: how the contract was found; quick: whether less is
-    tried; given_layout: the user's, None where it is to be found; photos: the user's own pictures."""
+    tried; given_layout: the user's, None where it is to be found; photos: the user's own pictures; on: the engine that was asked
+    for; target: of --for."""
 
     artifact: Artifact
-    file: Union[OnnxFile, ScriptFile]
+    file: Union[OnnxFile, ScriptFile, RuntimeFile]
     contract: ForeignContract
     oracle: ForeignOracle
     clock: Clock
@@ -59,6 +62,8 @@ class ForeignContext(Judging):
     died: Optional[EngineDied] = None
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
+    on: str = ""
+    target: str = ""
     endpoint: Optional[Endpoint] = None
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
@@ -79,6 +84,9 @@ class ForeignContext(Judging):
     def form(self) -> InputForm:
         if self.artifact.kind == "onnx":
             return input_form(self.onnx.graph)
+        if isinstance(self.file, RuntimeFile):
+            image = self.file.inputs[0]
+            return InputForm(image.name, "float32" if image.scale else image.dtype, channels_last(image.shape))
         return InputForm(last=channels_last(self.contract.promises.shape or self.oracle.reference.facts.shape))
 
     @functools.cached_property
@@ -91,7 +99,7 @@ class ForeignContext(Judging):
     def own_engine(self) -> str:
         """The engine for files of its kind; where TensorRT's plugin suppresses in it, the one that has that operator."""
         plugin = self.artifact.kind == "onnx" and has_plugin(self.onnx)
-        return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
+        return self.on or engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
 
     def seconds(self, images: int) -> float:
         return max(LEAST_SECONDS, SECONDS_PER_REFERENCE * self.oracle.slowest * images)
@@ -133,6 +141,8 @@ class ForeignContext(Judging):
         feed = self.feed(case, runner)
         with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
             found = runner.call(feed)
+        if isinstance(self.file, RuntimeFile):
+            return converted(found, list(self._exact(case).values()))
         return {name.strip("[]"): array for name, array in found.items()}  # keys of a dictionary, as the model's own
 
     def feed(self, case: Case, runner: Runner) -> Arrays:
@@ -231,11 +241,8 @@ class ForeignContext(Judging):
 
     @functools.cached_property
     def _selections(self) -> Tuple[Selection, ...]:
-        """Where an ONNX file decides, and the model can be given what it chose. Of a selection of rows only what learned layers
-        follow: the rest is one region with the rows, which are judged as a set whatever algorithm either side has."""
-        if self.artifact.kind != "onnx" or not self.oracle.forces:
-            return ()
-        return tuple(one for one in selections(self.onnx.graph) if one.learned or not self.layout.selected)
+        """Where an ONNX file decides, and the model can be given what it chose."""
+        return selections(self.onnx.graph) if self.artifact.kind == "onnx" and self.oracle.forces else ()
 
     @functools.cached_property
     def uncovered(self) -> Tuple[str, ...]:
@@ -248,29 +255,33 @@ class ForeignContext(Judging):
         inner = [node.title for node in deciding if node not in graph.nodes or node.op in PLUGINS or not known]
         return tuple(inner)
 
-    def choices(self, case: Case, **engine: Any) -> Tuple[Choice, ...]:
-        """What the file chooses inside, if the model can be given it. Raises EngineError; nothing is found where showing the choices
-        changes what the file computes, which `hidden` then says."""
-        if not self._selections or self.hidden:
+    def choices(self, case: Case, every: bool = False, **engine: Any) -> Tuple[Choice, ...]:
+        """What the file chooses inside, if the model can be given it. Of a selection of rows only what learned layers follow, unless
+        `every` is asked for: the rest is one region with the rows, which are judged as a set whatever algorithm either side has.
+
+        Raises EngineError; nothing is found where showing the choices changes what the file computes, which `hidden` then says.
+        """
+        which = [one for one in self._selections if every or one.learned or not self.layout.selected]
+        if not which or self.hidden:
             return ()
-        key = (case, tuple(sorted(engine.items())))
+        key = (case, every, tuple(sorted(engine.items())))
         if key not in self._choices:
-            shown = self._shown(case, engine)
-            found = [one.choice(shown, self.onnx.graph.constants) for one in self._selections]
+            shown = self._shown(which, case, engine)
+            found = [one.choice(shown, self.onnx.graph.constants) for one in which]
             self._choices[key] = tuple(one for one in found if one is not None)
         return self._choices[key]
 
-    def _shown(self, case: Case, how: Mapping[str, Any]) -> Arrays:
+    def _shown(self, which: Sequence[Selection], case: Case, how: Mapping[str, Any]) -> Arrays:
         """What the file selects from, and what it chose; nothing where the copy that shows it does not load or gives other outputs."""
-        names = [name for one in self._selections for name in one.tensors(self.onnx.graph.constants)]
-        key = (self.own_engine(), tuple(sorted(how.items())))
+        names = [name for one in which for name in one.tensors(self.onnx.graph.constants)]
+        key = (self.own_engine(), tuple(names), tuple(sorted(how.items())))
         images = self.given(case)
         feed = self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
         try:
             with self.engine_runs(self.own_engine()):
                 if key not in self._exposed:
                     content = exposed(self.artifact.path, names)
-                    self._exposed[key] = client().prepare(self.own_engine(), content, Load(**how), self.seconds)
+                    self._exposed[key] = client().prepare(self.own_engine(), content, self.load(**how), self.seconds)
                 shown = self._exposed[key].call(feed)
         except EngineError as error:
             self.hidden = str(error)[:200]

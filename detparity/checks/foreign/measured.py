@@ -29,7 +29,6 @@ def measured(context: ForeignContext) -> Dict[str, Any]:
     low = low_power(context)
     if low:
         found["low_power"] = low
-    found["engine"] = dict(context.runner().facts)
     return found
 
 
@@ -39,8 +38,9 @@ def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
     outputs = context.predict(case)
     one = truth.images[0]
     tables = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, 0)
-    mine, yours, _ = paired(one.tables, tables, context.layout)
-    floor, stats = one.floor(), measure(mine, yours, one.groups)
+    floor = one.floor()
+    mine, yours, _ = paired(one.tables, tables, context.layout, floor)
+    stats = measure(mine, yours, one.groups)
     rows: Dict[str, Dict[str, float]] = {}
     for group, error in stats.items():
         key = f"{group.output} {group.field.name}"

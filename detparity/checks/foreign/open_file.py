@@ -9,7 +9,9 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import in_order, input_form
 from detparity.artifacts.metadata import image_size
-from detparity.checks.foreign import registry
+from detparity.artifacts.runtime_file import RuntimeFile
+from detparity.checks import by_default, on_engines
+from detparity.checks.foreign import registry, runtime_contract
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.contract import ForeignContract, fixed_size, of_onnx
 from detparity.checks.foreign.truth import ForeignOracle
@@ -17,10 +19,11 @@ from detparity.core import environment, file_kind
 from detparity.core.clock import Clock
 from detparity.core.contract import MUST
 from detparity.core.errors import InputError
-from detparity.core.files import require_file, sha256
+from detparity.core.files import require_file
 from detparity.core.findings import Finding
 from detparity.core.layout import Layout
 from detparity.core.promises import Promises
+from detparity.core.runtimes import RUNTIMES, digest, runtime_files
 from detparity.core.vocabulary import Artifact, EngineError, Size
 from detparity.engines.remote import client
 from detparity.models.low_precision import HalfReference
@@ -78,16 +81,17 @@ class ForeignSource:
 
 
 def open_context(
-    path: Path, source: ForeignSource, img_size: Optional[Size], clock: Clock, quick: bool
+    path: Path, source: ForeignSource, img_size: Optional[Size], clock: Clock, quick: bool, on: str = ""
 ) -> ForeignContext:
-    """Read a file and make its context. Raises InputError, in one line, for what cannot be used."""
-    require_file(path, "an exported model")
-    file_kind.require_exported(path)
-    kind = file_kind.kind(path)
-    kind = kind if kind in file_kind.SCRIPTS else "onnx"
+    """Read a file and make its context; on: the engine that was asked for. Raises InputError, in one line, for what cannot be used."""
+    kind = kind_of(path)
     reference, promises, half = source.reference(path), source.promises(path), False
-    if kind == "onnx":
-        file: Any = onnx_graph.read(path, client())
+    if kind in RUNTIMES:
+        file: Any = runtime_contract.read(path, kind)
+        half = file.weights == "float16" and reference.facts.model
+        contract, how = runtime_contract.runtime_contract(path, kind, file, reference.facts.shape, img_size)
+    elif kind == "onnx":
+        file = onnx_graph.read(path, client())
         half = file.graph.half and reference.facts.model
         contract, how = _onnx_contract(path, file, reference, promises, img_size)
     else:
@@ -98,11 +102,24 @@ def open_context(
             raise InputError(f"{path} is not {what} torch can load: {error}") from None
         contract, how = _script_contract(path, kind, reference, promises, img_size)
     _require_memory(path, contract)
-    artifact = Artifact(path, kind, sha256(path))
-    oracle, how = source.oracle(path, half), how + ", float16 weights" * half
+    artifact = Artifact(path, kind, digest(path))
+    known = registry() if kind in RUNTIMES else on_engines(registry()) if on else by_default(registry())
+    oracle, how = source.oracle(path, half), how + ", float16 weights" * (half and kind == "onnx")
+    how += f", on {on}" if on else ""
     return ForeignContext(
-        artifact, file, contract, oracle, clock, registry(), how, fold=fold, quick=quick, given_layout=source.layout
+        artifact, file, contract, oracle, clock, known, how, fold, quick, given_layout=source.layout, on=on
     )
+
+
+def kind_of(path: Path) -> str:
+    """The kind of an exported file. Raises InputError where it is none."""
+    runtime = runtime_files(path)
+    if runtime is not None:
+        return runtime.runtime
+    require_file(path, "an exported model")
+    file_kind.require_exported(path)
+    kind = file_kind.kind(path)
+    return kind if kind in file_kind.SCRIPTS else "onnx"
 
 
 def _onnx_contract(
@@ -207,6 +224,8 @@ def record(context: ForeignContext) -> Dict[str, Any]:
         "against": context.oracle.reference.facts.title,
         "model": context.oracle.reference.facts.model,
     }
+    if isinstance(context.file, RuntimeFile):
+        found["weights_stored"] = context.file.weights
     if context.artifact.kind == "onnx":
         opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
         found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}

@@ -17,11 +17,13 @@ from detparity.core.findings import CannotRun
 from detparity.core.layout import NUMBER, Field, Layout, fields_of
 from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT, CannotRunReference, Reference
-from detparity.oracle.noise_floor import EPS32, SIGMOID_MOST, Stats
+from detparity.oracle.noise_floor import EPS32, SIGMOID_MOST, Stats, limit
 from detparity.oracle.output_floor import Group, floor_of, groups_of, in_order_of, measure, tables_of
+from detparity.oracle.suppressed import overlap_move
 
 BUDGET_BYTES = 400_000_000
 BOXES = " boxes"
+WIDER = 4  # times that the rows of a float32 way are matched again, within what those that matched differ by
 
 
 class Refuses(Exception):
@@ -49,7 +51,7 @@ class ImageTruth:
 class CaseTruth:
     """One case: the model's outputs by the file's names, its images, how many float32 ways were run, and the choices of the file that
     all of them were given. forced: those that the model could be given, in float64; decided: the numbers they were made from, by
-    node, judged as outputs are."""
+    node, judged as outputs are; moves: how far corners move in float32, by what their overlaps differ."""
 
     outputs: Arrays
     images: List[ImageTruth]
@@ -57,6 +59,7 @@ class CaseTruth:
     choices: Tuple[Choice, ...] = ()
     forced: Tuple[Forced, ...] = ()
     decided: Dict[str, ImageTruth] = field(default_factory=dict)
+    moves: Dict[str, float] = field(default_factory=dict)
 
     def noise(self, key: str) -> float:
         """The largest error of float32 in the numbers of a choice, by `Forced.key`; of its boxes by `KEY boxes`."""
@@ -67,9 +70,19 @@ class CaseTruth:
         found = (stats.max for run in one.ways for group, stats in run.items() if group.output == key)
         return max([least, *(value for value in found if np.isfinite(value))])
 
+    def move(self, key: str) -> float:
+        """How far a corner of a suppression's boxes moves in float32, by `Forced.key`: at the least by a rounding."""
+        boxes = np.abs(self.decided[key].tables[key + BOXES])
+        least = EPS32 * float(np.median(boxes)) if boxes.size else 0.0
+        return max(least, self.moves[key] if key in self.moves else self.noise(key + BOXES))
+
+    def unfollowed(self) -> List[str]:
+        """Nodes whose choice was certified, and is not the one that the outputs were computed from."""
+        return [one.node for one in self.forced if not one.followed]
+
     def unmatched(self) -> List[Choice]:
         """Choices that the model could not be given."""
-        known = {one.node for one in self.forced}
+        known = {one.node for one in self.forced if one.followed}
         return [one for one in self.choices if one.node not in known]
 
 
@@ -121,6 +134,14 @@ class ForeignOracle:
             self._trim()
         self._runs.move_to_end(key)
         return self._runs[key]
+
+    def decisions(self, images: np.ndarray) -> Tuple[Choice, ...]:
+        """What the reference chooses by itself in float64; nothing where it cannot be asked."""
+        reference: Any = self.reference
+        try:
+            return tuple(reference.decisions(self.taken(images))) if hasattr(reference, "decisions") else ()
+        except CannotRunReference:
+            return ()
 
     def _trim(self) -> None:
         held = sum(_bytes(run) for run in self._runs.values())
@@ -189,29 +210,58 @@ def grow(oracle: ForeignOracle, truth: CaseTruth, asked: Asked) -> bool:
     for image, one in enumerate(truth.images):
         if outputs:
             found = tables_of(asked.layout, outputs, image)
-            mine, yours, lost = paired(one.tables, found, asked.layout)
+            mine, yours, lost = paired_wider(one.tables, found, asked.layout)
             one.ways.append(measure(mine, yours, one.groups))
             one.apart.append(lost)
     for choice in forced:
         exact = truth.decided.get(choice.key)
         if exact is not None and exact.tables[choice.key].size == choice.scores.size:
             exact.ways.append(measure(exact.tables, _numbers_of(choice).tables, exact.groups))
+            if choice.boxes is not None:
+                own = next(one for one in truth.forced if one.key == choice.key)
+                truth.moves[choice.key] = max(truth.moves.get(choice.key, 0.0), overlap_move(own, choice))
     return True
 
 
-def paired(
-    truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], layout: Layout
-) -> Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], int]:
-    """Tables whose rows correspond: as they are or, of a selection, matched; with the number of rows left over on either side."""
+Tables = Mapping[str, np.ndarray]
+
+
+def paired(truth: Tables, found: Tables, layout: Layout, floor: Mapping[Group, Stats]) -> Tuple[Tables, Tables, int]:
+    """Tables whose rows correspond: as they are or, of a selection, matched by `slack_for`; with the number of rows left over on
+    either side."""
     if not layout.selected:
         return truth, found, 0
-    mine, yours, measured = in_order_of(truth, found, layout, slack_of(truth, layout))
+    mine, yours, measured = in_order_of(truth, found, layout, slack_for(truth, layout, floor))
     return mine, yours, sum(map(len, measured.unmatched))
 
 
-def slack_of(tables: Mapping[str, np.ndarray], layout: Layout) -> Dict[str, float]:
-    """How far columns of one row may be apart to be taken for the same row, by field: what two rows of a detector hardly share by
-    chance (a hundredth of the spread of a box column, a thousandth of a score). Whether the pair is right is judged in floors."""
+def paired_wider(truth: Tables, found: Tables, layout: Layout) -> Tuple[Tables, Tables, int]:
+    """The same for a float32 way, whose floor is not known before: what those that match differ by, where some match none."""
+    mine, yours, lost = paired(truth, found, layout, {})
+    for _ in range(WIDER):
+        if not lost:
+            break
+        groups = groups_of(layout, mine, (0, 0))
+        mine, yours, still = paired(truth, found, layout, floor_of(mine, [measure(mine, yours, groups)], groups))
+        if still == lost:
+            break
+        lost = still
+    return mine, yours, lost
+
+
+def slack_for(tables: Tables, layout: Layout, floor: Mapping[Group, Stats]) -> Dict[str, float]:
+    """How far columns of one row may be apart by `slack_of`, and by what the limits allow of this floor."""
+    slack = slack_of(tables, layout)
+    for group, stats in floor.items():
+        allowed = stats.max * limit("max", max(group.of(tables).size, 1))
+        slack[group.field.name] = max(slack[group.field.name], allowed if np.isfinite(allowed) else 0.0)
+    return slack
+
+
+def slack_of(tables: Tables, layout: Layout) -> Dict[str, float]:
+    """How far columns of one row may be apart, at the least, to be taken for the same row, by field: what two rows of a detector
+    hardly share by chance (a hundredth of the spread of a box column, a thousandth of a score). Whether the pair is right is judged
+    in floors."""
     found: Dict[str, float] = {}
     for one, values in zip(layout.outputs, tables.values()):
         for part in fields_of(one, values.shape[1]):

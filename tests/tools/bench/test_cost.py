@@ -101,7 +101,7 @@ def test_a_command_that_was_killed_is_no_success():
 @pytest.mark.parametrize(
     "name, side, forms, rounds",
     [
-        ("yolov7-tiny", 640, ("grid", "end2end-ort", "grid-dynamic", "traced"), 3),
+        ("yolov7-tiny", 640, ("grid", "grid-dynamic", "end2end-ort", "traced"), 3),
         ("yolov7-tiny", 1280, ("grid",), 1),
         ("yolov7", 640, ("grid",), 1),
         ("yolov7-e6e", 1280, ("grid",), 1),
