@@ -187,9 +187,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[Endpoint]:
     """The server that runs the file, None where none is named. Raises InputError, before the work begins, where there is none that
     has the model."""
-    from detparity.engines import KSERVE
-
-    if options.engine is None or ("://" not in options.engine and not options.engine.startswith(KSERVE)):
+    if options.engine is None or ("://" not in options.engine and not options.engine.startswith("kserve")):
         return None
     from detparity.core.endpoint import parse
     from detparity.engines import kserve
