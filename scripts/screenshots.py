@@ -105,9 +105,20 @@ def pages(folder: Path, weights: Optional[Path]) -> None:
     against = ["--against", str(good), "--layout", "yolov5"]
     run("check", str(bad), *against, "--quick", *shown, "--html", str(folder / "against.html"))
     run("diff", str(good), str(bad), "--html", str(folder / "diff.html"))
+    review(folder)
+
+
+def review(folder: Path) -> None:
+    """Write review.html, of the bundled detector."""
+    (folder / "own").mkdir()
+    run("export", "--grid", "--include", "onnx", "--img-size", "256", "320", "--output-dir", str(folder / "own"))
+    good = next((folder / "own").iterdir())
+    bad = folder / "next.onnx"
+    exchanged(good, bad)
     golden, waiting = ["--golden", str(folder / "golden")], str(folder / "waiting")
-    run("golden", "record", str(good), *model, "--name", "best", *golden)
-    run("golden", "check", str(bad), *model, "--name", "best", *golden, "--pending", waiting)
+    model = ["--model", "bundled", "--name", "shapes", *golden]
+    run("golden", "record", str(good), *model)
+    run("golden", "check", str(bad), *model, "--pending", waiting)
     run("review", *golden, "--from", waiting, "--html", str(folder / "review.html"))
 
 
