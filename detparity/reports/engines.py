@@ -61,7 +61,8 @@ def _precision(entry: Mapping[str, Any]) -> str:
 
 def cells(row: Mapping[str, Any]) -> List[str]:
     """A row of the table as text, under `HEADINGS`."""
-    floors = f"{row['floors']:.2f}" if row.get("floors", 0) < 1000 else f"{row['floors']:,.0f}"
+    error = row.get("floors", 0.0)
+    floors = f"{error:.2f}" if error < 1000 else f"{error:,.0f}"
     lost = f"{row['lost']} of {row['of']}" if "lost" in row else ""
     return [
         str(row["file"]),
