@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Mapping, Sequence, Set, Union
+from typing import AbstractSet, Dict, Mapping, Sequence, Union
 
 import onnx
 
@@ -20,7 +20,7 @@ def expose(source: Union[Path, bytes], names: Sequence[str]) -> bytes:
     model = _model(source)
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    _prune(model, set())
+    prune(model)
     return bytes(model.SerializeToString())
 
 
@@ -41,7 +41,7 @@ def tail_of(source: Union[Path, bytes], cut: Mapping[str, int], integers: Sequen
     The image stays an input where the tail still reads its shape.
     """
     model = _model(source)
-    _prune(model, set(cut))
+    prune(model, set(cut))
     used = {name for node in model.graph.node for name in node.input}
     inputs = [value for value in model.graph.input if value.name in used]
     del model.graph.input[:]
@@ -55,7 +55,7 @@ def tail_of(source: Union[Path, bytes], cut: Mapping[str, int], integers: Sequen
     return bytes(model.SerializeToString())
 
 
-def _prune(model: onnx.ModelProto, stop: Set[str]) -> None:
+def prune(model: onnx.ModelProto, stop: AbstractSet[str] = frozenset()) -> None:
     """Keep the nodes that lead to the outputs, looking back no further than `stop`; inferred shapes go with the rest."""
     needed = {value.name for value in model.graph.output}
     retained = []

@@ -22,7 +22,13 @@ from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
 from detparity.checks.latency import latency
-from detparity.checks.session import AnyContext, Options, Session, Subject
+from detparity.checks.locating.note import with_place
+from detparity.checks.session import (
+    AnyContext,
+    Options,
+    Session,
+    Subject,
+)
 from detparity.checks.showing import shown_of
 from detparity.checks.weights import coverage
 from detparity.core import environment
@@ -74,6 +80,8 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         if outcome.outcome != "passed":
             artifact["how"] = f"{subject.title}, not made"
     outcome = settle(outcome, session.known_failures.of(subject.title, check_id))
+    if session.options.locate and context is not None:
+        outcome = with_place(session, context, outcome)
     if context is not None and check_id == "parity.declared" and outcome.outcome == "passed":
         measured = _measured(session, context)
     repeat = repeat_command(session.options, artifact["path"], check_id, subject.on)

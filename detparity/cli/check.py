@@ -32,7 +32,6 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.cli.outputs import add_ci, write_reports
-from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
@@ -46,6 +45,7 @@ from detparity.reports.report import report, unusable_entry
 
 if TYPE_CHECKING:
     from detparity.checks.session import Options
+    from detparity.core.endpoint import Endpoint
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +83,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="fewer pictures, sizes and draws, to know sooner (docs/performance.md)"
     )
+    parser.add_argument(
+        "--no-locate", action="store_true", help="do not look for the module and node in which numbers go wrong"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
     add_cache(parser)
@@ -100,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     require_nms(options)
     require_images(options)
     require_one_model(choice_of(options))
-    _require_one_file(options.artifacts)
+    require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
         return exit_code("unusable")
     require_named(choice_of(options), options.artifacts)
@@ -144,10 +147,11 @@ def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[
         cache=cache_of(options),
         engines=() if endpoint is not None else engines_of(options.engine),
         target=options.target or "",
+        locate=not (options.no_locate or options.quick),
     )
 
 
-def _require_one_file(artifacts: Sequence[Path]) -> None:
+def require_one_file(artifacts: Sequence[Path]) -> None:
     """Raise InputError where none of the files is there to be read: known before anything heavy is imported."""
     problems = []
     for path in artifacts:

@@ -29,6 +29,8 @@ UNUSABLE, INTERNAL, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "check": ("check", "judge exported files against their model"),
     "capture": ("capture", "run an export script, and judge what it exports"),
+    "locate": ("locate", "say in which module and at which node a file goes wrong"),
+    "replay": ("replay", "repeat what `locate --bundle` wrote"),
     "export": ("export", "export a detector to TorchScript and ONNX"),
     "diff": ("diff", "say what changed between two ONNX files"),
     "golden": ("golden", "record goldens of your own exports, and compare the next release"),

@@ -34,15 +34,16 @@ class GraphReference:
     """The reference of a file by its graph. Raises InputError where it is no ONNX file or takes no image."""
 
     def __init__(self, path: Path, title: str) -> None:
-        self._path = path
+        self.path = path
         self._runners: Dict[Tuple[str, Optional[Tuple[str, ...]]], Runner] = {}
         file = onnx_graph.read(path, client())
         self._form = input_form(file.graph)
-        self._runtime = engines.judging(engines.PLUGIN if has_plugin(file) else "onnx").name
+        self.runtime = engines.judging(engines.PLUGIN if has_plugin(file) else "onnx").name
         shape = image_shape(file.graph)
         if not self._form.image or len(shape) not in (3, 4):
             raise InputError(f"{path} takes no image, so it is no exported detector")
-        self._selections, self._constants = selections(file.graph), file.graph.constants
+        self._selections = tuple(one for one in selections(file.graph) if not one.inside)
+        self._constants = file.graph.constants
         self._outputs = tuple(value.name for value in file.graph.outputs)
         self._facts = ReferenceFacts(
             title, sha256(path), _numbers(shape), WAYS, names=_names(file.metadata), model=False
@@ -100,7 +101,7 @@ class GraphReference:
         names = [name for one in self._selections for name in one.tensors(self._constants) if name not in given]
         feed = self._form.feed(self._form.image, images, "ones") if images.ndim == 4 else {self._form.image: images}
         try:
-            runner = self._runner(how, tuple(sorted(given)), lambda: forced(self._path, chosen, names))
+            runner = self._runner(how, tuple(sorted(given)), lambda: forced(self.path, chosen, names))
             return {**given, **runner.call({**feed, **given})}
         except EngineError as error:
             raise CannotRunReference(str(error)) from None
@@ -110,8 +111,8 @@ class GraphReference:
     ) -> Runner:
         if (how, given) not in self._runners:
             engine, load = LOADS[how]
-            engine = self._runtime if engine == RUNTIME else engine
-            self._runners[how, given] = client().prepare(engine, made() if made else self._path, load)
+            engine = self.runtime if engine == RUNTIME else engine
+            self._runners[how, given] = client().prepare(engine, made() if made else self.path, load)
         return self._runners[how, given]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -48,10 +48,10 @@ def _writes(operator: Any) -> bool:
 
 
 @contextlib.contextmanager
-def exactly() -> Iterator[Exactly]:
-    """For the block, all that torch computes is float64."""
+def exactly(mode: Optional[Exactly] = None) -> Iterator[Exactly]:
+    """For the block, all that torch computes is float64. mode: one that does more."""
     before = torch.get_default_dtype()
-    mode = Exactly()
+    mode = mode if mode is not None else Exactly()
     torch.set_default_dtype(torch.float64)
     try:
         with warnings.catch_warnings(), mode:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from detparity.core.decisions import Choice, Forced
+from detparity.core.trace import Trace
 from detparity.models import fold
 from detparity.models.compat.onednn import onednn
 from detparity.models.decisions import Forcing, Recording
@@ -93,7 +94,19 @@ class ModuleReference:
             return self._exact(x)
         return self._float16(how, x) if how in HALF_WAYS else self._float32(how, x)
 
-    def _exact(self, x: torch.Tensor) -> Any:
+    def trace(self, images: np.ndarray) -> Trace:
+        """The float64 run of these images, operator by operator. Raises CannotRunReference."""
+        from detparity.models.recording import recorded
+
+        module = self._exact_module()
+        try:
+            with symbolic_functions():
+                return recorded(module, lambda x: self._call(module, x), images)
+        except Exception as error:  # the module's own code raises what it likes
+            text = " ".join(str(error).split())[:400]
+            raise CannotRunReference(f"{type(error).__name__}: {text}") from None
+
+    def _exact_module(self) -> nn.Module:
         if EXACT not in self._copies:
             copy, shared = copied(self._module)
             self._copies[EXACT] = copy.double()
@@ -101,6 +114,10 @@ class ModuleReference:
                 self._notes.append(f"could not be copied and is shared with the model: {', '.join(shared[:6])}")
         module = self._copies[EXACT]
         assert module is not None
+        return module
+
+    def _exact(self, x: torch.Tensor) -> Any:
+        module = self._exact_module()
         with exactly() as mode:
             found = self._call(module, x.double())
         if mode.raised and not any(note.startswith("raised") for note in self._notes):

@@ -16,6 +16,7 @@ import torch
 
 from detparity.core.decisions import Choice, from_message, to_message
 from detparity.core.isolate_messages import Arrays, Handler
+from detparity.core.trace import to_message as packed
 from detparity.models import adapters, module_reference
 from detparity.models.float64 import exactly
 from detparity.models.reference import ModelRequest
@@ -59,7 +60,12 @@ def decisions(_: Mapping[str, Any], arrays: Arrays) -> Answer:
     return {"choices": described}, read
 
 
-HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run, "decisions": decisions}
+def trace(_: Mapping[str, Any], arrays: Arrays) -> Answer:
+    """Its float64 run, operator by operator."""
+    return packed(_MADE[0].trace(arrays["images"]))
+
+
+HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run, "decisions": decisions, "trace": trace}
 
 # The first operator under a dispatch mode imports 800 modules of torch: here, before the server forks, and not in each worker.
 with exactly():

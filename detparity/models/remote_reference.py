@@ -18,6 +18,8 @@ from detparity.core.decisions import Choice, Forced, from_message, to_message
 from detparity.core.errors import InputError
 from detparity.core.isolate import Child, Died, Limits, Refused
 from detparity.core.text import printable
+from detparity.core.trace import Trace
+from detparity.core.trace import from_message as trace_from
 from detparity.models.reference import CannotRunReference, ModelRequest, Preprocessing, ReferenceFacts
 
 MEMORY_SHARE = 0.5  # of the machine's memory, that the model may take
@@ -73,6 +75,12 @@ class RemoteReference:
         content, found = self._ask("decisions", {}, {"images": images})
         choices: List[Choice] = from_message(Choice, content["choices"], found, "choice")
         return choices
+
+    def trace(self, images: np.ndarray) -> Trace:
+        """See `ModuleReference.trace`."""
+        if self._generation != self._child.generation:
+            self._make()
+        return trace_from(*self._ask("trace", {}, {"images": images}))
 
     def close(self) -> None:
         """End the worker that holds the model; its server serves the next one."""

@@ -57,7 +57,7 @@ def _picture(shot: Entry, sides: Tuple[str, str]) -> Dict[str, Any]:
                 box["label"] = ""
             layers.append({"side": side, "changed": change, "boxes": boxes})
             drawn.append((side, boxes))
-    _place([(side, box) for side, boxes in drawn for box in boxes if box["label"]], font, shot)
+    _label_at([(side, box) for side, boxes in drawn for box in boxes if box["label"]], font, shot)
     return {
         "name": shot["name"],
         "image": shot["image"],
@@ -125,7 +125,7 @@ def _box(one: Entry, shot: Entry) -> Dict[str, Any]:
     }
 
 
-def _place(labelled: Sequence[Tuple[str, Dict[str, Any]]], font: float, shot: Entry) -> None:
+def _label_at(labelled: Sequence[Tuple[str, Dict[str, Any]]], font: float, shot: Entry) -> None:
     """Give each label a position at its box that covers no earlier label, where there is one: the model's above, the file's below."""
     high = PLATE * font
     taken: List[Tuple[float, float, float, float]] = []

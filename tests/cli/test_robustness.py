@@ -176,7 +176,7 @@ def test_a_report_on_stdout_is_all_that_is_there(best, capsys):
 
 @pytest.mark.parametrize("option", ["--json", "--html", "--junit"])
 def test_a_missing_folder_is_known_before_the_work(option, best, capsys, monkeypatch):
-    monkeypatch.setattr("detparity.cli.check._require_one_file", lambda paths: pytest.fail("the work has begun"))
+    monkeypatch.setattr("detparity.cli.check.require_one_file", lambda paths: pytest.fail("the work has begun"))
 
     code, _, err = _run(capsys, "check", best, *MODEL, option, "missing/r")
 

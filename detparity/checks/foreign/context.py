@@ -12,7 +12,7 @@ from detparity import engines
 from detparity.artifacts.converted import converted
 from detparity.artifacts.input_form import InputForm, channels_last, input_form
 from detparity.artifacts.metadata import class_names, parse
-from detparity.artifacts.onnx_decisions import Selection, exposed, selections
+from detparity.artifacts.onnx_decisions import Selection, exposed, plainly, selections
 from detparity.artifacts.onnx_graph import OnnxFile
 from detparity.artifacts.runtime_file import RuntimeFile
 from detparity.artifacts.torchscript_facts import ScriptFile
@@ -70,6 +70,7 @@ class ForeignContext(Judging):
     _truths: Dict[Tuple[Case, Tuple[bytes, ...]], CaseTruth] = field(default_factory=dict)
     _choices: Dict[Any, Tuple[Choice, ...]] = field(default_factory=dict)
     _exposed: Dict[Any, Runner] = field(default_factory=dict)
+    _last: Tuple[Any, Arrays] = field(default_factory=lambda: (None, {}))  # what was predicted last, and for what
     hidden: str = ""  # why the file's choices inside the network cannot be shown
 
     @property
@@ -142,8 +143,13 @@ class ForeignContext(Judging):
         with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
             found = runner.call(feed)
         if isinstance(self.file, RuntimeFile):
-            return converted(found, list(self._exact(case).values()))
-        return {name.strip("[]"): array for name, array in found.items()}  # keys of a dictionary, as the model's own
+            outputs = converted(found, list(self._exact(case).values()))
+        else:
+            outputs = {
+                name.strip("[]"): array for name, array in found.items()
+            }  # keys of a dictionary, as the model's own
+        self._last = ((case, tuple(sorted(engine.items()))), outputs)
+        return outputs
 
     def feed(self, case: Case, runner: Runner) -> Arrays:
         """What the file is given of a case, by name."""
@@ -262,34 +268,41 @@ class ForeignContext(Judging):
         Raises EngineError; nothing is found where showing the choices changes what the file computes, which `hidden` then says.
         """
         which = [one for one in self._selections if every or one.learned or not self.layout.selected]
-        if not which or self.hidden:
-            return ()
         key = (case, every, tuple(sorted(engine.items())))
-        if key not in self._choices:
+        if which and not self.hidden and key not in self._choices:
             shown = self._shown(which, case, engine)
             found = [one.choice(shown, self.onnx.graph.constants) for one in which]
             self._choices[key] = tuple(one for one in found if one is not None)
-        return self._choices[key]
+        return () if self.hidden else self._choices.get(key, ())
 
     def _shown(self, which: Sequence[Selection], case: Case, how: Mapping[str, Any]) -> Arrays:
-        """What the file selects from, and what it chose; nothing where the copy that shows it does not load or gives other outputs."""
-        names = [name for one in which for name in one.tensors(self.onnx.graph.constants)]
-        key = (self.own_engine(), tuple(names), tuple(sorted(how.items())))
+        """What the file selects from, and what it chose; nothing where the copy that shows it does not load or gives other outputs.
+        Where bodies cannot be shown, the rest is."""
+        try:
+            return self._copied(tuple(which), case, how)
+        except EngineError as error:
+            outer = tuple(one for one in which if not one.inside)
+            if outer and len(outer) < len(which):
+                self._selections = tuple(one for one in self._selections if not one.inside)
+                return self._shown(outer, case, how)
+            self.hidden = str(error)[:200]
+        return {}
+
+    def _copied(self, which: Tuple[Selection, ...], case: Case, how: Mapping[str, Any]) -> Arrays:
+        """The same of a copy. Raises EngineError where it cannot be used."""
+        key = (self.own_engine(), which, tuple(sorted(how.items())))
         images = self.given(case)
         feed = self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
-        try:
-            with self.engine_runs(self.own_engine()):
-                if key not in self._exposed:
-                    content = exposed(self.artifact.path, names)
-                    self._exposed[key] = client().prepare(self.own_engine(), content, self.load(**how), self.seconds)
-                shown = self._exposed[key].call(feed)
-        except EngineError as error:
-            self.hidden = str(error)[:200]
-            return {}
-        for name, array in self.predict(case, **how).items():
+        with self.engine_runs(self.own_engine()):
+            if key not in self._exposed:
+                content = exposed(self.artifact.path, which, self.onnx.graph.constants)
+                self._exposed[key] = client().prepare(self.own_engine(), content, self.load(**how), self.seconds)
+            shown = plainly(self._exposed[key].call(feed))
+        same = self._last[0] == (case, tuple(sorted(how.items())))
+        for name, array in (self._last[1] if same else self.predict(case, **how)).items():
             if not np.array_equal(shown[name], array, equal_nan=array.dtype.kind == "f"):
-                self.hidden = f"the copy that shows them gives another {name!r}"
-        return {} if self.hidden else shown
+                raise EngineError(f"the copy that shows them gives another {name!r}")
+        return shown
 
     def sizes(self) -> List[Size]:
         """Sizes to try beside the declared one, where sizes vary; none of them square, so that exchanged axes show."""

@@ -68,9 +68,9 @@ def _cells(group: Group, floors: np.ndarray, size: Tuple[int, int]) -> Optional[
 
 
 def _rows(found: List[Tuple[Group, np.ndarray]], highest: float) -> List[Dict[str, Any]]:
-    kept = sorted(range(len(found)), key=lambda index: -float(found[index][1].max()))[:SHOWN]
+    worst = sorted(range(len(found)), key=lambda index: -float(found[index][1].max()))[:SHOWN]
     rows = []
-    for group, floors in (found[index] for index in sorted(kept)):
+    for group, floors in (found[index] for index in sorted(worst)):
         bins = np.array([part.max() for part in np.array_split(floors, min(BINS, len(floors)))])
         name = f"{group.output} {group.field.name}"
         largest = round(float(floors.max()), 3)

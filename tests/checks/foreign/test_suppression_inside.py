@@ -68,7 +68,7 @@ def choice(path):
     graph = read(path, client()).graph
     (node,) = selections(graph)
     names = node.tensors(graph.constants)
-    shown = onnxruntime.InferenceSession(exposed(path, names), providers=["CPUExecutionProvider"])
+    shown = onnxruntime.InferenceSession(exposed(path, [node], graph.constants), providers=["CPUExecutionProvider"])
     values = dict(zip(names, shown.run(names, {"images": IMAGES})))
     assert node.choice({name: values[name] for name in values if name != "threshold"}, graph.constants) is None
     return node.choice(values, graph.constants)

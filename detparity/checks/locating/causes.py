@@ -1,0 +1,99 @@
+"""Why a place goes wrong: changes are tried on the place alone, and one is named only where it leaves nothing beyond the noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Callable, Iterator, Optional, Tuple
+
+import numpy as np
+
+from detparity.artifacts.onnx_variants import variants
+from detparity.checks.locating.bundle import Part, part_of
+from detparity.checks.locating.matching import Noise
+from detparity.checks.locating.program import HOW, RUNTIME
+from detparity.checks.locating.relations import Cause, Evidence, explain
+from detparity.checks.locating.search import Place, Search
+from detparity.core.trace import IMAGE
+from detparity.core.vocabulary import EngineError
+from detparity.engines.remote import client
+
+FIX = "Export that operator as the model has it; where an exporter or converter cannot, another opset or version usually can."
+IMAGES: Tuple[Tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
+    ("image channels reversed", "it reverses the channels of its image (BGR for RGB)", lambda x: x[:, ::-1]),
+    ("image scaled twice", "it divides its image by 255", lambda x: x * 255),
+    ("image not scaled", "it takes its image from 0 to 255", lambda x: x / 255),
+    ("image from -1 to 1", "it takes its image from -1 to 1", lambda x: x * 2 - 1),
+    ("image mirrored", "its image is mirrored", lambda x: x[..., ::-1]),
+    ("image upside down", "its image is upside down", lambda x: x[..., ::-1, :]),
+    ("image transposed", "height and width of its image are exchanged", lambda x: x.swapaxes(-1, -2)),
+)
+
+
+def cause_of(search: Search, place: Place) -> Optional[Cause]:
+    """The cause of a place; None where none that is known explains all of it."""
+    try:
+        part = part_of(search, place)
+        return _tried(search, place, part)
+    except EngineError:
+        return None
+
+
+def _tried(search: Search, place: Place, part: Part) -> Optional[Cause]:
+    noise = Noise(place.noise, place.largest)
+    exact = tuple(one.astype(np.float64) for one in part.inputs if one.dtype.kind == "f")
+    at = Evidence(exact, part.found, part.expected, noise)
+    if np.unique(part.expected).size < 8:
+        return None
+    for cause, found in _guesses(search, place, part):
+        if at.same(found):
+            left = float(np.sqrt(np.mean((found - part.expected) ** 2)))
+            return replace(cause, left=left)
+    return explain(at) or _of_sum(search, place, at)
+
+
+def _guesses(search: Search, place: Place, part: Part) -> Iterator[Tuple[Cause, np.ndarray]]:
+    """What the part gives with its nodes changed back, or with another image."""
+    for kind, sentence, model in variants(part.model):
+        found = _ran(model, part.inputs, part.expected.shape)
+        if found is not None:
+            yield Cause(kind, sentence, FIX), found
+    ends, _ = search.file.before(place.tensor, set(search.known) - {place.tensor})
+    if search.program.image in ends and place.made != IMAGE:
+        for kind, sentence, change in IMAGES:
+            given = tuple(
+                np.ascontiguousarray(change(one).astype(one.dtype)) if _is_image(one) else one for one in part.inputs
+            )
+            found = _ran(part.model, given, part.expected.shape)
+            if found is not None:
+                yield Cause(kind, sentence, "Export without that preprocessing, or give the file what it takes."), found
+
+
+def _is_image(given: np.ndarray) -> bool:
+    return given.ndim in (3, 4) and given.shape[-3] == 3
+
+
+def _ran(model: bytes, inputs: Tuple[np.ndarray, ...], shape: Tuple[int, ...]) -> Optional[np.ndarray]:
+    """What a changed part gives; None where it does not run or gives another shape."""
+    try:
+        runner = client().prepare(RUNTIME, model, HOW[RUNTIME])
+        (found,) = runner.call(dict(zip(runner.input_names, inputs))).values()
+    except EngineError:
+        return None
+    return found.astype(np.float64) if found.shape == shape else None
+
+
+def _of_sum(search: Search, place: Place, at: Evidence) -> Optional[Cause]:
+    """A term or a factor that the model has and the file has not: one of the tensors that the model's operator reads."""
+    for number in search.trace.steps[place.made].reads:
+        value = search.trace.values[number]
+        if value.size != at.expected.size:
+            continue
+        value = value.reshape(at.expected.shape)
+        step = search.trace.steps[number]
+        name = f"what {step.operator} in {search.trace.names.get(step.module, step.module)} gives"
+        fix = "Export the sum or product with all of its operands: a pass over the graph has removed one."
+        if at.same(at.found + value):
+            return Cause("term lost", f"it does not add {name}", fix)
+        if at.same(at.found * value):
+            return Cause("factor lost", f"it does not multiply by {name}", fix)
+    return None

@@ -1,0 +1,160 @@
+"""A module's run in float64, operator by operator (torch 1.13): what `checks/locating` compares an exported file with."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils._pytree import tree_flatten
+
+from detparity.core.trace import Step, Trace, other
+from detparity.models.float64 import Exactly, exactly
+
+Part = Callable[[torch.Tensor], torch.Tensor]
+# What exporters write an operator out as: values that no operator of the model gives, worked out from what it reads.
+PARTS: Dict[str, Tuple[Part, ...]] = {
+    "silu": (torch.sigmoid,),
+    "hardswish": (functional.hardsigmoid, lambda x: x + 3, lambda x: (x + 3).clamp(0, 6), lambda x: x * (x + 3).clamp(0, 6)),
+    "hardsigmoid": (lambda x: x + 3, lambda x: (x + 3).clamp(0, 6), lambda x: x / 6 + 0.5),
+    "mish": (functional.softplus, lambda x: functional.softplus(x).tanh()),
+    "gelu": (
+        lambda x: x / 2**0.5,
+        lambda x: torch.erf(x / 2**0.5),
+        lambda x: torch.erf(x / 2**0.5) + 1,
+        lambda x: x * (torch.erf(x / 2**0.5) + 1),
+    ),
+}  # fmt: skip
+LEAST = 2  # numbers in a tensor that says anything
+
+
+class Recording(Exactly):
+    """Every operator computes in float64, and what it gives is copied."""
+
+    def __init__(self, modules: List[str]) -> None:
+        super().__init__()
+        self.steps: List[Step] = []
+        self.values: List[np.ndarray] = []
+        self._modules = modules
+        self._numbers: Dict[Tuple[int, int], int] = {}
+        self._last: Dict[int, int] = {}  # by storage: the step that wrote to it last
+        self._alive: List[torch.Tensor] = []
+
+    def add(self, tensor: torch.Tensor, operator: str, reads: Tuple[int, ...]) -> int:
+        module = self._modules[-1] if self._modules else ""
+        self.steps.append(Step(operator, module, reads))
+        self.values.append(np.array(tensor.detach().numpy(), np.float64))
+        number = len(self.steps) - 1
+        self._numbers[id(tensor), tensor._version] = number
+        self._alive.append(tensor)
+        return number
+
+    def number(self, tensor: torch.Tensor) -> Optional[int]:
+        """The number of a value that an operator gave; a tensor that was written to since is a new one."""
+        found = self._numbers.get((id(tensor), tensor._version))
+        if found is None and any((id(tensor), version) in self._numbers for version in range(tensor._version)):
+            before = [self._numbers[key] for v in range(tensor._version) if (key := (id(tensor), v)) in self._numbers]
+            wrote = self._last.get(_storage(tensor))
+            reads = tuple(dict.fromkeys([before[-1], *([wrote] if wrote is not None else [])]))
+            found = self.add(tensor, "written", reads)
+        return found
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [one for one in tree_flatten((args, kwargs or {}))[0] if isinstance(one, torch.Tensor)]
+        reads = tuple(dict.fromkeys(one for one in map(self.number, given) if one is not None))
+        name = str(operator).split(".")[1] if "." in str(operator) else str(operator)
+        self._parts(name.rstrip("_"), given, reads)
+        found = super().__torch_dispatch__(operator, types, args, kwargs)
+        for tensor in tree_flatten(found)[0]:
+            if _says_something(tensor):
+                self._last[_storage(tensor)] = self.add(tensor, name, reads)
+        return found
+
+    def _parts(self, name: str, given: List[torch.Tensor], reads: Tuple[int, ...]) -> None:
+        for part in PARTS.get(name, ()):
+            if reads and given[0].dtype == torch.float64:
+                self.add(part(given[0].detach()), name, reads)
+
+
+def _says_something(tensor: Any) -> bool:
+    if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu":
+        return False
+    return tensor.dtype == torch.float64 and tensor.numel() >= LEAST
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
+    return int(storage.data_ptr())
+
+
+def recorded(
+    module: nn.Module, call: Callable[[torch.Tensor], Any], images: np.ndarray, official: Callable[[str], str] = str
+) -> Trace:
+    """Run `call`, which runs a float64 module, and record it. official: from a path to the name its users know."""
+    kinds = {path: type(part).__name__ for path, part in module.named_modules()}
+    mode, numbers = _recorded(module, call, images, kinds)
+    again, _ = _recorded(module, call, other(images), kinds)
+    steps = mode.steps
+    if len(again.steps) == len(steps):
+        same = [np.array_equal(one, two) for one, two in zip(mode.values, again.values)]
+        steps = [replace(step, fixed=fixed) for step, fixed in zip(steps, same)]
+    names = {path: official(path) for path in kinds if official(path) != path}
+    return Trace(tuple(steps), tuple(mode.values), kinds, numbers, names)
+
+
+def _recorded(
+    module: nn.Module, call: Callable[[torch.Tensor], Any], images: np.ndarray, kinds: Dict[str, str]
+) -> Tuple[Recording, Tuple[int, ...]]:
+    """One run, and the numbers of what it returned."""
+    running: List[str] = [""]
+    mode = Recording(running)
+    x = torch.from_numpy(np.array(images, np.float64))
+    mode.add(x, "image", ())
+    with torch.no_grad(), _followed(module, running, kinds), exactly(mode):
+        found = call(x)
+        leaves = [one for one in tree_flatten(_plain(found))[0] if isinstance(one, torch.Tensor)]
+        outputs = [mode.number(one) for one in leaves if one.is_floating_point()]
+    return mode, tuple(one for one in outputs if one is not None)
+
+
+def _plain(found: Any) -> Any:
+    """A result as tuples, lists and dictionaries, which torch flattens."""
+    if hasattr(found, "to_tuple"):
+        return found.to_tuple()
+    return dict(found) if hasattr(found, "items") else found
+
+
+@contextlib.contextmanager
+def _followed(module: nn.Module, running: List[str], kinds: Dict[str, str]) -> Iterator[None]:
+    """For the block, `running` ends with the path of the innermost module that runs. A module that several hold, as packages do with
+    one activation, is known by who calls it."""
+    handles: List[Any] = []
+    parts: List[nn.Module] = []
+
+    def enter(part: nn.Module, path: str) -> None:
+        inside = parts[-1]._modules.items() if parts else ()
+        name = next((name for name, child in inside if child is part), None)
+        path = path if name is None else f"{running[-1]}.{name}".lstrip(".")
+        running.append(path)
+        parts.append(part)
+        kinds[path] = type(part).__name__
+
+    def leave(part: nn.Module) -> None:
+        while parts:
+            running.pop()
+            if parts.pop() is part:
+                return
+
+    for path, part in module.named_modules():
+        if not isinstance(part, torch.jit.ScriptModule):
+            handles.append(part.register_forward_pre_hook(lambda part, _, path=path: enter(part, path)))
+            handles.append(part.register_forward_hook(lambda part, _, __: leave(part)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,229 @@
+"""Where a file goes wrong: the module, the node and the cause, on a small network of every kind of connection."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Callable, Dict, Tuple
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", minversion="1.13")
+
+import onnx
+import torch
+from detparity.kit.tests.defects import edits
+from torch import nn
+
+from detparity.artifacts import onnx_graph
+from detparity.checks.locating.causes import cause_of
+from detparity.checks.locating.program import OnnxProgram
+from detparity.checks.locating.search import Search
+from detparity.cli import main
+from detparity.core.trace import Trace
+from detparity.engines.remote import client
+from detparity.inputs import images
+from detparity.models.module_reference import Made, ModuleReference
+from detparity.models.reference import ReferenceFacts
+
+SIZE = (32, 48)
+ACTIVATION = nn.SiLU()  # one module that several hold, as packages have it
+
+
+class Block(nn.Module):
+    def __init__(self, given: int, made: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(given, made, 3, stride, 1, bias=False)
+        self.bn = nn.BatchNorm2d(made)
+        self.act = ACTIVATION
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.bn(self.conv(x)))
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Block(3, 8, 2)
+        self.one = Block(8, 8)
+        self.two = Block(8, 8, 2)
+        self.leaky = nn.LeakyReLU(0.1)
+        self.up = nn.Upsample(scale_factor=2)
+        self.pool = nn.MaxPool2d(3, 1, 1)
+        self.head = nn.Conv2d(16, 6, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x + self.one(x)
+        y = self.leaky(self.pool(self.two(x)))
+        y = self.head(torch.cat([x, self.up(y)], 1))
+        return y.flatten(2).transpose(1, 2).sigmoid()
+
+
+@pytest.fixture(scope="module")
+def given() -> Tuple[onnx.ModelProto, Trace, np.ndarray]:
+    torch.manual_seed(3)
+    module = Network().train()
+    pictures = images.batch_of([("natural", 0)], SIZE)
+    with torch.no_grad():
+        for _ in range(60):
+            module(torch.from_numpy(np.concatenate([pictures, 1 - pictures])))
+    module.eval()
+    buffer = io.BytesIO()
+    keywords: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (torch.from_numpy(pictures),),
+            buffer,
+            input_names=["images"],
+            output_names=["out"],
+            opset_version=13,
+            **keywords,
+        )
+    reference = ModuleReference(Made(module, ReferenceFacts("network", "", (1, 3, *SIZE), ())))
+    return onnx.load_from_string(buffer.getvalue()), reference.trace(pictures), pictures
+
+
+def searched(given: Any, model: onnx.ModelProto, folder: Path) -> Search:
+    path = folder / "file.onnx"
+    path.write_bytes(model.SerializeToString())
+    graph = onnx_graph.read(path, client()).graph
+    return Search(given[1], OnnxProgram(path, graph, "images", {"images": given[2]}))
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.load_from_string(model.SerializeToString())
+
+
+def test_a_good_file_is_its_model_all_through(given: Any, tmp_path: Path) -> None:
+    search = searched(given, copied(given[0]), tmp_path)
+    found = search.located()
+    assert found.ends and not found.places and found.same == found.of
+
+
+def resized(model: onnx.ModelProto) -> onnx.NodeProto:
+    edits.set_attribute(edits.nodes(model, "Resize")[0], "nearest_mode", "ceil")
+    return edits.nodes(model, "Resize")[0]
+
+
+def slope(model: onnx.ModelProto) -> onnx.NodeProto:
+    edits.set_attribute(edits.nodes(model, "LeakyRelu")[0], "alpha", 0.2)
+    return edits.nodes(model, "LeakyRelu")[0]
+
+
+def padded(model: onnx.ModelProto) -> onnx.NodeProto:
+    edits.set_attribute(edits.nodes(model, "Conv")[2], "pads", [0, 1, 2, 1])
+    return edits.nodes(model, "Conv")[2]
+
+
+def scaled(model: onnx.ModelProto) -> onnx.NodeProto:
+    weight = edits.value_of(model, edits.weight(model, 1))
+    weight[3] *= 1.5
+    edits.set_value(model, edits.weight(model, 1), weight)
+    return edits.nodes(model, "Conv")[1]
+
+
+def reordered(model: onnx.ModelProto) -> onnx.NodeProto:
+    node = next(node for node in edits.nodes(model, "Concat") if len(node.input) == 2 and "up" in node.input[1])
+    node.input[:] = list(node.input)[::-1]
+    return node
+
+
+def unsummed(model: onnx.ModelProto) -> onnx.NodeProto:
+    node = edits.nodes(model, "Add")[0]
+    node.op_type = "Identity"
+    del node.input[1]
+    return node
+
+
+def averaged(model: onnx.ModelProto) -> onnx.NodeProto:
+    node = edits.nodes(model, "MaxPool")[0]
+    left = [one for one in node.attribute if one.name in ("kernel_shape", "pads", "strides")]
+    del node.attribute[:]
+    node.attribute.extend(left)
+    node.op_type = "AveragePool"
+    return node
+
+
+def doubled(model: onnx.ModelProto) -> onnx.NodeProto:
+    edits.splice(model, "out", lambda x, op: op("Sigmoid", x))
+    return edits.nodes(model, "Sigmoid")[-1]
+
+
+PLANTED: Dict[str, Tuple[Callable[[onnx.ModelProto], onnx.NodeProto], str, str]] = {
+    "resize": (resized, "up", "resize rounding"),
+    "slope": (slope, "leaky", "activation slope"),
+    "padding": (padded, "two", "convolution padding"),
+    "channel": (scaled, "one", "weights of channels scaled"),
+    "concatenation": (reordered, "", "order of a concatenation"),
+    "sum": (unsummed, "", "term lost"),
+    "pool": (averaged, "pool", "pool kind"),
+    "sigmoid": (doubled, "", "function doubled"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_fault_is_found_where_it_is_with_its_cause(given: Any, tmp_path: Path, name: str) -> None:
+    plant, module, kind = PLANTED[name]
+    model = copied(given[0])
+    node = plant(model)
+    search = searched(given, model, tmp_path)
+    found = search.located()
+    assert [place.tensor for place in found.places] == [node.output[0]] and found.ends
+    place = found.places[0]
+    assert (place.module, place.part.makes) == (module, (node.output[0],))
+    cause = cause_of(search, place)
+    assert cause is not None and cause.kind == kind
+
+
+def test_several_places_are_all_named_and_names_are_not_needed(given: Any, tmp_path: Path) -> None:
+    model = copied(given[0])
+    nodes = [slope(model), scaled(model)]
+    for node in model.graph.node:
+        node.name = ""
+    found = searched(given, model, tmp_path).located()
+    assert {place.tensor for place in found.places} == {node.output[0] for node in nodes}
+    assert {place.module for place in found.places} == {"leaky", "one"}
+
+
+def test_a_cause_that_does_not_explain_everything_is_not_named(given: Any, tmp_path: Path) -> None:
+    model = copied(given[0])
+    weight = edits.value_of(model, edits.weight(model, 1))
+    weight += np.random.default_rng(0).normal(size=weight.shape).astype(np.float32) * 0.02
+    edits.set_value(model, edits.weight(model, 1), weight)
+    search = searched(given, model, tmp_path)
+    (place,) = search.located().places
+    assert place.module == "one" and cause_of(search, place) is None
+
+
+def test_the_command_writes_a_bundle_that_repeats_without_torch(
+    given: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
+    good.write_bytes(given[0].SerializeToString())
+    model = copied(given[0])
+    node = scaled(model)
+    bad.write_bytes(model.SerializeToString())
+    folder, report = tmp_path / "bundle", tmp_path / "report.json"
+    arguments = ["locate", str(bad), "--against", str(good), "--bundle", str(folder), "--json", str(report)]
+    assert main.main(arguments) == 1
+    assert json.loads(report.read_text())["first"]["tensor"] == node.output[0]
+    assert sum(one.stat().st_size for one in folder.iterdir()) < 200_000
+    script = (folder / "replay.py").read_text()
+    assert len(script.splitlines()) <= 40 and "detparity" not in script and "torch" not in script
+    ran = subprocess.run([sys.executable, str(folder / "replay.py")], capture_output=True, text=True, timeout=100)
+    assert ran.returncode == 1 and "it still differs" in ran.stdout, ran.stderr
+    assert main.main(["replay", str(folder)]) == 1
+    assert main.main(["locate", str(good), "--against", str(good)]) == 0
+    assert main.main(["replay", str(tmp_path / "missing")]) == 2
+    (folder / "facts.json").write_text("{}")
+    assert main.main(["replay", str(folder)]) == 2
+    assert "damaged" in capsys.readouterr().err
