@@ -56,7 +56,7 @@ OVER_THE_WIRE = (
 # What applies only on an engine that is asked for, or to a runtime's own file.
 ON_ENGINES = ("engine.load", "engine.default")
 # What does not apply there: checks that ask for an engine of their own, and what a file's first engine has shown.
-NOT_ON_ENGINES = ("parity.evaluator", "parity.optimisation", "parity.map", "nms.tensorrt")
+NOT_ON_ENGINES = ("parity.evaluator", "parity.optimisation", "parity.map", "nms.optimisation", "nms.tensorrt")
 
 
 # What applies only where a target is given.

@@ -146,7 +146,8 @@ def _with_latency(session: Session, subject: Subject, judged: Judged) -> Judged:
     if context.died is not None:
         return judged
     found, session.timed = latency(context, subject.title, session.timed)
-    measured = {**judged.record.get("measured", {}), **({"latency": found} if found else {})}
+    ran = {"latency": found, "engine": engine_facts(context)} if found else {}
+    measured = {**ran, **judged.record.get("measured", {})}
     return replace(judged, record={**judged.record, "measured": measured})
 
 

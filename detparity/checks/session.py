@@ -282,9 +282,10 @@ class Session:
     def subject(self, path: Path, on: str = "") -> Subject:
         """One of the user's files with the checks of its contract. Raises InputError where it cannot be used."""
         title = f"{path.name} on {on}" if on else path.name
-        missing = engines.ENGINES[on].missing if on else ""
-        runtime = runtime_files(path) is not None
-        if missing:
+        found = runtime_files(path)
+        runtime, needed = found is not None, on or (found.runtime if found is not None else "")
+        missing = engines.ENGINES[needed].missing if needed else ""
+        if missing and (on or len(self.options.artifacts) > 1):
             return Subject(title, path, None, (ENGINE_LOADS,), on=on, missing=missing)
         try:
             if self.foreign is None and not runtime and not on:
@@ -313,8 +314,9 @@ class Session:
         )
 
     def checks_of(self, subject: Subject) -> List[str]:
-        """The checks to run on a subject; of a file whose reading ended its process, that it loads, whatever was chosen."""
-        return list(subject.checks) if subject.died is not None else self.chosen(subject.checks)
+        """The checks to run on a subject; of a file that could not be read, that it loads, whatever was chosen."""
+        unread = subject.died is not None or bool(subject.missing)
+        return list(subject.checks) if unread else self.chosen(subject.checks)
 
     def require_known_failures_met(self, subjects: Sequence[Subject]) -> None:
         """Raise InputError for a known failure that nothing in this run could meet. A choice among the own exporters leaves those of

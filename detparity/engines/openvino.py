@@ -86,7 +86,7 @@ def _layers(compiled: Any) -> List[str]:
     ran = [
         (_text(node, "layerType"), _text(node, "runtimePrecision")) for node in compiled.get_runtime_model().get_ops()
     ]
-    heavy = [_named(precision) for kind, precision in ran if kind in HEAVY]
+    heavy = ["int8" if precision in ("i8", "u8") else _named(precision) for kind, precision in ran if kind in HEAVY]
     floats = [
         _named(precision) for kind, precision in ran if precision in CONSTANTS and kind not in ("Input", "Output")
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 HEADINGS = ("file", "engine", "precision", "verdict", "floors", "mAP difference", "boxes lost", "time")
 NOTE = "floors: largest error, in noise floors of the file's precision; time: on one thread, as a multiple of the first row's"
@@ -29,13 +29,24 @@ def _row(entry: Mapping[str, Any], file: str) -> Dict[str, Any]:
         "engine": entry.get("on") or engine.get("name", ""),
         "precision": _precision(entry),
         "verdict": entry["verdict"],
-        "floors": max((row["floors"] for row in noise.values()), default=None),
+        "floors": max((row["floors"] for row in noise.values()), default=_violating(entry)),
         "map": numbers["file"] - numbers["model"] if numbers else None,
         "lost": images["total"]["lost"] if "total" in images else None,
         "of": images["total"]["model"] if "total" in images else None,
         "time": entry.get("latency", {}).get("ratio", 1.0 if entry.get("latency") else None),
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _violating(entry: Mapping[str, Any]) -> Optional[float]:
+    """The largest error that a finding states, in floors; None where none does."""
+    stated = [
+        finding["evidence"].get("floors")
+        for check in entry["checks"]
+        for finding in check["findings"]
+        if check["id"].startswith("parity.")
+    ]
+    return max((float(one) for one in stated if isinstance(one, (int, float))), default=None)
 
 
 def _precision(entry: Mapping[str, Any]) -> str:
@@ -50,13 +61,15 @@ def _precision(entry: Mapping[str, Any]) -> str:
 
 def cells(row: Mapping[str, Any]) -> List[str]:
     """A row of the table as text, under `HEADINGS`."""
+    error = row.get("floors", 0.0)
+    floors = f"{error:.2f}" if error < 1000 else f"{error:,.0f}"
     lost = f"{row['lost']} of {row['of']}" if "lost" in row else ""
     return [
         str(row["file"]),
         str(row["engine"]),
         str(row["precision"]),
         str(row["verdict"]),
-        f"{row['floors']:.2f}" if "floors" in row else "",
+        floors if "floors" in row else "",
         f"{row['map']:+.4f}" if "map" in row else "",
         lost,
         f"{row['time']:.2f}" if "time" in row else "",

@@ -74,6 +74,18 @@ def test_in_a_list_it_is_not_judged_and_the_others_are(folder, monkeypatch, caps
     assert report["engines"][0]["time"] == 1.0 and "not judged: the engine tensorrt" in shown.out
 
 
+def test_a_file_of_a_missing_engine_beside_another_file_is_not_judged(folder, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    (tmp_path / "best.tflite").write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(64))
+
+    code, report, _ = _checked(
+        folder, capsys, folder / "bundled.onnx", tmp_path / "best.tflite", "--checks", "parity.declared"
+    )
+
+    assert code == 3 and [one["verdict"] for one in report["artifacts"]] == ["conforms", "incomplete"]
+    assert "pip install 'detparity[litert]'" in report["artifacts"][1]["checks"][0]["reason"]
+
+
 def test_a_default_that_rounds_otherwise_is_named_with_its_cost(folder, session):
     context = session.judged(folder / "bundled.onnx", on="openvino")
     exact = engines.module("onnxruntime").prepare(folder / "bundled.onnx")
