@@ -84,7 +84,7 @@ def part_of(search: Search, place: Place) -> Part:
     """The part of a file that makes one tensor, given the model's numbers. Raises EngineError."""
     known = set(search.known) - {place.tensor}
     ends, _ = search.file.before(place.tensor, known)
-    given = {name: search.given(name) for name in ends}
+    given = {name: search.given(name) for name in ends if name != search.program.image}
     model = search.program.content(given, [place.tensor])
     names = list(client().prepare(RUNTIME, model, HOW[RUNTIME]).input_names)
     inputs = [search.program.feeding(name, given) for name in names]

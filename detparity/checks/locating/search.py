@@ -88,7 +88,7 @@ class Search:
         self.exact = dict(program.exact({}, self.tensors))
         self.noise = noise_of(self.exact, program.rounded({}, self.tensors))
         self.shapes = {name: value.shape for name, value in self.exact.items()}
-        self.known: Dict[str, Match] = {program.image: Match(IMAGE)}
+        self.known: Dict[str, Match] = {program.image: Match(IMAGE, None, trace.values[IMAGE].shape)}
         self.values: Set[int] = {IMAGE}
         self.first: Dict[int, int] = {IMAGE: IMAGE}  # of values that are equal, the first
         self.pairs: Dict[str, Match] = {}

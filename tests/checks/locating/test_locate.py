@@ -158,12 +158,19 @@ def doubled(model: onnx.ModelProto) -> onnx.NodeProto:
     return edits.nodes(model, "Sigmoid")[-1]
 
 
+def reversed_image(model: onnx.ModelProto) -> onnx.NodeProto:
+    weight = edits.value_of(model, edits.weight(model, 0))
+    edits.set_value(model, edits.weight(model, 0), weight[:, ::-1])
+    return edits.nodes(model, "Conv")[0]
+
+
 PLANTED: Dict[str, Tuple[Callable[[onnx.ModelProto], onnx.NodeProto], str, str]] = {
     "resize": (resized, "up", "resize rounding"),
     "slope": (slope, "leaky", "activation slope"),
     "padding": (padded, "two", "convolution padding"),
     "channel": (scaled, "one", "weights of channels scaled"),
     "concatenation": (reordered, "", "order of a concatenation"),
+    "image": (reversed_image, "stem", "input channels of weights"),
     "sum": (unsummed, "", "term lost"),
     "pool": (averaged, "pool", "pool kind"),
     "sigmoid": (doubled, "", "function doubled"),
