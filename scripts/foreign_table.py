@@ -316,8 +316,15 @@ def judged(job: Job, work: Path) -> Dict[str, Any]:
         "tail": tail,
         "seconds": time.monotonic() - start,
         "version": metadata.version(job.package),
+        "revision": _revision(),
         "artifacts": content["artifacts"],
     }
+
+
+def _revision() -> str:
+    """Of the checks that judged, where this is a clone."""
+    words = ["git", "-C", str(Path(__file__).resolve().parents[1]), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def page(folder: Path) -> str:
@@ -331,7 +338,10 @@ def page(folder: Path) -> str:
         )
     )
     verdicts: Dict[str, int] = {}
+    revisions: Dict[str, int] = {}
     for one in results:
+        revision = one.get("revision", "earlier")
+        revisions[revision] = revisions.get(revision, 0) + 1
         one["verdict"] = "no file" if one["verdict"] == "none" else one["verdict"]
         verdicts[one["verdict"]] = verdicts.get(one["verdict"], 0) + 1
     lines = [
@@ -344,7 +354,8 @@ def page(folder: Path) -> str:
         "",
         "    python scripts/foreign_table.py run RESULTS && python scripts/foreign_table.py page RESULTS > docs/foreign.md",
         "",
-        f"{len(results)} exports: {', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}.",
+        f"{len(results)} exports: {', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}. "
+        + f"Judged at revisions: {', '.join(f'{name} ({count})' for name, count in sorted(revisions.items()))}.",
         "",
         "| package | family | exporter's options | seed | verdict | floors | what was found |",
         "|---|---|---|---|---|---|---|",
