@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, List
 
 import numpy as np
@@ -27,7 +28,10 @@ def computing() -> str:
     """What the numbers of a run depend on besides the model and its input: versions, build, processor and threads."""
     backend: Any = getattr(torch.backends, "cpu", None)  # torch 2.0 and newer
     level = backend.get_cpu_capability() if backend is not None else ""
-    versions = [str(torch.__version__), np.__version__, torch.__config__.show(), torch.get_num_threads()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch 1.7 looks for a GPU when it is asked how it was built
+        build = torch.__config__.show()
+    versions = [str(torch.__version__), np.__version__, build, torch.get_num_threads()]
     return repr((*versions, level, sorted(machine().items())))
 
 
