@@ -34,11 +34,18 @@ def ways(precision: str) -> Tuple[str, ...]:
 
 
 def _dispatches() -> bool:
-    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (1, 13)
+    return _version() >= (1, 13)
+
+
+def _version() -> Tuple[int, ...]:
+    return tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
 def _has_kernels(half: torch.dtype) -> bool:
-    """Whether this torch convolves, squashes and sums numbers of this type on the CPU."""
+    """Whether this torch convolves, squashes and sums numbers of this type on the CPU. Versions before 2 have no such kernels, and
+    look for a GPU when they are asked."""
+    if _version() < (2, 0):
+        return False
     try:
         with torch.no_grad():
             x = nn.Conv2d(3, 4, 3).to(half)(torch.zeros(1, 3, 8, 8, dtype=half))

@@ -157,6 +157,8 @@ class Oracle:
         return complete
 
     def _run_others(self, key: Tuple[Picture, Size], known: Known) -> Known:
+        if len(self._ways.ways) == 1:  # half precision in a torch without its kernels
+            return replace(known, complete=True)
         feed = _feed(key)
         more = self._made(key, known.exact, [run(feed) for run in list(self._ways.ways.values())[1:]])
         floors = {head: larger(truth.floor, more[head].floor) for head, truth in known.truths.items()}

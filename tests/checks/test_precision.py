@@ -90,7 +90,7 @@ def _over_one(model):
 def test_what_half_precision_does_not_explain_is_found(spoil, check, says, clean, judged):
     outcome = judged(spoil(to_half(clean("grid")))).outcome(check)
 
-    assert outcome.outcome == "failed"
+    assert outcome.outcome == "failed", outcome.reason
     assert says in outcome.findings[0].message + str(outcome.findings[0].rows)
 
 

@@ -220,11 +220,14 @@ def half_network(network: Network) -> Network:
     """A copy with float16 weights. What decodes, anchors and strides, stays in float32. Raises InputError where this torch has no
     kernels for it."""
     try:
-        nn.Conv2d(1, 1, 1).half()(torch.zeros(1, 1, 1, 1).half())
+        old = int(torch.__version__.split(".")[0]) < 2  # without kernels, and it looks for a GPU when it is asked
+        missing = old or nn.Conv2d(1, 1, 1).half()(torch.zeros(1, 1, 1, 1).half()) is None
     except RuntimeError:
+        missing = True
+    if missing:
         raise InputError(
             f"torch {torch.__version__} cannot convolve float16 on the CPU, so it traces nothing in it: --include onnx"
-        ) from None
+        )
     found = copy.deepcopy(network)
     found.__class__ = _HalfNetwork
     for parameter in found.parameters():
