@@ -20,7 +20,7 @@ from detparity.checks.foreign.open_file import record
 from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
-from detparity.checks.locating.note import with_place
+from detparity.checks.locating.note import with_fault
 from detparity.checks.session import (
     LOADS,
     AnyContext,
@@ -78,7 +78,7 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
             artifact["how"] = f"{subject.title}, not made"
     outcome = settle(outcome, session.known_failures.of(subject.title, check_id))
     if session.options.locate and context is not None:
-        outcome = with_place(session, context, outcome)
+        outcome = with_fault(session, context, outcome)
     if context is not None and check_id == "parity.declared" and outcome.outcome == "passed":
         measured = _measured(session, context)
     repeat = repeat_command(session.options, artifact["path"], check_id)
