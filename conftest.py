@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, List, Mapping, NamedTuple, Optional, Union
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Union
 
 import pytest
 
@@ -14,6 +15,7 @@ from detparity.checks.run import judge
 from detparity.checks.session import Session, Subject
 from detparity.cli import pytest_plugin as plugin
 from detparity.core import resources
+from detparity.core.array_cache import ArrayCache
 from detparity.core.errors import InputError, NotMade, clipped
 from detparity.core.findings import MADE
 from detparity.core.vocabulary import EngineError
@@ -190,13 +192,21 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent if folder.name.startswith("popen-") else folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches(shared_folder: Path) -> Iterator[Path]:
+    """The user's caches, for commands that tests run: a folder of this run, so that no test reads or writes the real one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(shared_folder / "caches"))
+        yield shared_folder / "caches"
+
+
 @pytest.fixture(scope="session")
 def session(pytestconfig: pytest.Config, shared_folder: Path) -> Session:
     """The run: its model, reference and opened files."""
     found = plugin.session_of(pytestconfig)
     found.own = KitExports(shared_folder)
-    if hasattr(pytestconfig, "workerinput"):
-        found.shared = shared_folder / "truths"
+    if found.options.cache is not None:
+        found.options = replace(found.options, cache=ArrayCache(shared_folder / "references"))
     return found
 
 

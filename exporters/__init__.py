@@ -6,7 +6,7 @@ To add one, write `exporters/NAME.py` with `VARIANTS` and `export(detector, vari
 from __future__ import annotations
 
 import importlib
-from typing import Dict, Protocol, Tuple
+from typing import Any, Dict, Protocol, Tuple
 
 from detparity.core.vocabulary import Variant
 from detparity.models.yolov7.detector import YoloDetector
@@ -19,6 +19,13 @@ MODULES = (
 )
 
 
+CONVERTERS = (
+    "openvino",
+    "ncnn",
+    "litert",
+)  # of an ONNX file; each has FOLDER, an ending, and convert(onnx, folder, size)
+
+
 class Exporter(Protocol):
     """A module that makes files. VARIANTS: names of the variants it can make; where a variant has its exporter already, a name
     for the second one, and the variant in `PROMISE`."""
@@ -27,6 +34,11 @@ class Exporter(Protocol):
 
     def export(self, detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
         """Return the complete file. Any failure raises; the detector is left unchanged."""
+
+
+def converter(name: str) -> Any:
+    """A module of `CONVERTERS`."""
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def registry() -> Dict[str, Exporter]:

@@ -17,19 +17,23 @@ from detparity.models.compat.ir_version import stamp
 from detparity.models.compat.onnx_export import export_onnx
 from detparity.models.yolov7.detector import YoloDetector
 
+from .low_precision import to_half
+
 SIMPLIFIERS = ("onnxsim", "onnxslim")
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """size: height and width in pixels; batch: images a static file takes; simplify: a simplifier's name or None;
-    nms: what an end2end variant suppresses by; opset: of an ONNX file, None for its variant's default."""
+    nms: what an end2end variant suppresses by; opset: of an ONNX file, None for its variant's default;
+    half: the network in float16."""
 
     size: Size
     batch: int = 1
     simplify: Optional[str] = None
     nms: NmsPromise = field(default_factory=NmsPromise)
     opset: Optional[int] = None
+    half: bool = False
 
 
 def contract_of(detector: YoloDetector, variant: Variant, options: ExportOptions) -> Contract:
@@ -129,6 +133,8 @@ def finish(detector: YoloDetector, variant: Variant, options: ExportOptions, mod
     """Simplify if requested, name the axes, write metadata and IR version, check, and return the file's bytes."""
     if options.simplify:
         model = simplified(model, options.simplify)
+    if options.half:
+        model = to_half(model)
     contract = contract_of(detector, variant, options)
     declare_axes(model, contract)
     stamp(model)

@@ -56,6 +56,12 @@ EXPORTS: Mapping[str, Tuple[str, str, str, Columns]] = {
     "yolox": ("libreyolo", "yolox-n", "format=onnx dynamic=False", Columns(0, 0, 2, 5, "centre px")),
     "rtdetr": ("libreyolo", "rtdetr-r18", "format=onnx dynamic=False", Columns(1, 0, 2, 0, "centre fraction")),
     "torchvision": ("torchvision", "fasterrcnn_resnet50_fpn", "format=onnx", Columns(0, 2, 1, 0, "corners px", 1)),
+    "ssdlite": (
+        "torchvision",
+        "ssdlite320_mobilenet_v3_large",
+        "format=onnx",
+        Columns(0, 1, 1, 0, "corners px", 2),
+    ),
     "detr": ("transformers", "detr", "format=onnx", Columns(1, 0, 2, 0, "centre fraction")),
     "yolos": ("transformers", "yolos", "format=onnx", Columns(1, 0, 2, 0, "centre fraction")),
 }

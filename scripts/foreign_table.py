@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
@@ -88,10 +88,12 @@ class Job:
     name: str
     words: str
     seed: int
+    size: int = SIZE
 
     @property
     def key(self) -> str:
-        return f"{self.package}-{self.name}-{self.words.replace('=', '-').replace(' ', '-')}-{self.seed}"
+        size = f"-{self.size}" if self.size != SIZE else ""
+        return f"{self.package}-{self.name}-{self.words.replace('=', '-').replace(' ', '-')}-{self.seed}{size}"
 
 
 def jobs(packages: Sequence[str]) -> Iterator[Job]:
@@ -116,7 +118,7 @@ def _suppresses(package: str, name: str) -> bool:
 # --- the exports themselves
 
 
-def pictures(side: int = SIZE) -> Any:
+def pictures(side: int) -> Any:
     """(6, 3, side, side): noise, a ramp, black, white, dark, and smooth patches: no kind of picture leaves batch-norm's range."""
     import torch
 
@@ -145,44 +147,44 @@ def export(package: str, name: str, options: Dict[str, Any]) -> None:
 
     torch.manual_seed(options.pop("seed", 0))
     torch.set_num_threads(1)
-    EXPORTS[package](name, options)
+    EXPORTS[package](name, options, options.pop("size", SIZE))
 
 
-def _ultralytics(name: str, options: Dict[str, Any]) -> None:
+def _ultralytics(name: str, options: Dict[str, Any], size: int) -> None:
     from ultralytics import RTDETR, YOLO
 
     model = (RTDETR if name.startswith("rtdetr") else YOLO)(f"{name}.yaml")
-    conditioned(model.model.eval(), pictures(), lambda module, images: module(images))
-    model.export(imgsz=SIZE, **options)
+    conditioned(model.model.eval(), pictures(size), lambda module, images: module(images))
+    model.export(imgsz=size, **options)
 
 
-def _libreyolo(name: str, options: Dict[str, Any]) -> None:
+def _libreyolo(name: str, options: Dict[str, Any], side: int) -> None:
     from libreyolo.models.base.model import BaseModel
 
     family, _, size = name.rpartition("-")
     kind = next(one for one in BaseModel._registry if family == one.FAMILY)
     model = kind._from_scratch(size=size, device="cpu", seed=0, nb_classes=80)
-    side = kind.INPUT_SIZES[size] if family in FIXED else SIZE
+    side = kind.INPUT_SIZES[size] if family in FIXED else side
     conditioned(model.model.eval(), pictures(side), lambda module, images: module(images))
     suffix = "torchscript" if options["format"] == "torchscript" else "onnx"
     model.export(output_path=f"{name}.{suffix}", imgsz=side, **options)
 
 
-def _torchvision(name: str, options: Dict[str, Any]) -> None:
+def _torchvision(name: str, options: Dict[str, Any], side: int) -> None:
     import torch
     from torchvision.models import get_model
 
-    given = {} if name.startswith("ssd") else {"min_size": SIZE, "max_size": 2 * SIZE}
+    given = {} if name.startswith("ssd") else {"min_size": side, "max_size": 2 * side}
     model = get_model(name, weights=None, weights_backbone=None, **given).eval()
-    image = torch.rand(3, SIZE, SIZE)
-    conditioned(model, list(pictures()), lambda module, images: module(images))
+    image = torch.rand(3, side, side)
+    conditioned(model, list(pictures(side)), lambda module, images: module(images))
     names = ["boxes", "scores", "labels"] if not name.startswith("faster") else ["boxes", "labels", "scores"]
     torch.onnx.export(
         model, ([image],), f"{name}.onnx", opset_version=17, input_names=["image"], output_names=names, dynamo=False
     )
 
 
-def _transformers(name: str, options: Dict[str, Any]) -> None:
+def _transformers(name: str, options: Dict[str, Any], side: int) -> None:
     import torch
     import transformers
 
@@ -193,9 +195,9 @@ def _transformers(name: str, options: Dict[str, Any]) -> None:
         if hasattr(config, key):
             setattr(config, key, False)
     if name == "yolos":
-        config.image_size, config.num_hidden_layers = [SIZE, SIZE], 4
+        config.image_size, config.num_hidden_layers = [side, side], 4
     model = getattr(transformers, f"{kinds[name]}ForObjectDetection")(config).eval()
-    image = torch.rand(1, 3, SIZE, SIZE)
+    image = torch.rand(1, 3, side, side)
 
     class Exported(torch.nn.Module):
         def __init__(self, model: Any) -> None:
@@ -207,7 +209,7 @@ def _transformers(name: str, options: Dict[str, Any]) -> None:
             return found.logits, found.pred_boxes
 
     wrapped = Exported(model).eval()
-    conditioned(wrapped, pictures(), lambda module, images: module(images))
+    conditioned(wrapped, pictures(side), lambda module, images: module(images))
     if options["format"] == "torchscript":
         torch.jit.trace(wrapped, image, check_trace=False).save(f"{name}.torchscript.pt")
         return
@@ -215,7 +217,7 @@ def _transformers(name: str, options: Dict[str, Any]) -> None:
     torch.onnx.export(wrapped, (image,), f"{name}.onnx", opset_version=17, dynamo=False, **names)
 
 
-EXPORTS: Mapping[str, Callable[[str, Dict[str, Any]], None]] = {
+EXPORTS: Mapping[str, Callable[[str, Dict[str, Any], int], None]] = {
     "ultralytics": _ultralytics,
     "libreyolo": _libreyolo,
     "torchvision": _torchvision,
@@ -235,11 +237,11 @@ def options_of(words: Sequence[str]) -> Dict[str, Any]:
 # --- running and the table
 
 
-def run(folder: Path, packages: Sequence[str], only: str, minutes: float) -> int:
+def run(folder: Path, packages: Sequence[str], only: str, minutes: float, size: int) -> int:
     """Every job that has no result yet, until the time is over. Returns how many were found wrong in a check that is not confirmed."""
     folder.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * minutes
-    for job in jobs(packages):
+    for job in (replace(one, size=size) for one in jobs(packages)):
         result = folder / f"{job.key}.json"
         if result.exists() or not fnmatch.fnmatch(job.key, only):
             continue
@@ -283,6 +285,7 @@ def judged(job: Job, work: Path) -> Dict[str, Any]:
         job.name,
         *job.words.split(),
         f"seed={job.seed}",
+        f"size={job.size}",
     ]
     command = [sys.executable, "-m", "detparity.cli.main", "capture", "--json", "report.json", "--", *script]
     variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "HF_HUB_OFFLINE": "1"}
@@ -388,6 +391,7 @@ def main() -> None:
     running.add_argument("--packages", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     running.add_argument("--only", default="*")
     running.add_argument("--minutes", type=float, default=90)
+    running.add_argument("--size", type=int, default=SIZE)
     making = verbs.add_parser("page")
     making.add_argument("results", type=Path)
     one = verbs.add_parser("export")
@@ -398,7 +402,7 @@ def main() -> None:
     if options.verb == "export":
         export(options.package, options.name, options_of(options.words))
     elif options.verb == "run":
-        wrong = run(options.results, options.packages, options.only, options.minutes)
+        wrong = run(options.results, options.packages, options.only, options.minutes, options.size)
         raise SystemExit(1 if wrong else 0)
     else:
         print(page(options.results), end="")

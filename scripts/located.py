@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import inspect
 import json
 import math
 import sys
@@ -67,8 +68,8 @@ def foreign(spec: str, simplify: bool = False, folded: bool = True) -> Made:
     given = given if len(made.facts.shape) == 4 else given[0]
     example: Any = torch.from_numpy(given.copy())
     example = [example] if len(made.facts.shape) == 3 else example
-    buffer = io.BytesIO()
-    keywords: Dict[str, Any] = {"dynamo": False} if torch.__version__ >= "2.5" else {}
+    buffer: Any = io.BytesIO()
+    keywords: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     torch.onnx.export(made.module, (example,), buffer, opset_version=17, do_constant_folding=folded, **keywords)
     model = onnx.load_from_string(buffer.getvalue())
     if simplify:

@@ -19,8 +19,8 @@ STORED_AS = {"float16": "float16", "bfloat16": "bfloat16", "int8": "8 bits", "ui
 @dataclass(frozen=True)
 class Stored:
     """A convolution as the file has it; bias None where it has none; node None for TorchScript; unfolded: whether something
-    after it could be the batch-norm or the implicit factor that was not folded in; rounded: "float16" or "8 bits" where the file
-    stores it so; step: the largest distance of two neighbouring values then."""
+    after it could be the batch-norm or the implicit factor that was not folded in; rounded: "float16", "bfloat16" or "8 bits" where
+    the file stores it so; step, bias_step: distances of two neighbouring values of those quantised, as the tensor broadcasts them."""
 
     name: str
     weight: np.ndarray
@@ -28,7 +28,8 @@ class Stored:
     node: Optional[Node] = None
     unfolded: bool = False
     rounded: str = ""
-    step: float = 0.0
+    step: Optional[np.ndarray] = None
+    bias_step: Optional[np.ndarray] = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class _Tensor:
     name: str
     value: np.ndarray
     rounded: str = ""
-    step: float = 0.0
+    step: Optional[np.ndarray] = None
 
 
 class _Constants:
@@ -72,7 +73,7 @@ class _Constants:
         scales = scales.astype(np.float64).reshape(shape)
         point = point.astype(np.float64).reshape(shape if point.size > 1 else [])
         dequantised = ((value.astype(np.float64) - point) * scales).astype(np.float32)
-        return _Tensor(name, dequantised, STORED_AS.get(str(value.dtype), ""), float(np.abs(scales).max()))
+        return _Tensor(name, dequantised, STORED_AS.get(str(value.dtype), ""), np.abs(scales))
 
 
 def onnx_convs(graph: Graph) -> List[Stored]:
@@ -86,7 +87,8 @@ def onnx_convs(graph: Graph) -> List[Stored]:
             after = {reader.op for name in node.outputs for reader in consumers.get(name, [])}
             value = None if bias is None or bias.value.ndim != 1 else bias.value
             unfolded = bool(after & UNFOLDED)
-            found.append(Stored(weight.name, weight.value, value, node, unfolded, weight.rounded, weight.step))
+            steps = (weight.step, None if bias is None else bias.step)
+            found.append(Stored(weight.name, weight.value, value, node, unfolded, weight.rounded, *steps))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Dict, Optional, Sequence, Tuple
 import numpy as np
 
 from detparity.artifacts.onnx_graph import Graph, Value
+from detparity.core.precision import HALVES
 from detparity.core.vocabulary import Arrays, Size
 
 CHANNELS = 3
@@ -33,9 +34,9 @@ class InputForm:
 
     @property
     def rounding(self) -> str:
-        """What the type of the image does to its numbers: "8-bit", "float16", or "" where it holds them."""
-        if self.dtype == "float16":
-            return "float16"
+        """What the type of the image does to its numbers: "8-bit", "float16", "bfloat16", or "" where it holds them."""
+        if self.dtype in HALVES:
+            return self.dtype
         return "8-bit" if np.dtype(_known(self.dtype)).kind in "iu" else ""
 
     def shape(self, images: np.ndarray) -> Tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -30,7 +30,8 @@ LEARNED = frozenset(
 class Selection:
     """A node that decides: its title, operator and kind, the tensors it reads and the one that holds what it chose, the axis it
     counts along; learned: whether learned layers follow; largest and ordered: see `core.decisions.Forced`;
-    stated, centred: of a suppression, its tensors of number, IoU and score, and whether boxes are centres and sizes."""
+    stated, centred: of a suppression, its tensors of number, IoU and score, and whether boxes are centres and sizes; inside: whether
+    it is in a body of an `If`."""
 
     node: str
     operator: str
@@ -43,6 +44,7 @@ class Selection:
     ordered: bool = True
     stated: Tuple[str, ...] = ()
     centred: bool = False
+    inside: bool = False
 
     def _limits(self, values: Mapping[str, np.ndarray]) -> Tuple[float, float, int]:
         """IoU, score and number of a suppression."""
@@ -78,34 +80,48 @@ class Selection:
 
 
 def selections(graph: Graph) -> Tuple[Selection, ...]:
-    """Every node of the main graph that decides and whose choice something reads, in the order they run."""
-    consumers = graph.consumers()
-    read = {name for node in graph.walk() for name in node.inputs} | {value.name for value in graph.outputs}
-    found = []
+    """Every node that decides and whose choice something reads, in the order they run, of the main graph and of bodies of its `If`."""
+    consumers = _readers(graph)
+    read = {name for node in graph.walk() for name in node.inputs}
+    read |= {
+        value.name
+        for one in (graph, *(body for node in graph.nodes for body in _bodies(node)))
+        for value in one.outputs
+    }
+    found: List[Selection] = []
     for node in graph.nodes:
-        kind, tensors, chosen = _parts(node)
-        if not kind or chosen not in read or node.domain or (kind == CUT and not _gathers(chosen, consumers)):
-            continue
-        axis = int(node.get("axis", -1 if node.op == "TopK" else 0))
-        largest = node.op not in RISING and bool(node.get("largest", 1))
-        ordered = kind == BEST and bool(node.get("sorted", 1))
-        learned = _learned(node, consumers)
-        found.append(
-            Selection(
-                node.title,
-                node.op,
-                kind,
-                tensors,
-                chosen,
-                axis,
-                learned,
-                largest,
-                ordered,
-                tuple(node.inputs[2:]) if kind == SUPPRESSION else (),
-                bool(node.get("center_point_box", 0)),
-            )
-        )
+        one = _selection(node, read, consumers, _learned(node, consumers))
+        found += [one] if one is not None else []
+        for body in _bodies(node):
+            learned = _learned(node, consumers)
+            made = [_selection(sub, read, _readers(body), learned) for sub in body.nodes]
+            found += [replace(one, inside=True) for one in made if one is not None]
     return tuple(found)
+
+
+def _bodies(node: Node) -> Tuple[Graph, ...]:
+    return node.subgraphs if node.op == "If" and not node.domain else ()
+
+
+def _readers(graph: Graph) -> Dict[str, List[Node]]:
+    """Nodes by what they read, or what their bodies do."""
+    found = graph.consumers()
+    for node in graph.nodes:
+        for name in {name for body in node.subgraphs for sub in body.walk() for name in sub.inputs}:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _selection(node: Node, read: Set[str], consumers: Mapping[str, List[Node]], learned: bool) -> Optional[Selection]:
+    kind, tensors, chosen = _parts(node)
+    if not kind or chosen not in read or node.domain or (kind == CUT and not _gathers(chosen, consumers)):
+        return None
+    axis = int(node.get("axis", -1 if node.op == "TopK" else 0))
+    largest = node.op not in RISING and bool(node.get("largest", 1))
+    ordered = kind == BEST and bool(node.get("sorted", 1))
+    stated = tuple(node.inputs[2:]) if kind == SUPPRESSION else ()
+    centred = bool(node.get("center_point_box", 0))
+    return Selection(node.title, node.op, kind, tensors, chosen, axis, learned, largest, ordered, stated, centred)
 
 
 def _parts(node: Node) -> Tuple[str, Tuple[str, ...], str]:
@@ -145,18 +161,63 @@ def _learned(node: Node, consumers: Mapping[str, List[Node]]) -> bool:
     )
 
 
-def exposed(path: Path, names: Sequence[str]) -> bytes:
-    """The model with these inner tensors as outputs beside its own."""
+SHOWN = "/shown"  # ends the name of an inner tensor of a body, as an output of its `If`
+
+
+def exposed(path: Path, which: Sequence[Selection], constants: Mapping[str, np.ndarray]) -> bytes:
+    """The model with what these nodes read and choose as outputs beside its own; of nodes inside bodies as outputs of the `If`, where
+    the other branch gives nothing, called NAME/shown."""
+    inner = {name: kind for one in which if one.inside for name, kind in _types(one).items()}
     model = onnx.load(str(path))
+    within = set(_shown_inside(model.graph, inner))
+    names = [name for one in which for name in one.tensors(constants) if name not in within]
+    return _with_outputs(model, [*names, *(name + SHOWN for name in within)])
+
+
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
     own = {value.name for value in (*model.graph.output, *model.graph.input)}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in own)
     return bytes(model.SerializeToString())
 
 
+def plainly(shown: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """What the copy of `exposed` gives, by the names that the tensors have in the file."""
+    return {name[: -len(SHOWN)] if name.endswith(SHOWN) else name: value for name, value in shown.items()}
+
+
+def _types(one: Selection) -> Dict[str, int]:
+    """The element types of what a node reads and gives, by name, in a file of float32."""
+    kind = onnx.TensorProto.BOOL if one.kind == CUT else onnx.TensorProto.INT64
+    stated = (onnx.TensorProto.INT64, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT)
+    found = {name: onnx.TensorProto.FLOAT for name in one.read}
+    found.update({name: number for name, number in zip(one.stated, stated) if name})
+    return {**found, one.chosen: kind}
+
+
+def _shown_inside(graph: onnx.GraphProto, wanted: Mapping[str, int]) -> List[str]:
+    """Give each `If` of a graph the tensors wanted that its bodies make, as further outputs; their names."""
+    found: List[str] = []
+    for node in graph.node:
+        bodies = [one.g for one in node.attribute if one.name in ("then_branch", "else_branch")]
+        if node.op_type != "If" or node.domain or len(bodies) != 2:
+            continue
+        for body, other in (bodies, bodies[::-1]):
+            for name in sorted({name for inner in body.node for name in inner.output} & set(wanted)):
+                kind = wanted[name]
+                empty = onnx.helper.make_tensor(name + "/none", kind, [0], [])
+                other.node.append(onnx.helper.make_node("Constant", [], [name + "/none"], value=empty))
+                body.node.append(onnx.helper.make_node("Identity", [name], [name + "/copy"]))
+                for side, title in ((body, name + "/copy"), (other, name + "/none")):
+                    side.output.append(onnx.helper.make_tensor_value_info(title, kind, None))
+                node.output.append(name + SHOWN)
+                found.append(name)
+    return found
+
+
 def forced(path: Path, chosen: Sequence[Selection], names: Sequence[str] = ()) -> bytes:
     """The model with what these nodes choose as further inputs, called as the tensors are, and `names` as further outputs. The best
     values of a TopK are gathered by the indices given."""
-    model = onnx.load_from_string(exposed(path, names))
+    model = onnx.load_from_string(_with_outputs(onnx.load(str(path)), names))
     by_tensor: Dict[str, Selection] = {one.chosen: one for one in chosen}
     nodes: List[onnx.NodeProto] = []
     for node in model.graph.node:

@@ -96,14 +96,6 @@ class Graph:
             for sub in node.subgraphs:
                 yield from sub.walk()
 
-    @property
-    def half(self) -> bool:
-        """Whether most of the numbers it stores are float16."""
-        sizes = {kind: 0 for kind in ("float16", "float32")}
-        for one in self.constants.values():
-            sizes[one.dtype.name] = sizes.get(one.dtype.name, 0) + one.size
-        return sizes["float16"] > sizes["float32"]
-
     def producers(self) -> Dict[str, Node]:
         return {name: node for node in self.nodes for name in node.outputs if name}
 

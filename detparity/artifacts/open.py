@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -13,10 +13,12 @@ from detparity.artifacts import onnx_nms
 from detparity.artifacts.grid_constants import grid_constants, script_grids, stuck_size
 from detparity.artifacts.input_form import image_shape
 from detparity.artifacts.metadata import LARGEST_SIDE, image_size, parse, script_metadata
+from detparity.artifacts.precision import of_graph, of_script
 from detparity.core import file_kind
-from detparity.core.contract import Contract, NmsPromise, contract_for, default_opset
+from detparity.core.contract import Contract, NmsPromise, TensorPromise, contract_for, default_opset
 from detparity.core.errors import InputError
 from detparity.core.files import require_file, sha256
+from detparity.core.precision import HALVES, PLAIN, Precision, floor_of
 from detparity.core.vocabulary import (
     DYNAMO,
     ONNX,
@@ -39,29 +41,32 @@ NMS_OPS = {"NonMaxSuppression": "end2end-ort", "EfficientNMS_TRT": "end2end-trt"
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user promised of the file besides its variant: numbers of the suppression, the opset; None: read from the file."""
+    """What the user promised of the file besides its variant: numbers of the suppression, the opset, its precision; None: read from
+    the file."""
 
     iou_thres: Optional[float] = None
     conf_thres: Optional[float] = None
     topk_all: Optional[int] = None
     max_wh: Optional[float] = None
     opset: Optional[int] = None
+    precision: Optional[str] = None
 
     @property
     def arguments(self) -> List[str]:
         """The options that promise the same again, for a `Repeat:` line."""
         given = [(f"--{name.replace('_', '-')}", value) for name, value in vars(self).items() if value is not None]
-        return [word for option, value in given for word in (option, f"{value:g}")]
+        return [word for option, value in given for word in (option, value if isinstance(value, str) else f"{value:g}")]
 
 
 @dataclass(frozen=True)
 class Intake:
-    """An artifact that was read. how: how the variant and the size were found, for the report."""
+    """An artifact that was read. how: how the variant and the size were found, for the report; precision: what the file is."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
     contract: Contract
     how: str
+    precision: Precision = PLAIN
 
 
 Opened = Tuple[Union["OnnxFile", "ScriptFile"], Contract, str]
@@ -92,7 +97,29 @@ def open_artifact(
         file, contract, how = _open_script(path, kind, engines, facts, variant, img_size)
     else:
         file, contract, how = _open_onnx(path, engines, facts, variant, img_size, asked)
-    return Intake(Artifact(path, kind, sha256(path), name), file, contract, how)
+    precision = of_graph(file.graph) if kind == "onnx" else of_script(file)  # type: ignore[union-attr,arg-type]
+    contract = _of_precision(contract, precision, asked.precision)
+    return Intake(Artifact(path, kind, sha256(path), name), file, contract, how + _clause(precision), precision)
+
+
+def _of_precision(contract: Contract, found: Precision, promised: Optional[str]) -> Contract:
+    """The contract with what a file of lower precision may declare: inputs and outputs of its own type."""
+    judged = floor_of(found, promised)
+    contract = replace(contract, precision=judged, promised_precision=promised)
+    if judged not in HALVES:
+        return contract
+    declared = {**dict(found.inputs), **dict(found.outputs)}
+
+    def own(promise: TensorPromise) -> TensorPromise:
+        kind = declared.get(promise.name, "")
+        return replace(promise, dtype=kind) if promise.dtype == "float32" and kind == judged else promise
+
+    inputs, outputs = tuple(map(own, contract.inputs)), tuple(map(own, contract.outputs))
+    return replace(contract, inputs=inputs, outputs=outputs)
+
+
+def _clause(precision: Precision) -> str:
+    return f", {precision.text}" if precision.text else ""
 
 
 def _kind(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple
 
 import numpy as np
@@ -13,12 +13,13 @@ METADATA_FILE = "detparity.json"  # the extra file of an archive that holds our 
 @dataclass(frozen=True)
 class Constant:
     """A tensor frozen into the module: its value, the source line the graph records, what reads it, and its path where it is an
-    attribute of the module and no literal of the graph."""
+    attribute of the module and no literal of the graph; kind: its type, where numpy has not that."""
 
     value: np.ndarray
     source: str
     readers: Tuple[str, ...]
     path: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ScriptFile:
     """ops: operator counts of the inlined graph; devices: (device, source line) of every device constant; constants: tensors that
     are no parameters; state: parameters and buffers by path; training: whether it was saved in training mode; training_ops: operators
     recorded as they act in training; metadata: the text of our extra file, or empty; written: sizes that the graph has as
-    numbers."""
+    numbers; types: of the state, where it is not float32; image: the type in which the module takes it."""
 
     ops: Mapping[str, int]
     devices: Tuple[Tuple[str, str], ...]
@@ -47,3 +48,5 @@ class ScriptFile:
     training: bool
     metadata: str
     written: Tuple[Written, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+    image: str = "float32"

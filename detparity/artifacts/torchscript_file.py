@@ -8,8 +8,10 @@ from typing import Any, List, Tuple
 import torch
 
 from detparity.artifacts.torchscript_facts import ScriptFile
-from detparity.artifacts.torchscript_graph import Known, source, tensors, walk, written
+from detparity.artifacts.torchscript_graph import Known, source, tensors, type_of, walk, written
 
+HALVES = (torch.float16, torch.bfloat16)
+CONVERTING = {"aten::to", "aten::half", "aten::type_as", "aten::float", "prim::dtype"}
 # Operators that act otherwise in training, and which of their inputs says so.
 TRAINING_FLAG = {"aten::dropout": 2, "aten::feature_dropout": 2, "aten::alpha_dropout": 2, "aten::batch_norm": 5}
 
@@ -42,7 +44,17 @@ def describe(module: torch.jit.ScriptModule, metadata: str) -> ScriptFile:
         bool(getattr(module, "training", False)),
         metadata,
         tuple(written(known)),
+        {key: type_of(value) for key, value in module.state_dict().items() if value.dtype != torch.float32},
+        image_type(module, known.graph),
     )
+
+
+def image_type(module: torch.jit.ScriptModule, graph: Any) -> str:
+    """The type in which a module takes its image: that of its weights, where it does not convert what it is given."""
+    given = list(graph.inputs())
+    readers = {use.user.kind() for use in given[1].uses()} if len(given) > 1 else set()
+    first = next((one.dtype for one in module.parameters() if one.is_floating_point() and one.dim() > 1), torch.float32)
+    return "float32" if readers & CONVERTING or first not in HALVES else str(first).rpartition(".")[2]
 
 
 def _device(node: Any) -> List[Tuple[str, str]]:

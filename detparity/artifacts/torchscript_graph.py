@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+import numpy as np
 import torch
 
 from detparity.artifacts.torchscript_facts import Constant, Written
@@ -170,5 +171,16 @@ def tensors(known: Known, own: Dict[str, torch.Tensor]) -> List[Constant]:
         for index, part in enumerate(value if isinstance(value, (list, tuple)) else [value]):
             if isinstance(part, torch.Tensor) and path not in own:
                 name = path if part is value else f"{path}[{index}]"
-                found.append(Constant(part.detach().cpu().numpy(), origin, tuple(user.kind() for user in users), name))
+                kinds = tuple(user.kind() for user in users)
+                found.append(Constant(plain(part), origin, kinds, name, type_of(part)))
     return found
+
+
+def plain(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as numpy has it; bfloat16, which numpy has not, as float32."""
+    tensor = tensor.detach().cpu()
+    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+
+
+def type_of(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).rpartition(".")[2]

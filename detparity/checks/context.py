@@ -26,14 +26,17 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts.input_form import FILLED, InputForm, input_form, transposed
-from detparity.checks import ON_IMAGES
+from detparity.checks import ON_ENDPOINT, ON_IMAGES, ON_TARGET
 from detparity.checks.judging import Judging, Key
 from detparity.checks.other_inputs import settle
+from detparity.core.budget import USUAL, Budget
 from detparity.core.case import BoxExplorer, Case, Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, expected_shapes
+from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import Finding, Outcome
+from detparity.core.precision import PLAIN, Precision
 from detparity.core.vocabulary import (
     Arrays,
     Artifact,
@@ -50,6 +53,7 @@ from detparity.core.vocabulary import (
 from detparity.engines.reference_runs import Oracle
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of, rounded
+from detparity.oracle.average_precision import Objects
 
 if TYPE_CHECKING:
     from detparity.artifacts.onnx_graph import OnnxFile
@@ -69,8 +73,9 @@ class Context(Judging):
     """artifact and its facts, the contract, the model's facts and weights, its oracle, and the explorer of cases;
     how: how the variant and the size were found; quick: whether less is tried, to know sooner; fold: marks findings that follow from
     those of other checks; notes: what checks work out of the file once; photos: the user's own
-    pictures; form and filled: how the file takes its image, and what its
-    other inputs are given."""
+    pictures; precision: what the file is, and `contract.precision` what it is judged in;
+    form and filled: how the file takes its image, and what its other inputs are given;
+    on: the engine that was asked for; target: of --for."""
 
     artifact: Artifact
     file: Union[OnnxFile, ScriptFile]
@@ -90,6 +95,12 @@ class Context(Judging):
     fold: Callable[[Context, str, Tuple[Finding, ...]], Tuple[Finding, ...]] = _as_found
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
+    precision: Precision = PLAIN
+    budget: Budget = USUAL
+    objects: Mapping[Picture, Objects] = field(default_factory=dict)
+    on: str = ""
+    target: str = ""
+    endpoint: Optional[Endpoint] = None
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
 
@@ -109,16 +120,16 @@ class Context(Judging):
     @functools.cached_property
     def form(self) -> InputForm:
         """How the file takes its image; (B, 3, H, W) float32 unless an ONNX file declares something else."""
-        return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm()
+        return input_form(self.onnx.graph) if self.artifact.kind == "onnx" else InputForm(dtype=self.script.image)
 
     @functools.cached_property
     def filled(self) -> str:
         """What the inputs beside the image are given: what makes the numbers right, where anything does."""
         return settle(self) if self.form.others else FILLED[0]
 
-    def engine(self) -> str:
+    def own_engine(self) -> str:
         plugin = self.contract.variant.head == "end2end-trt"
-        return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
+        return self.on or engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
 
     def seconds(self, images: int) -> float:
         """What an engine may take: a multiple of what the slowest run of the reference took, for each image."""
@@ -131,12 +142,16 @@ class Context(Judging):
     def run_filled(self, images: np.ndarray, filled: str, **engine: Any) -> Arrays:
         """The same, with the inputs beside the image given otherwise."""
         runner = self.runner(**engine)
-        feed = self.form.feed(self.form.image or runner.input_names[0], images, filled)
+        feed = self.feed(images, filled, runner)
         with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
             found = runner.call(feed)
         if any(name.startswith("[") for name in found):
             raise EngineError("it returns a dict where tensors are expected")
         return found
+
+    def feed(self, images: np.ndarray, filled: str, runner: Runner) -> Arrays:
+        """What the inputs are given, by name."""
+        return self.form.feed(self.form.image or runner.input_names[0], images, filled)
 
     def predict(self, case: Case, **engine: Any) -> Arrays:
         """What the file gives for a case; predictions that have fields before rows are put in the promised order."""
@@ -150,7 +165,7 @@ class Context(Judging):
 
     def tail_runner(self, cut: Mapping[str, int]) -> Runner:
         """The part of an ONNX file after the tensors of `cut` (name to rank), in its engine. Raises EngineError."""
-        return self.prepared(self.engine(), Load(cut=cut))
+        return self.prepared(self.own_engine(), self.load(cut=cut))
 
     def shapes_of(self, names: Sequence[str], images: np.ndarray) -> Dict[str, np.ndarray]:
         """Run an ONNX file up to inner tensors and return them by name. Raises EngineError."""
@@ -188,9 +203,9 @@ def to_blame(error: EngineDied, oracle: Oracle, size: Size) -> bool:
     under a quarter of it at this size."""
     if error.how == "crash":
         return True
-    oracle.truth(("noise", 0), size, "grid")
+    seconds = oracle.run_again(("noise", 0), size)
     if error.how == "time":
-        return 4 * oracle.slowest < error.seconds
+        return 4 * seconds < error.seconds
     limit = client().child.limits.memory
     return limit is None or 4 * peak_bytes() < limit
 
@@ -202,5 +217,6 @@ def truth_head(variant: Variant) -> str:
 
 def applicable(context: Context) -> Iterable[str]:
     """The ids of the checks this contract asks for, in the registry's order; those of the user's pictures where there are any."""
-    left = () if context.photos else ON_IMAGES
+    left = (*(() if context.photos else ON_IMAGES), *(() if context.target else ON_TARGET))
+    left += () if context.endpoint else ON_ENDPOINT
     return [one.id for one in context.checks.values() if one.applies(context.contract) and one.id not in left]

@@ -7,7 +7,7 @@ from typing import Iterator, Optional, Tuple
 from detparity.checks.context import Context
 from detparity.core.contract import MUST
 from detparity.core.errors import NotMade
-from detparity.core.findings import MADE, Check, Finding, Outcome
+from detparity.core.findings import BLOCKED, MADE, Check, Finding, Outcome
 
 
 def made(_: Context) -> Iterator[Finding]:
@@ -27,7 +27,7 @@ def outcome(problem: Optional[NotMade]) -> Outcome:
 
 def blocked(check: Check, problem: NotMade) -> Outcome:
     """The outcome of any other check on a file that was not made."""
-    return Outcome(check.id, check.level, "skipped", reason=str(problem) if problem.missing else f"blocked by {MADE}")
+    return Outcome(check.id, check.level, "skipped", reason=str(problem) if problem.missing else f"{BLOCKED}{MADE}")
 
 
 CHECKS: Tuple[Check, ...] = (

@@ -23,6 +23,7 @@ LIKE = 10.0  # factor between the errors of one cause on different pictures
 # What an export of another model fails besides its weights.
 OF_THE_MODEL = ("structure.outputs", "structure.axes", "structure.shapes", "structure.attributes", "structure.metadata")
 OF_THE_SCRIPT = ("script.structure", "script.attributes", "script.metadata")
+OF_A_LOSS = ("precision.scales", "precision.calibration", "precision.resolution")  # what explains one in 8 bits
 SHAPES = ("structure.shapes", "script.structure")
 
 
@@ -47,6 +48,9 @@ def _cause(context: Context, check_id: str, finding: Finding) -> Optional[str]:
             if "version" not in finding.evidence and _fails(context, "structure.operators")
             else None
         )
+    if check_id in ("precision.scores", "precision.budget"):
+        earlier = OF_A_LOSS if check_id == "precision.budget" else OF_A_LOSS[-1:]
+        return next((one for one in earlier if _fails(context, one)), None)
     if check_id == "structure.outputs":
         return _half_precision(context, finding)
     if check_id == "structure.axes":

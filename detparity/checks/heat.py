@@ -1,4 +1,6 @@
-"""Where in a picture a file's numbers are off: errors in floors, by level, anchor and field, and cell by cell."""
+"""Where in a picture a file's numbers are off: errors in floors, by level, anchor and field, and cell by cell.
+
+`checks/foreign/heat.py` does it for files of any detector."""
 
 from __future__ import annotations
 
@@ -14,6 +16,10 @@ from detparity.inputs.encoded import png
 from detparity.oracle.noise_floor import GROUPS, LIMITS, Truth, split_levels
 
 MOST_FLOORS = 1e9  # of what is no number
+FAINT, STRONG = (
+    np.array([255.0, 214, 64, 90]),
+    np.array([224.0, 16, 44, 165]),
+)  # colour and opacity of little and of much
 
 
 def heat_of(context: Context, picture: Picture) -> Optional[Dict[str, Any]]:
@@ -44,7 +50,7 @@ def heat_of(context: Context, picture: Picture) -> Optional[Dict[str, Any]]:
         "stride": worst[2],
         "group": worst[3],
         "floors": worst[0],
-        "cells": _painted(worst[1]),
+        "cells": painted(worst[1]),
         "rows": rows,
     }
 
@@ -55,9 +61,10 @@ def _floors(truth: Truth, values: np.ndarray, level: int, group: str) -> np.ndar
     return np.nan_to_num(error / truth.floor[level, group].max, nan=MOST_FLOORS, posinf=MOST_FLOORS)
 
 
-def _painted(floors: np.ndarray) -> str:
-    """(ny, nx) floors as an image of one pixel a cell: black up to 1 floor, red, yellow at the worst (or the limit)."""
-    brightest = max(float(floors.max()), LIMITS["max"])
-    share = np.clip(np.log10(np.maximum(floors, 1.0)) / np.log10(brightest), 0.0, 1.0)
-    pixels = np.stack([np.minimum(2 * share, 1.0), np.clip(2 * share - 1, 0.0, 1.0), 0 * share], axis=2)
-    return f"data:image/png;base64,{base64.b64encode(png((pixels * 255).astype(np.uint8))).decode()}"
+def painted(floors: np.ndarray, worst: float = 0.0) -> str:
+    """(ny, nx) floors as an image of one pixel a cell: clear up to 1 floor, then yellow to red, at the worst (or the limit)."""
+    strongest = max(float(floors.max()), worst, LIMITS["max"])
+    share = np.clip(np.log10(np.maximum(floors, 1.0)) / np.log10(strongest), 0.0, 1.0)[..., None]
+    pixels = FAINT + share * (STRONG - FAINT)
+    pixels[..., 3] *= share[..., 0] > 0
+    return f"data:image/png;base64,{base64.b64encode(png(np.rint(pixels).astype(np.uint8))).decode()}"

@@ -74,12 +74,19 @@ def failing_cases(context: Context, check_id: str) -> List[Case]:
     return [case for case in cases if isinstance(case, Case)]
 
 
-def first_photo(context: Context, compare: Callable[[Context, Case], List[Finding]]) -> List[Finding]:
-    """The findings about the first of the user's pictures that has any."""
-    for case in photo_cases(context.photos, context.contract.size, context.fixed_batch):
+def first_photo(
+    context: Any, check: str, batch: Optional[int], compare: Callable[[Any, Case], List[Finding]]
+) -> List[Finding]:
+    """The findings about the first of the user's pictures that has any; those that passed in an earlier run are left out."""
+    cases = photo_cases(context.photos, context.contract.size, batch)
+    for number, case in enumerate(cases, 1):
+        context.progress(number, len(cases))
+        if context.earlier.passed(check, case):
+            continue
         found = compare(context, case)
         if found:
             return found
+        context.earlier.passes(check, case)
     return []
 
 

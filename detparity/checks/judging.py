@@ -4,36 +4,60 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 from detparity import engines
+from detparity.checks.earlier import Earlier
 from detparity.core.clock import Clock
-from detparity.core.findings import CannotRun, Check, Finding, Outcome, of_the_end
+from detparity.core.endpoint import Endpoint
+from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Outcome, of_the_end
+from detparity.core.runtimes import RUNTIMES
 from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
 from detparity.engines.remote import client
 
 UNDECIDED = "the reference needs more than a quarter of that"
-Key = Tuple[str, str, int, Tuple[str, ...]]
+Key = Tuple[str, str, int, Tuple[str, ...], str]
 Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
+
+
+def _silent(number: int, count: int) -> None:
+    """No progress is shown."""
 
 
 class Judging:
     """What every context has: `outcome` of a check, and `runner` of an engine. A subclass states what it judges, which engine judges
-    it, what an engine may take (`seconds`), and whether a file that reached a limit is to blame (`to_blame`)."""
+    it, what an engine may take (`seconds`), and whether a file that reached a limit is to blame (`to_blame`). endpoint: the server
+    that runs the file, where it is judged there; on: the engine that was asked for in place of the one for its kind; such an engine,
+    and one of a runtime's own files, is set to compute in float32."""
 
     artifact: Artifact
+    file: Any
     contract: Any
     clock: Clock
     checks: Dict[str, Check]
     outcomes: Dict[str, Outcome]
     died: Optional[EngineDied]
     fold: Fold
+    on: str
+    endpoint: Optional[Endpoint]
+    earlier: Earlier = Earlier()  # on the user's pictures
+    progress: Callable[[int, int], None] = staticmethod(_silent)  # of them: the number of one, and how many there are
     _reported_by: Optional[str]
     _runners: Dict[Key, Union[Runner, EngineError]]
 
     def engine(self) -> str:
-        """The engine that judges this file."""
-        return engines.judging(self.artifact.kind).name
+        """The engine that judges this file: the server that runs it, else the one that was asked for, else the one for its kind."""
+        return self.own_engine() if self.endpoint is None else engines.KSERVE
+
+    def own_engine(self) -> str:
+        """The engine that was asked for, else the one for files of its kind."""
+        return self.on or engines.judging(self.artifact.kind).name
+
+    def declared_outputs(self) -> Optional[Sequence[str]]:
+        """Names of an ONNX file's outputs, in order; None for other files, which name none."""
+        if self.artifact.kind != "onnx":
+            return None
+        return tuple(value.name for value in self.file.graph.outputs)
 
     def seconds(self, images: int) -> float:
         """What an engine may take for so many images."""
@@ -46,15 +70,25 @@ class Judging:
     def runner(self, engine: str = "", **how: Any) -> Runner:
         """The artifact in its engine, or in the one called `engine`, prepared once; how: of `Load`. Raises EngineError where it does
         not load."""
-        return self.prepared(engine or self.engine(), Load(**how))
+        return self.prepared(engine or self.engine(), self.load(**how))
+
+    def load(self, **how: Any) -> Load:
+        """How a file is loaded in the engine that judges it. precision: "default" leaves that to the engine."""
+        own = "float32" if self.elsewhere else ""
+        asked = how.pop("precision", own)
+        return Load(**how, precision="" if asked == "default" else asked)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether an engine judges that was asked for by name, or that has files of its own."""
+        return bool(self.on) or self.artifact.kind in RUNTIMES
 
     def forget(self, **how: Any) -> None:
         """Let go of the file as one check alone had it loaded; how: of `Load`."""
-        load = Load(**how)
-        self._runners.pop((self.engine(), load.optimisation, load.threads, tuple(load.cut)), None)
+        self._runners.pop(_key(self.engine(), self.load(**how)), None)
 
     def prepared(self, name: str, how: Load) -> Runner:
-        key = (name, how.optimisation, how.threads, tuple(how.cut))
+        key = _key(name, how)
         if key not in self._runners:
             self._runners[key] = self._prepare(name, how)
         found = self._runners[key]
@@ -65,6 +99,10 @@ class Judging:
     def _prepare(self, name: str, how: Load) -> Union[Runner, EngineError]:
         try:
             with self.engine_runs(name):
+                if name == engines.KSERVE:
+                    served = engines.module(name).prepare
+                    found: Runner = served(str(self.endpoint), how, self.seconds, self.declared_outputs())
+                    return found
                 return client().prepare(name, self.artifact.path, how, self.seconds)
         except ImportError as error:
             raise CannotRun(f"the engine {name} is not installed ({error.name or error})") from None
@@ -96,7 +134,7 @@ class Judging:
             if need in self.checks and self.checks[need].applies(self.contract):
                 first = self.outcome(need)
                 if first.outcome != "passed" and not _only_soft(first):
-                    return Outcome(check.id, check.level, "skipped", reason=f"blocked by {need}")
+                    return Outcome(check.id, check.level, "skipped", reason=f"{BLOCKED}{need}")
         start, before = time.perf_counter(), self.clock.engine
         findings: Tuple[Finding, ...] = ()
         reason, result, incomplete = None, "passed", False
@@ -107,7 +145,7 @@ class Judging:
             reason, result, incomplete = str(error), "skipped", error.hides and check.level == "MUST"
         except EngineDied as error:
             if self._reported_by is not None:
-                return Outcome(check.id, check.level, "skipped", reason=f"blocked by {self._reported_by}")
+                return Outcome(check.id, check.level, "skipped", reason=f"{BLOCKED}{self._reported_by}")
             self._reported_by = check.id
             if self.to_blame(error):
                 findings, result = (of_the_end(error),), "failed"
@@ -120,6 +158,10 @@ class Judging:
             reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
         seconds = time.perf_counter() - start
         return Outcome(check.id, check.level, result, findings, reason, incomplete, seconds, self.clock.engine - before)
+
+
+def _key(name: str, how: Load) -> Key:
+    return (name, how.optimisation, how.threads, tuple(how.cut), how.precision)
 
 
 def _only_soft(outcome: Outcome) -> bool:

@@ -23,6 +23,7 @@ from detparity.checks.nms_tail import Cut, dense, feed, find_cut
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
 from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.precision import EPSILON, HALVES
 from detparity.core.vocabulary import Arrays
 from detparity.inputs import images
 from detparity.oracle import class_offset as offset
@@ -75,7 +76,12 @@ def tolerance_of(truths: Sequence[Truth], contract: Contract) -> Tolerance:
             rows.append(np.full(len(values), FLOORS * (floor["xy"] + floor["wh"] / 2)))
             score = max(score, FLOORS * (floor["objectness"] + floor["class"]))
         boxes.append(np.concatenate(rows))
-    return Tolerance(np.stack(boxes), score + SCORE_ROUNDING, _slack(contract))
+    return Tolerance(np.stack(boxes), score + _score_rounding(contract), _slack(contract))
+
+
+def _score_rounding(contract: Contract) -> float:
+    """What multiplying two scores and storing the product may change."""
+    return EPSILON[contract.precision] if contract.precision in HALVES else SCORE_ROUNDING
 
 
 def compare(context: Context, case: Case, **engine: Any) -> List[Finding]:
@@ -106,13 +112,13 @@ def _growing(context: Context, case: Case) -> Iterator[List[Truth]]:
 def layout_problem(context: Context, outputs: Arrays, batch: int, where: object) -> Optional[Finding]:
     """Count, shapes and types of the outputs, before anything is read from them."""
     promised = context.shapes(batch, context.contract.size)
-    kinds = [np.dtype(promise.dtype) for promise in context.contract.outputs]
+    kinds = [promise.dtype for promise in context.contract.outputs]
     shapes = [array.shape for array in outputs.values()]
     fits = len(shapes) == len(promised) and all(
         len(shape) == len(other) and all(b in (-1, a) for a, b in zip(shape, other))
         for shape, other in zip(shapes, promised)
     )
-    if fits and [array.dtype for array in outputs.values()] == kinds:
+    if fits and [array.dtype.name for array in outputs.values()] == kinds:
         return None
     rows = (
         ("promised", f"{promised} {[str(kind) for kind in kinds]}"),
@@ -168,7 +174,7 @@ def sizes(context: Context) -> Iterator[Finding]:
 
 def photos(context: Context) -> Iterator[Finding]:
     """The user's own pictures, all of them; the first whose detections do not follow."""
-    yield from explained(context, first_photo(context, compare), judge_outputs)
+    yield from explained(context, first_photo(context, "nms.images", context.fixed_batch, compare), judge_outputs)
 
 
 def batches(context: Context) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from detparity.artifacts import onnx_nms
 from detparity.checks.context import Context
 from detparity.core.contract import SHOULD, Contract, NmsPromise, largest_size
 from detparity.core.findings import CannotRun, Finding, Row
+from detparity.core.precision import EPSILON, FLOAT32, HALVES, LARGEST
 from detparity.core.text import listed, number
 from detparity.oracle import class_offset as offset
 
@@ -159,10 +160,49 @@ def class_offset(context: Context) -> Iterator[Finding]:
     found, promise = suppression_of(context), promise_of(context)
     if found.max_wh is None:
         return  # no constant to judge: nms.tail presses on it with neighbouring classes on one box
-    breach = offset.judge(head_range(context.contract), found.max_wh, promise.iou_threshold)
+    kind = _shifted_in(context)
+    if kind in HALVES and found.max_wh and context.facts.classes > 1:
+        yield from _coarse(context, kind, found.max_wh)
+    yield from unsafe_offset(head_range(context.contract), found.max_wh, promise.iou_threshold)
+
+
+def unsafe_offset(head: offset.HeadRange, max_wh: float, iou_threshold: float) -> Iterator[Finding]:
+    """The finding about an offset in pixels that lets boxes of neighbouring classes meet."""
+    breach = offset.judge(head, max_wh, iou_threshold)
     if breach:
         rows = tuple((key.replace("_", " "), str(value)) for key, value in breach.facts.items())
         yield Finding(f"keeps classes apart by an unsafe offset. {breach.sentence}", rows, evidence=dict(breach.facts))
+
+
+def _shifted_in(context: Context) -> str:
+    """The coarsest type of the boxes between the node that moves classes apart and the operator."""
+    graph = context.onnx.graph
+    producers, name, kinds = graph.producers(), suppression_of(context).node.first, []
+    while name:
+        value = graph.inferred.get(name) or graph.declared.get(name)
+        kinds += [value.dtype] if value is not None else []
+        node = producers.get(name)
+        name = node.first if node is not None and node.op in onnx_nms.PASSING else ""
+    return max(kinds, key=lambda kind: EPSILON.get(kind, 0.0), default=FLOAT32)
+
+
+def _coarse(context: Context, kind: str, max_wh: float) -> Iterator[Finding]:
+    largest = offset.largest_coordinate(head_range(context.contract), max_wh)
+    spacing = 2.0 ** np.floor(np.log2(largest)) * EPSILON[kind]
+    if spacing <= offset.SPACING_LIMIT and largest < LARGEST[kind]:
+        return
+    moved = f"infinity, beyond {LARGEST[kind]:g}" if largest >= LARGEST[kind] else f"steps of {spacing:g} px"
+    yield Finding(
+        f"moves classes apart in {kind}: a box of the last class is at {largest:.0f} px, in {moved}.",
+        (
+            ("class offset", f"{max_wh:g} px"),
+            ("steps there", f"{spacing:g} px"),
+            ("allowed", f"{offset.SPACING_LIMIT:g} px"),
+        ),
+        notes=("Overlaps are worked out of coordinates rounded so: other boxes are suppressed than the model's.",),
+        evidence={"type": kind, "spacing": float(spacing), "largest_coordinate": largest},
+        fix="Leave the offset and the suppression in float32: cast the boxes before the offset is added.",
+    )
 
 
 def baked(context: Context) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, Sequence
 import numpy as np
 
 from detparity.checks.context import Context
+from detparity.checks.earlier import Both
 from detparity.checks.inputs import failing_cases, photo_cases
 from detparity.checks.mean_ap import RULE, detections, outputs_problem, suppressed
 from detparity.checks.nms import rule_of
@@ -17,6 +18,7 @@ from detparity.inputs import images
 from detparity.inputs.encoded import data_uri
 from detparity.oracle.average_precision import Detected
 from detparity.oracle.detection_pairs import Paired, paired
+from detparity.oracle.nms import NmsRule
 
 MOST = 60  # detections of a side that are recorded, those with the best scores and those that changed
 SHOWN = 0.25  # the least score of a detection that is drawn, where the file suppresses nothing
@@ -58,15 +60,29 @@ def seen_by(context: Context, count: int) -> Iterator[Seen]:
     contract = context.contract
     rule = rule_of(contract) if contract.variant.end2end else RULE
     left = len(context.photos) or count
-    for case in cases_of(context, count):
-        outputs = context.predict(case)
-        wrong = outputs_problem(context, case, outputs)
-        if wrong:
-            raise NotShown(f"the file {wrong.message}")
-        for picture, file in list(zip(case.pictures, detections(context, case, outputs, rule)))[:left]:
-            truth = next(context.growing(picture, case.size))
-            yield Seen(picture, case.size, suppressed(np.concatenate(truth.levels), rule), file)
+    cases = cases_of(context, count)
+    for number, case in enumerate(cases, 1):
+        context.progress(number, len(cases))
+        both = context.earlier.detections(case)
+        if both is None:
+            both = _detected(context, case, rule, left)
+            context.earlier.add(case, both)
+        for picture, (model, file) in list(zip(case.pictures, both))[:left]:
+            yield Seen(picture, case.size, model, file)
             left -= 1
+
+
+def _detected(context: Context, case: Case, rule: NmsRule, most: int) -> List[Both]:
+    """What model and file detect on the first pictures of a case."""
+    outputs = context.predict(case)
+    wrong = outputs_problem(context, case, outputs)
+    if wrong:
+        raise NotShown(f"the file {wrong.message}")
+    found = []
+    for picture, file in list(zip(case.pictures, detections(context, case, outputs, rule)))[:most]:
+        truth = next(context.growing(picture, case.size))
+        found.append((suppressed(np.concatenate(truth.levels), rule), file))
+    return found
 
 
 def cases_of(context: Context, count: int) -> List[Case]:

@@ -14,15 +14,16 @@ from detparity import checks
 from detparity.artifacts.open import DEFAULT_STRIDES
 from detparity.checks import export
 from detparity.checks.context import Context, to_blame, truth_head
+from detparity.checks.engine import DEFAULT
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.measured import measured as foreign_measured
-from detparity.checks.foreign.open_file import record
+from detparity.checks.foreign.open_file import precision_record, record
 from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
+from detparity.checks.latency import latency
 from detparity.checks.locating.note import with_fault
 from detparity.checks.session import (
-    LOADS,
     AnyContext,
     Options,
     Session,
@@ -33,13 +34,17 @@ from detparity.checks.weights import coverage
 from detparity.core import environment
 from detparity.core.contract import MUST
 from detparity.core.errors import NotMade
-from detparity.core.files import sha256
-from detparity.core.findings import MADE, Outcome, of_the_end
+from detparity.core.findings import BLOCKED, MADE, Outcome, of_the_end
+from detparity.core.precision import HALVES
+from detparity.core.runtimes import digest, runtime_files
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
 from detparity.core.vocabulary import EngineDied
 from detparity.engines.remote import client
+from detparity.inputs import images
 from detparity.oracle.noise_floor import count_of, limit, measure, split_levels
+
+ISLAND_STRIDES = 5  # sides of the picture on which parts in float32 are tried
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,10 @@ class Judged:
 def judge(session: Session, subject: Subject, check_id: str) -> Judged:
     """Run one check on one subject. Every runner passes here."""
     measured: Optional[Dict[str, Any]] = None
-    if subject.died is not None:
-        return _died(session, subject, subject.died)
+    if subject.died is not None or subject.missing:
+        return _unread(session, subject)
     if subject.path is not None:
-        context: Optional[AnyContext] = session.judged(subject.path)
+        context: Optional[AnyContext] = session.judged(subject.path, on=subject.on)
     else:
         assert subject.name is not None
         try:
@@ -81,7 +86,9 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         outcome = with_fault(session, context, outcome)
     if context is not None and check_id == "parity.declared" and outcome.outcome == "passed":
         measured = _measured(session, context)
-    repeat = repeat_command(session.options, artifact["path"], check_id)
+    if context is not None and check_id == "precision.budget" and "budget" in context.notes:
+        measured = {"budget": context.notes["budget"]}
+    repeat = repeat_command(session.options, artifact["path"], check_id, subject.on)
     texts = tuple(render(subject.title, check_id, finding, repeat) for finding in outcome.findings)
     record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)}
     if measured is not None:
@@ -90,17 +97,20 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
     return Judged(outcome, texts, json.loads(json.dumps(record)))
 
 
-def _died(session: Session, subject: Subject, died: EngineDied) -> Judged:
-    """The record of a file whose reading ended its process."""
-    path = subject.path
+def _unread(session: Session, subject: Subject) -> Judged:
+    """The record of a file whose reading ended its process, or whose engine is not there."""
+    path, died, loads = subject.path, subject.died, subject.checks[0]
     assert path is not None
-    if _at_fault(session, died):
-        outcome = Outcome(LOADS, MUST, "failed", (of_the_end(died),))
+    if died is None:
+        outcome = Outcome(loads, MUST, "skipped", reason=f"not judged: {subject.missing}", incomplete=True)
+    elif _at_fault(session, died):
+        outcome = Outcome(loads, MUST, "failed", (of_the_end(died),))
     else:
-        outcome = Outcome(LOADS, MUST, "skipped", reason=f"{died}; {UNDECIDED}", incomplete=True)
-    repeat = repeat_command(session.options, str(path), LOADS)
-    texts = tuple(render(subject.title, LOADS, finding, repeat) for finding in outcome.findings)
-    artifact = {"path": str(path), "sha256": sha256(path), "how": f"not read: it {died}"}
+        outcome = Outcome(loads, MUST, "skipped", reason=f"{died}; {UNDECIDED}", incomplete=True)
+    repeat = repeat_command(session.options, str(path), loads, subject.on)
+    texts = tuple(render(subject.title, loads, finding, repeat) for finding in outcome.findings)
+    how = f"not read: it {died}" if died is not None else f"not judged: {subject.missing}"
+    artifact = {"path": str(path), "sha256": digest(path), "how": how, **_asked_engine(subject)}
     return Judged(outcome, texts, {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)})
 
 
@@ -114,22 +124,41 @@ def _at_fault(session: Session, died: EngineDied) -> bool:
 
 
 def judge_all(session: Session, subjects: Sequence[Subject]) -> Iterator[Judged]:
-    """Every chosen check on every subject, subject by subject; each is let go of after its last."""
+    """Every chosen check on every subject, and what blocks one of them, subject by subject; each is let go of after its last."""
     for subject in subjects:
         chosen = session.checks_of(subject)
-        for number, check_id in enumerate(chosen, 1):
+        for check_id in chosen:
             judged = judge(session, subject, check_id)
-            yield _with_pictures(session, subject, judged) if number == len(chosen) else judged
+            blocking = (judged.outcome.reason or "").partition(BLOCKED)[2]
+            if blocking and blocking not in chosen:
+                chosen.append(blocking)
+            if check_id == chosen[-1]:
+                judged = _with_latency(session, subject, _with_pictures(session, subject, judged))
+            yield judged
         session.release(subject)
+
+
+def _with_latency(session: Session, subject: Subject, judged: Judged) -> Judged:
+    """The last record of a file with the time it takes, where a run compares engines."""
+    if not session.compares_engines or subject.path is None or subject.died is not None or subject.missing:
+        return judged
+    context = session.judged(subject.path, subject.name, subject.on)
+    if context.died is not None:
+        return judged
+    found, session.timed = latency(context, subject.title, session.timed)
+    ran = {"latency": found, "engine": engine_facts(context)} if found else {}
+    measured = {**ran, **judged.record.get("measured", {})}
+    return replace(judged, record={**judged.record, "measured": measured})
 
 
 def _with_pictures(session: Session, subject: Subject, judged: Judged) -> Judged:
     """The last record of a file, with what its report shows of images, where the run asks for that and the file can be run."""
     options = session.options
-    if not (options.pictures or options.images) or subject.died is not None or judged.outcome.check == MADE:
+    unread = subject.died is not None or bool(subject.missing)
+    if not (options.pictures or options.images) or unread or judged.outcome.check == MADE:
         return judged
     path = subject.path or session.made(str(subject.name))
-    context = session.judged(path, subject.name)
+    context = session.judged(path, subject.name, subject.on)
     if context.died is not None:
         return judged
     measured = {**judged.record.get("measured", {}), **shown_of(session, context)}
@@ -140,16 +169,21 @@ def heads_of(session: Session, subjects: Sequence[Subject]) -> Tuple[str, ...]:
     """The heads that these files need of the reference."""
     if session.foreign is not None:
         return session.heads
-    found = [session.open(subject.path) for subject in subjects if subject.path is not None and subject.died is None]
+    read = [one for one in subjects if one.path is not None and one.died is None and not one.missing]
+    found = [session.open(one.path) for one in read if one.path is not None and runtime_files(one.path) is None]
     return tuple({truth_head(one.contract.variant) for one in found}) or session.heads
 
 
 def _extent(session: Session, subject: Subject) -> Dict[str, Any]:
     """How many checks apply and, of a user's file, against which model they are."""
-    found: Dict[str, Any] = {"applying": len(subject.checks)}
+    found: Dict[str, Any] = {"applying": len(subject.checks), **_asked_engine(subject)}
     if session.foreign is None and subject.path is not None:
         found["against"] = session.choice.title if session.choice.named else session.detector.facts.name
     return found
+
+
+def _asked_engine(subject: Subject) -> Dict[str, str]:
+    return {"on": subject.on} if subject.on else {}
 
 
 def _artifact(context: AnyContext) -> Dict[str, Any]:
@@ -161,6 +195,7 @@ def _artifact(context: AnyContext) -> Dict[str, Any]:
         "variant": context.contract.variant.name,
         "how": context.how + slots_note(context.contract),
     }
+    found["precision"] = precision_record(context)
     if context.artifact.kind == "onnx":
         opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
         found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}
@@ -169,32 +204,74 @@ def _artifact(context: AnyContext) -> Dict[str, Any]:
 
 def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]:
     if isinstance(context, ForeignContext):
-        return foreign_measured(context)
+        return {**foreign_measured(context), "engine": engine_facts(context)}
+    if context.on or (context.quick and session.compares_engines):
+        return {"noise": noise_of(context), "engine": engine_facts(context)}
     if context.quick:
         return None
     from detparity.engines.power import smallest_seen
 
     head = context.contract.variant.head
     with context.clock.running():
-        power = smallest_seen(session.detector, session.oracle, head, context.contract.size)
+        power = smallest_seen(session.detector, context.oracle, head, context.contract.size)
     compared, left = coverage(context)
     weights = {"compared": compared, "not_comparable": left}
-    return {"noise": noise_of(context), "power": power, "weights": weights, "engine": dict(context.runner().facts)}
+    return {
+        "noise": noise_of(context),
+        "power": power,
+        "weights": weights,
+        "engine": engine_facts(context),
+        **_islands(session, context),
+    }
 
 
-def repeat_command(options: Options, artifact: str, check_id: str) -> str:
+def _islands(session: Session, context: Context) -> Dict[str, Any]:
+    """Which parts of the network would gain by float32, of a file of half precision, on a small scene."""
+    contract = context.contract
+    if contract.precision not in HALVES:
+        return {}
+    from detparity.engines.half import islands
+
+    side = ISLAND_STRIDES * context.facts.max_stride
+    size = (min(contract.size[0], side), min(contract.size[1], side))
+    with context.clock.running():
+        found = islands(session.detector, contract.precision, images.make("scene", size, 0))
+    return {"islands": [{"left": one.left, "errors": dict(one.errors)} for one in found]}
+
+
+def engine_facts(context: AnyContext) -> Dict[str, str]:
+    """What ran, and of an engine that was set to compute in float32 what it does by default."""
+    found = {"name": context.engine(), "precision": stored_precision(context), **context.runner().facts}
+    if context.elsewhere:
+        own = context.runner(precision=DEFAULT).facts
+        found["by default"] = own.get("precision", "")
+    return found
+
+
+def stored_precision(context: AnyContext) -> str:
+    """What an ONNX file computes in on an engine that follows it; of other files float32."""
+    return context.precision.name if context.artifact.kind == "onnx" else "float32"
+
+
+def repeat_command(options: Options, artifact: str, check_id: str, on: str = "") -> str:
     """The command that runs this one check on this one artifact again; empty where none does."""
     if options.captured is not None and options.choice.capture is None:
         words = ["detparity", "capture", "--checks", check_id, "--", *options.captured]
         return " ".join(map(shlex.quote, words)) if options.captured else ""
     subject = [artifact] if options.artifacts else ["--exporter", artifact]
     arguments = ["detparity", "check", *subject, *options.choice.arguments, "--checks", check_id]
+    arguments += ["--engine", on] if on else []
+    arguments += ["--for", options.target] if options.target else []
     if options.variant:
         arguments += ["--variant", options.variant]
     if options.img_size:
         arguments += ["--img-size", *map(str, options.img_size)]
-    if options.images and check_id in checks.ON_IMAGES:
+    if options.endpoint:
+        arguments += ["--engine", str(options.endpoint)]
+    if options.images and check_id in (*checks.ON_IMAGES, "precision.budget", "precision.calibration"):
         arguments += options.images.arguments
+    if options.budget.asked and check_id == "precision.budget":
+        arguments += ["--budget", options.budget.text]
     return " ".join(map(shlex.quote, [*arguments, *options.promised.arguments]))
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Iterator, List, Tuple
 
+import numpy as np
+
 from detparity.checks.context import Context
 from detparity.checks.structure import shape_cases
 from detparity.core.contract import MUST, Contract
 from detparity.core.findings import Check, Finding, Row
+from detparity.core.precision import HALVES
 from detparity.core.text import listed
 from detparity.core.vocabulary import EngineError
 
@@ -94,7 +97,8 @@ def structure(context: Context) -> Iterator[Finding]:
         for index in range(max(len(expected), len(produced))):
             arrays = list(produced.values())
             found = f"{arrays[index].shape} {arrays[index].dtype}" if index < len(arrays) else "nothing"
-            promised = f"{expected[index]} float32" if index < len(expected) else "nothing"
+            kind = arrays[index].dtype if index < len(arrays) and _own_type(context, arrays[index]) else "float32"
+            promised = f"{expected[index]} {kind}" if index < len(expected) else "nothing"
             wrong = wrong or found != promised
             rows.append((str(index), promised, found + ("" if found == promised else "  <-")))
         if wrong:
@@ -105,6 +109,11 @@ def structure(context: Context) -> Iterator[Finding]:
                 evidence={"case": str(case), "produced": [list(array.shape) for array in produced.values()]},
             )
             return
+
+
+def _own_type(context: Context, array: np.ndarray) -> bool:
+    """Whether an output is of the half precision that the file is judged in."""
+    return context.contract.precision in HALVES and array.dtype.name == context.contract.precision
 
 
 def _on_script(contract: Contract) -> bool:

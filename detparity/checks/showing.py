@@ -6,19 +6,22 @@ import hashlib
 from typing import Any, Dict, List, Sequence
 
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
-from detparity.checks.foreign.pictures import names_of
+from detparity.checks.foreign.heat import heat_of as foreign_heat
+from detparity.checks.foreign.names import names_of
 from detparity.checks.foreign.pictures import seen_by as foreign_seen
 from detparity.checks.foreign.truth import Refuses
 from detparity.checks.heat import heat_of
 from detparity.checks.pictures import SHOWN, NotShown, Seen, counts_of, seen_by, shown
 from detparity.checks.session import AnyContext, Session
 from detparity.core.findings import CannotRun
-from detparity.core.vocabulary import EngineError
+from detparity.core.vocabulary import EngineError, Picture
 from detparity.inputs import images
 from detparity.inputs.labels import read
 from detparity.inputs.photos import placed
 from detparity.oracle.average_precision import Objects
 from detparity.oracle.precision_difference import compared
+
+UNSHOWN = (EngineError, CannotRun, Refuses, OutputsDiffer, NotShown)  # why nothing is shown
 
 
 def shown_of(session: Session, context: AnyContext) -> Dict[str, Any]:
@@ -31,15 +34,25 @@ def shown_of(session: Session, context: AnyContext) -> Dict[str, Any]:
         else:
             seen, names = list(seen_by(context, count)), context.contract.facts.names
             least = 0.0 if context.contract.variant.end2end else SHOWN
-    except (EngineError, CannotRun, Refuses, OutputsDiffer, NotShown) as error:
-        return {"no_pictures": str(error)[:300]}
+    except UNSHOWN as error:
+        first = context.photos[0] if context.photos else ("scene", 0)
+        return {"no_pictures": str(error)[:300], **(_heat(context, first) if count else {})}
     found: Dict[str, Any] = {"pictures": shown(seen, count, names, least)} if count else {}
-    if count and seen and not isinstance(context, ForeignContext):
-        heat = heat_of(context, max(seen, key=lambda one: (one.picture[0] != "noise", one.pairs().changed)).picture)
-        found.update({"heat": heat} if heat else {})
+    if count and seen:
+        picture = max(seen, key=lambda one: (one.picture[0] != "noise", one.pairs().changed)).picture
+        found.update(_heat(context, picture))
     if context.photos:
         found["images"] = _on_photos(session, context, seen, names, least)
     return found
+
+
+def _heat(context: AnyContext, picture: Picture) -> Dict[str, Any]:
+    """The entry `heat`, where there is one."""
+    try:
+        heat = foreign_heat(context, picture) if isinstance(context, ForeignContext) else heat_of(context, picture)
+    except UNSHOWN:
+        return {}
+    return {"heat": heat} if heat else {}
 
 
 def _on_photos(
@@ -53,7 +66,14 @@ def _on_photos(
         rows.append({"name": one.name, "pixels": digest, **counts_of(drawn, drawn.pairs())})
     keys = ("model", "file", "same", "moved", "lost", "added")
     total = {key: sum(row[key] for row in rows) for key in keys}
-    found = {"preprocess": session.fit(context).text, "size": list(context.contract.size), "total": total, "each": rows}
+    earlier = {"resumed": len(context.earlier.used)} if context.earlier.store is not None else {}
+    found = {
+        **earlier,
+        "preprocess": session.fit(context).text,
+        "size": list(context.contract.size),
+        "total": total,
+        "each": rows,
+    }
     return {**found, **_precision(session, context, seen, names)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -45,6 +46,13 @@ def load(context: Context) -> Iterator[Finding]:
             return
 
 
+def _of_quantisation(context: Context, rows: Sequence[Row]) -> bool:
+    """Whether a later opset, or the runtime's own domain, is all that quantisation changed: scales for each channel need opset 13."""
+    promised, found = context.contract.opsets, context.onnx.opsets
+    own = {row[0] for row in rows} <= {"domain 'ai.onnx'", "domain 'com.microsoft'"}
+    return context.contract.quantised and own and found.get("", 0) >= promised[""]
+
+
 def opset(context: Context) -> Iterator[Finding]:
     promised, found = context.contract.opsets, context.onnx.opsets
     used = {*promised, *(node.domain for node in context.onnx.graph.walk())}
@@ -58,7 +66,7 @@ def opset(context: Context) -> Iterator[Finding]:
         for domain in sorted({*promised, *found} - set(unused))
         if promised.get(domain) != found.get(domain)
     ]
-    if rows:
+    if rows and not _of_quantisation(context, rows):
         note = f"`--opset {found['']}` promises the one it has." if set(promised) == set(found) else ""
         own = promised.get("") != found.get("")
         yield Finding(
@@ -222,19 +230,22 @@ def _used(graph: Graph) -> Set[str]:
 
 
 def dead_nodes(context: Context) -> Iterator[Finding]:
+    """Whatever the order of the nodes: that they are sorted is another check's to say."""
     graph = context.onnx.graph
-    alive = {value.name for value in graph.outputs}
-    dead: List[Node] = []
-    for node in reversed(graph.nodes):
-        if alive.isdisjoint(node.outputs):
-            dead.append(node)
+    makers = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs if name}
+    left = [value.name for value in graph.outputs]
+    alive: Set[int] = set()
+    while left:
+        k = makers.get(left.pop())
+        if k is None or k in alive:
             continue
-        alive.update(node.inputs)
-        for sub in node.subgraphs:
-            alive.update(_used(sub))
-    if dead:
-        titles = [node.title for node in reversed(dead)]
-        yield Finding(f"has {len(dead)} nodes that reach no output: {listed(titles)}.", evidence={"nodes": titles})
+        alive.add(k)
+        left += graph.nodes[k].inputs
+        for sub in graph.nodes[k].subgraphs:
+            left += _used(sub)
+    titles = [node.title for k, node in enumerate(graph.nodes) if k not in alive]
+    if titles:
+        yield Finding(f"has {len(titles)} nodes that reach no output: {listed(titles)}.", evidence={"nodes": titles})
 
 
 def operators(context: Context) -> Iterator[Finding]:
@@ -252,7 +263,8 @@ def operators(context: Context) -> Iterator[Finding]:
             fix = "Replace the Python branch or loop by tensor operators such as torch.where, and squeeze with an axis."
             yield Finding(f"has control flow ({node.op}) in its graph.", (("node", node.title),), level=SHOULD, fix=fix)
     for domain, nodes in domains.items():
-        yield _foreign(domain, nodes)
+        level = SHOULD if context.contract.quantised and domain == "com.microsoft" else MUST
+        yield replace(_foreign(domain, nodes), level=level)
 
 
 def _foreign(domain: str, nodes: Sequence[Node]) -> Finding:

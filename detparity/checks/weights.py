@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING, Iterator, List, Mapping, Optional, Sequence, T
 
 import numpy as np
 
-from detparity.artifacts.conv_weights import Stored, _distance, by_content, by_name, match, onnx_convs
+from detparity.artifacts.conv_weights import STORED_AS, Stored, _distance, by_content, by_name, match, onnx_convs
 from detparity.artifacts.other_model import other_model, other_weights
 from detparity.checks.context import Context
 from detparity.core.contract import MUST, SHOULD, Contract
 from detparity.core.findings import Check, Finding, Row
+from detparity.core.precision import EPSILON, HALVES
 from detparity.core.text import listed, number
 from detparity.core.vocabulary import ConvWeights
 
 if TYPE_CHECKING:
-    from detparity.artifacts.torchscript_facts import ScriptFile
+    from detparity.artifacts.torchscript_facts import Constant, ScriptFile
 
 CONVOLUTION = frozenset(("aten::_convolution", "aten::conv2d", "aten::convolution"))
 EPSILONS = (1e-5, 1e-3, 1e-4, 1e-6)  # of batch-norm: torch's default, the family's, and others in use
+HALF_STEP = 0.51  # of a quantised tensor: the nearest of its values
+# What converters leave of smaller numbers: half a spacing, and onnxconverter-common writes 1e-7 for anything smaller.
+SUBNORMAL = {"float16": 1.1e-7, "bfloat16": 1e-38}
 TOLERANCE = 1e-5  # of the tensor's largest value: fusing in float32 moves a weight by about 1e-7
 
 
@@ -28,9 +32,18 @@ def script_convs(file: ScriptFile) -> List[Stored]:
     unfolded = bool({"aten::batch_norm", "aten::_batch_norm_impl_index"} & set(file.ops))
     for name, value in state.items():
         if name.endswith(".weight") and value.ndim == 4:
-            found.append(Stored(name, value, state.get(name[: -len("weight")] + "bias"), unfolded=unfolded))
+            rounded = STORED_AS.get(file.types.get(name, ""), "")
+            bias = state.get(name[: -len("weight")] + "bias")
+            found.append(Stored(name, value, bias, unfolded=unfolded, rounded=rounded))
     frozen = [one for one in file.constants if one.value.ndim == 4 and CONVOLUTION.intersection(one.readers)]
-    return found or [Stored(one.path or f"constant {k}", one.value, None) for k, one in enumerate(frozen)]
+    return found or [
+        Stored(one.path or f"constant {k}", _float32(one), None, rounded=STORED_AS.get(one.kind, ""))
+        for k, one in enumerate(frozen)
+    ]
+
+
+def _float32(one: Constant) -> np.ndarray:
+    return one.value.astype(np.float32) if one.kind in HALVES else one.value
 
 
 def stored_convs(context: Context) -> List[Stored]:
@@ -90,13 +103,18 @@ def _how(found: np.ndarray, expected: np.ndarray, others: Mapping[str, np.ndarra
     return f"{int(far.sum())} of {found.size} values differ"
 
 
-def _rounded(found: Stored, expected: np.ndarray) -> str:
-    """What a file of lower precision did to a tensor, where that explains it."""
-    if found.rounded == "float16" and np.array_equal(found.weight, expected.astype(np.float16).astype(np.float32)):
-        return "rounded to float16"
-    if found.step and float(np.abs(found.weight.astype(np.float64) - expected).max()) <= 0.51 * found.step:
-        return f"rounded to {found.rounded}"
-    return ""
+def _as_stored(value: np.ndarray, expected: np.ndarray, rounded: str, step: Optional[np.ndarray]) -> bool:
+    """Whether a tensor is the model's, rounded once to what the file stores it in."""
+    if value.shape != expected.shape or not np.isfinite(value).all():
+        return False
+    if step is not None:
+        allowed = HALF_STEP * step
+    elif rounded in HALVES:
+        allowed = np.maximum(EPSILON[rounded] / 2 * np.abs(expected), SUBNORMAL[rounded])
+    else:
+        return False
+    slack = TOLERANCE * float(np.abs(expected).max())
+    return bool((np.abs(value.astype(np.float64) - expected) <= allowed + slack).all())
 
 
 def compare(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Iterator[Finding]:
@@ -105,21 +123,26 @@ def compare(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Iterat
     weights = {conv.key + ".weight": conv.weight for conv in expected}
     biases = {conv.key + ".bias": conv.bias for conv in expected}
     rows: List[Row] = [("tensor", "largest difference", "what happened")]
-    rounded = 0
     for index, found in sorted(pairs.items()):
         conv = expected[index]
-        unfused = found.unfolded and _distance(found.weight, conv.plain) <= TOLERANCE
-        if _distance(found.weight, conv.weight) > TOLERANCE and not unfused:
-            worst, how = _distance(found.weight, conv.weight), _rounded(found, conv.weight)
-            rounded += bool(how)
-            rows.append((conv.key + ".weight", _share(worst), how or _how(found.weight, conv.weight, weights)))
-        if found.bias is not None and not unfused and _distance(found.bias, conv.bias) > TOLERANCE:
+        kind = (found.rounded, found.step)
+        unfused = found.unfolded and (
+            _distance(found.weight, conv.plain) <= TOLERANCE or _as_stored(found.weight, conv.plain, *kind)
+        )
+        right = unfused or _as_stored(found.weight, conv.weight, *kind)
+        if _distance(found.weight, conv.weight) > TOLERANCE and not right:
+            worst = _distance(found.weight, conv.weight)
+            rows.append((conv.key + ".weight", _share(worst), _how(found.weight, conv.weight, weights)))
+        if found.bias is None or unfused or _as_stored(found.bias, conv.bias, found.rounded, found.bias_step):
+            continue
+        if _distance(found.bias, conv.bias) > TOLERANCE:
             bias = _distance(found.bias, conv.bias)
             rows.append((conv.key + ".bias", _share(bias), _how(found.bias, conv.bias, biases)))
     if len(rows) > 1:
         epsilon = _epsilon(expected, pairs)
-        message = _differing(rows, rounded, pairs, epsilon is None and other_weights(expected, stored))
-        notes = [f"Allowed: {number(TOLERANCE)} of the tensor's largest value."]
+        message = _differing(rows, pairs, epsilon is None and other_weights(expected, stored))
+        lower = sorted({found.rounded for found in pairs.values() if found.rounded})
+        notes = [f"Allowed: {number(TOLERANCE)} of the tensor's largest value{_once(lower)}."]
         evidence = {"tensors": [row[0] for row in rows[1:]], "how": [row[2] for row in rows[1:]]}
         if epsilon is not None:
             own = sorted({conv.norm.epsilon for conv in expected if conv.norm is not None})
@@ -149,13 +172,14 @@ def _folded_by(epsilon: float, conv: ConvWeights, found: Stored) -> bool:
     return right and _distance(found.weight, weight) <= TOLERANCE
 
 
-def _differing(rows: Sequence[Row], rounded: int, pairs: Mapping[int, Stored], other: bool) -> str:
-    """The sentence of `compare`; rounded: how many weights are the model's in a lower precision."""
+def _once(lower: Sequence[str]) -> str:
+    return f", and one rounding to {' and '.join(lower)}, in which the file stores them" if lower else ""
+
+
+def _differing(rows: Sequence[Row], pairs: Mapping[int, Stored], other: bool) -> str:
+    """The sentence of `compare`."""
     if other:
         return f"stores the weights of another checkpoint: none of its {len(pairs)} convolutions is the model's."
-    if rounded and rounded == sum(row[0].endswith(".weight") for row in rows):
-        precision = sorted({found.rounded for found in pairs.values() if found.rounded})
-        return f"stores its weights in {' and '.join(precision)}: {rounded} of {len(pairs)} convolutions are rounded."
     what = "1 tensor that differs" if len(rows) == 2 else f"{len(rows) - 1} tensors that differ"
     return f"stores {what} from the fused checkpoint, first {rows[1][0]}."
 

@@ -85,7 +85,7 @@ def _options(options: argparse.Namespace) -> Dict[str, Any]:
         name: getattr(options, name)
         for name in (*PASSED_ON, "quick", "quiet", "verbose", "color", "started", "annotations")
     }
-    for name in ("json", "html", "junit", "markdown", "keep", "images", "labels"):
+    for name in ("json", "html", "junit", "markdown", "keep", "images", "labels", "resume"):
         path = getattr(options, name)
         found[name] = None if path is None else str(path if path == STDOUT else os.path.abspath(path))
     return found

@@ -8,10 +8,10 @@ import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from detparity.checks import captured
-from detparity.checks.foreign.context import ForeignContext
+from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.layout_file import layout_of
 from detparity.checks.foreign.open_file import ForeignSource
 from detparity.checks.foreign.parity import cases
@@ -21,12 +21,15 @@ from detparity.cli.check_files import judge
 from detparity.cli.console import Console
 from detparity.cli.options import PICTURES, images_of
 from detparity.cli.outputs import write_reports
+from detparity.core.case import Case
 from detparity.core.contract import MUST
+from detparity.core.decisions import Choice
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
+from detparity.core.findings import CannotRun
 from detparity.core.text import columns
 from detparity.core.verdict import EXIT, overall
-from detparity.core.vocabulary import EngineDied
+from detparity.core.vocabulary import EngineDied, EngineError
 from detparity.models.capture import CapturedCall, Captures
 from detparity.models.capture_store import folder_of, write
 from detparity.models.capture_versions import Version
@@ -101,7 +104,7 @@ def judge_files(captures: Captures, options: Mapping[str, Any], console: Console
         pictures=PICTURES if options.get("html") else 0,
         images=_images(options),
     )
-    session = Session(asked, None, foreign=source)
+    session = Session(asked, None, foreign=source, progress=console.picture)
     recorder = Recorder(asked.strict)
     unusable: List[Dict[str, Any]] = []
     for number, path in enumerate(asked.artifacts, 1):
@@ -140,12 +143,20 @@ def _run_all(session: Session, path: Path) -> None:
     reference = context.oracle.reference
     for case, how in itertools.product(cases(context), (EXACT, *reference.facts.ways)):
         with contextlib.suppress(Refuses):
-            context.oracle.run(how, context.given(case))
+            context.oracle.run_forced(how, context.given(case), _choices(context, case))
+
+
+def _choices(context: ForeignContext, case: Case) -> Tuple[Choice, ...]:
+    """What the file chooses of a case; nothing where it does not run, or cannot be compared."""
+    try:
+        return context.choices(case)
+    except (EngineError, EngineDied, OutputsDiffer, CannotRun):
+        return ()
 
 
 def _images(options: Mapping[str, Any]) -> Any:
     """The user's pictures, as `detparity check` takes them."""
-    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels")}
+    paths = {name: Path(options[name]) if options.get(name) else None for name in ("images", "labels", "resume")}
     more = {name: options.get(name) for name in ("max_images", "preprocess")}
     return images_of(argparse.Namespace(**paths, **more))
 

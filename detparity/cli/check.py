@@ -7,16 +7,22 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
 from detparity.cli.console import Console, add_display
 from detparity.cli.options import (
     PICTURES,
     add_any_model,
+    add_cache,
+    add_engine,
     add_images,
     add_model,
     add_nms,
+    add_precision,
+    cache_of,
     choice_of,
+    endpoint_of,
+    engines_of,
     images_of,
     opset_of,
     path_of,
@@ -27,16 +33,21 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.cli.outputs import add_ci, write_reports
+from detparity.core.budget import budget_of
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
+from detparity.core.runtimes import runtime_files
+from detparity.core.targets import targets
 from detparity.core.verdict import exit_code
+from detparity.engines import require_runtime
 from detparity.engines.remote import client
 from detparity.models.choice import ModelChoice, of_a_package, require_named, require_one_model
 from detparity.reports.report import report, unusable_entry
 
 if TYPE_CHECKING:
     from detparity.checks.session import Options
+    from detparity.core.endpoint import Endpoint
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +76,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="in the demo, only these exporters, by name or pattern",
     )
     add_images(parser)
+    add_precision(parser)
+    add_engine(parser)
+    parser.add_argument(
+        "--for", dest="target", choices=tuple(targets()), help="report what this target is known not to take"
+    )
     parser.add_argument("--checks", help="run only these checks, by id or group, separated by commas")
     parser.add_argument("--strict", action="store_true", help="SHOULD findings violate as well")
     parser.add_argument(
@@ -75,6 +91,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML page")
+    add_cache(parser)
     add_ci(parser)
     add_display(parser)
     parser.set_defaults(run=run)
@@ -88,6 +105,7 @@ def run(options: argparse.Namespace) -> int:
     require_pages(options.html)
     require_nms(options)
     require_images(options)
+    budget_of(options.budget)
     require_one_model(choice_of(options))
     require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):
@@ -97,6 +115,7 @@ def run(options: argparse.Namespace) -> int:
         require_file(path, "a checkpoint")
         require_checkpoint(path)
     choice = of_a_package(choice_of(options))
+    endpoint = endpoint_of(options, options.artifacts)
     to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
     display = Console(vars(options), to, options.started)
     with display as console, tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
@@ -104,23 +123,25 @@ def run(options: argparse.Namespace) -> int:
         client().start()  # its imports overlap with ours
         from detparity.cli.check_files import check
 
-        found = check(_asked(options, choice), Path(scratch), console)
+        found = check(_asked(options, choice, endpoint), Path(scratch), console)
     write_reports(found, options)
     return exit_code(found["verdict"])
 
 
-def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
+def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[Endpoint]) -> Options:
     """What is to be judged, and how."""
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
 
-    promised = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
+    numbers = (options.iou_thres, options.conf_thres, options.topk_all, options.max_wh, opset_of(options))
+    promised = Asked(*numbers, options.precision)
     return Options(
         choice=choice,
         artifacts=tuple(options.artifacts),
         variant=options.variant,
         img_size=size_of(options.img_size),
         promised=promised,
+        budget=budget_of(options.budget),
         checks=options.checks,
         strict=options.strict,
         quick=options.quick,
@@ -128,6 +149,10 @@ def _asked(options: argparse.Namespace, choice: ModelChoice) -> Options:
         exporters=tuple(options.exporter),
         pictures=PICTURES if options.html is not None else 0,
         images=images_of(options),
+        endpoint=endpoint,
+        cache=cache_of(options),
+        engines=() if endpoint is not None else engines_of(options.engine),
+        target=options.target or "",
         locate=not (options.no_locate or options.quick),
     )
 
@@ -137,7 +162,8 @@ def require_one_file(artifacts: Sequence[Path]) -> None:
     problems = []
     for path in artifacts:
         try:
-            require_file(path, "an exported model")
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
             return
         except InputError as error:
             problems.append(str(error))
@@ -150,8 +176,10 @@ def _foreign_alone(options: argparse.Namespace) -> bool:
     entries = []
     for path in dict.fromkeys(options.artifacts):
         try:
-            require_file(path, "an exported model")
-            require_exported(path)
+            if runtime_files(path) is None:
+                require_file(path, "an exported model")
+            require_exported(path, runtimes=True)
+            require_runtime(path)
             return False
         except InputError as error:
             entries.append(unusable_entry(str(path), str(error)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
@@ -12,8 +13,9 @@ from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import about, heads_of, judge_all
 from detparity.checks.session import Options, Session, Subject
 from detparity.cli.console import Console
+from detparity.cli.options import complain
 from detparity.core.errors import InputError
-from detparity.core.vocabulary import variant_names
+from detparity.core.vocabulary import EngineError, variant_names
 from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
 from detparity.tools.export_cache import KitExports
@@ -33,7 +35,7 @@ def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
     if asked.artifacts and asked.exporters:
         raise InputError("--exporter chooses among the kit's own exporters; it does not go with files")
     console.stage("loading the model")
-    session = Session(asked, None if asked.artifacts else KitExports(scratch), foreign)
+    session = Session(asked, None if asked.artifacts else KitExports(scratch), foreign, progress=console.picture)
     session.load()
     session.exporters()
     recorder = Recorder(asked.strict)
@@ -56,12 +58,14 @@ def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
     for entry in unusable:
         console.verdict(entry)
     console.summary(found)
+    for note in session.notes:
+        complain(note)
     return found
 
 
 def _require_promises_of_use(asked: Options) -> None:
     """Raise InputError for promises that files of any detector do not make."""
-    given = ["--variant"] * (asked.variant is not None) + asked.promised.arguments
+    given = ["--variant"] * (asked.variant is not None) + replace(asked.promised, precision=None).arguments
     if asked.choice.foreign and given:
         raise InputError(
             f"{given[0]} is a promise of the home family's files; --model, --against and --capture have none"
@@ -76,21 +80,46 @@ def _judge_files(session: Session, recorder: Recorder, console: Console) -> List
         subjects = []
         for path in files:
             with contextlib.suppress(InputError):
-                subjects.append(session.subject(path))
-                session.release(subjects[-1])
+                subjects += session.subjects_of(path)
+                for subject in subjects:
+                    session.release(subject)
         session.require_known_failures_met(subjects)
     for number, path in enumerate(files, 1):
         console.files(number, len(files))
         console.stage(f"reading {path.name}")
         try:
-            subject = session.subject(path)
+            subjects = session.subjects_of(path)
         except InputError as error:
             unusable.append(unusable_entry(str(path), str(error)))
             continue
         if len(files) == 1:
-            session.heads = heads_of(session, [subject])
-        judge(session, subject, recorder, console)
+            session.heads = heads_of(session, subjects)
+        for subject in subjects:
+            entry = judge(session, subject, recorder, console)
+            if entry and asks_for_graph(session.options, subject):
+                console.stage("comparing the graphs", subject.title)
+                recorder.entries[entry["path"]].update(_graph(Path(str(session.choice.against)), path))
     return unusable
+
+
+def asks_for_graph(options: Options, subject: Subject) -> bool:
+    """Whether the page of a report has the differences from the file that this one is judged against."""
+    return (
+        options.pictures > 0
+        and options.choice.against not in (None, "self")
+        and subject.died is None
+        and not subject.on
+    )
+
+
+def _graph(other: Path, path: Path) -> Dict[str, Any]:
+    """The entry `graph` of a report, where both files are ONNX files that can be read."""
+    from detparity.tools.diff.report import graph_record
+
+    try:
+        return {"graph": graph_record(other, path)}
+    except (InputError, EngineError):
+        return {}
 
 
 def judge(session: Session, subject: Subject, recorder: Recorder, console: Console) -> Mapping[str, Any]:

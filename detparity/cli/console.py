@@ -20,11 +20,12 @@ from typing import IO, Any, Callable, Iterator, Mapping, Optional, Sequence
 from detparity.core.findings import Outcome
 from detparity.core.text import printable
 from detparity.reports.style import fitted, painted
-from detparity.reports.terminal import artifact_text, files_table, headline, verdict_line
+from detparity.reports.terminal import artifact_text, engines_table, files_table, headline, verdict_line
 
 CLEAR = "\r\x1b[K"
 COMMAND = re.compile(r"^(\s*)(:|#)(?=:|#\[)", re.MULTILINE)  # of GitHub Actions, which a file could quote
 EVERY = 0.5  # seconds between two progress lines
+TENTHS = 10
 LEAST = 40  # columns that text is fitted to at least
 
 
@@ -53,7 +54,7 @@ class Console:
         self.tty = _is_terminal(self.out)
         self._coloured = _coloured(options.get("color") or "auto", self.tty)
         self._live = False
-        self._title, self._line = "", "judging"
+        self._title, self._line, self._picture = "", "judging", ""
         self._lock, self._end = threading.RLock(), threading.Event()
         self._count = ""
 
@@ -91,7 +92,16 @@ class Console:
     def stage(self, text: str, title: str = "") -> None:
         """What the command does now; title: the file it does it to, which may be clipped, before the text."""
         with self._lock:
-            self._title, self._line = title, text
+            self._title, self._line, self._picture = title, text, ""
+            self._draw()
+
+    def picture(self, number: int, count: int) -> None:
+        """The number of the picture that is judged next, of how many: with -v a line after each tenth of many."""
+        tenth = max(count // TENTHS, 1)
+        if self.verbose and count >= 2 * TENTHS and number % tenth == 0:
+            self(f"{self._count}{self._title}: picture {number} of {count}", to=sys.stderr)
+        with self._lock:
+            self._picture = f", picture {number} of {count}"
             self._draw()
 
     def files(self, number: int, count: int) -> None:
@@ -126,7 +136,9 @@ class Console:
     def summary(self, report: Mapping[str, Any]) -> None:
         """The last lines: a table over several files, where somebody looks at it, and the verdict."""
         self.stage("")
-        if len(report["artifacts"]) > 1 and not self.quiet and (self.tty or self.verbose):
+        if report.get("engines"):
+            self("\n".join(engines_table(report)) + "\n")
+        elif len(report["artifacts"]) > 1 and not self.quiet and (self.tty or self.verbose):
             self("\n".join(files_table(report)) + "\n")
         self(verdict_line(report))
 
@@ -138,7 +150,7 @@ class Console:
     def _draw(self) -> None:
         if self._live and self._line and not self._end.is_set():
             left = width_of(sys.stderr) - 1
-            line = f"{printable(self._line)}, {self.seconds():.0f} s"
+            line = f"{printable(self._line)}{self._picture}, {self.seconds():.0f} s"
             if self._title:
                 most = max(left - len(self._count) - len(line), 8)
                 line = self._count + printable(self._title, most) + line

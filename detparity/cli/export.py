@@ -7,7 +7,9 @@ import importlib.util
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
 
 import detparity.kit.exporters as exporters
 from detparity.artifacts.open import LARGEST_SIDE
@@ -22,11 +24,14 @@ from detparity.cli.options import (
     say,
     size_of,
 )
-from detparity.core.contract import NmsPromise
+from detparity.core.contract import NmsPromise, default_opset
 from detparity.core.errors import InputError, clipped
 from detparity.core.files import write_bytes
 from detparity.core.vocabulary import DYNAMO, ONNX, Size, Variant
+from detparity.inputs.photos import PhotosAsked, find, fit_of, fitted, read
+from detparity.kit.exporters.low_precision import PER_CHANNEL_OPSET, to_int8
 from detparity.models.choice import BUNDLED, ModelChoice, load_detector
+from detparity.tools.conversion import PACKAGES, convert, folder_of, require_converters, require_folder
 from detparity.tools.export_cache import SUFFIX, export_bytes, missing, safe_nms
 
 
@@ -46,8 +51,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--include",
         nargs="+",
         default=["torchscript", "onnx"],
-        choices=("torchscript", "onnx", "lite"),
-        help="what to write (default: torchscript onnx)",
+        choices=("torchscript", "onnx", "lite", *PACKAGES),
+        help="what to write (default: torchscript onnx); for other runtimes where their converters are installed",
     )
     parser.add_argument(
         "--mobile", action="store_true", help="optimise the lite file for mobile; needs XNNPACK in torch"
@@ -61,7 +66,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--dynamo", action="store_true", help="ONNX by torch.export; an opset below 18 is converted down to"
     )
     add_nms(parser, 100, 0.45, 0.25)
-    for name in ("--fp16", "--int8", "--include-nms"):
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="the network in float16; inputs, outputs, decode and suppression stay in float32",
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="ONNX in 8 bits, calibrated on --images; the heads stay in float32"
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="pictures that --int8 is calibrated on")
+    parser.add_argument(
+        "--preprocess", metavar="HOW", help="of them: resize=letterbox|corner|stretch,order=rgb|bgr,pad=0..255"
+    )
+    for name in ("--fp16", "--include-nms"):
         parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--force", action="store_true", help="overwrite files that are there")
     parser.set_defaults(run=run)
@@ -69,9 +86,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 exported, 2 unusable input or a failed export; then nothing is written."""
-    for name in ("fp16", "int8", "include_nms"):
+    for name in ("fp16", "include_nms"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')} is not supported yet")
+    _require_precision(options)
     if options.mobile and "lite" not in options.include:
         raise InputError("--mobile is for the lite file: add --include lite")
     if options.device != "cpu":
@@ -95,9 +113,28 @@ def run(options: argparse.Namespace) -> int:
         options.mobile,
         options.force,
         tuple(filter(None, [*options.weights, path_of(options.cfg)])),
+        options.half,
+        options.images if options.int8 else None,
+        options.preprocess or "",
     )
     export_files(asked, say)
     return 0
+
+
+def _require_precision(options: argparse.Namespace) -> None:
+    """Raise InputError for a precision that cannot be made."""
+    if options.half and options.int8:
+        raise InputError("--half and --int8 exclude each other: a file has one precision")
+    for name in ("half", "int8"):
+        if getattr(options, name) and "lite" in options.include:
+            raise InputError(f"--{name} makes no lite file: leave lite out of --include")
+    if options.int8 and options.include != ["onnx"]:
+        raise InputError("--int8 makes ONNX files alone: give --include onnx")
+    if options.int8 and options.images is None:
+        raise InputError("--int8 needs --images DIR, the pictures whose ranges it takes")
+    for name in ("images", "preprocess"):
+        if not options.int8 and getattr(options, name) is not None:
+            raise InputError(f"--{name} is of --int8, which is not given")
 
 
 def _end2end(options: argparse.Namespace) -> Tuple[str, Any]:
@@ -128,7 +165,8 @@ def rounded(size: Size, stride: int, say: Callable[[str], None]) -> Size:
 @dataclass(frozen=True)
 class Export:
     """What `export` is asked for. onnx: the variant of the ONNX file; include: kinds of file; opset: of the ONNX file, None for its
-    exporter's own; mobile: optimise the lite file; force: overwrite what is there; reads: files that are read."""
+    exporter's own; mobile: optimise the lite file; force: overwrite what is there; reads: files that are read;
+    half: float16; calibration: the folder of pictures for 8 bits, and how they are preprocessed."""
 
     choice: ModelChoice
     onnx: Variant
@@ -142,6 +180,14 @@ class Export:
     mobile: bool = False
     force: bool = False
     reads: Tuple[Path, ...] = ()
+    half: bool = False
+    calibration: Optional[Path] = None
+    preprocess: str = ""
+
+    @property
+    def converted(self) -> Tuple[str, ...]:
+        """The runtimes that its ONNX file is converted for."""
+        return tuple(name for name in self.include if name in PACKAGES)
 
     def variants(self) -> Dict[str, Variant]:
         """The variant of each kind of file. Suppression changes the ONNX file only: TorchScript has decoded predictions."""
@@ -169,23 +215,36 @@ def export_files(asked: Export, say: Callable[[str], None]) -> None:
         for name, variant in asked.variants().items()
         if name in asked.include
     }
+    folders = {name: folder_of(name, asked.folder / f"{detector.facts.name}{SUFFIX[ONNX]}") for name in asked.converted}
+    for folder in folders.values():
+        require_folder(folder, asked.force)
     require_writable(*paths.values(), reads=asked.reads)
     there = [path for path in paths.values() if path.exists()]
     if there and not asked.force:
         raise InputError(f"{there[0]} is there already: --force overwrites it, --output-dir writes elsewhere")
     _require_suppression(asked, detector, say)
-    contents = {name: _made(asked, detector, name) for name in paths}
+    made = [*paths, *(("onnx",) if folders and "onnx" not in paths else ())]
+    contents = {name: _made(asked, detector, name) for name in made}
+    for name, folder in folders.items():
+        size = convert(name, contents["onnx"], folder, asked.size)
+        say(f"{folder}: {name} of {asked.onnx.name}, {asked.size[0]}x{asked.size[1]}, {size:,} bytes")
     for name, path in paths.items():
         write_bytes(path, contents[name])
         variant = asked.variants()[name]
         shown = f"{variant.name} ({variant.head})" if name != "onnx" else variant.name
         say(f"{path}: {shown}, {asked.size[0]}x{asked.size[1]}, {len(contents[name]):,} bytes")
-    words = ["detparity", "check", *map(str, paths.values()), *(asked.choice.arguments or ["--model", BUNDLED])]
+    words = [
+        "detparity",
+        "check",
+        *map(str, [*paths.values(), *folders.values()]),
+        *(asked.choice.arguments or ["--model", BUNDLED]),
+    ]
     say(f"check them:  {' '.join(map(shlex.quote, words))}")
 
 
 def _require_packages(asked: Export) -> None:
     """Raise InputError for a package or a part of torch that the export needs and that is not here."""
+    require_converters(asked.converted, asked.onnx, asked.batch)
     if asked.simplify and "onnx" in asked.include and importlib.util.find_spec(asked.simplify) is None:
         raise InputError(
             f"--simplify needs {asked.simplify}, which is not installed: pip install 'detparity[simplify]'"
@@ -216,13 +275,27 @@ def _require_suppression(asked: Export, detector: Any, say: Callable[[str], None
             )
 
 
+def _calibration(asked: Export) -> List[np.ndarray]:
+    """The pictures as the file will be given them. Raises InputError where there are none."""
+    assert asked.calibration is not None
+    fit = fit_of(asked.preprocess)
+    photos, _ = find(PhotosAsked(asked.calibration, fit=fit))
+    return [fitted(read(photo.path), asked.size, fit) for photo in photos]
+
+
 def _made(asked: Export, detector: Any, name: str) -> bytes:
     """The content of one file. Raises InputError with the exporter's reason where it makes none."""
     variant = asked.variants()[name]
     simplify = asked.simplify if name == "onnx" else None
     exporter = "lite-mobile" if asked.mobile and name == "lite" else None
+    opset = asked.opset
+    if asked.calibration is not None and opset is None:
+        opset = max(PER_CHANNEL_OPSET, default_opset(variant))
     try:
-        return export_bytes(detector, variant, asked.size, asked.batch, simplify, asked.nms, asked.opset, exporter)
+        made = export_bytes(
+            detector, variant, asked.size, asked.batch, simplify, asked.nms, opset, exporter, asked.half
+        )
+        return to_int8(made, _calibration(asked)) if asked.calibration is not None else made
     except InputError:
         raise
     except Exception as error:  # whatever an exporter raises, no file and one line

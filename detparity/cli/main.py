@@ -42,6 +42,7 @@ SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "scaling": ("scaling", "measure how cost grows with size, batch, candidates, classes, threads"),
     "init": ("init", "write a CI job, a test, known failures and settings for your project"),
     "completion": ("completion", "print the completion of a shell"),
+    "cache": ("cache", "show or clear the references that are stored for later runs"),
     "models": ("models", "list every architecture with its size"),
     "checks": ("checks", "list every check with its level"),
     "explain": ("explain", "why a check matters, what usually causes its finding, how to fix it"),

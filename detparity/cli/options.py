@@ -14,10 +14,13 @@ from typing import IO, TYPE_CHECKING, List, Mapping, NoReturn, Optional, Sequenc
 from detparity.artifacts.external_data import beside
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
+from detparity.core.precision import PRECISIONS
 from detparity.core.text import printable
 from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
 if TYPE_CHECKING:
+    from detparity.core.array_cache import ArrayCache
+    from detparity.core.endpoint import Endpoint
     from detparity.inputs.photos import PhotosAsked
 
 PICTURES = 4  # of a page, for each file
@@ -108,17 +111,55 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         metavar="HOW",
         help="resize=letterbox|corner|stretch,order=rgb|bgr,pad=0..255 (default: the layout's)",
     )
+    group.add_argument(
+        "--resume", type=Path, metavar="DIR", help="store what each picture gave, and go on from what is there"
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("precision")
+    group.add_argument(
+        "--precision", choices=PRECISIONS, help="the precision that the files promise (default: read from each)"
+    )
+    group.add_argument(
+        "--budget",
+        default="",
+        metavar="LIMITS",
+        help="what 8 bits may lose: map50=0.02,map=0.03,lost=0.05,... (docs/precision.md)",
+    )
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where references are stored for later runs (default: your caches)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="store no references and read none")
+
+
+def cache_of(options: argparse.Namespace) -> Optional[ArrayCache]:
+    """Where references are stored, or None for nowhere. Raises InputError for a folder that is a file."""
+    from detparity.core.array_cache import ArrayCache, default_folder
+
+    if options.no_cache:
+        return None
+    folder: Path = options.cache or default_folder()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--cache {folder} is no folder")
+    return ArrayCache(folder)
 
 
 def require_images(options: argparse.Namespace) -> None:
     """Raise InputError, before the work begins, for options of pictures that need --images, and for a folder that is not there."""
-    for name in ("labels", "max_images", "preprocess"):
+    for name in ("labels", "max_images", "preprocess", "resume"):
         if options.images is None and getattr(options, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} is of --images, which is not given")
     for name in ("images", "labels"):
         path = getattr(options, name)
         if path is not None and not path.exists():
             raise InputError(f"--{name} {path} does not exist")
+    resume = getattr(options, "resume", None)
+    if resume is not None and resume.exists() and not resume.is_dir():
+        raise InputError(f"--resume {resume} is no folder")
 
 
 def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
@@ -131,7 +172,49 @@ def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
     if most < 1:
         raise InputError(f"--max-images {most} is not positive")
     fit = fit_of(options.preprocess) if options.preprocess is not None else None
-    return PhotosAsked(options.images, options.labels, most, fit)
+    return PhotosAsked(options.images, options.labels, most, fit, getattr(options, "resume", None))
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        metavar="NAMES",
+        help="judge ONNX files on these engines, separated by commas: onnxruntime, openvino, tensorrt (default: onnxruntime); or the "
+        "file as a server runs it: kserve+http://HOST:PORT/MODEL, or kserve+grpc://...",
+    )
+
+
+def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[Endpoint]:
+    """The server that runs the file, None where none is named. Raises InputError, before the work begins, where there is none that
+    has the model."""
+    if options.engine is None or ("://" not in options.engine and not options.engine.startswith("kserve")):
+        return None
+    from detparity.core.endpoint import parse
+    from detparity.engines import kserve
+
+    found = parse(options.engine)
+    if len(files) != 1:
+        raise InputError(f"--engine {found} needs the one file that the server runs: it states what is promised")
+    try:
+        kserve.served(found)
+    except kserve.NotServed as error:
+        raise InputError(f"--engine {found}: the server {error}") from None
+    return found
+
+
+def engines_of(names: Optional[str]) -> Tuple[str, ...]:
+    """The engines of --engine, each once. Raises InputError for one that judges no ONNX file, and for one alone that is not there."""
+    from detparity.engines import ENGINES, judging, others
+
+    asked = tuple(dict.fromkeys(filter(None, (name.strip() for name in (names or "").split(",")))))
+    known = [judging("onnx").name, *others("onnx")]
+    for name in asked:
+        if name not in known:
+            own = "; a file of its own is judged without --engine" if name in ENGINES else nearest(name, known)
+            raise InputError(f"--engine {name}: ONNX files are judged on {', '.join(known)}{own}")
+    if len(asked) == 1 and ENGINES[asked[0]].missing:
+        raise InputError(f"--engine {asked[0]}: {ENGINES[asked[0]].missing}")
+    return asked
 
 
 def choice_of(options: argparse.Namespace) -> ModelChoice:

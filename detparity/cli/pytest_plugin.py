@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 PREFIX = "detparity-"
 # The fields of `ModelChoice` after its first, in order.
 CHOICE = ("arch", "width", "seed", "cfg", "model", "model-args", "against", "capture", "condition", "trust", "layout")
+IMAGES = ("images", "labels", "max-images", "preprocess")
 PROPERTY = "detparity"  # the user property of a test that holds its record, which xdist sends from a worker
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
+SET: pytest.StashKey[List[str]] = pytest.StashKey()  # names of options that pyproject.toml set
 STARTED: pytest.StashKey[float] = pytest.StashKey()
 CUT_SHORT = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
 
@@ -64,10 +66,15 @@ OPTIONS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
     ("topk-all", {"type": int, "help": "promised cap per image (default: read from the file)"}),
     ("max-wh", {"type": float, "help": "promised class offset in pixels (default: read from the file)"}),
     ("opset", {"type": int, "help": "promised opset (default: from the metadata, else the variant's own)"}),
+    ("images", {"type": Path, "metavar": "DIR", "help": "judge the files on these pictures as well"}),
+    ("labels", {"type": Path, "metavar": "DIR", "help": "of them, YOLO text files or a COCO file"}),
+    ("max-images", {"type": int, "metavar": "N", "help": "pictures taken at most (default: 100)"}),
+    ("preprocess", {"metavar": "HOW", "help": "how a picture becomes an input (default: the layout's)"}),
     ("checks", {"help": "run only these checks, by id or group, separated by commas"}),
     ("strict", {"action": "store_true", "help": "SHOULD findings fail as well"}),
     ("expectations", {"type": Path, "metavar": "FILE", "help": "known failures of the exporters of the artifacts"}),
     ("quick", {"action": "store_true", "help": "fewer pictures, sizes and draws, to know sooner"}),
+    ("no-cache", {"action": "store_true", "help": "store no references for later runs and read none"}),
     ("json", {"type": Path, "help": "write the report here"}),
 )
 
@@ -95,12 +102,28 @@ def option(config: pytest.Config, name: str) -> Any:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STARTED] = time.perf_counter()
     if option(config, "artifact"):
+        config.stash[SET] = _configure(config)
         session_of(config)
     if hasattr(config, "workerinput"):
         return
     config.pluginmanager.register(Portable(), "detparity-portable")
     if option(config, "json"):
         config.pluginmanager.register(Recorder(config), "detparity-recorder")
+
+
+def _configure(config: pytest.Config) -> List[str]:
+    """Set what [tool.detparity] of the current folder's pyproject.toml has and the command line leaves out; the names of that."""
+    from detparity.cli import project
+
+    names = [name for name, _ in OPTIONS if name not in ("artifact", "json", "trust")]
+    given = {name: option(config, name) for name in names}
+    try:
+        found = project.additions({**given, "artifacts": option(config, "artifact")})
+    except InputError as error:
+        raise usage(error) from None
+    for name, value in found.items():
+        setattr(config.option, _dest(name), value)
+    return list(found)
 
 
 def session_of(config: pytest.Config) -> Session:
@@ -110,8 +133,8 @@ def session_of(config: pytest.Config) -> Session:
         from detparity.checks.session import Session
         from detparity.models.choice import of_a_package, require_named, require_one_model
 
-        asked = _options(config)
         try:
+            asked = _options(config)
             require_one_model(asked.choice)
             require_named(asked.choice, asked.artifacts)
             asked = replace(asked, choice=of_a_package(asked.choice))
@@ -125,6 +148,7 @@ def session_of(config: pytest.Config) -> Session:
 def _options(config: pytest.Config) -> Options:
     from detparity.artifacts.open import Asked
     from detparity.checks.session import Options
+    from detparity.core.array_cache import ArrayCache, default_folder
     from detparity.models.choice import ModelChoice
 
     size = option(config, "img-size")
@@ -139,7 +163,20 @@ def _options(config: pytest.Config) -> Options:
         quick=option(config, "quick"),
         known_failures=option(config, "expectations"),
         exporters=tuple(config.getoption("exporter", [])),
+        cache=None if option(config, "no-cache") else ArrayCache(default_folder()),
+        images=_images(config),
     )
+
+
+def _images(config: pytest.Config) -> Any:
+    """The user's pictures, as `detparity check` takes them."""
+    from argparse import Namespace
+
+    from detparity.cli.options import images_of, require_images
+
+    asked = Namespace(**{name.replace("-", "_"): option(config, name) for name in IMAGES}, resume=None)
+    require_images(asked)
+    return images_of(asked)
 
 
 def pytest_report_header(config: pytest.Config) -> List[str]:
@@ -151,7 +188,9 @@ def pytest_report_header(config: pytest.Config) -> List[str]:
     versions = ", ".join(
         f"{name} {version}" for name, version in environment().items() if name not in ("platform", "machine")
     )
+    names = config.stash.get(SET, [])
     return [
+        *([f"detparity: pyproject.toml sets {', '.join(names)}"] if names else []),
         f"detparity: model {session.choice.title}, artifacts {len(session.options.artifacts) or 'bundled'}",
         f"versions: {versions}",
     ]

@@ -21,12 +21,12 @@ def run(options: argparse.Namespace) -> int:
     from detparity.checks.locating.bundle import replayed
 
     try:
-        error, facts = replayed(options.folder)
+        off, facts = replayed(options.folder)
     except EngineError as error:
         raise InputError(f"{options.folder}: its part does not run here: {error}") from None
-    wrong = error > facts["allowed"]
+    wrong = off > facts["allowed"]
     say(f"{facts['file']}: {facts['module']}, node {facts['node']!r}, {facts['case']}")
-    say(f"  error     {number(error)} here, {number(facts['error'])} where it was written")
+    say(f"  error     {number(off)} here, {number(facts['error'])} where it was written")
     say(f"  allowed   {number(facts['allowed'])}, what rounding does")
     say("  it still differs" if wrong else "  it does not differ here")
     return int(wrong)

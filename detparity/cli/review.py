@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from detparity.cli.options import (
-    Parser,
-    ask,
-    say,
-)
+from detparity.cli.options import Parser, ask, require_pages, require_writable, say
 from detparity.core.errors import InputError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run, verb=None, name=None)
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write all that waits as one HTML page, with pictures"
+    )
     verbs = parser.add_subparsers(dest="verb", parser_class=Parser)
     everywhere = [parser]
     for verb, about in (
@@ -57,10 +57,14 @@ def run(options: argparse.Namespace) -> int:
     from detparity.tools.golden.picture import draw
     from detparity.tools.golden.user_goldens import default_folders
 
+    require_writable(options.html)
+    require_pages(options.html)
     golden, arguments = default_folders(options.golden, options.pending)
     if options.pending is not None and not options.pending.is_dir():
         raise InputError(f"--from {options.pending}: no such folder")
     found = review.open_review(Folders(golden, folder_for(golden, options.pending)), arguments)
+    if options.html is not None:
+        _write_page(found, options)
     if options.verb in ("accept", "reject"):
         one = review.named(found, options.name)
         chosen = review.group_of(found, one) if options.same else [one]
@@ -80,3 +84,10 @@ def run(options: argparse.Namespace) -> int:
         return 1 if review.walk(found, draw, ask, say) else 0
     say("\nThese commands show and decide:\n\n" + "\n".join(f"  {line}" for line in review.commands(found)))
     return 1
+
+
+def _write_page(found: Any, options: argparse.Namespace) -> None:
+    from detparity.core.files import write_text
+    from detparity.tools.golden.html import page
+
+    write_text(options.html, page(found))

@@ -10,6 +10,7 @@ from detparity.checks.foreign.open_file import ForeignSource
 from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import Judged, heads_of, judge_all
 from detparity.checks.session import Options, Session
+from detparity.core.array_cache import ArrayCache, default_folder
 from detparity.core.findings import Finding
 from detparity.core.text import printable
 from detparity.core.verdict import CONSISTENT
@@ -63,7 +64,13 @@ def verify_artifact(
     choice, model = _choice(asked), asked.model
     held = model is not None and not choice.named
     options = Options(
-        choice, (path,), variant=contract, strict=strict, known_failures=known_failures, images=asked.photos
+        choice,
+        (path,),
+        variant=contract,
+        strict=strict,
+        known_failures=known_failures,
+        images=asked.photos,
+        cache=ArrayCache(default_folder()),
     )
     if not held:
         require_one_model(choice)

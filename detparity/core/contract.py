@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, Mapping, Optional, Tuple
 
+from detparity.core.precision import FLOAT32, INT8
 from detparity.core.vocabulary import ModelFacts, Size, Variant
 
 MUST, SHOULD, INFO = "MUST", "SHOULD", "INFO"
@@ -56,7 +57,7 @@ class NmsPromise:
 class Contract:
     """Everything `variant` promises for one model. size and batch: what the file fixes, or its example when it varies.
 
-    sources: where each clause comes from, by clause name, for the report.
+    sources: where each clause comes from, by clause name, for the report; precision: whose rounding is the noise.
     """
 
     variant: Variant
@@ -69,6 +70,13 @@ class Contract:
     ir_version: int
     sources: Mapping[str, str]
     nms: Optional[NmsPromise] = None
+    precision: str = FLOAT32
+    promised_precision: Optional[str] = None
+
+    @property
+    def quantised(self) -> bool:
+        """Whether a budget judges the numbers, and no floor."""
+        return self.precision == INT8
 
 
 SOURCES: Mapping[str, str] = {

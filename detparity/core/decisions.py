@@ -53,7 +53,7 @@ class Choice:
 class Forced:
     """A choice that a run of the model was given. operator: of the model; scores: what the model itself read there, in the shape of
     the file's; largest: whether the model takes the largest of them; ordered: whether in their order; taken: how many (0: all that
-    pass); same: whether it would have chosen the same by itself.
+    pass); same: whether it would have chosen the same by itself; followed: whether what follows was computed from the file's choice.
 
     SUPPRESSION: one call of the model's, of which a file's node may hold several; scores (n,), boxes (n, 4); indices: those retained
     by the file; threshold: of the IoU; least: of the scores.
@@ -72,6 +72,7 @@ class Forced:
     indices: Optional[np.ndarray] = None
     threshold: float = 0.0
     least: float = -np.inf
+    followed: bool = True
 
     @property
     def key(self) -> str:

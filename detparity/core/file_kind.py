@@ -11,6 +11,7 @@ from typing import Set, Union
 
 from detparity.core.errors import InputError
 from detparity.core.foreign_files import ONNX, Foreign, foreign_folder, foreign_zip, recognised
+from detparity.core.runtimes import runtime_files
 from detparity.core.torch_archive import BROKEN_ZIP, Refused, one_line, open_zip
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -52,9 +53,11 @@ def require_checkpoint(path: Path) -> None:
         raise InputError(f"{path} {problem}")
 
 
-def require_exported(path: Path) -> None:
+def require_exported(path: Path, runtimes: bool = False) -> None:
     """Raise InputError, one line, for a file that is recognised as something else than an ONNX file, a TorchScript or a lite archive,
-    and where nothing can be read. Passing means that nothing is known against it."""
+    and where nothing can be read. Passing means that nothing is known against it. runtimes: let files of `core.runtimes` pass."""
+    if runtimes and runtime_files(path) is not None:
+        return
     found = _foreign(path)
     if found is None:
         if kind(path) in CHECKPOINTS:

@@ -10,6 +10,7 @@ from detparity.core.vocabulary import EngineDied
 
 Row = Tuple[str, ...]
 MADE = "export.made"  # the check that an exporter makes its file; what it skips, the version has no exporter for
+BLOCKED = "blocked by "  # begins the reason of a check that was not run since another one, whose id follows, failed
 
 
 @dataclass(frozen=True)

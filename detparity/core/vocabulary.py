@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Mapping, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence, Tuple
 
 from detparity.core.errors import InputError
 
-Arrays = Mapping[str, np.ndarray]
+if TYPE_CHECKING:  # its import is most of the time that --help takes
+    import numpy as np
+
+Arrays = Mapping[str, "np.ndarray"]
 Size = Tuple[int, int]  # height, width in pixels
 Picture = Tuple[str, int]  # kind, seed: detparity/inputs/images.py makes it
 
@@ -184,25 +185,29 @@ class ConvWeights:
 class Runner:
     """A prepared artifact: `call` takes arrays by input name and returns new arrays by output name.
 
-    facts: what really ran (provider, threads, optimisation level), for the report.
+    facts: what really ran (provider, threads, optimisation level, precision), for the report; took: seconds of the last call, without
+    what carries it to another process and back.
     """
 
     engine: str
     call: Callable[[Arrays], Arrays]
     facts: Mapping[str, str] = field(default_factory=dict)
     input_names: Sequence[str] = ("images",)
+    took: Callable[[], float] = lambda: 0.0
 
 
 @dataclass(frozen=True)
 class Load:
     """How an engine loads a file. optimisation: of the graph, "all" or "disabled"; `onnx_exact` has "exact" (also for "all") and
     "float32"; threads: 0 leaves the choice to the engine; cut: inner tensors, name to rank, to start from in place of the inputs;
-    seconds: after which a call is ended."""
+    seconds: after which a call is ended; precision: "float32" asks for that and for plain arithmetic, where an engine has a choice; ""
+    leaves it to the engine."""
 
     optimisation: str = "all"
     threads: int = 0
     cut: Mapping[str, int] = field(default_factory=dict)
     seconds: Optional[float] = None
+    precision: str = ""
 
 
 class EngineError(Exception):
@@ -223,7 +228,7 @@ class EngineDied(Exception):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file under test. kind: "onnx", "torchscript" or "lite"; sha256 of the bytes on disk."""
+    """A file under test. kind: "onnx", "torchscript", "lite" or a runtime of `core.runtimes`; sha256 of the bytes on disk."""
 
     path: Path
     kind: str

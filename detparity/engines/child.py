@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -54,13 +55,15 @@ def call(content: Mapping[str, Any], arrays: Arrays) -> Answer:
     """Run what was loaded. The outputs come in the runner's order, then the inputs that it wrote to, as it left them."""
     runner = _RUNNERS[content["number"]]
     given = {name: array.copy() for name, array in arrays.items()} if runner.engine in WRITING else {}
+    start = time.perf_counter()
     found = runner.call(arrays)
+    seconds = time.perf_counter() - start
     for name, value in found.items():
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:
             raise EngineError(f"its output {name!r} is no array of numbers")
     written = [name for name, array in given.items() if not np.array_equal(array, arrays[name], equal_nan=True)]
     left = {f"input {name}": arrays[name] for name in written}
-    return {"order": list(found), "written": written}, {**found, **left}
+    return {"order": list(found), "written": written, "seconds": seconds}, {**found, **left}
 
 
 def release(content: Mapping[str, Any], _: Arrays) -> Answer:
@@ -71,7 +74,7 @@ def release(content: Mapping[str, Any], _: Arrays) -> Answer:
 
 
 def read(content: Mapping[str, Any], _: Arrays) -> Answer:
-    """A TorchScript file as plain facts."""
+    """A file of TorchScript or of another runtime as plain facts."""
     found: Dict[str, np.ndarray] = {}
     return packed(engines.module(content["kind"]).read(content["path"]), found), found
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import Any, List
 
 import numpy as np
 import torch
 
+from detparity.core.environment import machine
 from detparity.core.vocabulary import Arrays, Runner
 from detparity.engines.torchscript import runner
 from detparity.models.compat.onednn import onednn
@@ -20,6 +21,14 @@ WAYS = ("onednn", "plain", "channels-last", "batch")
 def limit_threads(count: int) -> None:
     """Let torch use this many threads from now on, in this process."""
     torch.set_num_threads(count)
+
+
+def computing() -> str:
+    """What the numbers of a run depend on besides the model and its input: versions, build, processor and threads."""
+    backend: Any = getattr(torch.backends, "cpu", None)  # torch 2.0 and newer
+    level = backend.get_cpu_capability() if backend is not None else ""
+    versions = [str(torch.__version__), np.__version__, torch.__config__.show(), torch.get_num_threads()]
+    return repr((*versions, level, sorted(machine().items())))
 
 
 class _Both(torch.nn.Module):

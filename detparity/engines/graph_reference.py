@@ -42,7 +42,8 @@ class GraphReference:
         shape = image_shape(file.graph)
         if not self._form.image or len(shape) not in (3, 4):
             raise InputError(f"{path} takes no image, so it is no exported detector")
-        self._selections, self._constants = selections(file.graph), file.graph.constants
+        self._selections = tuple(one for one in selections(file.graph) if not one.inside)
+        self._constants = file.graph.constants
         self._outputs = tuple(value.name for value in file.graph.outputs)
         self._facts = ReferenceFacts(
             title, sha256(path), _numbers(shape), WAYS, names=_names(file.metadata), model=False
@@ -85,6 +86,14 @@ class GraphReference:
                 break
             given.update(more)
         return {name: shown[name] for name in self._outputs}, [one for _, _, every in matched for one in every]
+
+    def decisions(self, images: np.ndarray) -> List[Choice]:
+        """What the graph chooses by itself in float64, in the order of its nodes. Raises CannotRunReference."""
+        if not self._selections:
+            return []
+        shown = self._shown(EXACT, images, {})
+        made = [one.choice(shown, self._constants) for one in self._selections]
+        return [one for one in made if one is not None]
 
     def _shown(self, how: str, images: np.ndarray, given: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Outputs, and what every node that decides reads and chooses, where those of `given` are given what they choose."""

@@ -6,111 +6,65 @@ the first is within the floor of all, and the others need not be run. Most files
 
 from __future__ import annotations
 
-import hashlib
-import io
+import random
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Callable, Dict, Hashable, Iterator, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
+from detparity.core.array_cache import ArrayCache
 from detparity.core.clock import Clock
-from detparity.core.files import write_bytes
+from detparity.core.errors import InputError
+from detparity.core.precision import FLOAT32, LEAST_ERROR
 from detparity.core.vocabulary import Arrays, ModelFacts, Picture, Size
+from detparity.engines.reference_cache import Known, ReferenceCache, agree
 from detparity.inputs import images
-from detparity.oracle.noise_floor import GROUPS, STATISTICS, Stats, Truth, larger, make_truth
+from detparity.oracle.noise_floor import Truth, larger, make_truth
 
 BUDGET_BYTES = 300_000_000
+AUDITED = 64  # one entry of the cache in so many is worked out again and compared
 Worth = TypeVar("Worth")
 
 
 @dataclass(frozen=True)
 class Ways:
-    """How to run the model: `exact` in float64, and the float32 `ways`, by name. Each takes a feed and returns named arrays."""
+    """How to run the model: `exact` in float64, and the `ways` of a precision, by name. Each takes a feed and returns named arrays."""
 
     exact: Callable[[Arrays], Arrays]
     ways: Mapping[str, Callable[[Arrays], Arrays]]
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of one image: the truths by head, and for as long as ways of the floor are left to run, the float64 logits."""
-
-    truths: Mapping[str, Truth]
-    exact: Tuple[np.ndarray, ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        levels = [level for truth in self.truths.values() for level in truth.levels]
-        return sum(array.nbytes for array in (*levels, *self.exact))
-
-
-class Shelf:
-    """A folder where processes that ask about one model leave what they know for each other. Files appear complete, by renaming, and
-    two processes that work out the same image write the same numbers, so none waits for another."""
-
-    def __init__(self, folder: Path, model: str) -> None:
-        self._folder = folder
-        self._model = model
-
-    def _path(self, key: Tuple[Picture, Size], heads: Sequence[str]) -> Path:
-        digest = hashlib.sha256(repr((self._model, key, sorted(heads))).encode()).hexdigest()
-        return self._folder / f"{digest[:32]}.npz"
-
-    def find(self, key: Tuple[Picture, Size], heads: Sequence[str]) -> Optional[Known]:
-        """What another process left, if any did."""
-        path = self._path(key, heads)
-        if not path.exists():
-            return None
-        with np.load(str(path)) as found:
-            levels = int(found["levels"])
-            truths = {}
-            for head in heads:
-                floor = {
-                    (level, group): Stats(*map(float, found[f"{head}-floor"][level, column]))
-                    for level in range(levels)
-                    for column, group in enumerate(GROUPS)
-                }
-                truths[head] = Truth(tuple(found[f"{head}-{level}"] for level in range(levels)), floor, head, key[1])
-            exact = tuple(found[f"exact-{level}"] for level in range(levels)) if "exact-0" in found else ()
-        return Known(truths, exact)
-
-    def leave(self, key: Tuple[Picture, Size], known: Known) -> None:
-        arrays: Dict[str, np.ndarray] = {}
-        for head, truth in known.truths.items():
-            arrays["levels"] = np.array(len(truth.levels))
-            arrays.update({f"{head}-{level}": values for level, values in enumerate(truth.levels)})
-            arrays[f"{head}-floor"] = np.array(
-                [
-                    [[getattr(truth.floor[level, group], name) for name in STATISTICS] for group in GROUPS]
-                    for level in range(len(truth.levels))
-                ]
-            )
-        arrays.update({f"exact-{level}": values for level, values in enumerate(known.exact)})
-        written = io.BytesIO()
-        np.savez(written, **arrays)  # type: ignore[arg-type]  # its stubs know one keyword of their own
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(self._path(key, list(known.truths)), written.getvalue())
+    precision: str = FLOAT32
 
 
 class Oracle:
-    """Answers `truth(picture, size, head)`; `heads` are those it will be asked for, the decoded one always, all worked out
-    from the same runs. shelf: where other processes may have left an answer. `asked` counts the questions, `worked_out` the images
-    that were run for them."""
+    """Answers `truth(picture, size, head)`; `heads` are those it will be asked for, the decoded one always, all worked out from the
+    same runs. cache: where earlier runs and other processes left answers. `asked` counts the questions, `worked_out` the images that
+    were run for them; `notes` has what a user should know of the cache."""
 
     def __init__(
-        self, facts: ModelFacts, ways: Ways, heads: Sequence[str] = ("grid",), shelf: Optional[Shelf] = None
+        self, facts: ModelFacts, ways: Ways, heads: Sequence[str] = ("grid",), cache: Optional[ReferenceCache] = None
     ) -> None:
         self.facts = facts
         self.asked = self.worked_out = 0
         self.slowest = 0.0  # seconds of the slowest run so far, for one image
-        self._shelf = shelf
+        self.notes: List[str] = []
+        self._cache = cache
+        self._audit = random.SystemRandom()  # which entries are compared changes from run to run; the values do not
         self._ways = ways
         self._heads = tuple(dict.fromkeys((*heads, "grid")))
         self._stored: OrderedDict[Tuple[Picture, Size], Known] = OrderedDict()
         self._once: Dict[Hashable, Any] = {}
+
+    @property
+    def precision(self) -> str:
+        """The precision whose noise this is."""
+        return self._ways.precision
+
+    @property
+    def ways(self) -> Tuple[str, ...]:
+        """Names of the runs that the noise is measured by."""
+        return tuple(self._ways.ways)
 
     def once(self, key: Hashable, work_out: Callable[[], Worth]) -> Worth:
         """What follows from the model alone and is the same for all its artifacts: worked out at the first call with this key."""
@@ -129,27 +83,36 @@ class Oracle:
         key = (picture, size)
         known = self._found(key)
         yield known.truths[head]
-        if known.exact:
+        if not known.complete:
             yield self._keep(key, self._completed(key, known)).truths[head]
+
+    def run_again(self, picture: Picture, size: Size) -> float:
+        """Seconds of the slowest run so far, after running the exact model once more, as this machine is now."""
+        self._timed(self._ways.exact, _feed((picture, size)))
+        return self.slowest
 
     def _found(self, key: Tuple[Picture, Size]) -> Known:
         self.asked += 1
         if key not in self._stored:
-            left = self._left(key)
-            self._keep(key, self._begun(key) if left is None else left)
+            stored = self._read(key)
+            self._keep(key, self._begun(key) if stored is None else stored)
         self._stored.move_to_end(key)
         return self._stored[key]
 
     def _begun(self, key: Tuple[Picture, Size]) -> Known:
         """The exact run and the first float32 run."""
-        self.worked_out += 1
-        feed = _feed(key)
-        exact = tuple(
-            value[0] for name, value in self._timed(self._ways.exact, feed).items() if name.startswith("logits")
-        )
-        known = Known(self._made(key, exact, [next(iter(self._ways.ways.values()))(feed)]), exact)
+        known = self._run_first(key)
         self._leave(key, known)
         return known
+
+    def _run_first(self, key: Tuple[Picture, Size]) -> Known:
+        self.worked_out += 1
+        feed = _feed(key)
+        start = time.perf_counter()
+        found = self._timed(self._ways.exact, feed)
+        seconds = time.perf_counter() - start
+        exact = tuple(value[0] for name, value in found.items() if name.startswith("logits"))
+        return Known(self._made(key, exact, [next(iter(self._ways.ways.values()))(feed)]), exact, seconds=seconds)
 
     def _timed(self, run: Callable[[Arrays], Arrays], feed: Arrays) -> Arrays:
         start = time.perf_counter()
@@ -157,43 +120,77 @@ class Oracle:
         self.slowest = max(self.slowest, time.perf_counter() - start)
         return found
 
-    def _left(self, key: Tuple[Picture, Size]) -> Optional[Known]:
-        return self._shelf.find(key, self._heads) if self._shelf else None
+    def _read(self, key: Tuple[Picture, Size]) -> Optional[Known]:
+        """What the cache has of an image; one entry in `AUDITED` is worked out again and compared, and replaced where it differs."""
+        found = None if self._cache is None else self._cache.find(_image(key), self._heads)
+        if found is not None:
+            self.slowest = max(self.slowest, found.seconds)
+        if found is None or self._audit.randrange(AUDITED):
+            return found
+        again = self._run_first(key)
+        again = self._run_others(key, again) if found.complete else again
+        if agree(found, again):
+            return found
+        self.notes.append(
+            f"the stored reference of picture {key[0]} at {key[1]} was not what the model gives: it was worked out again. "
+            "This is a bug of detparity, please report it"
+        )
+        self._leave(key, again)
+        return again
 
     def _leave(self, key: Tuple[Picture, Size], known: Known) -> None:
-        if self._shelf is not None:
-            self._shelf.leave(key, known)
+        if self._cache is None:
+            return
+        try:
+            self._cache.leave(_image(key), known)
+        except InputError as error:
+            self.notes.append(f"no references are stored: {error}")
+            self._cache = None
 
     def _completed(self, key: Tuple[Picture, Size], known: Known) -> Known:
         """The other ways as well, unless another process has run them meanwhile."""
-        left = self._left(key)
-        if left is not None and not left.exact:
-            return left
-        feed = _feed(key)
-        more = self._made(key, known.exact, [run(feed) for run in list(self._ways.ways.values())[1:]])
-        complete = Known(
-            {head: replace(truth, floor=larger(truth.floor, more[head].floor)) for head, truth in known.truths.items()}
-        )
+        stored = None if self._cache is None else self._cache.find(_image(key), self._heads)
+        if stored is not None and stored.complete:
+            return stored
+        complete = self._run_others(key, known)
         self._leave(key, complete)
         return complete
 
+    def _run_others(self, key: Tuple[Picture, Size], known: Known) -> Known:
+        feed = _feed(key)
+        more = self._made(key, known.exact, [run(feed) for run in list(self._ways.ways.values())[1:]])
+        floors = {head: larger(truth.floor, more[head].floor) for head, truth in known.truths.items()}
+        truths = {head: replace(truth, floor=floors[head]) for head, truth in known.truths.items()}
+        return replace(known, truths=truths, complete=True)
+
     def _made(self, key: Tuple[Picture, Size], exact: Sequence[np.ndarray], runs: Sequence[Arrays]) -> Dict[str, Truth]:
         return {
-            head: make_truth(head, self.facts, key[1], exact, [_of_head(head, run) for run in runs])
+            head: make_truth(
+                head,
+                self.facts,
+                key[1],
+                exact,
+                [_of_head(head, run) for run in runs],
+                LEAST_ERROR[self._ways.precision],
+            )
             for head in self._heads
         }
 
     def _keep(self, key: Tuple[Picture, Size], known: Known) -> Known:
         """Keep this and let go of what was longest unused, while there is more than the budget."""
-        self._stored[key] = known
+        self._stored[key] = known = replace(known, exact=()) if known.complete else known
         while sum(one.nbytes for one in self._stored.values()) > BUDGET_BYTES and len(self._stored) > 1:
             self._stored.popitem(last=False)
         return known
 
 
 def _feed(key: Tuple[Picture, Size]) -> Dict[str, np.ndarray]:
+    return {"images": _image(key)[None]}
+
+
+def _image(key: Tuple[Picture, Size]) -> np.ndarray:
     (kind, seed), size = key
-    return {"images": images.make(kind, size, seed)[None]}
+    return images.make(kind, size, seed)
 
 
 def _of_head(head: str, run: Arrays) -> Arrays:
@@ -202,12 +199,19 @@ def _of_head(head: str, run: Arrays) -> Arrays:
     return {name: value for name, value in run.items() if name.startswith("logits")}
 
 
-def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...], shared: Optional[Path] = None) -> Oracle:
-    """The oracle of a detector, its runs counted on `clock`. shared: a folder where other processes leave what they worked out."""
-    from detparity.engines import eager
+def make_oracle(
+    detector: Any,
+    clock: Clock,
+    heads: Tuple[str, ...],
+    cache: Optional[ArrayCache] = None,
+    precision: str = FLOAT32,
+) -> Oracle:
+    """The oracle of a detector, its runs counted on `clock`, its noise that of a precision. cache: where earlier runs and other
+    processes store references."""
+    from detparity.engines import eager, half
 
     def timed(run_name: str) -> Callable[[Arrays], Arrays]:
-        runner = eager.prepare(detector, run_name)
+        runner = half.prepare(detector, run_name) if " " in run_name else eager.prepare(detector, run_name)
 
         def call(feed: Arrays) -> Arrays:
             with clock.running():
@@ -215,5 +219,8 @@ def make_oracle(detector: Any, clock: Clock, heads: Tuple[str, ...], shared: Opt
 
         return call
 
-    ways = Ways(timed("exact"), {run_name: timed(run_name) for run_name in eager.WAYS})
-    return Oracle(detector.facts, ways, heads, Shelf(shared, detector.facts.digest) if shared else None)
+    names = eager.WAYS if precision == FLOAT32 else half.ways(precision)
+    ways = Ways(timed("exact"), {run_name: timed(run_name) for run_name in names}, precision)
+    how = eager.computing() + (f" {precision}" if precision != FLOAT32 else "")
+    stored = None if cache is None else ReferenceCache(cache, detector.facts, how)
+    return Oracle(detector.facts, ways, heads, stored)

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple, Union
 
 import numpy as np
 
+from detparity.artifacts.runtime_file import Port, RuntimeFile
 from detparity.artifacts.torchscript_facts import Constant, ScriptFile, Written
 from detparity.core.environment import memory_share
 from detparity.core.isolate import Child, Died, Limits, Refused
@@ -25,7 +26,7 @@ MEMORY_SHARE = 0.5  # of the machine's memory, that one worker may take
 LEAST_SECONDS = 60.0  # for any request
 LAST_LINES, LINE_LETTERS, LAST_LETTERS = 5, 200, 4000  # of what a process printed before its end, that are shown
 START_SECONDS = 120.0  # for a worker to answer its first request, the imports of its server included
-CLASSES = {one.__name__: one for one in (ScriptFile, Constant, Written)}
+CLASSES = {one.__name__: one for one in (ScriptFile, Constant, Written, RuntimeFile, Port)}
 Source = Union[str, Path, bytes]
 Seconds = Callable[[int], float]  # images to seconds
 
@@ -62,13 +63,22 @@ class Engines:
         """
         loaded = _Loaded(self, engine, source, how, seconds)
         loaded.load()
-        return Runner(loaded.facts["engine"], loaded.call, loaded.facts["facts"], tuple(loaded.facts["input_names"]))
+        names = tuple(loaded.facts["input_names"])
+        return Runner(loaded.facts["engine"], loaded.call, loaded.facts["facts"], names, lambda: loaded.took)
 
     def read_script(self, kind: str, path: Path) -> ScriptFile:
         """The facts of a TorchScript file, "torchscript" or "lite". Raises EngineError where torch cannot load it."""
-        content, arrays = self._ask("read", {"kind": kind, "path": _full(path)}, {}, LEAST_SECONDS, "torch loads it")
-        found: ScriptFile = _unpacked(content, arrays)
+        found: ScriptFile = self._read(kind, path, "torch")
         return found
+
+    def read_runtime(self, kind: str, path: Path) -> RuntimeFile:
+        """The facts of a runtime's own file. Raises EngineError where it does not load, ImportError where its engine is missing."""
+        found: RuntimeFile = self._read(kind, path, kind)
+        return found
+
+    def _read(self, kind: str, path: Path, who: str) -> Any:
+        content, arrays = self._ask("read", {"kind": kind, "path": _full(path)}, {}, LEAST_SECONDS, f"{who} loads it")
+        return _unpacked(content, arrays)
 
     def problem(self, path: Path) -> Optional[str]:
         """What onnx's checker says of a file; None where it finds nothing."""
@@ -140,6 +150,7 @@ class _Loaded:
         self._engines, self._engine, self._source, self._how = engines, engine, source, how
         self.seconds = seconds
         self.facts: Dict[str, Any] = {}
+        self.took = 0.0
         self._generation = 0
 
     def load(self) -> None:
@@ -160,6 +171,7 @@ class _Loaded:
         names, found = self._engines._ask(
             "call", {"number": self.facts["number"]}, feed, seconds, f"{self._engine} runs it"
         )
+        self.took = names["seconds"]
         for name in names["written"]:  # as in one process: the caller's own array changes
             if feed[name].flags.writeable:
                 feed[name][...] = found[f"input {name}"]

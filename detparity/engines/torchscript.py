@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from detparity.artifacts.torchscript_facts import METADATA_FILE, ScriptFile
-from detparity.artifacts.torchscript_file import describe
+from detparity.artifacts.torchscript_file import describe, image_type
+from detparity.artifacts.torchscript_graph import Known, plain
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
 from detparity.models.compat import jit
 
@@ -37,7 +38,7 @@ def flatten(result: Any) -> Dict[str, np.ndarray]:
 
     def visit(value: Any) -> None:
         if isinstance(value, torch.Tensor):
-            found.append(value.detach().numpy().copy())
+            found.append(plain(value).copy())
         elif isinstance(value, dict):
             for key, item in value.items():
                 keys[len(found)] = f"[{key}]"
@@ -51,8 +52,8 @@ def flatten(result: Any) -> Dict[str, np.ndarray]:
     visit(result)
     if not found:
         raise EngineError("it returns no tensor")
-    plain = ("output" if index == 0 else f"output_{index}" for index in range(len(found)))
-    return {keys.get(index, name): value for index, (name, value) in enumerate(zip(plain, found))}
+    names = ("output" if index == 0 else f"output_{index}" for index in range(len(found)))
+    return {keys.get(index, name): value for index, (name, value) in enumerate(zip(names, found))}
 
 
 def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
@@ -60,7 +61,8 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
 
     Raises EngineError if it does not load; running raises it with torch's own reason.
     """
-    return runner("torchscript", _load(str(source))[0], how.threads)
+    module = _load(str(source))[0]
+    return runner("torchscript", module, how.threads, image_type(module, Known(module).graph))
 
 
 def prepare_frozen(source: Union[str, Path], how: Load = Load()) -> Runner:
@@ -76,8 +78,12 @@ def prepare_frozen(source: Union[str, Path], how: Load = Load()) -> Runner:
     return runner("torchscript", optimised, how.threads, optimised="for inference")
 
 
-def runner(engine: str, module: Callable[[torch.Tensor], Any], threads: int, **more: str) -> Runner:
-    """A loaded module as the runner of `engine`; more: facts beside the common ones."""
+def runner(
+    engine: str, module: Callable[[torch.Tensor], Any], threads: int, image: str = "float32", **more: str
+) -> Runner:
+    """A loaded module as the runner of `engine`; image: the type it takes; more: facts beside the common ones."""
+    half: torch.dtype = getattr(torch, image)
+    more = {**more, "precision": image} if image != "float32" else more
     facts = {"provider": "CPU", "torch": str(torch.__version__), "threads": str(threads or "default"), **more}
 
     def call(feed: Arrays) -> Arrays:
@@ -86,7 +92,8 @@ def runner(engine: str, module: Callable[[torch.Tensor], Any], threads: int, **m
             if threads:
                 torch.set_num_threads(threads)
             with torch.no_grad():
-                result = module(torch.from_numpy(feed["images"]))
+                given = torch.from_numpy(feed["images"])
+                result = module(given if image == "float32" else given.to(half))
         except Exception as error:  # errors of the interpreter carry their own traceback text
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise EngineError(lines[-1] if lines else type(error).__name__) from None

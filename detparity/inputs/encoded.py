@@ -34,10 +34,10 @@ def _encoded(pixels: np.ndarray) -> Tuple[str, bytes]:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 as a PNG file."""
-    height, width = pixels.shape[:2]
+    """(H, W, 3) or, with opacity, (H, W, 4) uint8 as a PNG file."""
+    height, width, channels = pixels.shape
     rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, {3: 2, 4: 6}[channels], 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b""))
     chunks = (
         struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data)) for tag, data in parts

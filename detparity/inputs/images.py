@@ -122,7 +122,17 @@ FEW = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
 ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "8-bit": lambda image: np.rint(image * np.float32(255)) / np.float32(255),
     "float16": lambda image: image.astype(np.float16).astype(np.float32),
+    "bfloat16": lambda image: _bfloat16(image),
 }
+
+
+def _bfloat16(image: np.ndarray) -> np.ndarray:
+    """Rounded to the nearest number of the upper 16 bits, ties to even."""
+    bits = np.ascontiguousarray(image, np.float32).view(np.uint32)
+    nearest = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.asarray(nearest.view(np.float32))
+
+
 _ADDED: Dict[str, Callable[[Size, int], np.ndarray]] = {}
 MADE = 8  # pictures cached: a check uses the one it has just judged again
 

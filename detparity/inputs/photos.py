@@ -42,12 +42,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class PhotosAsked:
-    """folder: of pictures, or one picture; labels: of them, None for none; most: pictures; fit: None for the layout's own."""
+    """folder: of pictures, or one picture; labels: of them, None for none; most: pictures; fit: None for the layout's own; resume:
+    where what each picture gave is stored, None for nowhere."""
 
     folder: Path
     labels: Optional[Path] = None
     most: int = MOST
     fit: Optional[Fit] = None
+    resume: Optional[Path] = None
 
     @property
     def arguments(self) -> List[str]:

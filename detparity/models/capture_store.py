@@ -89,8 +89,12 @@ def read(folder: Path, trust: bool = False) -> List[CapturedCall]:
         if index["format"] != FORMAT:
             raise InputError(f"{folder} holds captures of another version ({index['format']}): capture again")
         return [_read_call(found, folder_of(folder, number), trust) for number, found in enumerate(index["calls"])]
-    except OSError as error:
-        raise InputError(f"{folder} holds no captures: {INDEX} {error.strerror or error}") from None
+    except OSError:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder") from None
+        raise InputError(
+            f"{folder} holds no captures: `detparity capture --keep {folder} -- COMMAND` stores them"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({clipped(error)}): capture again") from None
 

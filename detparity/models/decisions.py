@@ -6,7 +6,7 @@ legal choice is judged by the caller, on the numbers that the model itself read 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -52,13 +52,11 @@ class Forcing(TorchDispatchMode):
         for choice in self._left:
             if choice.kind != SUPPRESSION or choice.boxes is None:
                 continue
-            mask = retained(choice, boxes, scores)
-            if mask is None:
+            held = retained(choice, boxes, scores)
+            if held is None:
                 continue
-            held = np.flatnonzero(mask)
-            held = held[np.argsort(-scores[held], kind="stable")]
             self._calls[choice.node] = self._calls.get(choice.node, 0) + 1
-            same = bool(np.array_equal(np.sort(held), np.sort(found.cpu().numpy())))
+            same = bool(np.array_equal(held, found.cpu().numpy()))
             self.forced.append(
                 Forced(
                     choice.node, name, scores, True, False, 0, same, SUPPRESSION, self._calls[choice.node], boxes, held,
@@ -112,6 +110,44 @@ class Forcing(TorchDispatchMode):
         same = bool(torch.equal(mask, found))
         self.forced.append(Forced(choice.node, name, numbers.copy(), COMPARING[name], False, 0, same, CUT))
         return mask
+
+
+class Recording(TorchDispatchMode):
+    """What every selecting operator chooses by itself, and from which numbers. made: in the order they ran, called by operator and
+    number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: List[Choice] = []
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = operator._schema.name
+        found = operator(*args, **(kwargs or {}))
+        if name in COMPARING or name in OPERATORS or name == "torchvision::nms":
+            choice = _own(f"{name} {len(self.made)}", name, found, arguments(operator, args, kwargs or {}))
+            self.made += [choice] if choice is not None else []
+        return found
+
+
+def _own(title: str, name: str, found: Any, given: Mapping[str, Any]) -> Optional[Choice]:
+    if name in COMPARING:
+        left, right = given["self"], given["other"]
+        if not left.is_floating_point() or not left.dim():
+            return None
+        return Choice(title, plain(left - right), found.cpu().numpy(), 0, CUT)
+    if name == "torchvision::nms":
+        boxes, scores, held = plain(given["dets"]), plain(given["scores"]), found.cpu().numpy()
+        indices = np.stack([np.zeros_like(held), np.zeros_like(held), held], 1)
+        limits = (float(given["iou_threshold"]), -np.inf, 0)
+        return Choice(title, scores[None, None], indices, 0, SUPPRESSION, boxes[None], limits=limits)
+    flat = given.get("dim") is None and name in ("aten::argmax", "aten::argmin")
+    if (name in REDUCING and "dim" not in given) or not given["self"].dim() or not given["self"].is_floating_point():
+        return None
+    scores = plain(given["self"].reshape(-1) if flat else given["self"])
+    axis = 0 if flat else axis_of(given, scores.ndim)
+    answer = (found if isinstance(found, torch.Tensor) else found[1]).cpu().numpy()
+    wide = answer.reshape(1) if flat else answer if answer.ndim == scores.ndim else np.expand_dims(answer, axis)
+    return Choice(title, scores.copy(), wide, axis)
 
 
 def _largest(name: str, given: Mapping[str, Any]) -> bool:

@@ -15,9 +15,10 @@ from detparity.core.decisions import Choice, Forced
 from detparity.core.trace import Trace
 from detparity.models import fold
 from detparity.models.compat.onednn import onednn
-from detparity.models.decisions import Forcing
+from detparity.models.decisions import Forcing, Recording
 from detparity.models.float64 import exactly
-from detparity.models.low_precision import HALF_WAYS, KERNELS, ROUNDED_FOLDED
+from detparity.models.low_precision import FOLDED as HALF_FOLDED
+from detparity.models.low_precision import ROUNDED, half_of
 from detparity.models.module_copy import copied
 from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
 from detparity.models.symbolic_functions import SymbolicCall, symbolic_functions
@@ -79,10 +80,20 @@ class ModuleReference:
             text = " ".join(str(error).split())[:400]
             raise CannotRunReference(f"{type(error).__name__}: {text}") from None
 
+    def decisions(self, images: np.ndarray) -> List[Choice]:
+        """What the module chooses by itself in float64, in the order it does. Raises CannotRunReference."""
+        mode = Recording()
+        try:
+            with torch.no_grad(), symbolic_functions(), mode:
+                self._exact(torch.from_numpy(np.array(images)))
+        except Exception as error:
+            raise CannotRunReference(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}") from None
+        return mode.made
+
     def _run(self, how: str, x: torch.Tensor) -> Any:
         if how == EXACT:
             return self._exact(x)
-        return self._float16(how, x) if how in HALF_WAYS else self._float32(how, x)
+        return self._half(how, x) if half_of(how) else self._float32(how, x)
 
     def trace(self, images: np.ndarray) -> Trace:
         """The float64 run of these images, operator by operator. Raises CannotRunReference."""
@@ -130,19 +141,20 @@ class ModuleReference:
         with onednn(how != "plain"):
             return self._call(module, x)
 
-    def _float16(self, how: str, x: torch.Tensor) -> Any:
+    def _half(self, how: str, x: torch.Tensor) -> Any:
         """In half precision: operators in float32 whose results are rounded, or the kernels that torch has."""
+        half: torch.dtype = getattr(torch, half_of(how))
         if how not in self._copies:
-            folded = self._folded(x) if how == ROUNDED_FOLDED else None
-            self._copies[how] = copied(folded if folded is not None else self._module)[0].half()
+            folded = self._folded(x) if how.endswith(HALF_FOLDED) else None
+            self._copies[how] = copied(folded if folded is not None else self._module)[0].to(half)
         module = self._copies[how]
         assert module is not None
-        if how == KERNELS:
-            return self._call(module, x.half())
+        if ROUNDED not in how:
+            return self._call(module, x.to(half))
         from detparity.models.rounded import Rounded
 
-        with Rounded():
-            return self._call(module, x.half())
+        with Rounded(half):
+            return self._call(module, x.to(half))
 
     def _folded(self, x: torch.Tensor) -> Optional[nn.Module]:
         if FOLDED not in self._copies:

@@ -54,12 +54,18 @@ def run(content: Mapping[str, Any], arrays: Arrays) -> Answer:
     return {"order": list(found), "forced": described, "facts": facts({}, {})[0]}, {**found, **read}
 
 
+def decisions(_: Mapping[str, Any], arrays: Arrays) -> Answer:
+    """What it chooses by itself in float64."""
+    described, read = to_message(_MADE[0].decisions(arrays["images"]), "choice")
+    return {"choices": described}, read
+
+
 def trace(_: Mapping[str, Any], arrays: Arrays) -> Answer:
     """Its float64 run, operator by operator."""
     return packed(_MADE[0].trace(arrays["images"]))
 
 
-HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run, "trace": trace}
+HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run, "decisions": decisions, "trace": trace}
 
 # The first operator under a dispatch mode imports 800 modules of torch: here, before the server forks, and not in each worker.
 with exactly():

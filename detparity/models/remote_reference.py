@@ -68,6 +68,14 @@ class RemoteReference:
         forced: List[Forced] = from_message(Forced, content["forced"], found, "forced")
         return {name: found[name] for name in content["order"]}, forced
 
+    def decisions(self, images: np.ndarray) -> List[Choice]:
+        """See `ModuleReference.decisions`."""
+        if self._generation != self._child.generation:
+            self._make()
+        content, found = self._ask("decisions", {}, {"images": images})
+        choices: List[Choice] = from_message(Choice, content["choices"], found, "choice")
+        return choices
+
     def trace(self, images: np.ndarray) -> Trace:
         """See `ModuleReference.trace`."""
         if self._generation != self._child.generation:

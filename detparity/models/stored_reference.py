@@ -2,7 +2,8 @@
 
     DIR/reference.json, DIR/run-N.npz
 
-Each run holds the outputs of one input, float64 of the exact run and float32 of each other. Reading executes nothing.
+Each run holds the outputs of one input, float64 of the exact run and float32 of each other; of a run that was given what a file
+chose, those choices by digest, and the numbers that the model read there. Reading executes nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
+from detparity.core.decisions import BEST, NEAR, SUPPRESSION, Choice, Forced, apart, from_message, to_message
 from detparity.core.errors import InputError, clipped
 from detparity.core.files import write_text
 from detparity.core.findings import CannotRun
@@ -23,6 +25,8 @@ from detparity.models.reference import CannotRunReference, Reference, ReferenceF
 from detparity.models.remote_reference import unpacked
 
 INDEX = "reference.json"
+FORMAT = "detparity-outputs-2"
+Outputs = Dict[str, np.ndarray]
 
 
 class RecordedReference:
@@ -30,7 +34,8 @@ class RecordedReference:
 
     def __init__(self, reference: Reference, folder: Path) -> None:
         self._reference, self._folder = reference, folder
-        self._runs: Dict[str, Any] = {}
+        self._runs: Dict[str, List[Dict[str, Any]]] = {}
+        self._count = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reference, name)
@@ -39,24 +44,32 @@ class RecordedReference:
     def facts(self) -> ReferenceFacts:
         return self._reference.facts
 
-    def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
-        key = _key(how, images)
+    def run(self, how: str, images: np.ndarray) -> Outputs:
+        return self.run_forced(how, images, ())[0]
+
+    def run_forced(self, how: str, images: np.ndarray, choices: Sequence[Choice]) -> Tuple[Outputs, List[Forced]]:
+        """See `ModuleReference.run_forced`."""
+        runs = self._runs.setdefault(_key(how, images), [])
+        made = _described(choices)
+        reference: Any = self._reference
         try:
-            found = self._reference.run(how, images)
+            outputs, forced = reference.run_forced(how, images, choices)
         except CannotRunReference as error:
-            self._runs[key] = {"refused": str(error)}
+            runs.append({"refused": str(error)})
             raise
-        if key in self._runs:
-            return found
-        number = len(self._runs)
-        arrays: Dict[str, Any] = {str(k): one for k, one in enumerate(found.values())}
-        np.savez_compressed(str(self._folder / f"run-{number}.npz"), **arrays)
-        self._runs[key] = {"number": number, "outputs": list(found)}
-        return found
+        if all(run.get("choices") != made for run in runs):
+            described, arrays = to_message(forced, "forced")
+            arrays.update({f"output {k}": one for k, one in enumerate(outputs.values())})
+            stored: Dict[str, Any] = dict(arrays)
+            np.savez_compressed(str(self._folder / f"run-{self._count}.npz"), **stored)
+            runs.append({"number": self._count, "outputs": list(outputs), "choices": made, "forced": described})
+            self._count += 1
+        return outputs, forced
 
     def save(self) -> None:
         facts = {**dataclasses.asdict(self.facts), "code": False}
-        write_text(self._folder / INDEX, json.dumps({"facts": facts, "runs": self._runs}, indent=1) + "\n")
+        content = {"format": FORMAT, "facts": facts, "runs": self._runs}
+        write_text(self._folder / INDEX, json.dumps(content, indent=1) + "\n")
 
 
 class StoredReference:
@@ -66,29 +79,111 @@ class StoredReference:
         self._folder, self._why = folder, why
         try:
             content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            if content.get("format") != FORMAT:
+                raise InputError(f"{folder / INDEX} is of another version of detparity: capture again")
             self._facts, self._runs = unpacked(content["facts"]), dict(content["runs"])
         except OSError:
             raise InputError(f"{folder} holds no outputs of the model, and {why}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{folder / INDEX} is damaged ({clipped(error)}): capture again") from None
+            raise self._damaged(INDEX, error) from None
 
     @property
     def facts(self) -> ReferenceFacts:
         return self._facts
 
-    def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
-        run: Mapping[str, Any] = self._runs.get(_key(how, images), {})
-        if "refused" in run:
-            raise CannotRunReference(str(run["refused"]))
-        if not run:
-            raise CannotRun(f"the capture stored no run of the model on this input, and {self._why}")
-        path = self._folder / f"run-{int(run['number'])}.npz"
+    def run(self, how: str, images: np.ndarray) -> Outputs:
+        return self.run_forced(how, images, ())[0]
+
+    def run_forced(self, how: str, images: np.ndarray, choices: Sequence[Choice]) -> Tuple[Outputs, List[Forced]]:
+        """The stored run whose choices are these, or agree with them the longest. Of such a one, the choices up to the first that
+        differs: what follows was computed from another, as its `followed` says."""
+        runs = self._runs.get(_key(how, images), [])
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return {str(name): arrays[str(k)] for k, name in enumerate(run["outputs"])}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is damaged ({clipped(error)}): capture again") from None
+            for run in runs:
+                if "refused" in run:
+                    raise CannotRunReference(str(run["refused"]))
+            fitting = [run for run in runs if choices or not run["choices"]]
+            if not fitting:
+                raise CannotRun(f"the capture stored no run of the model on this input, and {self._why}")
+            best = max(fitting, key=lambda run: _agreement(run, choices))
+            outputs, forced = self._read(best)
+            return outputs, _agreeing(forced, _partners(best, choices))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(INDEX, error) from None
+
+    def _read(self, run: Mapping[str, Any]) -> Tuple[Outputs, List[Forced]]:
+        name = f"run-{int(run['number'])}.npz"
+        try:
+            with np.load(self._folder / name, allow_pickle=False) as stored:
+                arrays = dict(stored)
+            outputs = {str(key): arrays[f"output {k}"] for k, key in enumerate(run["outputs"])}
+            forced: List[Forced] = from_message(Forced, run["forced"], arrays, "forced")
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise self._damaged(name, error) from None
+        return outputs, forced
+
+    def _damaged(self, name: str, error: Exception) -> InputError:
+        return InputError(f"{self._folder / name} is damaged ({clipped(error)}): capture again")
 
 
 def _key(how: str, images: np.ndarray) -> str:
-    return f"{how} {images.shape} {images.dtype} {hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()}"
+    return f"{how} {images.shape} {images.dtype} {_digest(images)}"
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _described(choices: Sequence[Choice]) -> List[Dict[str, Any]]:
+    """What finds the choices of a run again, whatever the nodes are called."""
+    return [
+        {
+            "node": one.node,
+            "kind": one.kind,
+            "shape": list(one.scores.shape),
+            "axis": one.axis,
+            "indices": _digest(one.rows if one.kind == BEST else one.indices.astype(np.int64)),
+        }
+        for one in choices
+    ]
+
+
+def _partners(run: Mapping[str, Any], choices: Sequence[Choice]) -> Dict[str, Tuple[Choice, bool]]:
+    """For each node of a stored run the choice of another file that was made in its place, and whether it is the same."""
+    left = list(zip(choices, _described(choices)))
+    found: Dict[str, Tuple[Choice, bool]] = {}
+    for stored in run["choices"]:
+        at = next((k for k, (_, one) in enumerate(left) if _form(one) == _form(stored)), None)
+        if at is not None:
+            choice, own = left.pop(at)
+            found[stored["node"]] = (choice, own["indices"] == stored["indices"])
+    return found
+
+
+def _form(described: Mapping[str, Any]) -> Tuple[Any, ...]:
+    return described["kind"], list(described["shape"]), described["axis"]
+
+
+def _agreement(run: Mapping[str, Any], choices: Sequence[Choice]) -> int:
+    """How many choices of a stored run, in the order they ran, are those of a file before one that is not."""
+    partners = _partners(run, choices)
+    same = [partners[one["node"]][1] if one["node"] in partners else False for one in run["forced"]]
+    return [*same, False].index(False)
+
+
+def _agreeing(forced: Sequence[Forced], partners: Mapping[str, Tuple[Choice, bool]]) -> List[Forced]:
+    """What a stored run was given, under the nodes of another file, up to the first choice that differs. That one still shows the
+    numbers it was made from; not so where the file chose from others, or suppressed."""
+    found: List[Forced] = []
+    for one in forced:
+        if one.node not in partners:
+            break
+        choice, same = partners[one.node]
+        if one.kind == SUPPRESSION and not same:
+            break
+        if one.kind != SUPPRESSION and apart(choice.scores.reshape(one.scores.shape), one.scores) > NEAR:
+            break
+        found.append(dataclasses.replace(one, node=choice.node, followed=same))
+        if not same:
+            break
+    return found

@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from detparity.core.vocabulary import Arrays, ModelFacts, Size
-from detparity.oracle.decode import decode
+from detparity.oracle.decode import Levels, decode
 
 # Columns of a prediction by unit group.
 GROUPS: Mapping[str, slice] = {"xy": slice(0, 2), "wh": slice(2, 4), "objectness": slice(4, 5), "class": slice(5, None)}
@@ -87,19 +87,30 @@ def split_levels(head: str, facts: ModelFacts, size: Size, outputs: Arrays, imag
     return tuple(array[image].reshape(-1, facts.fields) for array in arrays)
 
 
-def make_truth(head: str, facts: ModelFacts, size: Size, exact: Sequence[np.ndarray], ways: Sequence[Arrays]) -> Truth:
+def make_truth(
+    head: str,
+    facts: ModelFacts,
+    size: Size,
+    exact: Sequence[np.ndarray],
+    ways: Sequence[Arrays],
+    least: float = EPS32,
+) -> Truth:
     """Assemble the truth for one image.
 
-    exact: float64 logits per level, (na, ny, nx, fields); ways: outputs of the float32 ways with this head, batch 1.
+    exact: float64 logits per level, (na, ny, nx, fields); ways: outputs of the equivalent runs with this head, batch 1; least: the
+    error of a number, in parts of it, that is allowed for at least.
     """
-    if head == "grid":
-        levels, slopes, gains = decode(facts, exact)
-    else:
-        levels = tuple(logits.reshape(-1, facts.fields) for logits in exact)
-        slopes = tuple(np.ones_like(level) for level in levels)
-        gains = tuple(np.zeros_like(level) for level in levels)
-    floor = floor_of(levels, slopes, gains, [split_levels(head, facts, size, run, 0) for run in ways])
+    levels, slopes, gains = levels_of(head, facts, exact)
+    floor = floor_of(levels, slopes, gains, [split_levels(head, facts, size, run, 0) for run in ways], least)
     return Truth(levels, floor, head, size)
+
+
+def levels_of(head: str, facts: ModelFacts, exact: Sequence[np.ndarray]) -> Tuple[Levels, Levels, Levels]:
+    """The values of a head for one image's float64 logits, with their two sensitivities, as `decode` has them."""
+    if head == "grid":
+        return decode(facts, exact)
+    levels = tuple(logits.reshape(-1, facts.fields) for logits in exact)
+    return levels, tuple(map(np.ones_like, levels)), tuple(map(np.zeros_like, levels))
 
 
 def measure(truth_levels: Sequence[np.ndarray], levels: Sequence[np.ndarray]) -> Dict[Key, Stats]:
@@ -132,6 +143,7 @@ def floor_of(
     slopes: Sequence[np.ndarray],
     gains: Sequence[np.ndarray],
     ways: Sequence[Sequence[np.ndarray]],
+    least: float = EPS32,
 ) -> Dict[Key, Stats]:
     """The largest error of any of the float32 ways of running the reference, by statistic, with four lower bounds:
 
@@ -150,9 +162,9 @@ def floor_of(
             seen = {name: max(getattr(stats[key], name) for stats in measured) for name in STATISTICS}
             values, sensitivity = truth[:, columns], logit * np.abs(slope[:, columns])
             sigmoid = SIGMOID * np.abs(gain[:, columns])
-            rms = max(seen["rms"], EPS32 * _rms(values), POOLED * _rms(sensitivity), _rms(sigmoid))
+            rms = max(seen["rms"], least * _rms(values), POOLED * _rms(sensitivity), _rms(sigmoid))
             largest = max(
-                seen["max"], 2 * EPS32 * np.abs(values).max(), 2 * POOLED * sensitivity.max(), 2 * sigmoid.max(), rms
+                seen["max"], 2 * least * np.abs(values).max(), 2 * POOLED * sensitivity.max(), 2 * sigmoid.max(), rms
             )
             found[key] = Stats(
                 rms, float(largest), max(seen["bias"], SYSTEMATIC * rms), max(seen["gain"], SYSTEMATIC * rms)

@@ -121,9 +121,12 @@ def _stats(values: np.ndarray, error: np.ndarray) -> Stats:
     return Stats(*(value if np.isfinite(value) else float("inf") for value in found))
 
 
-def floor_of(truth: Tables, ways: Sequence[Mapping[Group, Stats]], groups: Sequence[Group]) -> Dict[Group, Stats]:
-    """The largest error of any float32 way, by statistic, with the lower bounds of `noise_floor.floor_of` that need no decode:
-    roundings of the values, the error of a sigmoid where the values are probabilities, and `SYSTEMATIC` for bias and gain."""
+def floor_of(
+    truth: Tables, ways: Sequence[Mapping[Group, Stats]], groups: Sequence[Group], least: float = EPS32
+) -> Dict[Group, Stats]:
+    """The largest error of any equivalent run, by statistic, with the lower bounds of `noise_floor.floor_of` that need no decode:
+    roundings of the values (`least`, in parts of them), the error of a sigmoid where the values are probabilities, and `SYSTEMATIC`
+    for bias and gain."""
     found = {}
     for group in groups:
         values = _in_range(group.of(truth))
@@ -132,8 +135,8 @@ def floor_of(truth: Tables, ways: Sequence[Mapping[Group, Stats]], groups: Seque
         largest = float(np.abs(values).max(initial=0.0))
         bound = SIGMOID if is_probability(group.field, values) else 0.0
         scale = float(np.sqrt((values**2).mean())) if values.size else 0.0
-        rms = max(seen["rms"], EPS32 * scale, bound, 1e-300)
-        most = max(seen["max"], 2 * EPS32 * largest, 2 * bound, rms)
+        rms = max(seen["rms"], least * scale, bound, 1e-300)
+        most = max(seen["max"], 2 * least * largest, 2 * bound, rms)
         found[group] = Stats(rms, most, max(seen["bias"], SYSTEMATIC * rms), max(seen["gain"], SYSTEMATIC * rms))
     return _pooled(truth, found)
 

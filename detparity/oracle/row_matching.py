@@ -13,21 +13,35 @@ def matched(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[Tupl
 
     one: (n, columns); other: (m, columns); limits: (columns,), of the columns' own units.
     """
-    candidates = [_near(row, other, limits) for row in one]
+    candidates = _candidates(one, other, limits)
     taken: Dict[int, int] = {}
     for row in range(len(one)):
         _augment(row, candidates, taken)
     return sorted((row, partner) for partner, row in taken.items())
 
 
-def _near(row: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[int]:
-    if not len(other):
-        return []
+def _candidates(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[List[int]]:
+    """For each row of `one` its possible partners, nearest first. Looked for among those that are near in the most telling column."""
+    if not len(one) or not len(other):
+        return [[] for _ in one]
+    usable = np.where(np.isfinite(other), other, 0.0)
+    column = int((np.ptp(usable, axis=0) / np.maximum(limits, 1e-300)).argmax()) if other.shape[1] else 0
+    order = np.argsort(other[:, column], kind="stable")
+    ranked = other[order]
+    key = ranked[:, column]
+    with np.errstate(invalid="ignore"):
+        wide = limits[column] * (1 + 1e-12) + 1e-12 * np.abs(one[:, column])
+        first = np.searchsorted(key, one[:, column] - wide, side="left")
+        last = np.searchsorted(key, one[:, column] + wide, side="right")
+    return [_near(row, ranked[a:b], order[a:b], limits) for row, a, b in zip(one, first, last)]
+
+
+def _near(row: np.ndarray, other: np.ndarray, names: np.ndarray, limits: np.ndarray) -> List[int]:
     with np.errstate(invalid="ignore", divide="ignore"):
         apart = np.abs(other - row)
         near = np.flatnonzero(np.all(apart <= limits, axis=1))
         distance = (apart[near] / np.maximum(limits, 1e-300)).max(axis=1, initial=0.0)
-    return [int(index) for index in near[np.argsort(distance, kind="stable")]]
+    return [int(index) for index in names[near][np.lexsort((names[near], distance))]]
 
 
 def _augment(start: int, candidates: Sequence[Sequence[int]], taken: Dict[int, int]) -> bool:

@@ -31,12 +31,14 @@ def _without_control_characters(value: Any) -> Any:
     return "\n".join(map(printable, value.split("\n"))) if type(value) is str else value
 
 
-def page(report: Mapping[str, Any]) -> str:
-    """Return the page. Raises InputError where jinja2 is not installed."""
+def rendered(template: str, **shown: Any) -> str:
+    """A page of one of the templates. Raises InputError where jinja2 is not installed."""
     made = templates()
     script = made.get_template("page.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = made.get_template("page.html")
-    return str(
-        template.render(report=report, page=view(report), scale=scale, script=script, script_hash=f"sha256-{digest}")
-    )
+    return str(made.get_template(template).render(scale=scale, script=script, script_hash=f"sha256-{digest}", **shown))
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The page of a report. Raises InputError where jinja2 is not installed."""
+    return rendered("page.html", report=report, page=view(report))

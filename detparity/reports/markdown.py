@@ -7,9 +7,10 @@ from typing import Any, Iterator, List, Mapping
 
 from detparity.core.guides import fix_of, guides
 from detparity.core.text import printable
+from detparity.reports.engines import HEADINGS, NOTE, cells
 from detparity.reports.findings import decisive, in_order, roots
 from detparity.reports.paths import portable
-from detparity.reports.terminal import decides, verdict_line
+from detparity.reports.terminal import decides, titled, verdict_line
 
 MOST_BYTES = 1_000_000  # GitHub refuses a summary of more than 1 MiB
 
@@ -18,6 +19,7 @@ def page(report: Mapping[str, Any]) -> str:
     """The page; findings in full are left out from the end where it would be too long for a summary."""
     made = portable(report)
     lines = [f"## detparity: {made['verdict']}", "", _cell(verdict_line(made).rpartition("\n")[2]), "", *_files(made)]
+    lines += _engines(made)
     size = sum(len(line.encode()) + 1 for line in lines)
     for artifact in made["artifacts"]:
         section = list(_section(artifact, made["strict"]))
@@ -34,9 +36,20 @@ def _files(report: Mapping[str, Any]) -> List[str]:
     for one in report["artifacts"]:
         ran = sum(check["outcome"] != "skipped" for check in one["checks"])
         count = f"{ran} of {max(one.get('applying', 0), len(one['checks']))}" if one["checks"] else ""
-        cells = (_code(one["path"]), f"**{one['verdict']}**", count, _cell(decides(one, report["strict"])))
+        cells = (_code(titled(one)), f"**{one['verdict']}**", count, _cell(decides(one, report["strict"])))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _engines(report: Mapping[str, Any]) -> List[str]:
+    rows = report.get("engines", ())
+    if not rows:
+        return []
+    lines = ["", f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
+    for row in rows:
+        name, *others = cells(row)
+        lines.append(f"| {' | '.join((_code(name), *map(_cell, others)))} |")
+    return [*lines, "", f"{NOTE[0].upper()}{NOTE[1:]}."]
 
 
 def _section(artifact: Mapping[str, Any], strict: bool) -> Iterator[str]:
@@ -51,7 +64,7 @@ def _section(artifact: Mapping[str, Any], strict: bool) -> Iterator[str]:
     ]
     if not shown:
         return
-    yield from ("", f"### {_code(artifact['path'])}")
+    yield from ("", f"### {_code(titled(artifact))}")
     for check, finding in sorted(shown, key=lambda pair: pair[1]["level"] not in decisive(strict)):
         guide, fix = guides().get(check["id"]), fix_of(check["id"], finding.get("fix"))
         yield from ("", f"**{check['id']}** ({finding['level']}): {_cell(finding['message'])}")

@@ -9,7 +9,8 @@ from detparity.reports.findings import Entry
 
 BUDGET = 7_000_000  # letters of all images of a page, which stays under 10 MB
 LABELS = 20  # of a picture
-LETTER = 0.6  # width of a letter over the size of its font
+LETTER, PLATE = 0.6, 1.25  # width of a letter and height of a label over the size of the font
+SIGNS = {"lost": "\u2212 ", "added": "+ "}
 SIDES = ("model", "file")
 
 
@@ -23,11 +24,13 @@ def within_budget(images: Mapping[str, str]) -> Dict[str, str]:
     return found
 
 
-def pictures(shots: Sequence[Entry], images: Mapping[str, str]) -> Tuple[List[Dict[str, Any]], int]:
-    """The pictures of a file whose images the page holds, those that changed most first; how many were left out."""
+def pictures(
+    shots: Sequence[Entry], images: Mapping[str, str], sides: Tuple[str, str] = SIDES
+) -> Tuple[List[Dict[str, Any]], int]:
+    """The pictures of a file whose images the page holds, those that changed most first; how many were left out. sides: named so."""
     held = [shot for shot in shots if shot["image"] in images]
     held.sort(key=lambda shot: -_changes(shot))
-    return [_picture(shot) for shot in held], len(shots) - len(held)
+    return [_picture(shot, sides) for shot in held], len(shots) - len(held)
 
 
 def stored(files: Sequence[Entry], images: Mapping[str, str]) -> List[Dict[str, Any]]:
@@ -42,24 +45,28 @@ def _changes(shot: Entry) -> int:
     return sum(int(shot["counts"].get(key, 0)) for key in ("moved", "lost", "added"))
 
 
-def _picture(shot: Entry) -> Dict[str, Any]:
+def _picture(shot: Entry, sides: Tuple[str, str]) -> Dict[str, Any]:
     counts, font = shot["counts"], max(shot["width"], shot["height"]) / 38
     changed = _changes(shot)
-    layers = []
+    layers: List[Dict[str, Any]] = []
+    drawn: List[Tuple[str, List[Dict[str, Any]]]] = []
     for change in (False, True):
         for side in SIDES:
-            boxes = [_box(one, side, font, shot) for one in shot[side] if bool(one["change"]) == change]
+            boxes = [_box(one, shot) for one in shot[side] if bool(one["change"]) == change]
             for box in boxes[_labels(shot, side, change) :]:
                 box["label"] = ""
             layers.append({"side": side, "changed": change, "boxes": boxes})
+            drawn.append((side, boxes))
+    _label_at([(side, box) for side, boxes in drawn for box in boxes if box["label"]], font, shot)
     return {
         "name": shot["name"],
         "image": shot["image"],
         "width": shot["width"],
         "height": shot["height"],
         "font": round(font, 1),
+        "plate": round(PLATE * font, 1),
         "line": round(max(shot["width"], shot["height"]) / 220, 2),
-        "sentence": sentence(counts),
+        "sentence": sentence(counts, sides),
         "changed": changed,
         "layers": layers,
         "rows": _rows(shot),
@@ -76,33 +83,72 @@ def _labels(shot: Entry, side: str, change: bool) -> int:
     return max(LABELS // 2, LABELS - yours) if mine + yours > LABELS else LABELS
 
 
-def sentence(counts: Mapping[str, int]) -> str:
+def glance(entry: Entry) -> str:
+    """One line on all pictures of a file: detections of both sides and, with labels, how well they do; empty without pictures."""
+    own = entry.get("images", {})
+    shots = entry.get("pictures", [])
+    count = len(own["each"]) if own else len(shots)
+    if not count:
+        return ""
+    total = own["total"] if own else {key: sum(shot["counts"][key] for shot in shots) for key in shots[0]["counts"]}
+    precise = own.get("precision", {}).get("numbers", {}).get("mAP50")
+    parts = [
+        f"On {count} {'of your ' if own else ''}picture{'s' if count > 1 or own else ''}: {_lower(sentence(total))}"
+    ]
+    parts += [f"mAP50 {precise['model']:.3f} of the model, {precise['file']:.3f} of the file."] if precise else []
+    return " ".join(parts)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def sentence(counts: Mapping[str, int], sides: Tuple[str, str] = SIDES) -> str:
     if not counts["model"] and not counts["file"]:
         return "Nothing is detected by either."
     parts = [f"{counts['same']} the same"]
     parts += [f"{counts[key]} {key}" for key in ("moved", "lost", "added") if counts[key]]
-    return f"Model {counts['model']}, file {counts['file']} detections: {', '.join(parts)}."
+    return f"The {sides[0]} detects {counts['model']}, the {sides[1]} {counts['file']}: {', '.join(parts)}."
 
 
-def _box(one: Entry, side: str, font: float, shot: Entry) -> Dict[str, Any]:
-    """A rectangle inside its picture, and where its label goes: above it, or inside where there is no space above."""
+def _box(one: Entry, shot: Entry) -> Dict[str, Any]:
+    """A rectangle inside its picture, with its label; only: whether the other side has nothing there."""
     x1, x2 = sorted(min(max(one["box"][k], 0.0), float(shot["width"])) for k in (0, 2))
     y1, y2 = sorted(min(max(one["box"][k], 0.0), float(shot["height"])) for k in (1, 3))
-    label = f"{one['class'][:24]} {one['score']:.2f}"
-    wide = (len(label) + 1) * LETTER * font
-    top = y1 - 1.25 * font if y1 >= 1.25 * font else y1
-    if side == "file" and one["change"]:  # the model's own label is above
-        top = min(y2, shot["height"] - 1.25 * font)
     return {
         "x": round(x1, 1),
         "y": round(y1, 1),
         "width": round(x2 - x1, 1),
         "height": round(y2 - y1, 1),
-        "label": label,
-        "left": round(max(min(x1, shot["width"] - wide), 0.0), 1),
-        "top": round(top, 1),
-        "wide": round(wide, 1),
+        "label": f"{SIGNS.get(one['change'], '')}{one['class'][:24]} {one['score']:.2f}",
+        "only": one["change"] in SIGNS,
     }
+
+
+def _label_at(labelled: Sequence[Tuple[str, Dict[str, Any]]], font: float, shot: Entry) -> None:
+    """Give each label a position at its box that covers no earlier label, where there is one: the model's above, the file's below."""
+    high = PLATE * font
+    taken: List[Tuple[float, float, float, float]] = []
+    for side, box in labelled:
+        wide = (len(box["label"]) + 1) * LETTER * font
+        bottom = box["y"] + box["height"]
+        above, below = (box["y"] - high, box["y"]), (bottom, bottom - high)
+        rows = [*above, *below] if side == SIDES[0] else [*below, *above]
+        spots = [(left, top) for left in (box["x"], box["x"] + box["width"] - wide) for top in rows]
+        spots = [_inside(left, top, wide, high, shot) for left, top in spots]
+        clear = [spot for spot in spots if not any(_meet((*spot, wide, high), other) for other in taken)]
+        left, top = (clear or spots)[0]
+        taken.append((left, top, wide, high))
+        box.update(left=round(left, 1), top=round(top, 1), wide=round(wide, 1))
+
+
+def _inside(left: float, top: float, wide: float, high: float, shot: Entry) -> Tuple[float, float]:
+    return max(min(left, shot["width"] - wide), 0.0), max(min(top, shot["height"] - high), 0.0)
+
+
+def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two rectangles (left, top, width, height) overlap."""
+    return all(one[k] < other[k] + other[k + 2] and other[k] < one[k] + one[k + 2] for k in (0, 1))
 
 
 def _rows(shot: Entry) -> List[Tuple[str, str, str]]:

@@ -10,8 +10,9 @@ from detparity.core.contract import LEVELS
 from detparity.core.guides import EXPORTERS, guides
 from detparity.core.text import number
 from detparity.core.verdict import ARTIFACT_VERDICTS
+from detparity.reports.engines import HEADINGS, NOTE, cells
 from detparity.reports.findings import Entry, fails, followers, in_order, mark, roots, unconfined
-from detparity.reports.page_pictures import pictures, sentence, stored, within_budget
+from detparity.reports.page_pictures import glance, pictures, sentence, stored, within_budget
 
 Pairs = List[Tuple[str, str]]
 LEAST_FLOORS = 0.01  # the left end of a bar, which is logarithmic
@@ -36,6 +37,7 @@ def view(report: Entry) -> Dict[str, Any]:
         "files": files,
         "groups": list(dict.fromkeys(_group(check) for entry in report["artifacts"] for check in entry["checks"])),
         "unconfined": unconfined(report),
+        "engines": {"headings": HEADINGS, "rows": [cells(row) for row in report.get("engines", ())], "note": NOTE},
         "left_out": report.get("photos", {}).get("left_out", []),
         "environment": [*report["environment"].items(), ("isolation", report.get("isolation", "not stated"))],
     }
@@ -95,7 +97,7 @@ def _file(entry: Entry, number: int, strict: bool) -> Dict[str, Any]:
         reason = str(entry["checks"][0]["reason"])
     return {
         "id": f"file{number}",
-        "name": PurePath(entry["path"]).name or entry["path"],
+        "name": (PurePath(entry["path"]).name or entry["path"]) + (f" on {entry['on']}" if entry.get("on") else ""),
         "verdict": entry["verdict"],
         "reason": reason,
         "facts": _facts(entry),
@@ -106,11 +108,13 @@ def _file(entry: Entry, number: int, strict: bool) -> Dict[str, Any]:
         "anchored": [one["id"] for one in (*shown, *known)],
         "ran": sum(one["outcome"] != "skipped" for one in checks),
         "apply": max(entry.get("applying", 0), len(checks)),
+        "glance": glance(entry),
         "shots": entry.get("pictures", []),
         "no_pictures": entry.get("no_pictures", ""),
         "images": {**entry["images"], "sentence": sentence(entry["images"]["total"])} if "images" in entry else {},
         "heat": entry.get("heat", {}),
         "noise": entry.get("noise", {}),
+        "graph": entry.get("graph", {}),
         "power": entry.get("power", {}),
         "checks": checks,
         "details": _details(entry),

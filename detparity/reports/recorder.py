@@ -8,7 +8,8 @@ from detparity.core.verdict import worded
 
 
 class Recorder:
-    """entries: one an artifact, by its path, in the order they began; broken: what ended without a record."""
+    """entries: one an artifact and engine that was asked for, by path and engine, in the order they began; broken: what ended without
+    a record."""
 
     def __init__(self, strict: bool) -> None:
         self.strict = strict
@@ -17,7 +18,8 @@ class Recorder:
 
     def add(self, record: Mapping[str, Any]) -> Dict[str, Any]:
         """Add one record and return its artifact's entry as it now is."""
-        entry = self.entries.setdefault(record["artifact"]["path"], {"verdict": "incomplete", "checks": []})
+        key = " on ".join(filter(None, (record["artifact"]["path"], record["artifact"].get("on", ""))))
+        entry = self.entries.setdefault(key, {"verdict": "incomplete", "checks": []})
         entry.update(record["artifact"])
         entry["checks"].append(record["check"])
         entry.update(record.get("measured", {}))

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Tuple
 
 from detparity.core.verdict import overall
+from detparity.reports.engines import rows_of
 
 SCHEMA = "detparity-report-3"
 
@@ -19,12 +20,14 @@ def unusable_entry(path: str, reason: str) -> Dict[str, Any]:
 def report(about: Mapping[str, Any], artifacts: List[Dict[str, Any]], timings: Mapping[str, float]) -> Dict[str, Any]:
     """The complete report; its verdict is the worst of its artifacts. about: what `detparity.checks.run.about` says of the run."""
     artifacts, images = _shared_images(artifacts)
+    table = rows_of(artifacts)
     return {
         "schema": SCHEMA,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "verdict": overall([artifact["verdict"] for artifact in artifacts]),
         **about,
         "artifacts": artifacts,
+        **({"engines": table} if table else {}),
         "timings": {key: round(value, 3) for key, value in timings.items()},
         **({"images": images} if images else {}),
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from detparity.core.contract import LEVELS
+from detparity.core.findings import BLOCKED
 from detparity.core.text import columns, listed, number
+from detparity.reports.engines import HEADINGS, NOTE, cells
 from detparity.reports.findings import fails, followers, in_order, mark, roots, unconfined
 
 MOST = 110  # letters of a line
@@ -21,15 +23,21 @@ MARK = {
 
 def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     """One artifact: heading, table of checks by group, noise, and each cause in full, those that decide the verdict first."""
-    heading = f"{artifact['path']}: {artifact['verdict']}"
+    heading = f"{titled(artifact)}: {artifact['verdict']}"
     if artifact["verdict"] in ("unusable", "not made"):
         return f"{heading}\n  {artifact.get('reason') or artifact['checks'][0]['reason']}\n"
     lines = [f"{heading}{_against(artifact)}, {_extent([artifact])}", f"  {artifact['how']}", *_low(artifact), ""]
     lines += columns([("check", "outcome", ""), *_rows(artifact, strict)])
     lines += _noise(artifact)
+    lines += _budget(artifact)
     lines += on_pictures(artifact)
     lines += _texts(artifact["checks"])
     return "\n".join(lines) + "\n"
+
+
+def titled(artifact: Mapping[str, Any]) -> str:
+    """A file, on the engine that was asked for."""
+    return f"{artifact['path']} on {artifact['on']}" if artifact.get("on") else str(artifact["path"])
 
 
 def headline(artifact: Mapping[str, Any], strict: bool = False) -> str:
@@ -38,7 +46,7 @@ def headline(artifact: Mapping[str, Any], strict: bool = False) -> str:
         return artifact_text(artifact).strip().replace("\n  ", ", ")
     why = decides(artifact, strict)
     extent = f"{_against(artifact)}, {_extent([artifact])}"
-    return f"{artifact['path']}: {artifact['verdict']}{extent}{': ' + why if why else ''}"
+    return f"{titled(artifact)}: {artifact['verdict']}{extent}{': ' + why if why else ''}"
 
 
 def decides(artifact: Mapping[str, Any], strict: bool) -> str:
@@ -61,6 +69,13 @@ def files_table(report: Mapping[str, Any]) -> List[str]:
         why = clip(decides(one, report["strict"]))
         rows.append((one["verdict"], count, seconds, f"{one['path']}: {why}" if why else one["path"]))
     return columns(rows)
+
+
+def engines_table(report: Mapping[str, Any]) -> List[str]:
+    """The table over files and engines, with what its columns are; empty where there is none."""
+    rows = report.get("engines", ())
+    table: List[Tuple[str, ...]] = [HEADINGS, *(tuple(cells(row)) for row in rows)]
+    return [*columns(table), "", f"  {NOTE}"] if rows else []
 
 
 def _against(artifact: Mapping[str, Any]) -> str:
@@ -106,7 +121,7 @@ def _rows(artifact: Mapping[str, Any], strict: bool) -> List[Any]:
         group, name = check["id"].split(".", 1)
         if check["outcome"] == "passed":
             passed.setdefault(group, []).append(name)
-        elif check["outcome"] == "skipped" and str(check["reason"]).startswith("blocked by "):
+        elif check["outcome"] == "skipped" and str(check["reason"]).startswith(BLOCKED):
             blocked.setdefault((group, check["reason"]), []).append(name)
         elif check["id"] not in folded:
             worst = min(check["findings"], key=lambda finding: LEVELS.index(finding["level"]), default=None)
@@ -159,11 +174,36 @@ def _noise(artifact: Mapping[str, Any]) -> List[str]:
             "",
             f"  weights  {weights['compared']} convolutions compared, {len(left)} not comparable: {listed(left)}",
         ]
+    lines += _islands(artifact)
     power = artifact.get("power")
     if power:
         weakest = max(power, key=lambda key: power[key])
         lines += ["", f"  power  a relative error of {number(power[weakest])} in {weakest} would have been seen"]
     return lines
+
+
+def _islands(artifact: Mapping[str, Any]) -> List[str]:
+    """What parts of a half-precision network would gain by staying in float32."""
+    found = artifact.get("islands")
+    if not found:
+        return []
+    groups = list(found[0]["errors"])
+    rows: List[Tuple[str, ...]] = [("left in float32", *groups)]
+    rows += [(one["left"], *(number(one["errors"][group]) for group in groups)) for one in found]
+    return ["", *columns(rows)]
+
+
+def _budget(artifact: Mapping[str, Any]) -> List[str]:
+    """What a file of 8 bits loses, and what it may."""
+    found = artifact.get("budget")
+    if not found:
+        return []
+    rows: List[Tuple[str, ...]] = [("budget", "loss", "95 in 100", "allowed")]
+    for name, row in found["losses"].items():
+        span = f"{row['low']:.4f} to {row['high']:.4f}" if "low" in row else "too few pictures"
+        rows.append((name, f"{row['loss']:.4f}", span, f"{row['budget']:g}"))
+    counts = f"{found['model']} detections of the model, {found['file']} of the file"
+    return ["", f"  measured on {found['pictures']} pictures: {counts}", *columns(rows)]
 
 
 def on_pictures(artifact: Mapping[str, Any]) -> List[str]:
@@ -209,9 +249,12 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     known = sum(check["outcome"] == "known failure" for artifact in report["artifacts"] for check in artifact["checks"])
     strict += f", {known} known failure{'s' * (known > 1)}" if known else ""
     judged = [one for one in report["artifacts"] if one["verdict"] not in ("unusable", "not made")]
-    against = (
-        "" if report["verdict"] == "unusable" else ", ".join(dict.fromkeys(filter(None, map(_against, judged)))).strip()
+    titles = (
+        []
+        if report["verdict"] == "unusable"
+        else dict.fromkeys(filter(None, (_against(one).strip() for one in judged)))
     )
+    against = ", ".join(titles)
     low = list(dict.fromkeys(text for one in judged for text in one.get("low_power", ())))
     clauses = [clause for clause in (against, _extent(judged) if judged else "") if clause]
     if low:

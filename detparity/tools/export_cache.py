@@ -65,9 +65,10 @@ def export_bytes(
     nms: Optional[NmsPromise] = None,
     opset: Optional[int] = None,
     exporter: Optional[str] = None,
+    half: bool = False,
 ) -> bytes:
     """Run the exporter that makes `variant`, or the one called `exporter`. Its exceptions pass through."""
-    options = exporters.ExportOptions(size, batch, simplify, safe_nms(detector.facts, variant, size, nms), opset)
+    options = exporters.ExportOptions(size, batch, simplify, safe_nms(detector.facts, variant, size, nms), opset, half)
     return bytes(exporters.registry()[exporter or variant.name].export(detector, variant, options))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
+from detparity.artifacts.open import Asked
 from detparity.checks.context import applicable
 from detparity.checks.session import make_context, open_file
 from detparity.tools.export_cache import exported
@@ -27,12 +28,12 @@ def clean(session, shared_folder):
 def judged(session, tmp_path):
     """Call with a model or the bytes of one for its context, judged against the bundled detector or the one given."""
 
-    def judge(model, detector=None, oracle=None, name="edited.onnx"):
+    def judge(model, detector=None, oracle=None, name="edited.onnx", asked=Asked()):
         path = tmp_path / name
         path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
         detector = detector or session.detector
-        found = open_file(path, detector.facts)
-        return make_context(detector, found, oracle or session.oracle, session.clock)
+        found = open_file(path, detector.facts, asked=asked)
+        return make_context(detector, found, oracle or session.oracle_of(found.contract), session.clock)
 
     return judge
 

@@ -10,6 +10,7 @@ from detparity.kit.tests.defects.registry import registry as planted_files
 from detparity.checks.run import judge_all
 from detparity.checks.session import Options, Session
 from detparity.core.case import Case
+from detparity.engines.reference_runs import make_oracle
 from detparity.inputs.photos import Fit, PhotosAsked
 from detparity.inputs.scenes import scene
 from detparity.models.choice import ModelChoice
@@ -88,6 +89,33 @@ def test_a_defect_shows_on_the_pictures(judged, name, check):
         assert "heat" not in measured
 
 
+def test_a_run_goes_on_where_an_earlier_one_ended(session, folder, exports, tmp_path, monkeypatch):
+    if session.choice != ModelChoice():
+        pytest.skip("the labels are of the bundled detector")
+
+    def judged(path, seen):
+        asked = PhotosAsked(folder, folder, 3, resume=tmp_path / "found")
+        run = Session(Options(artifacts=(path,), checks="parity.images", images=asked))
+        run.detector, run.oracle = session.detector, make_oracle(session.detector, run.clock, ("grid",))
+        run.progress = lambda number, count: seen.append((number, count))
+        (one,) = judge_all(run, run.subjects())
+        return one, run.oracle.asked
+
+    seen = []
+    (first, asked), (second, again) = judged(exports("grid"), []), judged(exports("grid"), seen)
+    other, third = judged(exports("grid-dynamic"), [])
+
+    assert seen == [(1, 3), (2, 3), (3, 3)] * 2
+    assert (first.outcome.outcome, second.outcome.outcome, asked > 0, again) == ("passed", "passed", True, 0)
+    images, repeated = (one.record["measured"]["images"] for one in (first, second))
+    assert (images.pop("resumed"), repeated.pop("resumed")) == (0, 3) and images == repeated
+    assert third > 0 and other.record["measured"]["images"]["resumed"] == 0  # of another file nothing is taken
+    for path in (tmp_path / "found").iterdir():
+        path.write_bytes(path.read_bytes()[:40])  # what was cut short is worked out again
+    once_more = judged(exports("grid"), [])[0].record["measured"]["images"]
+    assert (once_more["resumed"], once_more["total"]) == (0, images["total"])
+
+
 def test_a_file_with_a_batch_of_its_own_takes_them_in_its_batches(session, exports):
     from detparity.checks.inputs import photo_cases
 
@@ -102,6 +130,25 @@ def test_without_pictures_there_is_no_such_check(session, exports):
     run.detector = session.detector
 
     assert "parity.images" not in run.subjects()[0].checks and run.photos == ([], [])
+
+
+def test_errors_of_another_model_are_shown_by_output_and_rows(session, folder, exports, tmp_path):
+    pytest.importorskip("torch", minversion="1.13")
+    from detparity.checks.foreign.sources import source_of
+
+    good, planted = exports("grid"), PLANTED["classes_permuted"]
+    path = tmp_path / "permuted.onnx"
+    path.write_bytes(planted.make(session.detector, exporters.ExportOptions(SIZE), good.read_bytes()))
+    choice = ModelChoice(against=str(good), layout="yolov5")
+    options = Options(choice, (path,), checks="parity.images", images=PhotosAsked(folder, None, 1), pictures=1)
+    run = Session(options, foreign=source_of(choice))
+    (judged,) = judge_all(run, run.subjects())
+    heat = judged.record["measured"]["heat"]
+
+    over = {(row["stride"], row["group"]) for row in heat["rows"] if row["floors"] > heat["limit"]}
+    assert over == {(8, "output class")} and (heat["stride"], heat["group"]) == (8, "output class")
+    assert "cells" not in heat  # a cell of this head has three rows
+    assert all(row["strip"].startswith("data:image/png;base64,") for row in heat["rows"])
 
 
 def test_another_model_is_judged_on_them_with_its_layouts_own_resize(folder, exports):

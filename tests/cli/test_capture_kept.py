@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import threading
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("torch", minversion="1.13")
 
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from detparity.cli import main
 from detparity.cli.capture_judging import judge_captures
@@ -30,11 +31,11 @@ def made():
     return Local(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.SiLU(), torch.nn.Flatten(2)).eval()
 
 
-def captured(module, file, later=lambda: None):
+def captured(module, file, later=lambda: None, size=(8, 8)):
     legacy = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     names = {"input_names": ["images"], "output_names": ["output"]}
     with capturing() as captures:
-        torch.onnx.export(module, torch.zeros(1, 3, 8, 8), file, **names, **legacy)
+        torch.onnx.export(module, torch.zeros(1, 3, *size), file, **names, **legacy)
         later()
     return captures
 
@@ -107,6 +108,80 @@ def test_a_module_that_can_be_pickled_is_run_where_it_is_trusted(tmp_path, monke
     assert "its module is a pickle, which is loaded with --trust only" in capsys.readouterr().out
     assert main.main([*words, "--trust"]) == 0
     assert "conforms against Sequential, captured at torch.onnx.export" in capsys.readouterr().out
+
+
+class Chosen(torch.nn.Module):
+    """The eleven best candidates of a map, attention among them, and four columns. Candidates are pairs of one score, which tie."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 8, 8), torch.nn.Tanh())
+        self.score, self.decode = torch.nn.Linear(16, 1), torch.nn.Linear(16, 4)
+        self.lock = threading.Lock()  # cannot be pickled
+
+    def forward(self, images):
+        features = self.backbone(images).flatten(2).transpose(1, 2)
+        scores = 1 + 0.1 * torch.tanh(self.score(features).squeeze(2))
+        chosen = torch.cat([scores, scores], 1).topk(11, dim=1).indices
+        queries = torch.cat([features, 0.5 * features], 1).gather(1, chosen.unsqueeze(2).expand(-1, -1, 16))
+        return self.decode(queries + torch.softmax(4 * queries @ queries.transpose(1, 2), 2) @ queries)
+
+
+def splice(model, name, edit):
+    """Put an operator behind a tensor of the graph."""
+    node = next(one for one in model.graph.node if name in one.output)
+    at = list(model.graph.node).index(node)
+    node.output[list(node.output).index(name)] = f"{name} before"
+    model.graph.node.insert(at + 1, edit(f"{name} before", name))
+
+
+def test_choices_inside_are_judged_by_the_runs_that_were_stored_under_them(tmp_path, monkeypatch, capsys):
+    """The same choice under another name; other numbers after it; a choice that is not legal; one by other numbers; and a legal one,
+    of which no run was stored."""
+    monkeypatch.chdir(tmp_path)
+    captures = captured(Chosen().eval(), "m.onnx", size=(64, 96))
+    assert judge_captures(captures, {"keep": "stored", "quick": True}) == 0
+    model = onnx.load("m.onnx")
+
+    def version(name, edit):
+        one = onnx.ModelProto()
+        one.CopyFrom(model)
+        edit(one, next(node for node in one.graph.node if node.op_type == "TopK"))
+        onnx.save(one, name)
+        capsys.readouterr()
+        code = main.main(["check", name, "--capture", "stored", "--checks", "parity.declared", "--quick"])
+        return code, " ".join(capsys.readouterr().out.split())
+
+    def renamed(one, node):
+        node.name = "another name"
+
+    def after(one, node):
+        weight = max((w for w in one.graph.initializer if list(w.dims) == [16, 4]), key=lambda w: w.name)
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.001), weight.name))
+
+    def smallest(one, node):
+        next(one for one in node.attribute if one.name == "largest").i = 0
+
+    def scaled(by):
+        factors = np.repeat(np.float32([1, by]), 96)
+
+        def scores(one, node):
+            one.graph.initializer.append(numpy_helper.from_array(factors, "factors"))
+            splice(one, node.input[0], lambda old, new: helper.make_node("Mul", [old, "factors"], [new]))
+
+        return scores
+
+    code, shown = version("renamed.onnx", renamed)
+    assert code == 0 and "conforms against Chosen" in shown, shown
+    code, shown = version("after.onnx", after)
+    assert code == 1 and "The model was given what the file chose" in shown, shown
+    code, shown = version("smallest.onnx", smallest)
+    assert code == 1 and "chooses" in shown, shown
+    code, shown = version("scores.onnx", scaled(1.001))
+    assert code == 1, shown
+    code, shown = version("ties.onnx", scaled(1 + 2.0**-23))
+    assert code == 3 and "the capture stored no run of the model under what it chose at" in shown, shown
 
 
 SLIM = """

@@ -81,7 +81,7 @@ def node_dead(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-@defect("structure.checker", variant="raw")
+@defect("structure.checker", variant="raw", unseen_by=("structure.dead-nodes",))
 def nodes_unsorted(model: onnx.ModelProto) -> onnx.ModelProto:
     """A node stands before those it reads from; some runtimes sort for themselves."""
     node = edits.nodes(model, "LeakyRelu")[8]

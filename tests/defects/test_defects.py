@@ -8,7 +8,7 @@ import detparity.kit.exporters as exporters
 import pytest
 from detparity.kit.tests.defects.registry import registry as planted_files
 
-from detparity.checks import NOT_QUICK, registry
+from detparity.checks import NOT_QUICK, ON_ENDPOINT, registry
 from detparity.checks.context import applicable
 from detparity.checks.session import make_context, open_file
 from detparity.core.contract import INFO, LEVELS
@@ -29,10 +29,22 @@ CONTROLS = [name for name, found in PLANTED.items() if not found.caught_by]
 UNPROVEN = {
     "parity.images": "tests/checks/test_images.py judges defects on pictures of a folder",
     "nms.images": "tests/checks/test_images.py judges defects on pictures of a folder",
+    **dict.fromkeys(
+        [
+            f"precision.{name}"
+            for name in ("promised", "casts", "scores", "scales", "calibration", "resolution", "budget")
+        ],
+        "of files of lower precision; tests/checks/test_precision.py and test_quantised.py plant defects in them",
+    ),
+    "precision.range": "INFO, never decides; tests/checks/test_precision.py has a tensor that leaves the range",
+    **dict.fromkeys(ON_ENDPOINT, "tests/engines/test_kserve.py judges servers with such defects"),
     "export.made": "judged before there is a file; tests/checks/test_known_failures.py has an exporter that raises",
     "script.load": "an archive torch cannot load is unusable and refused before any check runs",
     "parity.evaluator": "INFO, never decides; one run of the reference evaluator takes as long as ten defects",
     "nms.tensorrt": "INFO, never decides; needs TensorRT",
+    "structure.target": "of --for alone; tests/checks/test_target.py has files for every target",
+    "engine.load": "of other engines alone; tests/engines/test_other_engines.py has files that they refuse",
+    "engine.default": "of other engines alone; tests/engines/test_other_engines.py has a default that rounds otherwise",
     "nms.deprecated": "INFO, never decides; says the same of every good file with the plugin",
 }
 

@@ -794,3 +794,15 @@ def test_real_files_are_the_runtimes_within_float32(name):
         assert again[output].dtype == values.dtype
         assert np.abs(ours[output] - values).max(initial=0) <= 0.05  # pixels; as far as our own float32 run is
         assert np.abs(ours[output] - again[output]).max(initial=0) <= 0.05
+
+
+@pytest.mark.parametrize(
+    "attributes", [{}, {"pads": [1, 0, 2, 1], "strides": [2, 1]}, {"dilations": [2, 3], "group": 3}]
+)
+def test_a_large_convolution_is_run_by_strips_of_its_rows(attributes, monkeypatch):
+    x, w = np.random.default_rng(0).normal(size=(2, 3, 30, 20)), np.random.default_rng(1).normal(size=(6, 3, 3, 3))
+    w = w[:, : 3 // attributes.get("group", 1)]
+    before = run("Conv", x, w, **attributes)
+    monkeypatch.setattr("detparity.models.exact_conv.LARGE_BYTES", 0)
+    monkeypatch.setattr("detparity.models.exact_conv.STRIP_BYTES", 3000)
+    np.testing.assert_allclose(run("Conv", x, w, **attributes), before, rtol=1e-12, atol=1e-12)

@@ -10,7 +10,7 @@ import random
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 from unittest import mock
 
 import onnx
@@ -254,9 +254,9 @@ def warm() -> Iterator[None]:
 def _warm() -> Mapping[str, Callable[..., Any]]:
     plain, oracles = session.make_oracle, {}
 
-    def oracle(detector: Any, clock: Any, heads: Tuple[str, ...], shared: Optional[Path]) -> Any:
+    def oracle(detector: Any, clock: Any, heads: Tuple[str, ...], cache: Any) -> Any:
         if heads not in oracles:
-            oracles[heads] = plain(detector, clock, heads, shared)
+            oracles[heads] = plain(detector, clock, heads, cache)
         return oracles[heads]
 
     return {"load_detector": functools.lru_cache(maxsize=None)(session.load_detector), "make_oracle": oracle}

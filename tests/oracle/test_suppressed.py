@@ -46,9 +46,9 @@ def test_a_call_by_class_is_found_among_the_candidates_of_one_node(seed):
 
     for kind in range(3):
         own = np.flatnonzero(classes == kind)
-        mask = retained(choice, boxes[own], scores[own] + 1e-9)
-        assert set(own[mask]) == set(_greedy(moved, scores)) & set(own)
-        assert breach(choice, _forced(boxes[own], scores[own], np.flatnonzero(mask)), 0.0, 0.0) is None
+        mine = retained(choice, boxes[own], scores[own] + 1e-9)
+        assert list(own[mine]) == [one for one in held if one in own]
+        assert breach(choice, _forced(boxes[own], scores[own], mine), 0.0, 0.0) is None
     assert retained(choice, boxes[own] + np.array([0, 0, 5, 0]), scores[own]) is None
 
 

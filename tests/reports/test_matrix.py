@@ -430,9 +430,7 @@ def test_the_order_of_files_does_not_matter_and_no_violation_vanishes(cells, dat
     assert marked_no == violating
     assert (table.verdict == "violates") == bool(violating)
     page = markdown.page(table)
-    assert page.count("**NO** [") == len(violating) + sum(
-        mark.word == "NO" for block in shown.tables for line in block.lines for mark in line.marks
-    )
+    assert page.count("**NO** [") == len(violating)
 
 
 # --- what goes together ---------------------------------------------------------------------------------------------
@@ -814,7 +812,7 @@ def test_hostile_text_stays_text_in_markdown(merged):
     tables = [
         list(lines) for is_row, lines in itertools.groupby(page.splitlines(), lambda line: line[:1] == "|") if is_row
     ]
-    assert len(tables) == 3
+    assert len(tables) == 2
     for lines in tables:
         assert len({_columns(line) for line in lines}) == 1, lines
     prose = [line for line in page.splitlines() if "alert" in line]
@@ -842,7 +840,7 @@ def test_every_number_on_a_page_leads_somewhere(merged):
     for number in numbers:
         assert text.count(f'<a id="finding-{number}"></a>') == 1
         assert text.count(f"\n[{number}]: #finding-{number}\n") == 1
-    assert set(re.findall(r"(?<=\s)\[(\d+)\](?!:)", text)) == {str(number) for number in numbers}
+    assert set(re.findall(r"(?<=\s)\[(\d+)\](?!:)", text)) <= {str(number) for number in numbers}
 
 
 def test_the_html_page_needs_no_other_file(merged):

@@ -9,6 +9,8 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id, in the order reports show them."""
-    from detparity.checks.foreign import parity, structure
+    from detparity.checks import endpoint, engine, precision, quantised, target
+    from detparity.checks.foreign import parity, structure, suppression
 
-    return {check.id: check for module in (structure, parity) for check in module.CHECKS}
+    modules = (structure, target, precision, quantised, parity, suppression, endpoint, engine)
+    return {check.id: check for module in modules for check in module.CHECKS}

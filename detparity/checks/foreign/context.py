@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from detparity import engines
+from detparity.artifacts.converted import converted
 from detparity.artifacts.input_form import InputForm, channels_last, input_form
 from detparity.artifacts.metadata import class_names, parse
-from detparity.artifacts.onnx_decisions import Selection, exposed, selections
+from detparity.artifacts.onnx_decisions import Selection, exposed, plainly, selections
 from detparity.artifacts.onnx_graph import OnnxFile
+from detparity.artifacts.runtime_file import RuntimeFile
 from detparity.artifacts.torchscript_facts import ScriptFile
 from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.truth import Asked, CaseTruth, ForeignOracle, Refuses, exact_truth, grow
 from detparity.checks.judging import Fold, Judging, Key
+from detparity.core.budget import USUAL, Budget
 from detparity.core.case import Case
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice
+from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
 from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
-from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Picture, Runner, Size
+from detparity.core.precision import HALVES, PLAIN, Precision
+from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Picture, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
-from detparity.inputs.images import batch_of, untied
+from detparity.inputs.images import ROUNDED, batch_of, untied
 from detparity.models.reference import EXACT
+from detparity.oracle.average_precision import Objects
 
 DECISIONS = frozenset(("TopK", "NonMaxSuppression", "ArgMax", "NonZero", "EfficientNMS_TRT"))
 PLUGINS = ("NonMaxSuppression", "EfficientNMS_TRT")
@@ -42,10 +48,11 @@ class OutputsDiffer(Exception):
 @dataclass(eq=False)
 class ForeignContext(Judging):
     """artifact and its facts, the contract, the oracle of its reference; how: how the contract was found; quick: whether less is
-    tried; given_layout: the user's, None where it is to be found; photos: the user's own pictures."""
+    tried; given_layout: the user's, None where it is to be found; photos: the user's own pictures; on: the engine that was asked
+    for; target: of --for."""
 
     artifact: Artifact
-    file: Union[OnnxFile, ScriptFile]
+    file: Union[OnnxFile, ScriptFile, RuntimeFile]
     contract: ForeignContract
     oracle: ForeignOracle
     clock: Clock
@@ -58,11 +65,18 @@ class ForeignContext(Judging):
     died: Optional[EngineDied] = None
     notes: Dict[str, Any] = field(default_factory=dict)
     photos: Tuple[Picture, ...] = ()
+    on: str = ""
+    target: str = ""
+    endpoint: Optional[Endpoint] = None
     _reported_by: Optional[str] = None
     _runners: Dict[Key, Union[Runner, EngineError]] = field(default_factory=dict)
     _truths: Dict[Tuple[Case, Tuple[bytes, ...]], CaseTruth] = field(default_factory=dict)
     _choices: Dict[Any, Tuple[Choice, ...]] = field(default_factory=dict)
     _exposed: Dict[Any, Runner] = field(default_factory=dict)
+    _last: Tuple[Any, Arrays] = field(default_factory=lambda: (None, {}))  # what was predicted last, and for what
+    precision: Precision = PLAIN
+    budget: Budget = USUAL
+    objects: Mapping[Picture, Objects] = field(default_factory=dict)
     hidden: str = ""  # why the file's choices inside the network cannot be shown
 
     @property
@@ -77,7 +91,11 @@ class ForeignContext(Judging):
     def form(self) -> InputForm:
         if self.artifact.kind == "onnx":
             return input_form(self.onnx.graph)
-        return InputForm(last=channels_last(self.contract.promises.shape or self.oracle.reference.facts.shape))
+        if isinstance(self.file, RuntimeFile):
+            image = self.file.inputs[0]
+            return InputForm(image.name, "float32" if image.scale else image.dtype, channels_last(image.shape))
+        last = channels_last(self.contract.promises.shape or self.oracle.reference.facts.shape)
+        return InputForm(dtype=self.script.image, last=last)
 
     @functools.cached_property
     def decisions(self) -> str:
@@ -86,10 +104,10 @@ class ForeignContext(Judging):
             return ""
         return ", ".join(sorted({node.op for node in self.onnx.graph.walk()} & DECISIONS))
 
-    def engine(self) -> str:
-        """The engine that judges this file; where TensorRT's plugin suppresses in it, the one that has that operator."""
+    def own_engine(self) -> str:
+        """The engine for files of its kind; where TensorRT's plugin suppresses in it, the one that has that operator."""
         plugin = self.artifact.kind == "onnx" and has_plugin(self.onnx)
-        return engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
+        return self.on or engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
 
     def seconds(self, images: int) -> float:
         return max(LEAST_SECONDS, SECONDS_PER_REFERENCE * self.oracle.slowest * images)
@@ -118,6 +136,8 @@ class ForeignContext(Judging):
         if case != self.declared and (self.decisions or self.layout.selected):
             pictures = untied(pictures)
         images = self.preprocessing.apply(pictures)
+        if self.form.dtype in HALVES:  # what the file is given is what the model is asked about
+            images = ROUNDED[self.form.dtype](images)
         return images if self.contract.batched else images[0]
 
     @property
@@ -128,14 +148,24 @@ class ForeignContext(Judging):
     def predict(self, case: Case, **engine: Any) -> Arrays:
         """What the file gives for a case. Raises EngineError."""
         runner = self.runner(**engine)
-        images = self.given(case)
-        if self.contract.batched:
-            feed = self.form.feed(self.form.image or runner.input_names[0], images, "ones")
-        else:
-            feed = {self.form.image or runner.input_names[0]: images.astype(_dtype(self.form.dtype))}
+        feed = self.feed(case, runner)
         with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
             found = runner.call(feed)
-        return {name.strip("[]"): array for name, array in found.items()}  # keys of a dictionary, as the model's own
+        if isinstance(self.file, RuntimeFile):
+            outputs = converted(found, list(self._exact(case).values()))
+        else:
+            outputs = {
+                name.strip("[]"): array for name, array in found.items()
+            }  # keys of a dictionary, as the model's own
+        self._last = ((case, tuple(sorted(engine.items()))), outputs)
+        return outputs
+
+    def feed(self, case: Case, runner: Runner) -> Arrays:
+        """What the file is given of a case, by name."""
+        images, name = self.given(case), self.form.image or runner.input_names[0]
+        if self.contract.batched:
+            return self.form.feed(name, images, "ones")
+        return {name: images.astype(_dtype(self.form.dtype))}
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -226,11 +256,8 @@ class ForeignContext(Judging):
 
     @functools.cached_property
     def _selections(self) -> Tuple[Selection, ...]:
-        """Where an ONNX file decides, and the model can be given what it chose. Of a selection of rows only what learned layers
-        follow: the rest is one region with the rows, which are judged as a set whatever algorithm either side has."""
-        if self.artifact.kind != "onnx" or not self.oracle.forces:
-            return ()
-        return tuple(one for one in selections(self.onnx.graph) if one.learned or not self.layout.selected)
+        """Where an ONNX file decides, and the model can be given what it chose."""
+        return selections(self.onnx.graph) if self.artifact.kind == "onnx" and self.oracle.forces else ()
 
     @functools.cached_property
     def uncovered(self) -> Tuple[str, ...]:
@@ -243,37 +270,48 @@ class ForeignContext(Judging):
         inner = [node.title for node in deciding if node not in graph.nodes or node.op in PLUGINS or not known]
         return tuple(inner)
 
-    def choices(self, case: Case, **engine: Any) -> Tuple[Choice, ...]:
-        """What the file chooses inside, if the model can be given it. Raises EngineError; nothing is found where showing the choices
-        changes what the file computes, which `hidden` then says."""
-        if not self._selections or self.hidden:
-            return ()
-        key = (case, tuple(sorted(engine.items())))
-        if key not in self._choices:
-            shown = self._shown(case, engine)
-            found = [one.choice(shown, self.onnx.graph.constants) for one in self._selections]
-            self._choices[key] = tuple(one for one in found if one is not None)
-        return self._choices[key]
+    def choices(self, case: Case, every: bool = False, **engine: Any) -> Tuple[Choice, ...]:
+        """What the file chooses inside, if the model can be given it. Of a selection of rows only what learned layers follow, unless
+        `every` is asked for: the rest is one region with the rows, which are judged as a set whatever algorithm either side has.
 
-    def _shown(self, case: Case, how: Mapping[str, Any]) -> Arrays:
-        """What the file selects from, and what it chose; nothing where the copy that shows it does not load or gives other outputs."""
-        names = [name for one in self._selections for name in one.tensors(self.onnx.graph.constants)]
-        key = (self.engine(), tuple(sorted(how.items())))
+        Raises EngineError; nothing is found where showing the choices changes what the file computes, which `hidden` then says.
+        """
+        which = [one for one in self._selections if every or one.learned or not self.layout.selected]
+        key = (case, every, tuple(sorted(engine.items())))
+        if which and not self.hidden and key not in self._choices:
+            shown = self._shown(which, case, engine)
+            found = [one.choice(shown, self.onnx.graph.constants) for one in which]
+            self._choices[key] = tuple(one for one in found if one is not None)
+        return () if self.hidden else self._choices.get(key, ())
+
+    def _shown(self, which: Sequence[Selection], case: Case, how: Mapping[str, Any]) -> Arrays:
+        """What the file selects from, and what it chose; nothing where the copy that shows it does not load or gives other outputs.
+        Where bodies cannot be shown, the rest is."""
+        try:
+            return self._copied(tuple(which), case, how)
+        except EngineError as error:
+            outer = tuple(one for one in which if not one.inside)
+            if outer and len(outer) < len(which):
+                self._selections = tuple(one for one in self._selections if not one.inside)
+                return self._shown(outer, case, how)
+            self.hidden = str(error)[:200]
+        return {}
+
+    def _copied(self, which: Tuple[Selection, ...], case: Case, how: Mapping[str, Any]) -> Arrays:
+        """The same of a copy. Raises EngineError where it cannot be used."""
+        key = (self.own_engine(), which, tuple(sorted(how.items())))
         images = self.given(case)
         feed = self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
-        try:
-            with self.engine_runs(self.engine()):
-                if key not in self._exposed:
-                    content = exposed(self.artifact.path, names)
-                    self._exposed[key] = client().prepare(self.engine(), content, Load(**how), self.seconds)
-                shown = self._exposed[key].call(feed)
-        except EngineError as error:
-            self.hidden = str(error)[:200]
-            return {}
-        for name, array in self.predict(case, **how).items():
+        with self.engine_runs(self.own_engine()):
+            if key not in self._exposed:
+                content = exposed(self.artifact.path, which, self.onnx.graph.constants)
+                self._exposed[key] = client().prepare(self.own_engine(), content, self.load(**how), self.seconds)
+            shown = plainly(self._exposed[key].call(feed))
+        same = self._last[0] == (case, tuple(sorted(how.items())))
+        for name, array in (self._last[1] if same else self.predict(case, **how)).items():
             if not np.array_equal(shown[name], array, equal_nan=array.dtype.kind == "f"):
-                self.hidden = f"the copy that shows them gives another {name!r}"
-        return {} if self.hidden else shown
+                raise EngineError(f"the copy that shows them gives another {name!r}")
+        return shown
 
     def sizes(self) -> List[Size]:
         """Sizes to try beside the declared one, where sizes vary; none of them square, so that exchanged axes show."""

@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext
-from detparity.checks.foreign.truth import BOXES, CaseTruth
+from detparity.checks.foreign.truth import CaseTruth
 from detparity.core.case import Case
 from detparity.core.decisions import BEST, CUT, SUPPRESSION, Breach, Choice, Forced, breach, decides
 from detparity.core.findings import Finding
@@ -28,13 +28,13 @@ def certified(truth: CaseTruth, case: Case) -> Optional[Finding]:
         if choice.kind != SUPPRESSION:
             wrong = breach(choice, forced, MARGIN * noise)
         else:
-            wrong = suppressed.breach(choice, forced, MARGIN * noise, MARGIN * truth.noise(forced.key + BOXES))
+            wrong = suppressed.breach(choice, forced, MARGIN * noise, MARGIN * truth.move(forced.key))
         if wrong is not None:
             return _illegal(case, choice, forced, wrong, noise)
         if choice.kind == SUPPRESSION:
             continue
         over = _numbers(truth, choice)
-        if over and not truth.unmatched():  # one of which may come before
+        if over and not (forced.followed and truth.unmatched()):  # one of which may come before
             return _off(case, forced, over[0])
     return None
 
@@ -48,9 +48,10 @@ def _numbers(truth: CaseTruth, choice: Choice) -> List[Excess]:
 
 def explained(finding: Finding, truth: CaseTruth) -> Finding:
     """A finding about outputs, with what was done about the choices inside."""
-    if not truth.forced:
+    followed = list(dict.fromkeys(one.node for one in truth.forced if one.followed))
+    if not followed:
         return finding
-    nodes = listed(list(dict.fromkeys(one.node for one in truth.forced)), 3)
+    nodes = listed(followed, 3)
     notes = [f"The model was given what the file chose at {nodes}; each choice is legal."]
     return replace(finding, notes=(*finding.notes, *notes, *counts(truth)))
 
@@ -107,6 +108,8 @@ def not_compared(context: ForeignContext, truth: CaseTruth) -> str:
     layer follows is judged with the rows."""
     if context.hidden:
         return f"what it chose cannot be shown: {context.hidden}"
+    if truth.unfollowed():
+        return f"the capture stored no run of the model under what it chose at {listed(truth.unfollowed(), 3)}"
     selected = context.layout.selected
     nodes = [one.node for one in truth.unmatched() if one.learned or not selected]
     nodes += [] if selected else list(context.uncovered)

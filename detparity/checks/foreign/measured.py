@@ -29,7 +29,6 @@ def measured(context: ForeignContext) -> Dict[str, Any]:
     low = low_power(context)
     if low:
         found["low_power"] = low
-    found["engine"] = dict(context.runner().facts)
     return found
 
 
@@ -39,8 +38,9 @@ def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
     outputs = context.predict(case)
     one = truth.images[0]
     tables = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, 0)
-    mine, yours, _ = paired(one.tables, tables, context.layout)
-    floor, stats = one.floor(), measure(mine, yours, one.groups)
+    floor = one.floor()
+    mine, yours, _ = paired(one.tables, tables, context.layout, floor)
+    stats = measure(mine, yours, one.groups)
     rows: Dict[str, Dict[str, float]] = {}
     for group, error in stats.items():
         key = f"{group.output} {group.field.name}"
@@ -77,7 +77,9 @@ def low_power(context: ForeignContext) -> List[str]:
 
 def _fewer_outputs(context: ForeignContext) -> List[str]:
     left = context.uncompared
-    return [f"the model gives {left} more output{'s' * (left > 1)}, which the file has not"] if left > 0 else []
+    return [
+        f"{left} output{'s' * (left > 1)} of the model, beside those shown, {'were' if left > 1 else 'was'} not compared"
+    ] * (left > 0)
 
 
 def _selected_nothing(context: ForeignContext, truths: List[CaseTruth]) -> List[str]:

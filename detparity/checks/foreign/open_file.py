@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
-from detparity.artifacts import onnx_graph
+from detparity.artifacts import onnx_graph, onnx_nms
 from detparity.artifacts.input_form import in_order, input_form
 from detparity.artifacts.metadata import image_size
-from detparity.checks.foreign import registry
+from detparity.artifacts.precision import of_graph, of_runtime, of_script
+from detparity.artifacts.runtime_file import RuntimeFile
+from detparity.checks import by_default, on_engines
+from detparity.checks.foreign import registry, runtime_contract
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.contract import ForeignContract, fixed_size, of_onnx
 from detparity.checks.foreign.truth import ForeignOracle
@@ -17,10 +20,12 @@ from detparity.core import environment, file_kind
 from detparity.core.clock import Clock
 from detparity.core.contract import MUST
 from detparity.core.errors import InputError
-from detparity.core.files import require_file, sha256
+from detparity.core.files import require_file
 from detparity.core.findings import Finding
 from detparity.core.layout import Layout
+from detparity.core.precision import FLOAT32, HALVES, floor_of
 from detparity.core.promises import Promises
+from detparity.core.runtimes import RUNTIMES, digest, runtime_files
 from detparity.core.vocabulary import Artifact, EngineError, Size
 from detparity.engines.remote import client
 from detparity.models.low_precision import HalfReference
@@ -45,12 +50,14 @@ class ForeignSource:
     layout: Optional[Layout] = None
     oracles: Dict[str, ForeignOracle] = field(default_factory=dict)
 
-    def oracle(self, path: Path, half: bool = False) -> ForeignOracle:
-        """The oracle of a file's reference; files of one reference share it. half: whether its noise is that of float16."""
+    def oracle(self, path: Path, precision: str = FLOAT32) -> ForeignOracle:
+        """The oracle of a file's reference; files of one reference share it. precision: whose noise it measures."""
         reference = self.reference(path)
-        key = f"{reference.facts.title} {reference.facts.digest}{' float16' * half}"
+        half = precision in HALVES
+        key = f"{reference.facts.title} {reference.facts.digest}" + f" {precision}" * half
         if key not in self.oracles:
-            self.oracles[key] = ForeignOracle(HalfReference(reference) if half else reference)
+            made = HalfReference(reference, precision) if half else reference
+            self.oracles[key] = ForeignOracle(made, precision if half else FLOAT32)
         return self.oracles[key]
 
     @property
@@ -78,17 +85,23 @@ class ForeignSource:
 
 
 def open_context(
-    path: Path, source: ForeignSource, img_size: Optional[Size], clock: Clock, quick: bool
+    path: Path,
+    source: ForeignSource,
+    img_size: Optional[Size],
+    clock: Clock,
+    quick: bool,
+    on: str = "",
+    promised: Optional[str] = None,
 ) -> ForeignContext:
-    """Read a file and make its context. Raises InputError, in one line, for what cannot be used."""
-    require_file(path, "an exported model")
-    file_kind.require_exported(path)
-    kind = file_kind.kind(path)
-    kind = kind if kind in file_kind.SCRIPTS else "onnx"
-    reference, promises, half = source.reference(path), source.promises(path), False
-    if kind == "onnx":
-        file: Any = onnx_graph.read(path, client())
-        half = file.graph.half and reference.facts.model
+    """Read a file and make its context; on: the engine that was asked for; promised: its precision. Raises InputError, in one line,
+    for what cannot be used."""
+    kind = kind_of(path)
+    reference, promises = source.reference(path), source.promises(path)
+    if kind in RUNTIMES:
+        file: Any = runtime_contract.read(path, kind)
+        contract, how = runtime_contract.runtime_contract(path, kind, file, reference.facts.shape, img_size)
+    elif kind == "onnx":
+        file = onnx_graph.read(path, client())
         contract, how = _onnx_contract(path, file, reference, promises, img_size)
     else:
         try:
@@ -98,11 +111,31 @@ def open_context(
             raise InputError(f"{path} is not {what} torch can load: {error}") from None
         contract, how = _script_contract(path, kind, reference, promises, img_size)
     _require_memory(path, contract)
-    artifact = Artifact(path, kind, sha256(path))
-    oracle, how = source.oracle(path, half), how + ", float16 weights" * half
-    return ForeignContext(
-        artifact, file, contract, oracle, clock, registry(), how, fold=fold, quick=quick, given_layout=source.layout
+    artifact = Artifact(path, kind, digest(path))
+    known = registry() if kind in RUNTIMES else on_engines(registry()) if on else by_default(registry())
+    precision = of_runtime(file) if kind in RUNTIMES else of_graph(file.graph) if kind == "onnx" else of_script(file)
+    # A file that stands in for its own model has no other noise than that of what it computes in.
+    judged = floor_of(precision, promised) if reference.facts.model else FLOAT32
+    contract = replace(contract, precision=judged, promised_precision=promised)
+    how += f", {precision.text}" if precision.text and kind not in RUNTIMES else ""
+    how += f", on {on}" if on else ""
+    oracle = source.oracle(path, judged)
+    context = ForeignContext(
+        artifact, file, contract, oracle, clock, known, how, fold, quick, given_layout=source.layout, on=on
     )
+    context.precision = precision
+    return context
+
+
+def kind_of(path: Path) -> str:
+    """The kind of an exported file. Raises InputError where it is none."""
+    runtime = runtime_files(path)
+    if runtime is not None:
+        return runtime.runtime
+    require_file(path, "an exported model")
+    file_kind.require_exported(path)
+    kind = file_kind.kind(path)
+    return kind if kind in file_kind.SCRIPTS else "onnx"
 
 
 def _onnx_contract(
@@ -131,6 +164,9 @@ def _onnx_contract(
         or (DEFAULT_SIDE, DEFAULT_SIDE)
     )
     contract = of_onnx(file, image, shape, size, promises)
+    suppression = onnx_nms.find(file.graph) if reference.facts.anchors else None
+    if suppression is not None and suppression.max_wh:
+        contract = replace(contract, class_offset=True)
     return contract, f"at {_by(size)}, opset {file.opsets.get('', 0)}{_asked(promises)}"
 
 
@@ -207,7 +243,16 @@ def record(context: ForeignContext) -> Dict[str, Any]:
         "against": context.oracle.reference.facts.title,
         "model": context.oracle.reference.facts.model,
     }
+    found["precision"] = precision_record(context)
+    if isinstance(context.file, RuntimeFile):
+        found["weights_stored"] = context.file.weights
     if context.artifact.kind == "onnx":
         opset, producer = context.onnx.opsets.get("", 0), context.onnx.producer
         found["file"] = {"opset": opset, "ir_version": context.onnx.ir_version, "producer": producer}
     return found
+
+
+def precision_record(context: Any) -> Dict[str, Any]:
+    """What a report states of a file's precision: what it is, what it is judged in, and the runs that gave the noise."""
+    judged = {"promised": context.contract.promised_precision, "judged": context.contract.precision}
+    return {**context.precision.record(), **judged, "floors": list(context.oracle.ways)}

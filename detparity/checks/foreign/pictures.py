@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Sequence
+from typing import Iterator, List
 
-from detparity.artifacts.metadata import class_names, parse
+from detparity.checks.earlier import Both
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.detections import detected, unreadable
 from detparity.checks.inputs import photo_cases
 from detparity.checks.mean_ap import RULE
 from detparity.checks.pictures import NotShown, Seen
+from detparity.core.case import Case
 from detparity.oracle.output_floor import tables_of
 
 
@@ -18,22 +19,28 @@ def seen_by(context: ForeignContext, count: int) -> Iterator[Seen]:
     why = unreadable(context.layout)
     if why:
         raise NotShown(why)
-    size, layout = context.contract.size, context.layout
+    size = context.contract.size
     photos = context.photos or tuple(("scene", seed) for seed in range(count))
     left = len(photos)
-    for case in photo_cases(photos, size, context.contract.batch):
-        truth, outputs = context.truth(case), context.predict(case)
-        outputs = {name: outputs[name] for name in truth.outputs}
-        for slot, picture in list(enumerate(case.pictures))[:left]:
-            model = detected(layout, truth.images[slot].tables, size, RULE)
-            yield Seen(picture, size, model, detected(layout, tables_of(layout, outputs, slot), size, RULE))
+    cases = photo_cases(photos, size, context.contract.batch)
+    for number, case in enumerate(cases, 1):
+        context.progress(number, len(cases))
+        both = context.earlier.detections(case)
+        if both is None:
+            both = _detected(context, case, left)
+            context.earlier.add(case, both)
+        for picture, (model, file) in list(zip(case.pictures, both))[:left]:
+            yield Seen(picture, size, model, file)
             left -= 1
 
 
-def names_of(context: ForeignContext) -> Sequence[str]:
-    """Names of the classes by the model, else by the file; empty where neither states any."""
-    stored = context.contract.metadata.get("names")
-    try:
-        return context.oracle.reference.facts.names or (tuple(class_names(parse(stored))) if stored else ())
-    except ValueError:
-        return ()
+def _detected(context: ForeignContext, case: Case, most: int) -> List[Both]:
+    """What model and file detect on the first pictures of a case."""
+    layout, size = context.layout, case.size
+    truth, outputs = context.truth(case), context.predict(case)
+    outputs = {name: outputs[name] for name in truth.outputs}
+    found = []
+    for slot in range(min(most, len(case.pictures))):
+        file = detected(layout, tables_of(layout, outputs, slot), size, RULE)
+        found.append((detected(layout, truth.images[slot].tables, size, RULE), file))
+    return found

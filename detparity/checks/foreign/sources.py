@@ -16,6 +16,7 @@ from detparity.core.decisions import Choice, Forced
 from detparity.core.errors import InputError
 from detparity.core.files import require_file
 from detparity.core.layout import Layout
+from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import Size
 from detparity.engines.graph_reference import GraphReference
 from detparity.models.choice import ModelChoice
@@ -105,6 +106,8 @@ def _against(choice: ModelChoice, size: Optional[Size]) -> Callable[[Path], Refe
 
     @functools.cache
     def reference(path: Path) -> Reference:
+        if runtime_files(path) is not None:
+            raise InputError(f"{path} holds no graph that is run in float64 here: --against its ONNX file, or --model")
         if file_kind.kind(path) == "torchscript":
             return _Program(path, size, "its own program in float64" if other is None else f"{other}, in float64")
         if file_kind.kind(path) == "lite":

@@ -272,7 +272,7 @@ CHECKS: Tuple[Check, ...] = (
         "Every output of the model is there, but for those that its export leaves out.",
         outputs,
         _always,
-        (*LOADED, "script.load"),
+        (*LOADED, "script.load", "engine.load"),
     ),
     Check("structure.axes", MUST, "Axes asked to vary are symbols, all others numbers.", axes, _asked),
     Check("structure.inferred", MUST, "Inferred shapes do not contradict declared ones.", inferred, _onnx),

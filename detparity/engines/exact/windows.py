@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Sequence, Tuple
+from typing import Any, Callable, List, Sequence, Tuple, cast
 
 import numpy as np
 import torch
 
 from detparity.engines.exact.operator import Array, Node, along, refuse, tensor
+from detparity.models.exact_conv import by_strips
 
 _CONVOLUTIONS: Sequence[Any] = (
     torch.nn.functional.conv1d,
@@ -63,8 +64,15 @@ def conv(node: Node, x: Array, w: Array, b: Any = None) -> Array:
         found = _depthwise(x, w, strides, dilations)
         return found if b is None else found + along(b, found.ndim, 1)
     bias = None if b is None else tensor(b)
-    made = _CONVOLUTIONS[space - 1](tensor(x), tensor(w), bias, tuple(strides), 0, tuple(dilations), group)
-    return made.numpy()
+    run = _CONVOLUTIONS[space - 1]
+
+    def convolve(part: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
+        return cast(torch.Tensor, run(part, tensor(w), bias, tuple(strides), tuple(padding), tuple(dilations), group))
+
+    none = [0] * space
+    if space == 2:
+        return by_strips(tensor(x), tensor(w), (strides, none, dilations), convolve).numpy()
+    return convolve(tensor(x), none).numpy()
 
 
 def _depthwise(x: Array, w: Array, strides: Sequence[int], dilations: Sequence[int]) -> Array:

@@ -20,9 +20,7 @@ from detparity.models.reference import ModelRequest, ReferenceFacts
 def make(name: str, request: ModelRequest) -> Made:
     home, _, attribute = name.rpartition(":")
     if not home or not attribute.isidentifier():
-        raise InputError(
-            f"--model {name} is neither FILE.py:NAME, PKG.MOD:NAME nor the name of an adapter with a model"
-        )
+        raise InputError(f"--model {name} is {_instead(name)}")
     module = user_file.imported(home)
     if attribute not in vars(module):
         offered = ", ".join(list(_offered(module))[:8]) or "nothing that makes a torch.nn.Module"
@@ -30,6 +28,17 @@ def make(name: str, request: ModelRequest) -> Made:
     title = f"{attribute} of {Path(home).name}"
     found, shape = _result(title, vars(module)[attribute], request)
     return Made(found, ReferenceFacts(title, "", shape, (), names=_names(found), code=True))
+
+
+def _instead(name: str) -> str:
+    """What it is that names no model of the user's code, and what to do."""
+    suffix = Path(name).suffix.lower()
+    if suffix in (".pt", ".pth"):
+        own = f"--model ultralytics:{name} --trust"
+        return f"a checkpoint: --weights {name} takes those of YOLOv5 and YOLOv7, {own} those of ultralytics"
+    if suffix in (".onnx", ".torchscript", ".ptl"):
+        return f"an exported file: --against {name} compares with it"
+    return "neither FILE.py:NAME, PKG.MOD:NAME nor the name of an adapter with a model"
 
 
 def _offered(module: ModuleType) -> Iterator[str]:

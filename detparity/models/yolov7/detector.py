@@ -14,6 +14,7 @@ from torch import nn
 
 from detparity.core.errors import InputError, clipped
 from detparity.core.vocabulary import BatchNorm, ConvWeights, ModelFacts
+from detparity.models.exact_conv import use_strips
 from detparity.models.yolov7.blocks import Conv, One
 from detparity.models.yolov7.fuse import fuse
 from detparity.models.yolov7.network import Network, member_of
@@ -47,6 +48,7 @@ def make_detector(name: str, names: Tuple[str, ...], network: Network) -> YoloDe
     anchors = tuple(
         tuple((float(w), float(h)) for w, h in level.anchors.reshape(-1, 2).tolist()) for level in rounded.levels
     )
+    use_strips(exact)
     digest = _digest(rounded, names, strides, anchors)
     return YoloDetector(
         ModelFacts(name, names, strides, anchors, digest, layers_of(rounded)), rounded, exact, weights, slopes

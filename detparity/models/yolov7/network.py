@@ -6,11 +6,13 @@ family (xy = (2 s - 0.5 + grid) stride, wh = (2 s)^2 anchor), written once for a
 
 from __future__ import annotations
 
+import copy
 from typing import List, Sequence, Tuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from detparity.core.errors import InputError
 from detparity.core.vocabulary import Size
 from detparity.models.yolov7.blocks import ImplicitA, ImplicitM, as_layer
 
@@ -205,3 +207,26 @@ class RawTuple(nn.Module):
 
     def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
         return tuple(self.network(images))
+
+
+class _HalfNetwork(Network):
+    """A network whose layers compute in float16 and whose logits are float32."""
+
+    def forward(self, images: Tensor) -> List[Tensor]:
+        return [level.float() for level in super().forward(images.half())]
+
+
+def half_network(network: Network) -> Network:
+    """A copy with float16 weights. What decodes, anchors and strides, stays in float32. Raises InputError where this torch has no
+    kernels for it."""
+    try:
+        nn.Conv2d(1, 1, 1).half()(torch.zeros(1, 1, 1, 1).half())
+    except RuntimeError:
+        raise InputError(
+            f"torch {torch.__version__} cannot convolve float16 on the CPU, so it traces nothing in it: --include onnx"
+        ) from None
+    found = copy.deepcopy(network)
+    found.__class__ = _HalfNetwork
+    for parameter in found.parameters():
+        parameter.data = parameter.data.half()
+    return found

@@ -21,7 +21,7 @@ from detparity.reports.matrix.view import (
     view,
 )
 
-MOST = 4  # numbers in one cell of the summary; the others are in the full table
+MOST = 4  # numbers in one cell of the summary; the others are in the full table, which is for HTML and JSON alone
 _SPECIAL = re.compile(r"([\\`*\[\]|~#$]|(?<!\w)_|_(?!\w))")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -74,7 +74,9 @@ def page(matrix: Matrix) -> str:
         *_findings(shown.findings, shown.lanes),
         "",
         "## Every check",
-        *_tables(shown.tables, head),
+        "",
+        f"{sum(len(block.lines) for block in shown.tables)} rows, one for each check of each variant, are in the page that "
+        "`detparity matrix REPORTS --html FILE` makes, and in `--json FILE`.",
         "",
         *(f"[{finding.number}]: #finding-{finding.number}" for finding in shown.findings),
     ]
@@ -142,14 +144,3 @@ def _finding(finding: Finding, lanes: Sequence[Lane]) -> str:
         parts.append(f"<{detail.link}>" if safe_link(detail.link) else escape(detail.link))
     parts.append(f"*In {lanes_text(finding.lanes, lanes)}.*")
     return " ".join(parts)
-
-
-def _tables(blocks: Iterable[Block], head: Sequence[str]) -> Iterable[str]:
-    for block in blocks:
-        rows = ([code(line.label), line.note, *(_mark(mark, MOST) for mark in line.marks)] for line in block.lines)
-        yield ""
-        yield f"<details><summary>{escape(block.title)}: {len(block.lines)} checks</summary>"
-        yield ""
-        yield from _table(["check", "level", *head], rows)
-        yield ""
-        yield "</details>"

@@ -72,8 +72,9 @@ class Diff:
         return not self.differences
 
 
-def diff(a: Path, b: Path) -> Diff:
-    """Compare two ONNX files. Raises InputError, in one line, for a file that is none or makes no sense."""
+def diff(a: Path, b: Path, run: bool = True) -> Diff:
+    """Compare two ONNX files; run: what they return as well. Raises InputError, in one line, for a file that is none or makes no
+    sense."""
     sides = _side(a), _side(b)
     old, new = (side.read.facts for side in sides)
     found = _differences(sides)
@@ -82,6 +83,8 @@ def diff(a: Path, b: Path) -> Diff:
     pairs, _, _ = graph_diff.paired(old["outputs"], new["outputs"])
     numbers, reason = None, ""
     try:
+        if not run:
+            raise NotCompared("not asked for")
         numbers = compare((a, b), (sides[0].file, sides[1].file), pairs)
     except NotCompared as problem:
         reason = str(problem)
@@ -196,20 +199,16 @@ def text(found: Diff) -> str:
 
 
 def _lines(found: Diff) -> List[str]:
-    names = [str(side.path) for side in found.sides]
     if found.same:
-        if not found.spelled:
-            return [f"{names[0]} and {names[1]} are the same file"]
-        return [f"{names[0]} and {names[1]} are the same graph; {_and(found.spelled)} differ"]
-    kinds = [kind for kind in weight_diff.KINDS if any(item.kind == kind for item in found.differences)]
+        names = [str(side.path) for side in found.sides]
+        return [f"{names[0]} and {names[1]} {_sameness(found)}"]
     lines = [
-        f"B differs from A in {_and(kinds)}.",
+        f"{heading(found)}.",
         "",
-        *columns([_head(name, side) for name, side in zip("AB", found.sides)]),
+        *columns([head_of(name, side) for name, side in zip("AB", found.sides)]),
         "",
     ]
-    values = set(weight_diff.value_changes(*(side.read.facts for side in found.sides))) if found.tensors else set()
-    lines += _rows([(item.kind, item.words) for item in found.differences if item not in values])
+    lines += _rows([(item.kind, item.words) for item in beside_tensors(found)])
     if found.lead[0]:
         same = found.lead[0] == found.lead[1]
         lines += _rows([("first apart", found.lead[0] if same else f"A: {found.lead[0]}; B: {found.lead[1]}")])
@@ -218,12 +217,30 @@ def _lines(found: Diff) -> List[str]:
     return [*lines, "", *_numbers(found)]
 
 
+def beside_tensors(found: Diff) -> List[Difference]:
+    """The differences without those that the table of tensors has."""
+    values = set(weight_diff.value_changes(*(side.read.facts for side in found.sides))) if found.tensors else set()
+    return [item for item in found.differences if item not in values]
+
+
+def heading(found: Diff) -> str:
+    """One sentence on both."""
+    if found.same:
+        return f"A and B {_sameness(found)}"
+    kinds = [kind for kind in weight_diff.KINDS if any(item.kind == kind for item in found.differences)]
+    return f"B differs from A in {_and(kinds)}"
+
+
+def _sameness(found: Diff) -> str:
+    return f"are the same graph; {_and(found.spelled)} differ" if found.spelled else "are the same file"
+
+
 def _and(items: Any) -> str:
     items = list(items)
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def _head(name: str, side: Side) -> Row:
+def head_of(name: str, side: Side) -> Row:
     size = f"{side.path.stat().st_size:,} bytes"
     opset = side.file.opsets.get("")
     return (name, str(side.path), size, f"opset {opset}", side.file.producer or "unknown producer", side.sha256[:12])
@@ -313,6 +330,16 @@ def record(found: Diff) -> Dict[str, Any]:
         },
         "not_compared": found.reason or None,
     }
+
+
+def graph_record(a: Path, b: Path) -> Dict[str, Any]:
+    """The differences of two graphs for the report of B, without running either. Raises InputError as `diff` does."""
+    compared = diff(a, b, run=False)
+    found = record(compared)
+    tensors = [{key: one[key] for key in ("tensor", "what", "relative")} for one in found["tensors"]]
+    rows = [{"kind": item.kind, "words": item.words} for item in beside_tensors(compared)]
+    shown = {key: found[key] for key in ("same", "first_apart")}
+    return {"other": str(a), **shown, "differences": rows, "tensors": tensors[:SHOWN]}
 
 
 def _apart_record(gap: Apart) -> Dict[str, Any]:

@@ -40,7 +40,7 @@ def draw(one: Pending, target: Path) -> Optional[str]:
             scene = Image.fromarray(_pixels(images.make(str(kind), (height, width), int(seed))))
             sides = [[d for d in one["detections"] if d[0] == number] for one in (before, now)]
             lost, added, pairs = paired(*sides)
-            moved = [pair for pair in pairs if not _near(pair, now["tolerance"])]
+            moved = [pair for pair in pairs if not near(pair, now["tolerance"])]
             odd = ([*lost, *(was for was, _ in moved)], [*added, *(new for _, new in moved)])
             for column in (0, 1):
                 corner = (column * (width + GAP), TITLE + number * (height + GAP))
@@ -59,7 +59,7 @@ def _pixels(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray((image.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8))
 
 
-def _near(pair: Tuple[Any, Any], tolerance: Mapping[str, float]) -> bool:
+def near(pair: Tuple[Any, Any], tolerance: Mapping[str, float]) -> bool:
     was, now = pair
     shift = max(abs(x - y) for x, y in zip(was[3:], now[3:]))
     return shift <= tolerance["box"] and abs(was[2] - now[2]) <= tolerance["score"]

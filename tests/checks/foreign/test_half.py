@@ -25,7 +25,7 @@ def half(name, edit=lambda model: model):
 def test_a_good_half_file_passes(name, judged):
     context = judged(name, STATIC, half(name))
 
-    assert "float16 weights" in context.how
+    assert context.contract.precision == "float16" and "float16 by its weights" in context.how
     for check in ("parity.declared", "parity.values"):
         assert context.outcome(check).outcome == "passed"
 

@@ -27,6 +27,8 @@ def folder(tmp_path_factory):
     (found / "good.onnx").write_bytes(good.SerializeToString())
     edits.splice(good, "output0", lambda x, op: op("Mul", x, 1.001))
     (found / "scaled.onnx").write_bytes(good.SerializeToString())
+    good.graph.node[0].op_type = "Unheard"
+    (found / "unheard.onnx").write_bytes(good.SerializeToString())
     (found / "dynamic.onnx").write_bytes(onnx_of("detr", SIZES).SerializeToString())
     (found / "selected.onnx").write_bytes(onnx_of("ultralytics-nms", STATIC).SerializeToString())
     (found / "traced.pt").write_bytes(traced_of("ultralytics"))
@@ -48,6 +50,11 @@ def command(folder, monkeypatch, capsys):
 
 def _verdict(out):
     return [line for line in out.splitlines() if line.startswith("Verdict: ")][-1]
+
+
+def test_what_blocks_the_only_check_that_was_asked_for_decides(command):
+    code, out, _ = command("check", "unheard.onnx", "--against", "good.onnx", "--checks", "parity.declared")
+    assert code == 1 and "structure.load: unheard.onnx" in out and "blocked by structure.load" in out
 
 
 @pytest.mark.parametrize("file", ["good.onnx", "traced.pt"])

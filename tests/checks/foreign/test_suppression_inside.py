@@ -13,7 +13,7 @@ pytest.importorskip("torch", minversion="1.13")  # float64 of a graph
 
 from onnx import TensorProto, helper, numpy_helper
 
-from detparity.artifacts.onnx_decisions import exposed, selections
+from detparity.artifacts.onnx_decisions import exposed, plainly, selections
 from detparity.artifacts.onnx_graph import read
 from detparity.engines.graph_reference import GraphReference
 from detparity.engines.remote import client
@@ -68,7 +68,7 @@ def choice(path):
     graph = read(path, client()).graph
     (node,) = selections(graph)
     names = node.tensors(graph.constants)
-    shown = onnxruntime.InferenceSession(exposed(path, names), providers=["CPUExecutionProvider"])
+    shown = onnxruntime.InferenceSession(exposed(path, [node], graph.constants), providers=["CPUExecutionProvider"])
     values = dict(zip(names, shown.run(names, {"images": IMAGES})))
     assert node.choice({name: values[name] for name in values if name != "threshold"}, graph.constants) is None
     return node.choice(values, graph.constants)
@@ -92,3 +92,40 @@ def test_what_is_no_suppression_is_followed_and_refused(path, choice, change, wh
 
     assert len(outputs["output"]) == len(indices) and [one.same for one in forced] == [False]
     assert breach(other, forced[0], 1e-6, 1e-6).what == what
+
+
+def test_a_suppression_in_a_body_of_an_if_is_shown_without_changing_what_the_file_gives(path, choice, tmp_path):
+    """As torchvision's exports have it: nothing where there are no candidates, else the suppression, with its own threshold."""
+    model = onnx.load(str(path))
+    (at,) = [k for k, node in enumerate(model.graph.node) if node.op_type == "NonMaxSuppression"]
+    inner = onnx.NodeProto()
+    inner.CopyFrom(model.graph.node[at])
+    inner.input[:] = ["inner boxes", "inner scores", "most", "inner iou", "least"]
+    inner.output[:] = ["inner held"]
+    made = [helper.make_node("Identity", [name], [f"inner {name}"]) for name in ("boxes", "scores")]
+    made.append(helper.make_node("Constant", [], ["inner iou"], value=numpy_helper.from_array(np.float32([IOU]))))
+    held = [helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in ("inner held", "nothing held")]
+    empty = helper.make_node(
+        "Constant", [], ["nothing held"], value=helper.make_tensor("", TensorProto.INT64, [0, 3], [])
+    )
+    bodies = {
+        "else_branch": helper.make_graph([*made, inner], "some", [], held[:1]),
+        "then_branch": helper.make_graph([empty], "none", [], held[1:]),
+    }
+    model.graph.initializer.append(numpy_helper.from_array(np.array(False), "never"))
+    model.graph.node[at].CopyFrom(helper.make_node("If", ["never"], ["held"], "if", **bodies))
+    file = tmp_path / "inside.onnx"
+    onnx.save(model, str(file))
+
+    graph = read(file, client()).graph
+    (node,) = selections(graph)
+    own = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    shown = onnxruntime.InferenceSession(exposed(file, [node], graph.constants), providers=["CPUExecutionProvider"])
+    names = [value.name for value in shown.get_outputs()]
+    values = plainly(dict(zip(names, shown.run(names, {"images": IMAGES}))))
+    found = node.choice(values, graph.constants)
+
+    assert node.inside and node.learned
+    assert np.array_equal(values["output"], own.run(["output"], {"images": IMAGES})[0])
+    assert np.array_equal(found.indices, choice.indices) and found.limits == choice.limits
+    assert np.array_equal(found.boxes, choice.boxes)

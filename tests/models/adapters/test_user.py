@@ -14,6 +14,7 @@ from detparity.models.reference import ModelRequest
 if not environment.holds({"torch": ">=1.13"}, environment.environment()):
     pytest.skip("float64 of any module needs torch 1.13", allow_module_level=True)
 from detparity.models import adapters
+from detparity.models.adapters import user
 from detparity.models.module_reference import ModuleReference
 
 SMALL = (32, 32)
@@ -104,3 +105,16 @@ def test_a_request_that_is_none_is_one_line(given, words, file):
     with pytest.raises(InputError) as caught:
         adapters.make(ModelRequest(spec, size=SMALL, **given))
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("best.pt", "--model ultralytics:best.pt --trust"),
+        ("best.onnx", "--against best.onnx"),
+        ("best", "neither FILE"),
+    ],
+)
+def test_what_names_no_code_is_refused_with_what_would_do(name, says):
+    with pytest.raises(InputError, match=says):
+        user.make(name, ModelRequest(name))

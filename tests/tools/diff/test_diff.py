@@ -126,6 +126,19 @@ def test_one_tensor_that_was_scaled(diff, bundled, tmp_path):
     assert len(first["place"]) == 3 and first["values"][0] != first["values"][1]
 
 
+def test_a_page_has_the_same(diff, tmp_path):
+    pytest.importorskip("jinja2")
+    code, out, _ = diff(small.network(0), small.network(1), "--html", tmp_path / "d.html")
+    page = (tmp_path / "d.html").read_text()
+
+    assert (
+        code == 1 and "<h1>B differs from A in weights</h1>" in page and out.startswith("B differs from A in weights.")
+    )
+    assert "model.0" in page and "What happened" in page and "Run at 1x3x32x32 with onnxruntime." in page
+    code, *_ = diff(small.network(0), small.network(0), "--html", tmp_path / "d.html")
+    assert code == 0 and "<h1>A and B are the same file</h1>" in (tmp_path / "d.html").read_text()
+
+
 def test_the_first_operators_apart_are_named(diff):
     other = small.network()
     node = [item for item in other.graph.node if item.op_type == "LeakyRelu"][2]

@@ -471,3 +471,18 @@ def test_the_index_of_a_users_folder_says_who_asks(home):
 
     assert {entry.kind for entry in entries} == {"graph", "values", "detections"}
     assert all(isinstance(entry, Entry) and entry.why == "first recorded" and NAME in entry.test for entry in entries)
+
+
+def test_all_that_waits_is_one_page_with_pictures_and_commands(home, releases):
+    pytest.importorskip("jinja2")
+    assert home("golden", "check", releases["scaled"], "--name", NAME)[0] == 1
+    code, printed = home("review", "--html", "review.html")
+    page = Path("review.html").read_text()
+
+    assert code == 1 and "wait" in printed
+    assert "parity lost in" in page and "multiplied by 1.01" in page and "structure.weights" in page
+    assert (
+        f"<code>detparity review accept graph/{NAME}" in page and f"<code>detparity review reject graph/{NAME}" in page
+    )
+    assert page.count('<image id="image-scene-') == 3 and '<span class="key model">golden</span>' in page
+    assert "The golden detects " in page and "The pictures are those of " in page

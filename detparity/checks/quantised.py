@@ -1,0 +1,281 @@
+"""Files of 8 bits: a budget on detections, and what in the file explains a loss: scales, calibration, and the output's own steps."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from detparity.artifacts import quantised as tensors
+from detparity.artifacts.onnx_edit import expose
+from detparity.checks.mean_ap import knows_scenes, scene_objects
+from detparity.checks.pictures import NotShown, Seen
+from detparity.checks.precision import _case, _is_onnx, _lower, _scores_of, quantised
+from detparity.core.budget import ABOUT, Budget
+from detparity.core.contract import MUST, SHOULD
+from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.text import listed, number
+from detparity.core.vocabulary import EngineError, Load
+from detparity.engines.remote import client
+from detparity.oracle.average_precision import Objects
+from detparity.oracle.detection_budget import Losses, losses
+
+SCENES = 24  # on which a budget is measured where there are no pictures of the user's
+FEWEST = 20  # detections of the model, under which a budget says little
+STEPS = 1 / 50  # of a score: a coarser one moves detections over the usual thresholds
+SATURATED = 0.10  # share of a tensor's numbers beyond its range, from which on the range is another picture's
+AT_ONCE = 24
+
+
+def budget(context: Any) -> Iterator[Finding]:
+    """What the file's detections lose against the model's, against the limits of --budget."""
+    found = measured(context)
+    limits: Budget = context.budget
+    over: List[str] = []
+    open_: List[str] = []
+    for name, loss in found.losses.items():
+        if loss.value > limits.limits[name]:
+            (open_ if loss.known and loss.low <= limits.limits[name] else over).append(name)
+    rows: List[Row] = [("", "loss", "95 in 100", "budget", "")]
+    for name, loss in found.losses.items():
+        span = f"{loss.low:.4f} to {loss.high:.4f}" if loss.known else "too few pictures"
+        mark = "<- over" if name in (*over, *open_) else ""
+        rows.append((ABOUT[name], f"{loss.value:.4f}", span, f"{limits.limits[name]:g}", mark))
+    context.notes["budget"] = record(found, limits)
+    if over:
+        first = over[0]
+        yield Finding(
+            f"is over its budget in {listed([ABOUT[name] for name in over], 3)}: {found.losses[first].value:.4f} where "
+            f"{limits.limits[first]:g} is allowed, on {found.pictures} pictures with {found.model} detections of the model.",
+            tuple(rows),
+            headed=True,
+            notes=tuple(_costliest(context)),
+            evidence={name: loss.value for name, loss in found.losses.items()},
+        )
+    elif open_:
+        name = open_[0]
+        raise CannotRun(
+            f"{ABOUT[name]} is {found.losses[name].value:.4f} where {limits.limits[name]:g} is allowed, and {found.pictures} "
+            f"pictures leave {found.losses[name].low:.4f} to {found.losses[name].high:.4f} open: give more by --images"
+        )
+
+
+def record(found: Losses, limits: Budget) -> Dict[str, Any]:
+    rows = {
+        name: {
+            "loss": loss.value,
+            "budget": limits.limits[name],
+            **({"low": loss.low, "high": loss.high} if loss.known else {}),
+        }
+        for name, loss in found.losses.items()
+    }
+    return {"pictures": found.pictures, "model": found.model, "file": found.file, "losses": rows}
+
+
+def measured(context: Any) -> Losses:
+    """Losses on the user's pictures, else on scenes that the model knows. Raises CannotRun where there are neither."""
+    if "losses" not in context.notes:
+        context.notes["losses"] = _measured(context)
+    found: Losses = context.notes["losses"]
+    return found
+
+
+def _measured(context: Any) -> Losses:
+    foreign = not hasattr(context.contract, "variant")
+    if not context.photos and (foreign or not knows_scenes(context.contract)):
+        raise CannotRun(
+            "a file of 8 bits is judged by what it detects, and no pictures are given (--images) that show objects"
+        )
+    seen = _seen(context, foreign)
+    truths: Optional[List[Objects]] = [objects for one in seen if (objects := _objects(context, one)) is not None]
+    if truths is not None and len(truths) < len(seen):
+        truths = None
+    found = losses([one.model for one in seen], [one.file for one in seen], truths)
+    if found.model < FEWEST:
+        raise CannotRun(f"the model detects {found.model} objects on {found.pictures} pictures, too few for a budget")
+    return found
+
+
+def _seen(context: Any, foreign: bool) -> List[Seen]:
+    from detparity.checks import pictures
+    from detparity.checks.foreign import pictures as foreign_pictures
+
+    try:
+        found = foreign_pictures.seen_by(context, SCENES) if foreign else pictures.seen_by(context, SCENES)
+        return list(found)
+    except NotShown as error:
+        raise CannotRun(str(error)) from None
+
+
+def _objects(context: Any, seen: Seen) -> Optional[Objects]:
+    """The true objects of a picture: of the user's by their labels, of a scene as they were drawn."""
+    if seen.picture in context.objects:
+        found: Objects = context.objects[seen.picture]
+        return found
+    return None if context.photos else scene_objects(seen.picture, context.contract)
+
+
+def scales(context: Any) -> Iterator[Finding]:
+    """A quantised tensor is read by the scale and zero point it was made by, and every scale is a positive number."""
+    graph = context.onnx.graph
+    wrong = list(tensors.mismatches(graph))
+    if wrong:
+        node, _, made, read = wrong[0]
+        yield Finding(
+            f"reads {len(wrong)} quantised tensors by another scale than they were made by, first in {node.title}: {made.text} "
+            f"when it is made, {read.text} when it is read.",
+            tuple((node.title, made.text, read.text) for node, _, made, read in wrong[:8]),
+            evidence={"nodes": [node.title for node, *_ in wrong]},
+        )
+    empty = [one for one in tensors.tensors(graph) if not (_usual(one.scale.scale)).all()]
+    if empty:
+        yield Finding(
+            f"has {len(empty)} tensors whose scale is zero, no number or too small for one: {listed([e.title for e in empty], 3)}.",
+            tuple((one.title, one.scale.text) for one in empty[:8]),
+            notes=("Calibration saw nothing but one value there: its minimum and maximum are the same.",),
+            evidence={"tensors": [one.title for one in empty]},
+        )
+
+
+def _usual(scale: np.ndarray) -> np.ndarray:
+    return np.isfinite(scale) & (scale > 1e-10)
+
+
+def calibration(context: Any) -> Iterator[Finding]:
+    """On pictures, no quantised tensor is cut off at the ends of its range, and none holds one value alone."""
+    shown = _codes(context)
+    cut = [(one, share) for one, share, _, _ in shown if share > SATURATED]
+    dead = [one for one, _, levels, varied in shown if levels <= 1 and varied]
+    if cut or dead:
+        first = cut[0][0] if cut else dead[0]
+        what = f"cut off in {cut[0][1]:.0%} of its numbers" if cut else "one value alone, whatever the picture"
+        rows: List[Row] = [(one.title, one.scale.text, f"{share:.0%} at the ends") for one, share in cut[:8]]
+        rows += [(one.title, one.scale.text, "one value") for one in dead[:4]]
+        yield Finding(
+            f"was calibrated on other pictures: {len(cut) + len(dead)} of {len(shown)} quantised tensors do not hold what "
+            f"pictures give, first {first.title}, {what}.",
+            tuple(rows),
+            notes=("Calibrate on pictures like those that are deployed, preprocessed in the same manner.",),
+            evidence={"cut": [one.title for one, _ in cut], "dead": [one.title for one in dead]},
+            # Of what is computed in 8 bits only codes are there: an operator that clips leaves many at an end as well.
+            level=MUST if first.real else SHOULD,
+        )
+
+
+Code = Tuple[tensors.Quantised, float, int, bool]
+
+
+def _codes(context: Any) -> List[Code]:
+    """Of each quantised tensor on pictures: share of its numbers at an end of its range, number of levels used, and whether what it is
+    made from varies."""
+    made = tensors.tensors(context.onnx.graph)
+    found: List[Code] = []
+    for start in range(0, len(made), AT_ONCE):
+        some = made[start : start + AT_ONCE]
+        names = [one.name for one in some] + [one.real for one in some if one.real]
+        shown = _shown(context, names)
+        for one in some:
+            codes = shown[one.name]
+            varied = one.real not in shown or float(np.ptp(shown[one.real])) > 0
+            found.append((one, _cut(one, codes, shown.get(one.real)), len(np.unique(codes)), varied))
+    return found
+
+
+def _cut(one: tensors.Quantised, codes: np.ndarray, real: Optional[np.ndarray]) -> float:
+    """The share of numbers that lie more than a step beyond the range or, where only codes are there, that lie at an end of it which
+    is not zero."""
+    info, zero = np.iinfo(codes.dtype), int(one.scale.zero.ravel()[0])
+    if real is None:
+        ends = [end for end in (info.min, info.max) if end != zero]
+        return max(float((codes == end).mean()) for end in ends)
+    scale = float(one.scale.scale.ravel()[0])
+    low, high = scale * (info.min - zero - 1), scale * (info.max - zero + 1)
+    return float(((real < low) | (real > high)).mean())
+
+
+def _shown(context: Any, names: Sequence[str]) -> Dict[str, np.ndarray]:
+    """Inner tensors on a picture."""
+    case = _picture(context)
+    images = context.batch(case) if hasattr(context, "batch") else context.given(case)
+    own = {value.name for value in context.onnx.graph.inputs}
+    inner = [name for name in dict.fromkeys(names) if name not in own]
+    try:
+        runner = client().prepare("onnxruntime", expose(context.artifact.path, inner), Load("disabled"))
+        feed = context.form.feed(context.form.image, images, "ones")
+        return {**feed, **runner.call(feed)}
+    except EngineError as error:
+        raise CannotRun(f"its inner tensors cannot be shown ({str(error)[:120]})", hides=False) from None
+
+
+def _picture(context: Any) -> Any:
+    from detparity.core.case import Case
+
+    if context.photos:
+        photos = context.photos
+        return Case(context.contract.size, tuple(photos[slot % len(photos)] for slot in range(context.contract.batch)))
+    return _case(context, "scene")
+
+
+def resolution(context: Any) -> Iterator[Finding]:
+    """The scores of a file have steps fine enough to be told apart."""
+    for name, values in _scores_of(context, _picture(context)):
+        levels = np.unique(values)
+        step = float(np.diff(levels).min()) if len(levels) > 1 else float("inf")
+        if step <= STEPS:
+            continue
+        last = [(node, scale) for output, node, scale in tensors.last_scales(context.onnx.graph) if output == name]
+        cause = f": {last[0][0].title} gives all of {name!r} by one {last[0][1].text}" if last else ""
+        yield Finding(
+            f"cannot resolve a score in {name!r}: {len(levels)} different values, at least {number(step)} apart{cause}.",
+            notes=("Boxes in pixels and scores share a scale: give each its own, or leave the decode in float.",),
+            evidence={"output": name, "levels": len(levels), "step": step if np.isfinite(step) else -1.0},
+        )
+
+
+def _costliest(context: Any, most: int = 3) -> List[str]:
+    """The tensors whose rounding to 8 bits costs most, by signal to noise on one picture."""
+    rows = signal_to_noise(context)[:most]
+    if not rows:
+        return []
+    texts = ", ".join(f"{title} {decibels:.0f} dB" for title, decibels in rows)
+    return [f"Costliest tensors, by the signal over the noise that 8 bits add to each on one picture: {texts}."]
+
+
+def signal_to_noise(context: Any) -> List[Tuple[str, float]]:
+    """(tensor, decibels) of each quantised tensor against the numbers it is made from, the worst first; none where the file computes
+    in 8 bits."""
+    if not _is_onnx(context.contract):
+        return []
+    made = [one for one in tensors.tensors(context.onnx.graph) if one.real]
+    found = []
+    for start in range(0, len(made), AT_ONCE):
+        some = made[start : start + AT_ONCE]
+        try:
+            shown = _shown(context, [name for one in some for name in (one.name, one.real)])
+        except CannotRun:
+            return []
+        for one in some:
+            real = shown[one.real].astype(np.float64)
+            scale, zero = float(one.scale.scale.ravel()[0]), float(one.scale.zero.ravel()[0])
+            noise = float((((shown[one.name].astype(np.float64) - zero) * scale - real) ** 2).sum())
+            found.append((one.title, 10 * float(np.log10(max((real**2).sum(), 1e-30) / max(noise, 1e-30)))))
+    return sorted(found, key=lambda item: item[1])
+
+
+def _quantised_onnx(contract: Any) -> bool:
+    return quantised(contract) and _is_onnx(contract)
+
+
+def _scored(contract: Any) -> bool:
+    return _quantised_onnx(contract) and _lower(contract)
+
+
+LOADED = ("structure.load", "script.load")
+CHECKS: Tuple[Check, ...] = (
+    Check("precision.scales", MUST, "Scales are numbers, and each tensor is read by its own.", scales, _quantised_onnx),
+    Check(
+        "precision.calibration", MUST, "Ranges of 8 bits hold what pictures give.", calibration, _quantised_onnx, LOADED
+    ),
+    Check("precision.resolution", MUST, "The steps of scores are fine enough.", resolution, _scored, LOADED),
+    Check("precision.budget", MUST, "Detections of 8 bits stay within --budget.", budget, quantised, LOADED),
+)

@@ -1,0 +1,121 @@
+"""A folder of arrays that took long to work out, by key: bounded in size, shared by processes, safe to delete at any time.
+
+An entry is one file, which appears complete, by renaming, and whose parts carry checksums. One that cannot be read is removed and
+counts as missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional
+
+import numpy as np
+
+from detparity.core.errors import InputError
+from detparity.core.files import write_bytes
+
+LIMIT_BYTES = 2_000_000_000
+SUFFIX = ".detparity.npz"
+
+
+def default_folder() -> Path:
+    """The folder of the user's caches by the custom of the system (XDG base directories, elsewhere its own), and in it ours."""
+    home = Path.home()
+    if sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "detparity"
+
+
+@dataclass(frozen=True)
+class ArrayCache:
+    """folder: made when the first entry is written; limit: bytes of all entries, of which the longest unused are removed first."""
+
+    folder: Path
+    limit: int = LIMIT_BYTES
+
+    def path(self, key: str) -> Path:
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}{SUFFIX}"
+
+    def find(self, key: str) -> Optional[Dict[str, np.ndarray]]:
+        """The arrays of an entry, or None where there is none."""
+        path = self.path(key)
+        if not path.exists():
+            return None
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                found = {name: stored[name] for name in stored.files}  # every part is read, and its checksum compared
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            self.remove(key)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(str(path))  # the last use decides what is removed
+        return found
+
+    def leave(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write an entry. Raises InputError where the folder cannot be written to."""
+        written = io.BytesIO()
+        np.savez(written, **arrays)  # type: ignore[arg-type]  # its stubs know one keyword of their own
+        if written.tell() > self.limit:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {self.folder}: {error.strerror or error}") from None
+        write_bytes(self.path(key), written.getvalue())
+        self._trim()
+
+    def remove(self, key: str) -> None:
+        _unlink(self.path(key))
+
+    def entries(self) -> List[Path]:
+        """The files of all entries, the longest unused first."""
+        used = []
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # another process removed it meanwhile
+                used.append((path.stat().st_mtime, path))
+        return [path for _, path in sorted(used)]
+
+    def nbytes(self) -> int:
+        return sum(map(_size, self.entries()))
+
+    def clear(self) -> int:
+        """Remove every entry and return how many there were."""
+        entries = self.entries()
+        for path in entries:
+            _unlink(path)
+        return len(entries)
+
+    def _trim(self) -> None:
+        entries = self.entries()
+        sizes = list(map(_size, entries))
+        over = sum(sizes) - self.limit
+        for path, size in zip(entries, sizes):
+            if over <= 0:
+                return
+            _unlink(path)
+            over -= size
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(
+        OSError
+    ):  # removed meanwhile, or a folder of somebody else's: the entry is worked out again
+        path.unlink()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,119 @@
+"""References on disk: what is known of one image under one model, for other files, other processes and later runs.
+
+An entry holds the float64 logits and the noise floors; the predictions follow from the logits. It is found again only by the same
+model, pixels, heads, version of this code and way of computing (versions, build, processor, threads).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from detparity.core import resources
+from detparity.core.array_cache import ArrayCache
+from detparity.core.vocabulary import ModelFacts, Size
+from detparity.oracle.noise_floor import GROUPS, STATISTICS, Stats, Truth, levels_of
+
+REPEATABLE = 0.05  # of a floor, which the order of additions in a kernel's threads may move
+CODE = ("engines", "inputs", "models", "oracle")  # folders of the package that decide what a reference is
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of one image: the truths by head, the float64 logits while they are needed, whether the floors are those of
+    all ways, and the seconds that the exact run took."""
+
+    truths: Mapping[str, Truth]
+    exact: Tuple[np.ndarray, ...] = ()
+    complete: bool = False
+    seconds: float = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        levels = [level for truth in self.truths.values() for level in truth.levels]
+        return sum(array.nbytes for array in (*levels, *self.exact))
+
+
+@dataclass(frozen=True)
+class ReferenceCache:
+    """What is known of images under one model. how: of the computing, as `eager.computing()` has it."""
+
+    cache: ArrayCache
+    facts: ModelFacts
+    how: str
+
+    def _key(self, image: np.ndarray, heads: Sequence[str]) -> str:
+        pixels = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+        return repr((self.facts.digest, image.shape, pixels, sorted(heads), self.how, code_digest()))
+
+    def find(self, image: np.ndarray, heads: Sequence[str]) -> Optional[Known]:
+        """image: (3, H, W), float32."""
+        name = self._key(image, heads)
+        arrays = self.cache.find(name)
+        if arrays is None:
+            return None
+        try:
+            return self._known(image.shape[1:], heads, arrays)
+        except (KeyError, ValueError, IndexError, TypeError):  # a file of that name, but nothing of ours
+            self.cache.remove(name)
+            return None
+
+    def _known(self, size: Size, heads: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Known:
+        count = sum(name.startswith("exact-") for name in arrays)
+        exact = tuple(arrays[f"exact-{level}"] for level in range(count))
+        truths = {}
+        for head in heads:
+            floor = arrays[f"{head}-floor"]
+            stats = {
+                (level, group): Stats(*map(float, floor[level, column]))
+                for level in range(count)
+                for column, group in enumerate(GROUPS)
+            }
+            truths[head] = Truth(levels_of(head, self.facts, exact)[0], stats, head, size)
+        return Known(truths, exact, bool(arrays["complete"]), float(arrays["seconds"]))
+
+    def leave(self, image: np.ndarray, known: Known) -> None:
+        """Store it for others. Raises InputError where the folder cannot be written to."""
+        arrays: Dict[str, np.ndarray] = {"complete": np.array(known.complete), "seconds": np.array(known.seconds)}
+        arrays.update({f"exact-{level}": values for level, values in enumerate(known.exact)})
+        for head, truth in known.truths.items():
+            arrays[f"{head}-floor"] = floors_of(truth)
+        self.cache.leave(self._key(image, list(known.truths)), arrays)
+
+
+def floors_of(truth: Truth) -> np.ndarray:
+    """The noise floor, (levels, groups, statistics)."""
+    levels = range(len(truth.levels))
+    return np.array(
+        [[[getattr(truth.floor[level, group], name) for name in STATISTICS] for group in GROUPS] for level in levels]
+    )
+
+
+@functools.cache
+def code_digest() -> str:
+    """A digest of the source files that decide what a reference is, so that another version of them finds nothing."""
+    total = hashlib.sha256()
+    root = resources.PACKAGE
+    for path in sorted(path for folder in CODE for path in (root / folder).rglob("*.py")):
+        total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def agree(one: Known, other: Known) -> bool:
+    """Whether two workings-out of one image by the same runs agree: values to the noise of float64, floors to what is repeatable."""
+    return all(
+        _near(truth.levels, other.truths[head].levels, 1e-9)
+        and _near([floors_of(truth)], [floors_of(other.truths[head])], REPEATABLE)
+        for head, truth in one.truths.items()
+    )
+
+
+def _near(one: Sequence[np.ndarray], other: Sequence[np.ndarray], relative: float) -> bool:
+    return all(
+        mine.shape == theirs.shape and np.allclose(mine, theirs, rtol=relative, atol=1e-9, equal_nan=True)
+        for mine, theirs in zip(one, other)
+    )

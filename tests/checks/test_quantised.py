@@ -1,0 +1,112 @@
+"""Files of 8 bits: good and ruined ones are told apart, each by the check that names what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from detparity.kit.exporters.low_precision import to_int8
+from detparity.kit.tests.defects import edits
+
+from detparity.core.budget import DEFAULTS, budget_of
+from detparity.core.errors import InputError
+from detparity.inputs import images
+from detparity.tools.export_cache import exported
+
+pytest.importorskip("onnxruntime.quantization")
+pytestmark = pytest.mark.filterwarnings("ignore")
+SIZE = (128, 160)
+
+
+@pytest.fixture(scope="module")
+def source(session, shared_folder):
+    return exported(session.detector, "grid", SIZE, shared_folder, opset=13).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def good(source):
+    """A file of 8 bits, calibrated on scenes."""
+    return to_int8(source, [images.make("scene", SIZE, 9000 + seed) for seed in range(8)])
+
+
+def test_a_good_file_of_8_bits_conforms(good, judged, outcomes, red):
+    context = judged(good)
+    found = outcomes(context)
+
+    assert context.contract.precision == "int8" and context.contract.opsets[""] == 13
+    assert red(found) == set()
+    assert not [one for one in found.values() if one.incomplete]
+    losses = context.notes["budget"]["losses"]
+    assert set(losses) == set(DEFAULTS) and all(row["low"] <= row["high"] for row in losses.values())
+
+
+def test_calibration_on_black_images_is_found(source, judged):
+    context = judged(to_int8(source, [np.zeros((3, *SIZE), np.float32)] * 2))
+
+    (finding,) = context.outcome("precision.calibration").findings
+    assert finding.message.startswith("was calibrated on other pictures: ")
+    (over,) = context.outcome("precision.budget").findings
+    assert over.message.startswith("is over its budget in ") and "Costliest tensors" in over.notes[0]
+
+
+def _dequantising(model, index=-1):
+    constants = {one.name for one in model.graph.initializer}
+    return [node for node in edits.nodes(model, "DequantizeLinear") if node.input[0] not in constants][index]
+
+
+def _constant_off(model, position, change):
+    """Another scale or zero point where one tensor is read."""
+    node = _dequantising(model, 20)
+    value = change(edits.value_of(model, node.input[position]))
+    node.input[position] = edits.add_constant(model, value)
+    return model
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda model: _constant_off(model, 1, lambda scale: (scale * np.float32(256 / 255)).astype(np.float32)),
+        lambda model: _constant_off(model, 2, lambda zero: (zero + np.uint8(1)).astype(zero.dtype)),
+        lambda model: _constant_off(model, 1, lambda scale: (scale * np.float32(2)).astype(np.float32)),
+    ],
+    ids=["scale off by one step", "zero point off by one", "wrong scale"],
+)
+def test_a_tensor_read_by_another_scale_is_found(spoil, good, judged):
+    (finding,) = judged(spoil(onnx.load_from_string(good))).outcome("precision.scales").findings
+
+    assert finding.message.startswith("reads 1 quantised tensors by another scale than they were made by, first in ")
+
+
+def test_a_calibration_without_a_range_is_found(good, judged):
+    model = onnx.load_from_string(good)
+    node = edits.nodes(model, "QuantizeLinear")[10]
+    edits.set_value(model, node.input[1], np.zeros((), np.float32))
+
+    found = judged(model).outcome("precision.scales").findings
+    assert any("whose scale is zero, no number or too small" in one.message for one in found)
+
+
+def test_one_scale_for_pixels_and_scores_is_named(good, judged):
+    model = onnx.load_from_string(good)
+    scale, zero = np.array(1.3, np.float32), np.array(4, np.uint8)
+
+    def coarse(x, op):
+        return op("DequantizeLinear", op("QuantizeLinear", x, scale, zero), scale, zero)
+
+    edits.splice(model, "output", coarse)
+    (finding,) = judged(model).outcome("precision.resolution").findings
+    assert finding.message.startswith("cannot resolve a score in 'output': ")
+    assert "gives all of 'output' by one scale 1.3, zero point 4" in finding.message
+
+
+@pytest.mark.parametrize("text", ["map50=x", "speed=1", "lost=-1", "map50"])
+def test_a_budget_that_is_none_is_refused(text):
+    with pytest.raises(InputError, match="is not one of its limits as NAME=NUMBER"):
+        budget_of(text)
+
+
+def test_a_budget_is_stated_over_the_defaults():
+    found = budget_of("map50=0.01, lost=0")
+
+    assert found.limits == {**DEFAULTS, "map50": 0.01, "lost": 0.0}
+    assert found.text == "map50=0.01,lost=0"

@@ -1,0 +1,72 @@
+"""Entries of a cache: found as they were left, never wrong, never over the limit, and nothing else in the folder is touched."""
+
+import os
+
+import numpy as np
+import pytest
+
+from detparity.core.array_cache import ArrayCache, default_folder
+from detparity.core.errors import InputError
+
+ARRAYS = {"a": np.arange(1000, dtype=np.float64), "b": np.array(True)}
+
+
+def test_an_entry_is_found_as_it_was_left(tmp_path):
+    cache = ArrayCache(tmp_path / "new" / "folder")
+    assert cache.find("key") is None and cache.entries() == []
+    cache.leave("key", ARRAYS)
+    found = cache.find("key")
+    assert found is not None and found["b"] and found["a"].tobytes() == ARRAYS["a"].tobytes()
+    assert cache.find("another") is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "pickle"])
+def test_a_damaged_entry_is_missing_and_removed(tmp_path, damage):
+    cache = ArrayCache(tmp_path)
+    cache.leave("key", ARRAYS)
+    path = cache.path("key")
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[:500]
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 1
+    elif damage == "pickle":
+        np.savez(str(path), a=np.array([{"never": "loaded"}], dtype=object))
+        content = bytearray(path.read_bytes())
+    else:
+        content = bytearray(b"" if damage == "empty" else b"no arrays")
+    path.write_bytes(content)
+    assert cache.find("key") is None
+    assert not path.exists()
+
+
+def test_the_longest_unused_is_removed_first(tmp_path):
+    cache = ArrayCache(tmp_path, limit=28_000)
+    for number, key in enumerate("abc"):
+        cache.leave(key, ARRAYS)
+        os.utime(str(cache.path(key)), (number, number))
+    assert cache.find("a") is not None  # used now
+    cache.leave("d", ARRAYS)
+    assert [key for key in "abcd" if cache.find(key) is not None] == ["a", "c", "d"]
+    assert cache.nbytes() <= 28_000
+    cache.leave("huge", {"a": np.zeros(10_000)})  # more than all of it: it is not stored, and nothing is removed for it
+    assert [key for key in ("a", "c", "d", "huge") if cache.find(key) is not None] == ["a", "c", "d"]
+
+
+def test_clear_leaves_what_is_not_its_own(tmp_path):
+    (tmp_path / "mine.npz").write_bytes(b"a user's")
+    cache = ArrayCache(tmp_path)
+    cache.leave("key", ARRAYS)
+    assert cache.clear() == 1 and [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot write"):
+        ArrayCache(tmp_path / "file" / "below").leave("key", ARRAYS)
+
+
+def test_the_default_is_in_the_users_caches(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_folder() == tmp_path / "detparity"
