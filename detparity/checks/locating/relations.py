@@ -208,12 +208,9 @@ def _activation(at: Evidence) -> Iterator[Candidate]:
             text = f"its activation is not LeakyReLU of slope {slope:.4g}, as the model's"
             yield _cause("activation slope", text, fix), np.where(negative, slope * given, given), None, 1.0
         for name, function in FUNCTIONS.items():
-            yield (
-                _cause("other activation", f"its activation is not {name}, as the model's", fix),
-                function(given),
-                None,
-                1.0,
-            )
+            made = function(given)
+            if not np.allclose(made, given):  # one that changes nothing here explains nothing
+                yield _cause("other activation", f"its activation is not {name}, as the model's", fix), made, None, 1.0
 
 
 def _left_in(at: Evidence) -> Iterator[Candidate]:
