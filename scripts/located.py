@@ -110,10 +110,10 @@ def judged(made: Made, seed: int, file: Path) -> Dict[str, Any]:
         search = Search(trace, program)
         found = search.located()
         runs = program.runs
-        cause = cause_of(search, found.places[0]) if len(found.places) == 1 else None
+        cause = cause_of(search, found.faults[0]) if len(found.faults) == 1 else None
     except Exception as error:  # a fault may make a file that no engine takes: that is seen without a search
         return {**record, "refused": f"{type(error).__name__}: {error}"[:200]}
-    places = [(place.part.title, place.module, [one.title for one in place.parts]) for place in found.places]
+    places = [(one.part.title, one.module, [part.title for part in one.parts]) for one in found.faults]
     return {
         **record,
         "places": places[:10],

@@ -22,7 +22,7 @@ from detparity.checks.inputs import first_case, slots_note
 from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
 from detparity.checks.latency import latency
-from detparity.checks.locating.note import with_place
+from detparity.checks.locating.note import with_fault
 from detparity.checks.session import (
     AnyContext,
     Options,
@@ -83,7 +83,7 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
             artifact["how"] = f"{subject.title}, not made"
     outcome = settle(outcome, session.known_failures.of(subject.title, check_id))
     if session.options.locate and context is not None:
-        outcome = with_place(session, context, outcome)
+        outcome = with_fault(session, context, outcome)
     if context is not None and check_id == "parity.declared" and outcome.outcome == "passed":
         measured = _measured(session, context)
     if context is not None and check_id == "precision.budget" and "budget" in context.notes:

@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", help="what the file promises to be (default: read from it)")
     parser.add_argument("--img-size", type=int, nargs="+", metavar="N", help="height, width, where it declares none")
     parser.add_argument(
-        "--bundle", type=Path, metavar="DIR", help="write what repeats the first place without the model"
+        "--bundle", type=Path, metavar="DIR", help="write what repeats the first fault without the model"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found as JSON")
     add_display(parser)
@@ -96,7 +96,7 @@ def _located(asked: Any, console: Console, folder: Optional[Path]) -> Any:
         )
     for line in summary(answer):
         console(f"  {line}")
-    if folder is not None and answer.located.places:
+    if folder is not None and answer.located.faults:
         console(_bundled(folder, answer, results[0].evidence, path))
     named = bool(results) and "node" in results[0].evidence
     return _record(str(path), results), DIFFERS if named else UNKNOWN if results or check else SAME
@@ -106,8 +106,12 @@ def _bundled(folder: Path, answer: Any, evidence: Mapping[str, Any], path: Path)
     """Write a bundle; what it is, in a line."""
     from detparity.checks.locating import bundle
     from detparity.core.files import sha256
+    from detparity.core.vocabulary import EngineError
 
-    part = bundle.smaller(bundle.part_of(answer.search, answer.located.places[0]))
+    try:
+        part = bundle.smaller(bundle.part_of(answer.search, answer.located.faults[0]))
+    except EngineError as error:
+        raise InputError(f"no bundle of {path.name}: {error}") from None
     facts = {**evidence, "case": str(evidence["case"]), "file": path.name, "sha256": sha256(path)}
     size = bundle.write(folder, part, facts)
     large = "" if size <= bundle.LARGEST else "; no smaller part of it shows the difference"
@@ -115,6 +119,6 @@ def _bundled(folder: Path, answer: Any, evidence: Mapping[str, Any], path: Path)
 
 
 def _record(path: str, results: List[Any]) -> Dict[str, Any]:
-    places = [{**one.evidence, "case": str(one.evidence["case"])} for one in results if "node" in one.evidence]
-    first: Optional[Dict[str, Any]] = places[0] if places else None
-    return {"path": path, "first": first, "places": places}
+    faults = [{**one.evidence, "case": str(one.evidence["case"])} for one in results if "node" in one.evidence]
+    first: Optional[Dict[str, Any]] = faults[0] if faults else None
+    return {"path": path, "first": first, "faults": faults}

@@ -68,22 +68,26 @@ class Recording(Exactly):
         reads = tuple(dict.fromkeys(one for one in map(self.number, given) if one is not None))
         name = str(operator).split(".")[1] if "." in str(operator) else str(operator)
         self._parts(name.rstrip("_"), given, reads)
-        found = super().__torch_dispatch__(operator, types, args, kwargs)
+        found = self.computed(operator, types, args, kwargs)
         for tensor in tree_flatten(found)[0]:
             if _says_something(tensor):
                 self._last[_storage(tensor)] = self.add(tensor, name, reads)
         return found
 
+    def computed(self, operator: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """What an operator gives."""
+        return super().__torch_dispatch__(operator, types, args, kwargs)
+
     def _parts(self, name: str, given: List[torch.Tensor], reads: Tuple[int, ...]) -> None:
         for part in PARTS.get(name, ()):
-            if reads and given[0].dtype == torch.float64:
+            if reads and given[0].is_floating_point():
                 self.add(part(given[0].detach()), name, reads)
 
 
 def _says_something(tensor: Any) -> bool:
     if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu":
         return False
-    return tensor.dtype == torch.float64 and tensor.numel() >= LEAST
+    return tensor.is_floating_point() and tensor.numel() >= LEAST
 
 
 def _storage(tensor: torch.Tensor) -> int:

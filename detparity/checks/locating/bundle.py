@@ -1,4 +1,4 @@
-"""One failing part of a file, small enough for a public issue: the nodes around the place, what they are given, what they give.
+"""One failing part of a file, small enough for a public issue: the nodes around the fault, what they are given, what they give.
 
     DIR/part.onnx, DIR/arrays.npz, DIR/facts.json, DIR/replay.py
 
@@ -18,7 +18,7 @@ import numpy as np
 from detparity.artifacts import onnx_fed
 from detparity.checks.locating.matching import Noise
 from detparity.checks.locating.program import HOW, RUNTIME
-from detparity.checks.locating.search import Place, Search
+from detparity.checks.locating.search import Fault, Search
 from detparity.core import environment
 from detparity.core.errors import InputError
 from detparity.core.files import write_bytes, write_text
@@ -80,17 +80,17 @@ class Part:
         return self.error > self.allowed
 
 
-def part_of(search: Search, place: Place) -> Part:
+def part_of(search: Search, fault: Fault) -> Part:
     """The part of a file that makes one tensor, given the model's numbers. Raises EngineError."""
-    known = set(search.known) - {place.tensor}
-    ends, _ = search.file.before(place.tensor, known)
+    known = set(search.known) - {fault.tensor}
+    ends, _ = search.file.before(fault.tensor, known)
     given = {name: search.given(name) for name in ends if name != search.program.image}
-    model = search.program.content(given, [place.tensor])
+    model = search.program.content(given, [fault.tensor])
     names = list(client().prepare(RUNTIME, model, HOW[RUNTIME]).input_names)
     inputs = [search.program.feeding(name, given) for name in names]
-    expected = search.given(place.tensor)
+    expected = search.given(fault.tensor)
     found = _run(model, names, inputs)
-    _, allowed = Noise(place.noise, place.largest).limits(expected)
+    _, allowed = Noise(fault.noise, fault.largest).limits(expected)
     return Part(model, tuple(inputs), found, expected, np.ones(expected.shape, bool), allowed)
 
 
@@ -149,7 +149,7 @@ def _span(part: Part, axis: int, size: int) -> Tuple[Tuple[int, int], Tuple[int,
     error = np.abs(part.found - part.expected)
     at = int(np.unravel_index(int(error.argmax()), error.shape)[2 + axis])
     if max(size, out) % min(size, out):
-        raise ValueError("it is not enlarged or reduced by a whole factor")
+        raise ValueError("it is not enlarged or reduced by an integer factor")
     step = max(size // out, 1)
     middle = at * size // out
     start = max(0, min(middle - WINDOW // 2, size - WINDOW)) // step * step

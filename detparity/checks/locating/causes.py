@@ -1,4 +1,4 @@
-"""Why a place goes wrong: changes are tried on the place alone, and one is named only where it leaves nothing beyond the noise."""
+"""Why a fault goes wrong: changes are tried on the fault alone, and one is named only where it leaves nothing beyond the noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detparity.checks.locating.bundle import Part, part_of
 from detparity.checks.locating.matching import Noise
 from detparity.checks.locating.program import HOW, RUNTIME
 from detparity.checks.locating.relations import Cause, Evidence, explain
-from detparity.checks.locating.search import Place, Search
+from detparity.checks.locating.search import Fault, Search
 from detparity.core.trace import IMAGE
 from detparity.core.vocabulary import EngineError
 from detparity.engines.remote import client
@@ -29,36 +29,35 @@ IMAGES: Tuple[Tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
 )
 
 
-def cause_of(search: Search, place: Place) -> Optional[Cause]:
-    """The cause of a place; None where none that is known explains all of it."""
+def cause_of(search: Search, fault: Fault) -> Optional[Cause]:
+    """The cause of a fault; None where none that is known explains all of it."""
     try:
-        part = part_of(search, place)
-        return _tried(search, place, part)
+        return _tried(search, fault, part_of(search, fault))
     except EngineError:
         return None
 
 
-def _tried(search: Search, place: Place, part: Part) -> Optional[Cause]:
-    noise = Noise(place.noise, place.largest)
+def _tried(search: Search, fault: Fault, part: Part) -> Optional[Cause]:
+    noise = Noise(fault.noise, fault.largest)
     exact = tuple(one.astype(np.float64) for one in part.inputs if one.dtype.kind == "f")
     at = Evidence(exact, part.found, part.expected, noise)
     if np.unique(part.expected).size < 8:
         return None
-    for cause, found in _guesses(search, place, part):
+    for cause, found in _guesses(search, fault, part):
         if at.same(found):
             left = float(np.sqrt(np.mean((found - part.expected) ** 2)))
             return replace(cause, left=left)
-    return explain(at) or _of_sum(search, place, at)
+    return explain(at) or _of_sum(search, fault, at)
 
 
-def _guesses(search: Search, place: Place, part: Part) -> Iterator[Tuple[Cause, np.ndarray]]:
+def _guesses(search: Search, fault: Fault, part: Part) -> Iterator[Tuple[Cause, np.ndarray]]:
     """What the part gives with its nodes changed back, or with another image."""
     for kind, sentence, model in variants(part.model):
         found = _ran(model, part.inputs, part.expected.shape)
         if found is not None:
             yield Cause(kind, sentence, FIX), found
-    ends, _ = search.file.before(place.tensor, set(search.known) - {place.tensor})
-    if search.program.image in ends and place.made != IMAGE:
+    ends, _ = search.file.before(fault.tensor, set(search.known) - {fault.tensor})
+    if search.program.image in ends and fault.made != IMAGE:
         for kind, sentence, change in IMAGES:
             given = tuple(
                 np.ascontiguousarray(change(one).astype(one.dtype)) if _is_image(one) else one for one in part.inputs
@@ -82,9 +81,9 @@ def _ran(model: bytes, inputs: Tuple[np.ndarray, ...], shape: Tuple[int, ...]) -
     return found.astype(np.float64) if found.shape == shape else None
 
 
-def _of_sum(search: Search, place: Place, at: Evidence) -> Optional[Cause]:
+def _of_sum(search: Search, fault: Fault, at: Evidence) -> Optional[Cause]:
     """A term or a factor that the model has and the file has not: one of the tensors that the model's operator reads."""
-    for number in search.trace.steps[place.made].reads:
+    for number in search.trace.steps[fault.made].reads:
         value = search.trace.values[number]
         if value.size != at.expected.size:
             continue

@@ -1,6 +1,6 @@
-"""Causes that the numbers of one place show by themselves: what is done to the file's tensor to make it the model's, or the reverse.
+"""Causes that the numbers of one fault show by themselves: what is done to the file's tensor to make it the model's, or the reverse.
 
-Each is tried on all numbers, and named only where what is left is within the noise of that place.
+Each is tried on all numbers, and named only where what is left is within the noise of that fault.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FEW = 8  # positions of a channel, for each number that is fitted to it
 
 @dataclass(frozen=True)
 class Evidence:
-    """One place: what it reads, what the file makes of it and what the model does, as the file has them; noise: of the place."""
+    """One fault: what it reads, what the file makes of it and what the model does, as the file has them; noise: there."""
 
     inputs: Tuple[np.ndarray, ...]
     found: np.ndarray
@@ -208,12 +208,9 @@ def _activation(at: Evidence) -> Iterator[Candidate]:
             text = f"its activation is not LeakyReLU of slope {slope:.4g}, as the model's"
             yield _cause("activation slope", text, fix), np.where(negative, slope * given, given), None, 1.0
         for name, function in FUNCTIONS.items():
-            yield (
-                _cause("other activation", f"its activation is not {name}, as the model's", fix),
-                function(given),
-                None,
-                1.0,
-            )
+            made = function(given)
+            if not np.allclose(made, given):  # one that changes nothing here explains nothing
+                yield _cause("other activation", f"its activation is not {name}, as the model's", fix), made, None, 1.0
 
 
 def _left_in(at: Evidence) -> Iterator[Candidate]:

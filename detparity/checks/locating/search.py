@@ -17,13 +17,13 @@ from detparity.checks.locating.matching import Index, Match, Noise, noise_of
 from detparity.checks.locating.program import Part, Program
 from detparity.core.trace import IMAGE, Step, Trace
 
-MOST_PLACES = 8  # independent faults that are looked for
+MOST_FAULTS = 8  # independent faults that are looked for
 NEXT = 6  # tensors of the file, in order, that are tried for one of them
 LIKELY = 3  # of the model's tensors, by each rule
 
 
 @dataclass(frozen=True)
-class Place:
+class Fault:
     """Something that gives other numbers than the model, from the model's own numbers.
 
     tensor: of the file; parts: of the file that make it; steps: of the model that make what it should be; made: number of that value;
@@ -54,10 +54,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Located:
-    """places: in the order of the file; same: how many tensors of the file are the model's; of: how many it has; ends: whether every
+    """faults: in the order of the file; same: how many tensors of the file are the model's; of: how many it has; ends: whether every
     output of the file was reached."""
 
-    places: Tuple[Place, ...]
+    faults: Tuple[Fault, ...]
     same: int
     of: int
     ends: bool
@@ -95,10 +95,10 @@ class Search:
         self._take(self._matched(self.exact))
 
     def located(self) -> Located:
-        while len(self.pairs) < MOST_PLACES and self._lost() and self.model.lost(self.values) and self._next():
+        while len(self.pairs) < MOST_FAULTS and self._lost() and self.model.lost(self.values) and self._next():
             pass
         self._pair_outputs()
-        return Located(tuple(self._places()), len(self.known) - 1, len(self.tensors), not self._lost())
+        return Located(tuple(self._faults()), len(self.known) - 1, len(self.tensors), not self._lost())
 
     def _pair_outputs(self) -> None:
         """An output of the file that is none of the model's tensors, where the model has one output of as many numbers: what a file
@@ -165,7 +165,7 @@ class Search:
         return sum(int(np.prod(self.shapes[name])) > 1 for name in self.file.lost(known))
 
     def _candidates(self) -> Iterator[Tuple[str, Match]]:
-        """Pairs to try, tensors of the file in order; for each what is made of the same tensors, what is alike, what comes first.
+        """Pairs to try, tensors of the file in order; for each what is made of the same tensors, what is similar, what comes first.
 
         Before a tensor that is not the model's comes one that it reads and that another tensor equals: it may be all that is left of
         an operator, or be made of something else."""
@@ -184,8 +184,8 @@ class Search:
         size = self.exact[name].size
         there = [number for number in lost if self.trace.values[number].size == size]
         shared = {number: self._shared(mine, number) for number in there}
-        alike = {number: self._alike(name, number) for number in there}
-        best = sorted(there, key=lambda number: (-shared[number], -alike[number]))[:LIKELY]
+        likeness = {number: self._likeness(name, number) for number in there}
+        best = sorted(there, key=lambda number: (-shared[number], -likeness[number]))[:LIKELY]
         first = sorted(there, key=lambda number: (-shared[number], number))[:LIKELY]
         passed = [number for number in mine if self.trace.values[number].size == size and name not in self.known]
         return list(dict.fromkeys((*best, *first, *passed)))
@@ -204,7 +204,7 @@ class Search:
     def _class(self, number: int) -> int:
         return self.first.get(number, number)
 
-    def _alike(self, name: str, number: int) -> float:
+    def _likeness(self, name: str, number: int) -> float:
         one, other = self.exact[name].reshape(-1), self.trace.values[number].reshape(-1)
         if not np.isfinite(one).all():
             return 0.0
@@ -212,7 +212,7 @@ class Search:
         scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
         return abs(float((one * other).sum())) / scale if scale else 0.0
 
-    def _places(self) -> Iterator[Place]:
+    def _faults(self) -> Iterator[Fault]:
         """What is wrong where every tensor that is known is worked out from the others alone."""
         given = self._given()
         names = list(given)
@@ -222,9 +222,9 @@ class Search:
             if name in given and local[name].shape != given[name].shape:
                 continue  # how many numbers there are follows from what is chosen
             if name in given and not noise.get(name, Noise(0.0, 0.0)).allows(local[name], given[name]):
-                yield self._place(name, local[name], given[name], noise.get(name, Noise(0.0, 0.0)))
+                yield self._fault(name, local[name], given[name], noise.get(name, Noise(0.0, 0.0)))
 
-    def _place(self, name: str, found: np.ndarray, expected: np.ndarray, noise: Noise) -> Place:
+    def _fault(self, name: str, found: np.ndarray, expected: np.ndarray, noise: Noise) -> Fault:
         others = set(self.known) - {name}
         parts = {id(self.makers[one]): self.makers[one] for one in self.file.before(name, others)[1]}
         made = self.known[name].value
@@ -235,6 +235,6 @@ class Search:
             error = float(np.sqrt(np.mean((found - expected) ** 2)))
         steps = tuple(self.trace.steps[number] for number in between)
         scale = float(np.sqrt(np.mean(expected**2)))
-        return Place(
+        return Fault(
             name, tuple(parts.values()), steps, made, error, noise.rms, noise.largest, scale, name in self.pairs
         )

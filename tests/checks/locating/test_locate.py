@@ -106,7 +106,7 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_a_good_file_is_its_model_all_through(given: Any, tmp_path: Path) -> None:
     search = searched(given, copied(given[0]), tmp_path)
     found = search.located()
-    assert found.ends and not found.places and found.same == found.of
+    assert found.ends and not found.faults and found.same == found.of
 
 
 def resized(model: onnx.ModelProto) -> onnx.NodeProto:
@@ -184,10 +184,10 @@ def test_a_fault_is_found_where_it_is_with_its_cause(given: Any, tmp_path: Path,
     node = plant(model)
     search = searched(given, model, tmp_path)
     found = search.located()
-    assert [place.tensor for place in found.places] == [node.output[0]] and found.ends
-    place = found.places[0]
-    assert (place.module, place.part.makes) == (module, (node.output[0],))
-    cause = cause_of(search, place)
+    assert [fault.tensor for fault in found.faults] == [node.output[0]] and found.ends
+    fault = found.faults[0]
+    assert (fault.module, fault.part.makes) == (module, (node.output[0],))
+    cause = cause_of(search, fault)
     assert cause is not None and cause.kind == kind
 
 
@@ -197,8 +197,8 @@ def test_several_places_are_all_named_and_names_are_not_needed(given: Any, tmp_p
     for node in model.graph.node:
         node.name = ""
     found = searched(given, model, tmp_path).located()
-    assert {place.tensor for place in found.places} == {node.output[0] for node in nodes}
-    assert {place.module for place in found.places} == {"leaky", "one"}
+    assert {fault.tensor for fault in found.faults} == {node.output[0] for node in nodes}
+    assert {fault.module for fault in found.faults} == {"leaky", "one"}
 
 
 def test_a_cause_that_does_not_explain_everything_is_not_named(given: Any, tmp_path: Path) -> None:
@@ -207,8 +207,8 @@ def test_a_cause_that_does_not_explain_everything_is_not_named(given: Any, tmp_p
     weight += np.random.default_rng(0).normal(size=weight.shape).astype(np.float32) * 0.02
     edits.set_value(model, edits.weight(model, 1), weight)
     search = searched(given, model, tmp_path)
-    (place,) = search.located().places
-    assert place.module == "one" and cause_of(search, place) is None
+    (fault,) = search.located().faults
+    assert fault.module == "one" and cause_of(search, fault) is None
 
 
 def test_the_command_writes_a_bundle_that_repeats_without_torch(
