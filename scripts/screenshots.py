@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def taken(browser: str, folder: Path, shot: Shot, target: Path) -> int:
     from PIL import Image
 
     text = (folder / f"{shot.page}.html").read_text(encoding="utf-8").replace(f"{folder}/", "")
+    text = re.sub(r"/[^\s<>\"']*/(?=[^\s<>\"'/]+\.pt\b)", "", text)  # a checkpoint by its name alone
     hidden = f"{shot.hidden} {{ display: none !important }}" if shot.hidden else ""
     page, raw = folder / "shown.html", folder / "shown.png"
     page.write_text(text.replace("</style>", f"{hidden}</style>", 1), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -74,11 +74,12 @@ def _pool(model: onnx.ModelProto, node: onnx.NodeProto) -> Changed:
         yield "pool padding", f"count_include_pad is {counted}", _with(node, count_include_pad=1 - counted)
     other = _with(node, storage_order=None, dilations=None, count_include_pad=None)
     other.op_type = "MaxPool" if node.op_type == "AveragePool" else "AveragePool"
-    for counted in (0, 1) if other.op_type == "AveragePool" else (None,):
+    both: Tuple[Optional[int], ...] = (0, 1) if other.op_type == "AveragePool" else (None,)
+    for counts in both:
         yield (
             "pool kind",
             f"it is {node.op_type} where the model has {other.op_type}",
-            _with(other, count_include_pad=counted),
+            _with(other, count_include_pad=counts),
         )
 
 

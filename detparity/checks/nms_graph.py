@@ -159,7 +159,12 @@ def class_offset(context: Context) -> Iterator[Finding]:
     found, promise = suppression_of(context), promise_of(context)
     if found.max_wh is None:
         return  # no constant to judge: nms.tail presses on it with neighbouring classes on one box
-    breach = offset.judge(head_range(context.contract), found.max_wh, promise.iou_threshold)
+    yield from unsafe_offset(head_range(context.contract), found.max_wh, promise.iou_threshold)
+
+
+def unsafe_offset(head: offset.HeadRange, max_wh: float, iou_threshold: float) -> Iterator[Finding]:
+    """The finding about an offset in pixels that lets boxes of neighbouring classes meet."""
+    breach = offset.judge(head, max_wh, iou_threshold)
     if breach:
         rows = tuple((key.replace("_", " "), str(value)) for key, value in breach.facts.items())
         yield Finding(f"keeps classes apart by an unsafe offset. {breach.sentence}", rows, evidence=dict(breach.facts))

@@ -24,7 +24,6 @@ from detparity.checks.known_failures import settle
 from detparity.checks.latency import latency
 from detparity.checks.locating.note import with_place
 from detparity.checks.session import (
-    LOADS,
     AnyContext,
     Options,
     Session,

@@ -378,7 +378,7 @@ class Session:
             )
             run_by = (str(self.options.endpoint), context.on)
             facts = (context.artifact.sha256, context.contract, self.options.choice.arguments, foreign, *run_by)
-            context.earlier = Earlier(asked.resume, key_of(model, *facts))
+            context.earlier = Earlier(ArrayCache(asked.resume), key_of(model, *facts))
         if self.options.endpoint is not None:
             context.endpoint, context.checks = self.options.endpoint, dict(self.registry())
             context.how += f", run by {self.options.endpoint}"

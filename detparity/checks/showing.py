@@ -66,7 +66,7 @@ def _on_photos(
         rows.append({"name": one.name, "pixels": digest, **counts_of(drawn, drawn.pairs())})
     keys = ("model", "file", "same", "moved", "lost", "added")
     total = {key: sum(row[key] for row in rows) for key in keys}
-    earlier = {"resumed": len(context.earlier.used)} if context.earlier.folder is not None else {}
+    earlier = {"resumed": len(context.earlier.used)} if context.earlier.store is not None else {}
     found = {
         **earlier,
         "preprocess": session.fit(context).text,

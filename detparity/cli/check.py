@@ -32,7 +32,6 @@ from detparity.cli.options import (
     size_of,
 )
 from detparity.cli.outputs import add_ci, write_reports
-from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
@@ -46,6 +45,7 @@ from detparity.reports.report import report, unusable_entry
 
 if TYPE_CHECKING:
     from detparity.checks.session import Options
+    from detparity.core.endpoint import Endpoint
 
 
 def add(parser: argparse.ArgumentParser) -> None:

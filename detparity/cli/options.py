@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.artifacts.external_data import beside
-from detparity.core.endpoint import Endpoint, parse
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 from detparity.core.text import printable
-from detparity.core.vocabulary import EngineError
-from detparity.engines import KSERVE, kserve
 from detparity.models.choice import ARCH_WIDTH, BUNDLED, FIRST_SEED, ModelChoice
 
 if TYPE_CHECKING:
     from detparity.core.array_cache import ArrayCache
+    from detparity.core.endpoint import Endpoint
     from detparity.inputs.photos import PhotosAsked
 
 PICTURES = 4  # of a page, for each file
@@ -175,14 +173,19 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[Endpoint]:
     """The server that runs the file, None where none is named. Raises InputError, before the work begins, where there is none that
     has the model."""
+    from detparity.engines import KSERVE
+
     if options.engine is None or ("://" not in options.engine and not options.engine.startswith(KSERVE)):
         return None
+    from detparity.core.endpoint import parse
+    from detparity.engines import kserve
+
     found = parse(options.engine)
     if len(files) != 1:
         raise InputError(f"--engine {found} needs the one file that the server runs: it states what is promised")
     try:
         kserve.served(found)
-    except EngineError as error:
+    except kserve.NotServed as error:
         raise InputError(f"--engine {found}: the server {error}") from None
     return found
 

@@ -10,7 +10,7 @@ import argparse
 import importlib
 import sys
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping
+from typing import Any, Dict, Iterator, List, Mapping
 
 from detparity.cli.options import Parser, nearest
 from detparity.core.errors import InputError, clipped
@@ -62,6 +62,21 @@ def apply(options: argparse.Namespace, own: Parser, table: Mapping[str, Any]) ->
         options.artifacts = [Path(name) for name in _texts("artifacts", table["artifacts"])]
         done.append("artifacts")
     return done
+
+
+def additions(given: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the table sets of options of `check` that were read elsewhere, by their names; given: those, with `artifacts`."""
+    from detparity.cli import check
+
+    table = settings()
+    if not table:
+        return {}
+    parser = Parser()
+    check.add(parser)
+    options = parser.parse_args([])
+    for name, value in given.items():
+        setattr(options, name.replace("-", "_"), value)
+    return {name: getattr(options, name.replace("-", "_")) for name in apply(options, parser, table) if name in given}
 
 
 def _parsers() -> Iterator[Parser]:

@@ -29,6 +29,7 @@ CHOICE = ("arch", "width", "seed", "cfg", "model", "model-args", "against", "cap
 IMAGES = ("images", "labels", "max-images", "preprocess")
 PROPERTY = "detparity"  # the user property of a test that holds its record, which xdist sends from a worker
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
+SET: pytest.StashKey[List[str]] = pytest.StashKey()  # names of options that pyproject.toml set
 STARTED: pytest.StashKey[float] = pytest.StashKey()
 CUT_SHORT = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
 
@@ -101,12 +102,28 @@ def option(config: pytest.Config, name: str) -> Any:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STARTED] = time.perf_counter()
     if option(config, "artifact"):
+        config.stash[SET] = _configure(config)
         session_of(config)
     if hasattr(config, "workerinput"):
         return
     config.pluginmanager.register(Portable(), "detparity-portable")
     if option(config, "json"):
         config.pluginmanager.register(Recorder(config), "detparity-recorder")
+
+
+def _configure(config: pytest.Config) -> List[str]:
+    """Set what [tool.detparity] of the current folder's pyproject.toml has and the command line leaves out; the names of that."""
+    from detparity.cli import project
+
+    names = [name for name, _ in OPTIONS if name not in ("artifact", "json", "trust")]
+    given = {name: option(config, name) for name in names}
+    try:
+        found = project.additions({**given, "artifacts": option(config, "artifact")})
+    except InputError as error:
+        raise usage(error) from None
+    for name, value in found.items():
+        setattr(config.option, _dest(name), value)
+    return list(found)
 
 
 def session_of(config: pytest.Config) -> Session:
@@ -171,7 +188,9 @@ def pytest_report_header(config: pytest.Config) -> List[str]:
     versions = ", ".join(
         f"{name} {version}" for name, version in environment().items() if name not in ("platform", "machine")
     )
+    names = config.stash.get(SET, [])
     return [
+        *([f"detparity: pyproject.toml sets {', '.join(names)}"] if names else []),
         f"detparity: model {session.choice.title}, artifacts {len(session.options.artifacts) or 'bundled'}",
         f"versions: {versions}",
     ]

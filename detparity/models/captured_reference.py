@@ -13,6 +13,7 @@ from detparity.core.promises import Promises
 from detparity.models.capture import CapturedCall
 from detparity.models.module_reference import Made, ModuleReference
 from detparity.models.reference import ReferenceFacts
+from detparity.models.yolov7.foreign_head import head_of
 
 
 def reference_of(call: CapturedCall) -> ModuleReference:
@@ -35,7 +36,18 @@ def reference_of(call: CapturedCall) -> ModuleReference:
 
     notes = [f"shared with the script, as it cannot be copied: {', '.join(call.shared[:6])}"] if call.shared else []
     title = f"{type(call.module).__name__}, captured at {call.exporter}"
-    facts = ReferenceFacts(title, "", shape, (), names=_names(call.module), code=True, notes=tuple(notes))
+    anchors, strides = head_of(call.module)
+    facts = ReferenceFacts(
+        title,
+        "",
+        shape,
+        (),
+        names=_names(call.module),
+        code=True,
+        notes=tuple(notes),
+        anchors=anchors,
+        strides=strides,
+    )
     return ModuleReference(Made(call.module, facts, called))
 
 

@@ -70,15 +70,20 @@ class Recording(Exactly):
         self._parts(name.rstrip("_"), given, reads)
         found = super().__torch_dispatch__(operator, types, args, kwargs)
         for tensor in tree_flatten(found)[0]:
-            if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64 and tensor.numel() >= LEAST:
-                if tensor.device.type == "cpu":
-                    self._last[_storage(tensor)] = self.add(tensor, name, reads)
+            if _says_something(tensor):
+                self._last[_storage(tensor)] = self.add(tensor, name, reads)
         return found
 
     def _parts(self, name: str, given: List[torch.Tensor], reads: Tuple[int, ...]) -> None:
         for part in PARTS.get(name, ()):
             if reads and given[0].dtype == torch.float64:
                 self.add(part(given[0].detach()), name, reads)
+
+
+def _says_something(tensor: Any) -> bool:
+    if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu":
+        return False
+    return tensor.dtype == torch.float64 and tensor.numel() >= LEAST
 
 
 def _storage(tensor: torch.Tensor) -> int:

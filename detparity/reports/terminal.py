@@ -223,9 +223,12 @@ def verdict_line(report: Mapping[str, Any]) -> str:
     known = sum(check["outcome"] == "known failure" for artifact in report["artifacts"] for check in artifact["checks"])
     strict += f", {known} known failure{'s' * (known > 1)}" if known else ""
     judged = [one for one in report["artifacts"] if one["verdict"] not in ("unusable", "not made")]
-    against = (
-        "" if report["verdict"] == "unusable" else ", ".join(dict.fromkeys(filter(None, map(_against, judged)))).strip()
+    titles = (
+        []
+        if report["verdict"] == "unusable"
+        else dict.fromkeys(filter(None, (_against(one).strip() for one in judged)))
     )
+    against = ", ".join(titles)
     low = list(dict.fromkeys(text for one in judged for text in one.get("low_power", ())))
     clauses = [clause for clause in (against, _extent(judged) if judged else "") if clause]
     if low:

@@ -110,10 +110,10 @@ def test_a_run_goes_on_where_an_earlier_one_ended(session, folder, exports, tmp_
     images, repeated = (one.record["measured"]["images"] for one in (first, second))
     assert (images.pop("resumed"), repeated.pop("resumed")) == (0, 3) and images == repeated
     assert third > 0 and other.record["measured"]["images"]["resumed"] == 0  # of another file nothing is taken
-    for path in (tmp_path / "found").rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[:40])  # what was cut short is worked out again
-    assert judged(exports("grid"), [])[0].record["measured"]["images"]["total"] == images["total"]
+    for path in (tmp_path / "found").iterdir():
+        path.write_bytes(path.read_bytes()[:40])  # what was cut short is worked out again
+    once_more = judged(exports("grid"), [])[0].record["measured"]["images"]
+    assert (once_more["resumed"], once_more["total"]) == (0, images["total"])
 
 
 def test_a_file_with_a_batch_of_its_own_takes_them_in_its_batches(session, exports):

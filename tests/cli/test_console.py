@@ -128,6 +128,24 @@ def test_elsewhere_progress_is_a_line_a_check_and_only_on_request(monkeypatch):
         assert err.getvalue().splitlines() == ["a.onnx: check 1 of 2, parity.sizes: passed, 1.2 s"][:lines]
 
 
+def test_pictures_show_on_the_line_and_in_tenths_on_request(terminal, monkeypatch):
+    out, err = terminal
+    monkeypatch.setattr(sys, "stderr", err)
+    with Console({}, out) as console, console.checks("a.onnx", ["parity.images"]):
+        console.picture(7, 40)
+    assert any(
+        line.startswith("a.onnx: check 1 of 1, parity.images, picture 7 of 40, ")
+        for line in err.getvalue().split(CLEAR)
+    )
+
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with Console({"verbose": True}, io.StringIO()) as console, console.checks("a.onnx", ["parity.images"]):
+        for number in range(1, 41):
+            console.picture(number, 40)
+        lines = sys.stderr.getvalue().splitlines()
+    assert lines == [f"a.onnx: picture {number} of 40" for number in range(4, 41, 4)]
+
+
 def test_several_files_end_in_a_table_where_somebody_looks(terminal):
     entries = [_entry("a.onnx"), _entry("b.onnx", "violates", **FAILS)]
     out, piped = terminal[0], io.StringIO()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -62,6 +65,46 @@ def test_init_writes_what_can_be_read(folder, capsys, ci, path):
     assert "make 'x: y'" in str(written).replace('"', "")
     (command,) = _runs((folder / path).read_text())
     assert _options(command).junit == Path("detparity.xml")
+
+
+@pytest.mark.parametrize("ci, schema", [("github", "github-workflows"), ("gitlab", "gitlab-ci")])
+def test_what_init_writes_fits_the_schema_of_its_service(folder, ci, schema):
+    validate = pytest.importorskip("check_jsonschema").main
+    assert main.main(["init", "--ci", ci, "--artifact", "out/best.onnx"]) == 0
+    (path,) = folder.rglob("detparity.yml")
+
+    with pytest.raises(SystemExit) as ended:
+        validate(["--builtin-schema", f"vendor.{schema}", str(path)])
+    assert ended.value.code == 0
+
+
+@pytest.mark.lanes
+def test_pre_commit_runs_the_hook_on_what_is_committed(folder, monkeypatch):
+    """A file cut short fails, by the hook as another project gets it from this repository."""
+    pytest.importorskip("pre_commit")
+    if not (ROOT / ".git").is_dir() or shutil.which("git") is None:
+        pytest.skip("needs git and a clone")
+    tool = folder / "bin" / "detparity"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m detparity.cli.main "$@"\n')
+    tool.chmod(0o755)
+    repository = folder / "repository"
+    repository.mkdir()
+    (repository / "best.onnx").write_bytes(b"\x08\x07\x12\x07pytorch:\xff\xff\xff\x7f")
+    for name, value in {
+        "PATH": f"{tool.parent}{os.pathsep}{os.environ['PATH']}",
+        "PRE_COMMIT_HOME": str(folder / "home"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(repository)
+    for words in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *words], check=True)
+    words = [sys.executable, "-m", "pre_commit", "try-repo", str(ROOT), "detparity-check", "--all-files"]
+    done = subprocess.run(words, capture_output=True, text=True)
+
+    assert done.returncode == 1 and "hook id: detparity-check" in done.stdout, done.stdout + done.stderr
+    assert "exit code: 2" in done.stdout and "best.onnx: unusable" in done.stdout
 
 
 def test_init_overwrites_nothing_unless_forced(folder, capsys):

@@ -103,6 +103,31 @@ def test_alone_it_collects_the_checks_of_the_file(inside, good, tmp_path):
     assert not [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
+def test_settings_of_the_project_hold_where_the_command_line_has_none(inside, good, tmp_path):
+    table = '[tool.detparity]\narch = "yolov7-tiny"\nwidth = 0.25\nchecks = "structure.axes"\nhtml = "report.html"\n'
+    (tmp_path / "pyproject.toml").write_text(table)
+    code, out = inside(f"--detparity-artifact={good}", "--collect-only")
+
+    assert code == 0 and "detparity: pyproject.toml sets arch, width, checks" in out and "structure.axes" in out
+    assert "parity.declared" not in out
+    code, out = inside(f"--detparity-artifact={good}", "--detparity-checks=structure.load", "--collect-only")
+    assert code == 0 and "sets arch, width\n" in out and "structure.load" in out and "structure.axes" not in out
+    (tmp_path / "pyproject.toml").write_text("[tool.detparity]\nweihgts = 1\n")
+    code, out = inside(f"--detparity-artifact={good}", "--collect-only")
+    assert code == 4 and "has no option 'weihgts'" in out and "Traceback" not in out
+
+
+def test_pictures_are_one_more_check(inside, good, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "own").mkdir()
+    image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / "own" / "a.png")
+    asked = (f"--detparity-artifact={good}", *MODEL, "--detparity-checks=parity.images", "-q")
+    code, out = inside(*asked, "--detparity-images=own")
+    assert code == 0 and "1 passed" in out, out
+    code, out = inside(*asked, "--detparity-max-images=3")
+    assert code == pytest.ExitCode.USAGE_ERROR and "--max-images is of --images, which is not given" in out
+
+
 def test_beside_the_users_own_tests(project, good, tmp_path):
     (tmp_path / "test_mine.py").write_text(OWN)
     (tmp_path / "exporters.py").write_text("MINE = 7\n")

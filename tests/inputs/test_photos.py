@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
+from detparity.core import resources
 from detparity.core.errors import InputError
 from detparity.inputs import encoded, images, labels, photos
 from detparity.inputs.photos import Fit, PhotosAsked
@@ -182,3 +183,18 @@ def test_a_wrong_coco_file_is_one_line(labelled, text):
 
     with pytest.raises(InputError, match="--labels"):
         labels.read(coco, found, ())
+
+
+def test_the_photographs_of_the_docs_have_labels_inside_them_and_a_source_each():
+    shared = resources.root() / "docs" / "photographs"
+    if not shared.is_dir():
+        pytest.skip("the docs are no part of the package")
+    found, problems = photos.find(PhotosAsked(shared))
+    boxed, notes = labels.read(shared, found, ())
+    page = (shared / "README.md").read_text()
+
+    assert [one.name for one in found] == ["astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg"]
+    assert problems == notes == [] and [len(one[1]) for one in boxed] == [1, 1, 3, 0]
+    for photo, (boxes, _) in zip(found, boxed):
+        assert (boxes >= -0.5).all() and (boxes <= np.array([*photo.size[::-1]] * 2) + 0.5).all()
+        assert f"| {photo.name} |" in page and photo.path.stat().st_size < 60_000

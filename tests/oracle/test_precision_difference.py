@@ -30,10 +30,20 @@ def _drawn(seed, images=12, noise=4.0):
     return truths, found
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_it_is_what_pycocotools_counts(seed):
+def _pycocotools():
     coco = pytest.importorskip("pycocotools.coco")
-    evaluation = pytest.importorskip("pycocotools.cocoeval")
+    return coco.COCO, pytest.importorskip("pycocotools.cocoeval").COCOeval
+
+
+def _faster_coco_eval():
+    found = pytest.importorskip("faster_coco_eval")
+    return found.COCO, found.COCOeval_faster
+
+
+@pytest.mark.parametrize("counter", [_pycocotools, _faster_coco_eval])
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_what_other_counters_of_coco_give(seed, counter):
+    read, evaluation = counter()
     truths, found = _drawn(seed)
     rows, results = [], []
     for image, (truth, one) in enumerate(zip(truths, found)):
@@ -46,11 +56,11 @@ def test_it_is_what_pycocotools_counts(seed):
             entry = {"image_id": image, "category_id": int(label) + 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
             results.append({**entry, "score": float(score)})
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco.COCO()
+        truth = read()
         truth.dataset = {"images": [{"id": k} for k in range(len(truths))], "annotations": rows}
         truth.dataset["categories"] = [{"id": k + 1, "name": str(k)} for k in range(3)]
         truth.createIndex()
-        run = evaluation.COCOeval(truth, truth.loadRes(results), "bbox")
+        run = evaluation(truth, truth.loadRes(results), "bbox")
         run.evaluate()
         run.accumulate()
         run.summarize()

@@ -25,7 +25,9 @@ def _node(rng, count):
 def test_noise_by_which_candidates_are_found_again(count):
     rng = np.random.default_rng(0)
     boxes, scores, kinds = _node(rng, count)
-    choice = Choice("n", scores[None, None], np.zeros((0, 3), int), 0, SUPPRESSION, (boxes + 1000 * kinds[:, None])[None])
+    choice = Choice(
+        "n", scores[None, None], np.zeros((0, 3), int), 0, SUPPRESSION, (boxes + 1000 * kinds[:, None])[None]
+    )
     own = np.flatnonzero(kinds == 3)
     for noise in CLASSES:
         errors = rng.standard_normal((len(own), 5)) * noise * np.array([*[np.ptp(boxes)] * 4, 1.0])
@@ -33,5 +35,7 @@ def test_noise_by_which_candidates_are_found_again(count):
         found = suppressed._part(choice, boxes[own] + errors[:, :4], scores[own] + errors[:, 4])
         seconds = time.perf_counter() - start
         right = 0.0 if found is None else float((found == own).mean())
-        print(f"{count} candidates, {len(own)} read, noise {noise:g} of the spread: {right:.4f} found right, {seconds:.2f} s")
+        print(
+            f"{count} candidates, {len(own)} read, noise {noise:g} of the spread: {right:.4f} found right, {seconds:.2f} s"
+        )
         assert noise > 1e-5 or right > 0.999

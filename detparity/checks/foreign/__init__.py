@@ -10,7 +10,7 @@ from detparity.core.findings import Check
 def registry() -> Dict[str, Check]:
     """All checks, by id, in the order reports show them."""
     from detparity.checks import endpoint, engine, target
-    from detparity.checks.foreign import parity, structure
+    from detparity.checks.foreign import parity, structure, suppression
 
-    modules = (structure, target, parity, endpoint, engine)
+    modules = (structure, target, parity, suppression, endpoint, engine)
     return {check.id: check for module in modules for check in module.CHECKS}

@@ -16,7 +16,8 @@ DRAWN_STRIDE = 64  # sizes that vary are multiples of it: every pyramid known to
 @dataclass(frozen=True)
 class ForeignContract:
     """kind: of the artifact; promises: of its exporter; size (height, width) and batch: what the file fixes, or its example where it
-    varies; batched: whether the image has a batch axis; varies_batch, varies_size: what the file declares or was promised to take."""
+    varies; batched: whether the image has a batch axis; varies_batch, varies_size: what the file declares or was promised to take;
+    class_offset: whether it keeps classes apart by a constant, and it is known where its head can put boxes."""
 
     kind: str
     promises: Promises
@@ -27,6 +28,7 @@ class ForeignContract:
     varies_size: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
+    class_offset: bool = False
 
     @property
     def onnx(self) -> bool:

@@ -77,7 +77,9 @@ def low_power(context: ForeignContext) -> List[str]:
 
 def _fewer_outputs(context: ForeignContext) -> List[str]:
     left = context.uncompared
-    return [f"the model gives {left} more output{'s' * (left > 1)}, which the file has not"] if left > 0 else []
+    return [
+        f"{left} output{'s' * (left > 1)} of the model, beside those shown, {'were' if left > 1 else 'was'} not compared"
+    ] * (left > 0)
 
 
 def _selected_nothing(context: ForeignContext, truths: List[CaseTruth]) -> List[str]:

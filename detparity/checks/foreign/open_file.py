@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
-from detparity.artifacts import onnx_graph
+from detparity.artifacts import onnx_graph, onnx_nms
 from detparity.artifacts.input_form import in_order, input_form
 from detparity.artifacts.metadata import image_size
 from detparity.artifacts.runtime_file import RuntimeFile
@@ -148,6 +148,9 @@ def _onnx_contract(
         or (DEFAULT_SIDE, DEFAULT_SIDE)
     )
     contract = of_onnx(file, image, shape, size, promises)
+    suppression = onnx_nms.find(file.graph) if reference.facts.anchors else None
+    if suppression is not None and suppression.max_wh:
+        contract = replace(contract, class_offset=True)
     return contract, f"at {_by(size)}, opset {file.opsets.get('', 0)}{_asked(promises)}"
 
 

@@ -61,7 +61,8 @@ sys.exit(1 if wrong else 0)
 
 @dataclass(frozen=True)
 class Part:
-    """The bytes of a model, what it is given in the order of its inputs, what it gives and should give; judged: which numbers count."""
+    """The bytes of a model; what it is given, in the order of its inputs; what it gives and should give; judged: which numbers
+    count; allowed: the largest error that rounding makes."""
 
     model: bytes
     inputs: Tuple[np.ndarray, ...]

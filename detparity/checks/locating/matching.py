@@ -120,9 +120,9 @@ class Index:
         _, largest = noise.limits(value)
         for axes in _orders(value.shape):
             moved = value.transpose(axes).reshape(-1)
-            if np.abs(moved[:PROBE] - found.reshape(-1)[:PROBE]).max() <= largest:
-                if noise.allows(found.reshape(-1), moved):
-                    return [axes]
+            probe = np.abs(moved[:PROBE] - found.reshape(-1)[:PROBE]).max() <= largest
+            if probe and noise.allows(found.reshape(-1), moved):
+                return [axes]
         return []
 
     def laid(self, match: Match) -> np.ndarray:

@@ -27,8 +27,8 @@ class Place:
     """Something that gives other numbers than the model, from the model's own numbers.
 
     tensor: of the file; parts: of the file that make it; steps: of the model that make what it should be; made: number of that value;
-    error and noise: root mean square, of this part alone; largest: of the noise; scale: of the model's numbers; proved: whether all or part of what follows
-    is the model's once the tensor is.
+    error and noise: root mean square, of this part alone; largest: of the noise; scale: of the model's numbers; proved: whether all
+    or part of what follows is the model's once the tensor is.
     """
 
     tensor: str
@@ -167,8 +167,8 @@ class Search:
     def _candidates(self) -> Iterator[Tuple[str, Match]]:
         """Pairs to try, tensors of the file in order; for each what is made of the same tensors, what is alike, what comes first.
 
-        Before a tensor that is not the model's comes one that it reads and that another tensor equals: it may be all that is left of an
-        operator, or be made of something else."""
+        Before a tensor that is not the model's comes one that it reads and that another tensor equals: it may be all that is left of
+        an operator, or be made of something else."""
         lost = [number for number in self.model.lost(self.values) if number not in self.values]
         seen: Set[str] = set()
         for name in self._lost()[:NEXT]:

@@ -216,7 +216,7 @@ def test_an_output_that_the_file_has_not_is_found_or_stated(promised, outcome, t
 
     assert context.outcome("structure.outputs").outcome == outcome
     assert context.outcome("parity.declared").outcome == "passed"
-    assert "the model gives 1 more output, which the file has not" in low_power(context)
+    assert "1 output of the model, beside those shown, was not compared" in low_power(context)
 
 
 def test_a_limit_is_not_blamed_on_a_file_whose_model_refuses(tmp_path):

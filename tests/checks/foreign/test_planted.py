@@ -20,6 +20,7 @@ PLANTED = registry()
 UNPROVEN = {
     "parity.images": "tests/checks/test_images.py judges a defect on pictures of a folder",
     **dict.fromkeys(ON_ENDPOINT, "tests/engines/test_kserve.py judges servers with such defects"),
+    "nms.class-offset": "test_class_offset.py judges it on a captured head",
     "structure.load": "a file that ONNX Runtime refuses is refused by the checker too",
     "structure.inferred": "the home family's planted defects prove it: it reads the file alone",
     "parity.optimisation": "a runtime's own defect: its findings follow from parity.declared",
