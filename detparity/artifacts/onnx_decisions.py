@@ -195,7 +195,7 @@ def _types(one: Selection) -> Dict[str, int]:
 
 
 def _shown_inside(graph: onnx.GraphProto, tensors: Mapping[str, int]) -> List[str]:
-    """Give each `If` of a graph the tensors tensors that its bodies make, as further outputs; their names."""
+    """Give each `If` of a graph these tensors, where its bodies make them, as further outputs; their names."""
     found: List[str] = []
     for node in graph.node:
         bodies = [one.g for one in node.attribute if one.name in ("then_branch", "else_branch")]
