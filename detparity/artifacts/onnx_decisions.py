@@ -194,16 +194,16 @@ def _types(one: Selection) -> Dict[str, int]:
     return {**found, one.chosen: kind}
 
 
-def _shown_inside(graph: onnx.GraphProto, wanted: Mapping[str, int]) -> List[str]:
-    """Give each `If` of a graph the tensors wanted that its bodies make, as further outputs; their names."""
+def _shown_inside(graph: onnx.GraphProto, tensors: Mapping[str, int]) -> List[str]:
+    """Give each `If` of a graph these tensors, where its bodies make them, as further outputs; their names."""
     found: List[str] = []
     for node in graph.node:
         bodies = [one.g for one in node.attribute if one.name in ("then_branch", "else_branch")]
         if node.op_type != "If" or node.domain or len(bodies) != 2:
             continue
         for body, other in (bodies, bodies[::-1]):
-            for name in sorted({name for inner in body.node for name in inner.output} & set(wanted)):
-                kind = wanted[name]
+            for name in sorted({name for inner in body.node for name in inner.output} & set(tensors)):
+                kind = tensors[name]
                 empty = onnx.helper.make_tensor(name + "/none", kind, [0], [])
                 other.node.append(onnx.helper.make_node("Constant", [], [name + "/none"], value=empty))
                 body.node.append(onnx.helper.make_node("Identity", [name], [name + "/copy"]))

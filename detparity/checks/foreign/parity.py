@@ -174,6 +174,10 @@ def settled(context: ForeignContext, case: Case, outputs: Arrays, found: Finding
         found = under if under.evidence.get("node") else found
     ties = by_ties(context, case, outputs)
     if ties is None:
+        if any(sum(one.apart) for one in context.truth(case, context.choices(case, **engine)).images):
+            raise CannotRun(
+                f"float32 itself exchanges rows at {case}, and the decisions that they follow from are not known"
+            )
         return found
     if not ties.left:
         return judged_of(context, case, context.truth(case, ties.choices), outputs)

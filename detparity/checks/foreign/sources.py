@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -96,6 +96,9 @@ class _Program:
         self, how: str, images: np.ndarray, choices: Sequence[Choice]
     ) -> Tuple[Dict[str, np.ndarray], Sequence[Forced]]:
         return self._reference.run_forced(how, images, choices)  # type: ignore[attr-defined]
+
+    def decisions(self, images: np.ndarray) -> List[Choice]:
+        return self._reference.decisions(images)  # type: ignore[attr-defined]
 
 
 def _against(choice: ModelChoice, size: Optional[Size]) -> Callable[[Path], Reference]:
