@@ -69,7 +69,7 @@ def by_default(known: Mapping[str, Check]) -> Dict[str, Check]:
 
 
 def on_engines(known: Mapping[str, Check]) -> Dict[str, Check]:
-    """The checks of a file on an engine that is asked for: those of numbers, of suppression, of the budget of 8 bits, and of the engine."""
+    """The checks of a file on an engine that is asked for: numbers, suppression, the engine, and the budget of 8 bits."""
     groups = ("parity.", "nms.", "engine.", "precision.budget")
     return {name: one for name, one in known.items() if name.startswith(groups) and name not in NOT_ON_ENGINES}
 
