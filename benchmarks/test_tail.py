@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from detparity.checks.session import make_context, open_file
+from detparity.checks.opening import make_context, open_file
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle

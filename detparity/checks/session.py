@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
 
 from detparity import checks, engines
-from detparity.artifacts.open import Asked, Intake, open_artifact
+from detparity.artifacts.open import Asked, Intake
 from detparity.checks import foreign
 from detparity.checks.context import Context
 from detparity.checks.earlier import Earlier, key_of
 from detparity.checks.endpoint import on_endpoint
-from detparity.checks.follows import fold
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.names import names_of
 from detparity.checks.foreign.open_file import ForeignSource, kind_of, open_context
 from detparity.checks.known_failures import KnownFailures, applying, read
 from detparity.checks.latency import Timed
+from detparity.checks.opening import make_context, open_file
 from detparity.core import environment
 from detparity.core.array_cache import ArrayCache
 from detparity.core.budget import USUAL, Budget
-from detparity.core.case import Explorer
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
 from detparity.core.endpoint import Endpoint
@@ -34,8 +33,6 @@ from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import EngineDied, Size, parse_variant
 from detparity.engines.eager import bytes_per_pixel
 from detparity.engines.reference_runs import Oracle, make_oracle
-from detparity.engines.remote import client
-from detparity.inputs import box_strategies, case_strategies
 from detparity.inputs.labels import read as read_labels
 from detparity.inputs.photos import Fit, Photo, PhotosAsked, as_pictures, find, placed
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
@@ -116,46 +113,6 @@ class Subject:
     died: Optional[EngineDied] = None
     on: str = ""
     missing: str = ""
-
-
-def open_file(
-    path: Path,
-    facts: Any,
-    variant: Optional[str] = None,
-    img_size: Optional[Size] = None,
-    name: Optional[str] = None,
-    asked: Asked = Asked(),
-) -> Intake:
-    """`artifacts.open.open_artifact`, with the engines of this process."""
-    return open_artifact(path, facts, variant, img_size, name, asked, engines=client())
-
-
-def make_context(
-    detector: Any,
-    found: Intake,
-    oracle: Oracle,
-    clock: Clock,
-    explore: Explorer = case_strategies.explore,
-    quick: bool = False,
-) -> Context:
-    """The context of an opened artifact. quick: try less of everything (docs/performance.md: what that misses)."""
-    return Context(
-        found.artifact,
-        found.file,
-        found.contract,
-        detector.facts,
-        detector.weights,
-        detector.slopes,
-        oracle,
-        case_strategies.glance if quick else explore,
-        clock,
-        checks.by_default(checks.registry()),
-        found.how,
-        box_strategies.explore,
-        quick,
-        fold=fold,
-        precision=found.precision,
-    )
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 
 from detparity.artifacts.open import Asked
 from detparity.checks.context import applicable
-from detparity.checks.session import make_context, open_file
+from detparity.checks.opening import make_context, open_file
 from detparity.tools.export_cache import exported
 
 SIZE = (64, 96)

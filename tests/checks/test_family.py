@@ -10,7 +10,7 @@ from typing import Any, FrozenSet, List, Tuple
 import pytest
 
 from detparity.checks.context import applicable
-from detparity.checks.session import make_context, open_file
+from detparity.checks.opening import make_context, open_file
 from detparity.cli.export import rounded
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import Size, parse_variant

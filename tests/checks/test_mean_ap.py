@@ -11,7 +11,7 @@ import torch
 
 from detparity.checks import registry
 from detparity.checks.mean_ap import RULE, SLACK, _labelled, suppressed
-from detparity.checks.session import make_context, open_file
+from detparity.checks.opening import make_context, open_file
 from detparity.core.contract import contract_for
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle

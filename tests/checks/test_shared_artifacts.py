@@ -6,7 +6,8 @@ import pytest
 
 from detparity.checks.baked_size import _named
 from detparity.checks.context import applicable
-from detparity.checks.session import Options, Session, make_context, open_file
+from detparity.checks.opening import make_context, open_file
+from detparity.checks.session import Options, Session
 from detparity.checks.weights import coverage
 from detparity.core.contract import INFO
 from detparity.core.vocabulary import parse_variant

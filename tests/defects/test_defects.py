@@ -10,7 +10,7 @@ from detparity.kit.tests.defects.registry import registry as planted_files
 
 from detparity.checks import NOT_QUICK, ON_ENDPOINT, registry
 from detparity.checks.context import applicable
-from detparity.checks.session import make_context, open_file
+from detparity.checks.opening import make_context, open_file
 from detparity.core.contract import INFO, LEVELS
 from detparity.core.environment import environment, holds
 from detparity.core.findings import fails

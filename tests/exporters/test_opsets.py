@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detparity.artifacts.open import Asked
 from detparity.checks.context import applicable
-from detparity.checks.session import make_context, open_file
+from detparity.checks.opening import make_context, open_file
 from detparity.cli import main
 from detparity.core import resources
 from detparity.core.contract import DYNAMO_OPSET, IR_FOR_OPSET, OPSET, OPSETS, contract_for

@@ -20,7 +20,8 @@ from detparity.artifacts import onnx_nms
 from detparity.checks.context import Context
 from detparity.checks.nms import tail_findings
 from detparity.checks.nms_tail import feed, find_cut
-from detparity.checks.session import Options, Session, make_context, open_file
+from detparity.checks.opening import make_context, open_file
+from detparity.checks.session import Options, Session
 from detparity.core import resources
 from detparity.core.clock import Clock
 from detparity.core.contract import NmsPromise

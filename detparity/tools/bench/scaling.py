@@ -14,7 +14,8 @@ import numpy as np
 
 from detparity.checks.context import Context
 from detparity.checks.nms_tail import feed, find_cut
-from detparity.checks.session import Options, Session, make_context, open_file
+from detparity.checks.opening import make_context, open_file
+from detparity.checks.session import Options, Session
 from detparity.core import environment as facts
 from detparity.core.errors import InputError, NotMade, clipped
 from detparity.core.statistics import median_interval

@@ -20,7 +20,8 @@ from detparity.artifacts import lite_bytecode, torchscript_graph
 from detparity.checks import baked_size, export, parity
 from detparity.checks.context import applicable
 from detparity.checks.known_failures import settle
-from detparity.checks.session import Options, Session, make_context, open_file
+from detparity.checks.opening import make_context, open_file
+from detparity.checks.session import Options, Session
 from detparity.cli import main
 from detparity.core.case import Case
 from detparity.core.clock import Clock

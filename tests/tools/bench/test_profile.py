@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from detparity.checks.session import make_context, open_file
+from detparity.checks.opening import make_context, open_file
 from detparity.core import environment
 from detparity.core.clock import Clock
 from detparity.core.errors import InputError
