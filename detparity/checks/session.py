@@ -298,7 +298,7 @@ class Session:
         height, width = contract.size
         total = environment.memory_bytes()
         image = COPIES * 4 * (3 * height * width + self.detector.facts.rows(contract.size) * self.detector.facts.fields)
-        needed = self._bytes_per_pixel * height * width + image * contract.batch
+        needed = self.bytes_per_pixel * height * width + image * contract.batch
         if total and needed > MEMORY_SHARE * total:
             raise InputError(
                 f"{path}: a batch of {contract.batch} at {height}x{width} needs about {needed / 1e9:.0f} GB for the reference, "
@@ -306,7 +306,8 @@ class Session:
             )
 
     @functools.cached_property
-    def _bytes_per_pixel(self) -> float:
+    def bytes_per_pixel(self) -> float:
+        """See `eager.bytes_per_pixel`."""
         return bytes_per_pixel(self.detector)
 
     def judged(self, path: Path, name: Optional[str] = None, on: str = "") -> AnyContext:

@@ -8,7 +8,8 @@ the order of the additions within float64.
 
 from __future__ import annotations
 
-from typing import Callable, Optional, Sequence, cast
+import contextlib
+from typing import Callable, Iterator, Optional, Sequence, cast
 
 import torch
 from torch import nn
@@ -45,11 +46,14 @@ def by_strips(
 
 
 class ByStrips(nn.Module):
-    """A convolution of the float64 model, zeros around its input, run by strips."""
+    """A convolution of the float64 model, zeros around its input, run by strips; whole: as one operator. kind: what its users know."""
+
+    kind = "Conv2d"
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
+        self.whole = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         conv = self.conv
@@ -58,7 +62,8 @@ class ByStrips(nn.Module):
         def convolve(part: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
             return functional.conv2d(part, conv.weight, conv.bias, stride, tuple(padding), dilation, conv.groups)
 
-        return by_strips(x, conv.weight, (stride, cast(Sequence[int], conv.padding), dilation), convolve)
+        around = cast(Sequence[int], conv.padding)
+        return convolve(x, around) if self.whole else by_strips(x, conv.weight, (stride, around, dilation), convolve)
 
 
 def use_strips(model: nn.Module) -> None:
@@ -67,6 +72,19 @@ def use_strips(model: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv2d) and child.padding_mode == "zeros" and not isinstance(child.padding, str):
                 setattr(module, name, ByStrips(child))
+
+
+@contextlib.contextmanager
+def run_whole(model: nn.Module) -> Iterator[None]:
+    """For the block, every convolution of a model is one operator, for those who follow operators."""
+    strips = [module for module in model.modules() if isinstance(module, ByStrips)]
+    for module in strips:
+        module.whole = True
+    try:
+        yield
+    finally:
+        for module in strips:
+            module.whole = False
 
 
 def of_dispatch(operator: Callable[..., torch.Tensor], args: Sequence[object]) -> Optional[torch.Tensor]:

@@ -37,12 +37,12 @@ class Exactly(TorchDispatchMode):
         args, kwargs = tree_map(higher, args), tree_map(higher, kwargs or {})
         found = of_dispatch(operator, args) if operator is torch.ops.aten.convolution.default and not kwargs else None
         found = operator(*args, **kwargs) if found is None else found
-        if lower and _writes(operator) and isinstance(found, torch.Tensor):
+        if lower and writes(operator) and isinstance(found, torch.Tensor):
             lower[0].copy_(found)  # in place on a lower tensor: later readers see the rounded result
         return found
 
 
-def _writes(operator: Any) -> bool:
+def writes(operator: Any) -> bool:
     schema = getattr(operator, "_schema", None)
     return bool(schema is not None and getattr(schema, "is_mutable", False))
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_flatten
 
 from detparity.core.trace import Step, Trace, other
-from detparity.models.float64 import Exactly, exactly
+from detparity.models.float64 import Exactly, exactly, writes
 
 Part = Callable[[torch.Tensor], torch.Tensor]
 # What exporters write an operator out as: values that no operator of the model gives, worked out from what it reads.
@@ -33,12 +33,18 @@ LEAST = 2  # numbers in a tensor that says anything
 
 
 class Recording(Exactly):
-    """Every operator computes in float64, and what it gives is copied."""
+    """Every operator computes in float64, and what it gives is stored: its own memory, copied before an operator writes to it.
 
-    def __init__(self, modules: List[str]) -> None:
+    earlier: another run of the module; then nothing is stored, and `same` has, step by step, whether the values are those of then.
+    """
+
+    def __init__(self, modules: List[str], earlier: Optional[Recording] = None) -> None:
         super().__init__()
         self.steps: List[Step] = []
         self.values: List[np.ndarray] = []
+        self.same: List[bool] = []
+        self._earlier = earlier
+        self._stored: Dict[int, List[int]] = {}  # by storage: the values that lie in it
         self._modules = modules
         self._numbers: Dict[Tuple[int, int], int] = {}
         self._last: Dict[int, int] = {}  # by storage: the step that wrote to it last
@@ -47,11 +53,23 @@ class Recording(Exactly):
     def add(self, tensor: torch.Tensor, operator: str, reads: Tuple[int, ...]) -> int:
         module = self._modules[-1] if self._modules else ""
         self.steps.append(Step(operator, module, reads))
-        self.values.append(np.array(tensor.detach().numpy(), np.float64))
         number = len(self.steps) - 1
+        values = tensor.detach().numpy()
+        if self._earlier is None:
+            self.values.append(values.astype(np.float64, copy=False))
+            self._stored.setdefault(_storage(tensor), []).append(number)
+        else:
+            before = self._earlier.values
+            self.same.append(number < len(before) and np.array_equal(before[number], values))
         self._numbers[id(tensor), tensor._version] = number
         self._alive.append(tensor)
         return number
+
+    def _copy(self, tensors: List[torch.Tensor]) -> None:
+        """Copy the values that lie in the memory of these tensors, since it is written to next."""
+        for tensor in tensors:
+            for number in self._stored.pop(_storage(tensor), ()):
+                self.values[number] = self.values[number].copy()
 
     def number(self, tensor: torch.Tensor) -> Optional[int]:
         """The number of a value that an operator gave; a tensor that was written to since is a new one."""
@@ -68,6 +86,8 @@ class Recording(Exactly):
         reads = tuple(dict.fromkeys(one for one in map(self.number, given) if one is not None))
         name = str(operator).split(".")[1] if "." in str(operator) else str(operator)
         self._parts(name.rstrip("_"), given, reads)
+        if writes(operator):
+            self._copy(given)
         found = self.computed(operator, types, args, kwargs)
         for tensor in tree_flatten(found)[0]:
             if _says_something(tensor):
@@ -99,23 +119,26 @@ def recorded(
     module: nn.Module, call: Callable[[torch.Tensor], Any], images: np.ndarray, official: Callable[[str], str] = str
 ) -> Trace:
     """Run `call`, which runs a float64 module, and record it. official: from a path to the name its users know."""
-    kinds = {path: type(part).__name__ for path, part in module.named_modules()}
+    kinds = {path: _kind(part) for path, part in module.named_modules()}
     mode, numbers = _recorded(module, call, images, kinds)
-    again, _ = _recorded(module, call, other(images), kinds)
+    again, _ = _recorded(module, call, other(images), kinds, mode)
     steps = mode.steps
     if len(again.steps) == len(steps):
-        same = [np.array_equal(one, two) for one, two in zip(mode.values, again.values)]
-        steps = [replace(step, fixed=fixed) for step, fixed in zip(steps, same)]
+        steps = [replace(step, fixed=fixed) for step, fixed in zip(steps, again.same)]
     names = {path: official(path) for path in kinds if official(path) != path}
     return Trace(tuple(steps), tuple(mode.values), kinds, numbers, names)
 
 
 def _recorded(
-    module: nn.Module, call: Callable[[torch.Tensor], Any], images: np.ndarray, kinds: Dict[str, str]
+    module: nn.Module,
+    call: Callable[[torch.Tensor], Any],
+    images: np.ndarray,
+    kinds: Dict[str, str],
+    earlier: Optional[Recording] = None,
 ) -> Tuple[Recording, Tuple[int, ...]]:
     """One run, and the numbers of what it returned."""
     running: List[str] = [""]
-    mode = Recording(running)
+    mode = Recording(running, earlier)
     x = torch.from_numpy(np.array(images, np.float64))
     mode.add(x, "image", ())
     with torch.no_grad(), _followed(module, running, kinds), exactly(mode):
@@ -123,6 +146,10 @@ def _recorded(
         leaves = [one for one in tree_flatten(_plain(found))[0] if isinstance(one, torch.Tensor)]
         outputs = [mode.number(one) for one in leaves if one.is_floating_point()]
     return mode, tuple(one for one in outputs if one is not None)
+
+
+def _kind(part: nn.Module) -> str:
+    return str(getattr(part, "kind", None) or type(part).__name__)
 
 
 def _plain(found: Any) -> Any:
@@ -145,7 +172,7 @@ def _followed(module: nn.Module, running: List[str], kinds: Dict[str, str]) -> I
         path = path if name is None else f"{running[-1]}.{name}".lstrip(".")
         running.append(path)
         parts.append(part)
-        kinds[path] = type(part).__name__
+        kinds[path] = _kind(part)
 
     def leave(part: nn.Module) -> None:
         while parts:

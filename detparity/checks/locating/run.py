@@ -22,6 +22,10 @@ from detparity.engines.graph_reference import GraphReference
 from detparity.engines.remote import client
 from detparity.models.reference import CannotRunReference
 
+MEMORY_SHARE = 0.6  # of the machine's memory, that following a model may take
+VALUES = (
+    3  # of each value: of two runs, and of what the file is given (1.49 GB for yolov7-tiny at 640x640, 0.62 GB a run)
+)
 CHECKS = ("parity.declared", "parity.values", "parity.images", "parity.sizes", "parity.batches")
 
 
@@ -76,6 +80,16 @@ def _require_torch() -> None:
         )
 
 
+def _require_memory(session: Session, images: np.ndarray) -> None:
+    batch, _, height, width = images.shape
+    needed = VALUES * session.bytes_per_pixel * batch * height * width
+    total = environment.memory_bytes()
+    if total and needed > MEMORY_SHARE * total:
+        raise CannotRun(
+            f"following the model at {height}x{width} takes about {needed / 1e9:.0f} GB, and this machine has {total / 1e9:.0f} GB"
+        )
+
+
 def _program(context: AnyContext, images: np.ndarray) -> OnnxProgram:
     if context.artifact.kind != "onnx":
         raise CannotRun(f"a file of {context.artifact.kind} cannot be followed tensor by tensor yet")
@@ -91,6 +105,7 @@ def _trace(session: Session, context: AnyContext, images: np.ndarray) -> Trace:
     if isinstance(context, Context):
         from detparity.models.yolov7.recorded import trace
 
+        _require_memory(session, images)
         found: Trace = trace(session.detector, images)
         return found
     reference: Any = context.oracle.reference

@@ -234,3 +234,40 @@ def test_the_command_writes_a_bundle_that_repeats_without_torch(
     (folder / "facts.json").write_text("{}")
     assert main.main(["replay", str(folder)]) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+def test_a_recording_holds_each_value_once_and_as_it_was():
+    """An operator that writes to its input, an activation with parts, a constant, and a convolution run by strips elsewhere."""
+    from torch import nn
+
+    from detparity.models.exact_conv import run_whole, use_strips
+    from detparity.models.recording import recorded
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act, self.late = nn.Conv2d(3, 4, 3, padding=1), nn.SiLU(), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            x = self.act(self.conv(x))
+            grid = torch.arange(6.0).reshape(1, 1, 1, 6)
+            return self.late(x - 0.1) + grid
+
+    for inplace in (True, False):
+        net = Net().double().eval()
+        net.late.inplace = inplace
+        use_strips(net)
+        images = np.random.default_rng(0).random((1, 3, 5, 6))
+        with run_whole(net):
+            trace = recorded(net, net, images)
+        by_operator = {step.operator: value for step, value in zip(trace.steps, trace.values)}
+        with torch.no_grad():
+            x = net.conv(torch.from_numpy(images))
+        np.testing.assert_allclose(by_operator["convolution"], x.numpy())
+        np.testing.assert_allclose(
+            by_operator["sub"], torch.nn.functional.silu(x).numpy() - 0.1
+        )  # before it is written to
+        fixed = {step.operator for step in trace.steps if step.fixed}
+        assert "arange" in fixed or "view" in fixed or "reshape" in fixed
+        assert not fixed & {"convolution", "silu", "sub", "add"}
+        assert trace.kinds["conv"] == "Conv2d" and any(step.module == "conv" for step in trace.steps)
