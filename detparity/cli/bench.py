@@ -24,6 +24,7 @@ from detparity.cli.options import (
 from detparity.core.errors import InputError
 from detparity.core.files import write_text
 from detparity.core.isolate import ending
+from detparity.core.signals import held_back
 from detparity.core.vocabulary import EngineDied
 from detparity.models.choice import require_home_named, require_one_model
 
@@ -82,8 +83,9 @@ def run(options: argparse.Namespace) -> int:
 
 def measured(options: argparse.Namespace, scratch: Path) -> Dict[str, Any]:
     """What was measured, as `text` and as `record` for the report; without a record, the text says which file is wrong."""
-    from detparity.artifacts.open import Asked
-    from detparity.tools.bench import report, run
+    with held_back():
+        from detparity.artifacts.open import Asked
+        from detparity.tools.bench import report, run
 
     promise = Asked(options.iou_thres, options.conf_thres, options.topk_all, options.max_wh)
     asked = run.Asked(

@@ -38,6 +38,7 @@ from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
 from detparity.core.runtimes import runtime_files
+from detparity.core.signals import held_back
 from detparity.core.targets import targets
 from detparity.core.verdict import exit_code
 from detparity.engines import require_runtime
@@ -121,7 +122,8 @@ def run(options: argparse.Namespace) -> int:
     with display as console, tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         console.stage("loading")
         client().start()  # its imports overlap with ours
-        from detparity.cli.check_files import check
+        with held_back():
+            from detparity.cli.check_files import check
 
         found = check(_asked(options, choice, endpoint), Path(scratch), console)
     write_reports(found, options)

@@ -15,6 +15,7 @@ from detparity.cli.options import (
     say,
     size_of,
 )
+from detparity.core.signals import held_back
 from detparity.models.choice import require_home_named, require_one_model
 
 
@@ -48,8 +49,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from detparity.artifacts.open import Asked
-    from detparity.tools.golden import user_goldens
+    with held_back():
+        from detparity.artifacts.open import Asked
+        from detparity.tools.golden import user_goldens
     from detparity.tools.golden.evaluate import Folders
     from detparity.tools.golden.pending import folder_for
 

@@ -21,6 +21,7 @@ from detparity.core.errors import InputError
 from detparity.core.file_kind import require_checkpoint
 from detparity.core.files import require_file, write_text
 from detparity.core.findings import CannotRun
+from detparity.core.signals import held_back
 from detparity.core.text import render
 from detparity.models.choice import of_a_package, require_named, require_one_model
 
@@ -70,10 +71,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _located(asked: Any, console: Console, folder: Optional[Path]) -> Any:
-    from detparity.checks.foreign.sources import source_of
-    from detparity.checks.locating.run import declared, failing, locate
-    from detparity.checks.locating.text import findings, summary
-    from detparity.checks.session import Session
+    with held_back():
+        from detparity.checks.foreign.sources import source_of
+        from detparity.checks.locating.run import declared, failing, locate
+        from detparity.checks.locating.text import findings, summary
+        from detparity.checks.session import Session
 
     path = asked.artifacts[0]
     session = Session(asked, None, source_of(asked.choice, asked.img_size) if asked.choice.foreign else None)

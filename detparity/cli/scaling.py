@@ -14,6 +14,7 @@ from detparity.cli.options import (
     say,
 )
 from detparity.core.errors import InputError
+from detparity.core.signals import held_back
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from detparity.core.files import write_text
-    from detparity.tools.bench import scaling
+
+    with held_back():
+        from detparity.tools.bench import scaling
 
     require_writable(options.markdown)
     folder = options.markdown.with_suffix("") if options.markdown is not None else None

@@ -376,7 +376,7 @@ def test_img_size_once_means_both_sides(command):
         (["--batch-size", "0"], "is not positive"),
         (["--device", "cuda:0"], "only cpu"),
         (["--fp16"], "--fp16 is not supported"),
-        (["--int8"], "--int8 is not supported"),
+        (["--int8"], "--int8 makes ONNX files alone: give --include onnx"),
         (["--include-nms"], "--include-nms is not supported"),
         (["--output-dir", "nowhere"], "is not a directory"),
         (["--include", "coreml"], "coreml"),

@@ -163,28 +163,6 @@ def test_a_floor_that_grows_ends_as_the_floor_of_all_ways_at_once(session, kind,
     assert min(grown) >= 0 and max(grown) > 0
 
 
-def test_another_process_finds_what_was_left_to_the_bit(session, tmp_path):
-    from detparity.engines.reference_runs import Oracle, Shelf
-
-    def oracle():
-        facts = session.detector.facts
-        return Oracle(facts, session.oracle._ways, ("raw", "grid"), Shelf(tmp_path / "truths", facts.digest))
-
-    first, second, third = oracle(), oracle(), oracle()
-    picture, size = ("scene", 2), (64, 96)
-    begun = next(first.growing(picture, size, "raw"))
-    full = second.truth(picture, size, "raw")
-    found = third.truth(picture, size, "raw")
-
-    assert (first.worked_out, second.worked_out, third.worked_out) == (1, 0, 0)
-    assert all(np.array_equal(a, b) for a, b in zip(begun.levels, found.levels))
-    assert found.floor == full.floor == first.truth(picture, size, "raw").floor
-    assert found.floor == session.oracle.truth(picture, size, "raw").floor
-    assert third.truth(picture, size, "grid").floor == session.oracle.truth(picture, size, "grid").floor
-    assert len(list((tmp_path / "truths").iterdir())) == 1
-    assert (first.asked, second.asked, third.asked) == (2, 1, 2)  # whether or not a floor grew meanwhile
-
-
 @pytest.mark.smoke
 @pytest.mark.parametrize("kind", sorted(images.KINDS))
 def test_pictures_are_what_they_promise(kind):

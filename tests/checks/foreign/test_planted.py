@@ -23,6 +23,10 @@ UNPROVEN = {
     "structure.target": "of --for alone; tests/checks/test_target.py has files for every target",
     "engine.load": "of other engines alone; tests/engines/test_other_engines.py has files that they refuse",
     "engine.default": "of other engines alone; tests/engines/test_other_engines.py has a default that rounds otherwise",
+    **dict.fromkeys(
+        [name for name in checks() if name.startswith("precision.")],
+        "of files of lower precision; tests/checks/test_precision.py and test_quantised.py plant defects in them",
+    ),
     "nms.class-offset": "test_class_offset.py judges it on a captured head",
     "structure.load": "a file that ONNX Runtime refuses is refused by the checker too",
     "structure.inferred": "the home family's planted defects prove it: it reads the file alone",
