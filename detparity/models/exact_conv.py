@@ -46,14 +46,14 @@ def by_strips(
 
 
 class ByStrips(nn.Module):
-    """A convolution of the float64 model, zeros around its input, run by strips; whole: as one operator. kind: what its users know."""
+    """A convolution of the float64 model, zeros around its input, run by strips; at_once: as one operator. kind: what its users know."""
 
     kind = "Conv2d"
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
-        self.whole = False
+        self.at_once = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         conv = self.conv
@@ -63,7 +63,7 @@ class ByStrips(nn.Module):
             return functional.conv2d(part, conv.weight, conv.bias, stride, tuple(padding), dilation, conv.groups)
 
         around = cast(Sequence[int], conv.padding)
-        return convolve(x, around) if self.whole else by_strips(x, conv.weight, (stride, around, dilation), convolve)
+        return convolve(x, around) if self.at_once else by_strips(x, conv.weight, (stride, around, dilation), convolve)
 
 
 def use_strips(model: nn.Module) -> None:
@@ -75,16 +75,16 @@ def use_strips(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def run_whole(model: nn.Module) -> Iterator[None]:
+def run_at_once(model: nn.Module) -> Iterator[None]:
     """For the block, every convolution of a model is one operator, for those who follow operators."""
     strips = [module for module in model.modules() if isinstance(module, ByStrips)]
     for module in strips:
-        module.whole = True
+        module.at_once = True
     try:
         yield
     finally:
         for module in strips:
-            module.whole = False
+            module.at_once = False
 
 
 def of_dispatch(operator: Callable[..., torch.Tensor], args: Sequence[object]) -> Optional[torch.Tensor]:

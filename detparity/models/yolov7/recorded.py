@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detparity.core.trace import Trace
-from detparity.models.exact_conv import run_whole
+from detparity.models.exact_conv import run_at_once
 from detparity.models.recording import recorded
 from detparity.models.yolov7.detector import YoloDetector, official_key
 from detparity.models.yolov7.network import Predictions, member_of
@@ -25,5 +25,5 @@ def trace(detector: YoloDetector, images: np.ndarray) -> Trace:
             return f"{prefix}model.{layers}"
         return official_key(detector.exact, inner) if len(parts) > 1 else ""
 
-    with run_whole(module):
+    with run_at_once(module):
         return recorded(module, module, images, official)

@@ -240,7 +240,7 @@ def test_a_recording_holds_each_value_once_and_as_it_was():
     """An operator that writes to its input, an activation with parts, a constant, and a convolution run by strips elsewhere."""
     from torch import nn
 
-    from detparity.models.exact_conv import run_whole, use_strips
+    from detparity.models.exact_conv import run_at_once, use_strips
     from detparity.models.recording import recorded
 
     class Net(nn.Module):
@@ -258,7 +258,7 @@ def test_a_recording_holds_each_value_once_and_as_it_was():
         net.late.inplace = inplace
         use_strips(net)
         images = np.random.default_rng(0).random((1, 3, 5, 6))
-        with run_whole(net):
+        with run_at_once(net):
             trace = recorded(net, net, images)
         by_operator = {step.operator: value for step, value in zip(trace.steps, trace.values)}
         with torch.no_grad():
