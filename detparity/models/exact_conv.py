@@ -46,7 +46,7 @@ def by_strips(
 
 
 class ByStrips(nn.Module):
-    """A convolution of the float64 model, zeros around its input, run by strips; at_once: as one operator. kind: what its users know."""
+    """A convolution of the float64 model, zeros around its input, by strips or at once. kind: what its users know."""
 
     kind = "Conv2d"
 
