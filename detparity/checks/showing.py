@@ -14,14 +14,14 @@ from detparity.checks.heat import heat_of
 from detparity.checks.pictures import SHOWN, NotShown, Seen, counts_of, seen_by, shown
 from detparity.checks.session import AnyContext, Session
 from detparity.core.findings import CannotRun
-from detparity.core.vocabulary import EngineError, Picture
+from detparity.core.vocabulary import EngineDied, EngineError, Picture
 from detparity.inputs import images
 from detparity.inputs.labels import read
 from detparity.inputs.photos import placed
 from detparity.oracle.average_precision import Objects
 from detparity.oracle.precision_difference import compared
 
-UNSHOWN = (EngineError, CannotRun, Refuses, OutputsDiffer, NotShown)  # why nothing is shown
+UNSHOWN = (EngineError, EngineDied, CannotRun, Refuses, OutputsDiffer, NotShown)  # why nothing is shown
 
 
 def shown_of(session: Session, context: AnyContext) -> Dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from detparity.cli.options import say
 from detparity.core.errors import InputError
 from detparity.core.text import number
-from detparity.core.vocabulary import EngineError
+from detparity.core.vocabulary import EngineDied, EngineError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,9 +22,9 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         off, facts = replayed(options.folder)
-    except EngineError as error:
+    except (EngineError, EngineDied) as error:
         raise InputError(f"{options.folder}: its part does not run here: {error}") from None
-    wrong = off > facts["allowed"]
+    wrong = not off <= facts["allowed"]  # no number at all is wrong as well
     say(f"{facts['file']}: {facts['module']}, node {facts['node']!r}, {facts['case']}")
     say(f"  error     {number(off)} here, {number(facts['error'])} where it was written")
     say(f"  allowed   {number(facts['allowed'])}, what rounding does")

@@ -53,7 +53,7 @@ print("module:  ", facts["module"])
 print("node:    ", facts["node"])
 print("largest error %.4g, root mean square %.4g" % (error.max(), np.sqrt((error**2).mean())))
 print("allowed: %.4g, what rounding does; recorded: %.4g" % (facts["allowed"], facts["error"]))
-wrong = bool(error.max() > facts["allowed"])
+wrong = not error.max() <= facts["allowed"]  # no number at all is wrong as well
 print("it still differs" if wrong else "it does not differ here")
 sys.exit(1 if wrong else 0)
 '''
@@ -77,7 +77,7 @@ class Part:
 
     @property
     def shows(self) -> bool:
-        return self.error > self.allowed
+        return not self.error <= self.allowed
 
 
 def part_of(search: Search, fault: Fault) -> Part:
@@ -181,8 +181,10 @@ def read(folder: Path) -> Tuple[bytes, Mapping[str, np.ndarray], Dict[str, Any]]
             arrays = {name: stored[name] for name in stored.files}
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         model = (folder / "part.onnx").read_bytes()
-        needed = [facts[name] for name in ("module", "node", "allowed", "error")] and arrays["expected"].shape
-        assert needed is not None
+        facts = {**facts, **{name: str(facts[name]) for name in ("file", "module", "node", "case")}}
+        facts.update({name: float(facts[name]) for name in ("allowed", "error")})
+        if arrays["judged"].shape != arrays["expected"].shape or arrays["expected"].dtype.kind != "f":
+            raise ValueError("its arrays do not fit together")
     except OSError as error:
         raise InputError(f"{folder} is no bundle: {error.strerror or error}") from None
     except Exception as error:  # numpy, zip and JSON have no common exception
@@ -194,9 +196,11 @@ def replayed(folder: Path) -> Tuple[float, Dict[str, Any]]:
     """The largest error that a bundle shows here, and its facts. Raises InputError, EngineError."""
     model, arrays, facts = read(folder)
     runner = client().prepare(RUNTIME, model, HOW[RUNTIME])
-    feed = {name: arrays[f"input {number}"] for number, name in enumerate(runner.input_names)}
-    (found,) = runner.call(feed).values()
-    if found.shape != arrays["expected"].shape:
-        raise InputError(f"{folder} is a damaged bundle: its part gives {found.shape}")
+    inputs = [f"input {number}" for number in range(len(runner.input_names))]
+    if not set(inputs) <= set(arrays):
+        raise InputError(f"{folder} is a damaged bundle: its part takes {len(inputs)} inputs, and not all of them are there")
+    found, *more = runner.call(dict(zip(runner.input_names, (arrays[name] for name in inputs)))).values()
+    if more or found.shape != arrays["expected"].shape or found.dtype.kind != "f":
+        raise InputError(f"{folder} is a damaged bundle: its part gives {found.dtype} {found.shape}")
     error = np.abs(found.astype(np.float64) - arrays["expected"])[arrays["judged"].astype(bool)]
     return float(error.max(initial=0.0)), facts

@@ -14,7 +14,7 @@ from detparity.checks.locating.program import HOW, RUNTIME
 from detparity.checks.locating.relations import Cause, Evidence, explain
 from detparity.checks.locating.search import Fault, Search
 from detparity.core.trace import IMAGE
-from detparity.core.vocabulary import EngineError
+from detparity.core.vocabulary import EngineDied, EngineError
 from detparity.engines.remote import client
 
 FIX = "Export that operator as the model has it; where an exporter or converter cannot, another opset or version usually can."
@@ -33,7 +33,7 @@ def cause_of(search: Search, fault: Fault) -> Optional[Cause]:
     """The cause of a fault; None where none that is known explains all of it."""
     try:
         return _tried(search, fault, part_of(search, fault))
-    except EngineError:
+    except (EngineError, EngineDied):
         return None
 
 

@@ -12,6 +12,7 @@ from detparity.checks.locating.text import because, record, where
 from detparity.checks.session import AnyContext, Session
 from detparity.core.case import Case
 from detparity.core.contract import MUST
+from detparity.core.errors import clipped
 from detparity.core.findings import CannotRun, Finding, Outcome
 
 DONE = "located"
@@ -41,6 +42,9 @@ def _with_fault(session: Session, context: AnyContext, finding: Finding, case: C
         answer = locate(session, context, case)
     except CannotRun:
         return finding
+    except Exception as error:  # a limit of this process or of an engine's, or a bug: the finding is reported without it
+        text = clipped(f"{type(error).__name__}: {error}", 160)
+        return replace(finding, notes=(*finding.notes, f"Where it begins is not known: looking for it ended ({text})."))
     faults = answer.located.faults
     if not faults or len(faults) > MOST_FAULTS:
         return finding

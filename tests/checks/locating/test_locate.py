@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
@@ -26,7 +27,10 @@ from detparity.checks.locating.causes import cause_of
 from detparity.checks.locating.program import OnnxProgram
 from detparity.checks.locating.search import Search
 from detparity.cli import main
+from detparity.core.case import Case
+from detparity.core.findings import Finding, Outcome
 from detparity.core.trace import Trace
+from detparity.core.vocabulary import EngineDied
 from detparity.engines.remote import client
 from detparity.inputs import images
 from detparity.models.module_reference import Made, ModuleReference
@@ -231,9 +235,35 @@ def test_the_command_writes_a_bundle_that_repeats_without_torch(
     assert main.main(["replay", str(folder)]) == 1
     assert main.main(["locate", str(good), "--against", str(good)]) == 0
     assert main.main(["replay", str(tmp_path / "missing")]) == 2
-    (folder / "facts.json").write_text("{}")
-    assert main.main(["replay", str(folder)]) == 2
-    assert "damaged" in capsys.readouterr().err
+    with np.load(folder / "arrays.npz") as stored:
+        arrays = dict(stored)
+    for name in set(arrays) - {"found"}:
+        np.savez(folder / "arrays.npz", **{other: one for other, one in arrays.items() if other != name})
+        assert main.main(["replay", str(folder)]) == 2, name
+    np.savez(folder / "arrays.npz", **{**arrays, "expected": np.full_like(arrays["expected"], np.nan)})
+    assert main.main(["replay", str(folder)]) == 1  # what is no number is no agreement
+    ran = subprocess.run([sys.executable, str(folder / "replay.py")], capture_output=True, text=True, timeout=100)
+    assert ran.returncode == 1, ran.stderr
+    facts = json.loads((folder / "facts.json").read_text())
+    for damaged in ({}, [], {**facts, "allowed": "x"}, {**facts, "case": 1, "file": None, "error": None}):
+        (folder / "facts.json").write_text(json.dumps(damaged))
+        assert main.main(["replay", str(folder)]) == 2
+        assert "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [EngineDied("memory", "takes more memory than it may"), MemoryError(), ValueError("x")])
+def test_a_search_that_ends_leaves_the_finding(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    from detparity.checks.locating import note
+
+    def ends(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(note, "locate", ends)
+    found = Finding("differs.", evidence={"case": Case(SIZE, (("noise", 0),))})
+    outcome = Outcome("parity.declared", "MUST", "failed", (found,))
+    context: Any = SimpleNamespace(notes={})
+    (left,) = note.with_fault(None, context, outcome).findings  # type: ignore[arg-type]
+    assert left.message == "differs." and type(error).__name__ in left.notes[0]
 
 
 def test_a_recording_holds_each_value_once_and_as_it_was():
