@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
 
+import numpy as np
+
 from detparity import checks, engines
+from detparity.artifacts.external_data import beside
 from detparity.artifacts.open import Asked, Intake
 from detparity.checks import foreign
 from detparity.checks.context import Context
@@ -27,7 +31,8 @@ from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
 from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError, NotMade
-from detparity.core.findings import MADE, Check
+from detparity.core.files import sha256
+from detparity.core.findings import MADE, CannotRun, Check
 from detparity.core.precision import HALVES
 from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import EngineDied, Size, parse_variant
@@ -113,6 +118,20 @@ class Subject:
     died: Optional[EngineDied] = None
     on: str = ""
     missing: str = ""
+
+
+def _judged_by(context: AnyContext) -> Tuple[str, ...]:
+    """What a model of any kind gives, by digest, and the layout of its outputs: beside its weights, its code may change."""
+    if not isinstance(context, ForeignContext):
+        return ()
+    try:
+        outputs = context.exact_outputs
+    except CannotRun as error:
+        return (str(error),)
+    total = hashlib.sha256(repr(context.given_layout).encode())
+    for name, array in outputs.items():
+        total.update(f"{name} {array.shape}".encode() + array.astype(np.float32).tobytes())
+    return (total.hexdigest(),)
 
 
 @dataclass
@@ -358,7 +377,9 @@ class Session:
                 context.oracle.reference.facts.digest if isinstance(context, ForeignContext) else context.facts.digest
             )
             run_by = (str(self.options.endpoint), context.on)
-            facts = (context.artifact.sha256, context.contract, self.options.choice.arguments, foreign, *run_by)
+            outside = [sha256(one) for one in beside(context.artifact.path) if one.is_file()]
+            file = (context.artifact.sha256, *outside)
+            facts = (file, context.contract, self.options.choice.arguments, foreign, *run_by, *_judged_by(context))
             context.earlier = Earlier(ArrayCache(asked.resume), key_of(model, *facts))
         if self.options.endpoint is not None:
             context.endpoint, context.checks = self.options.endpoint, dict(self.registry())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import detparity.kit.exporters as exporters
 import numpy as np
 import pytest
@@ -165,3 +167,65 @@ def test_another_model_is_judged_on_them_with_its_layouts_own_resize(folder, exp
     assert judged.outcome.outcome == "passed", judged.texts
     assert found["total"]["model"] == found["total"]["same"] > 5 and len(found["each"]) == 2
     assert found["preprocess"].startswith("resize=stretch") and "precision" not in found
+
+
+def test_earlier_results_are_not_of_other_tensors_beside_the_file(session, folder, exports, tmp_path):
+    import onnx
+
+    path, asked = tmp_path / "outside.onnx", PhotosAsked(folder, None, 1, resume=tmp_path / "found")
+    model = onnx.load(str(exports("grid")))
+    onnx.save(model, str(path), save_as_external_data=True, location="outside.data", size_threshold=1024)
+
+    def judged():
+        run = Session(Options(artifacts=(path,), checks="parity.images", images=asked))
+        run.detector, run.oracle = session.detector, make_oracle(session.detector, run.clock, ("grid",))
+        (one,) = judge_all(run, run.subjects())
+        return one.outcome.outcome
+
+    assert (judged(), judged()) == ("passed", "passed")
+    values = np.fromfile(str(tmp_path / "outside.data"), np.float32)
+    (values * np.float32(1.1)).tofile(str(tmp_path / "outside.data"))  # the graph stays as it is, to the byte
+    assert judged() == "failed"
+
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 6, 8, 8)
+
+    def forward(self, x):
+        return nn.functional.{}(self.conv(x)).flatten(2).transpose(1, 2)
+"""
+
+
+def test_earlier_results_are_not_of_a_model_whose_code_changed(folder, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", minversion="1.13")
+    import inspect
+
+    from detparity.checks.foreign.sources import source_of
+
+    spec, path = tmp_path / "net.py", tmp_path / "net.onnx"
+    spec.write_text(NET.format("silu"))
+    names = {}
+    exec(spec.read_text(), names)  # as its user's exporter has it
+    old = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(names["Net"]().eval(), torch.zeros(1, 3, 64, 96), str(path), opset_version=12, **old)
+    asked = PhotosAsked(folder, None, 1, resume=tmp_path / "found")
+
+    def judged():
+        choice = ModelChoice(model=f"{spec}:Net")
+        options = Options(choice, (path,), checks="parity.images", images=asked, img_size=(64, 96))
+        run = Session(options, foreign=source_of(choice, (64, 96)))
+        (one,) = judge_all(run, run.subjects())
+        return one.outcome.outcome
+
+    assert (judged(), judged()) == ("passed", "passed")
+    spec.write_text(NET.format("relu"))
+    assert judged() == "failed"
