@@ -137,14 +137,24 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def cache_of(options: argparse.Namespace) -> Optional[ArrayCache]:
-    """Where references are stored, or None for nowhere. Raises InputError for a folder that is a file."""
+    """Where references are stored, or None for nowhere, as by default for a user whose home is missing or cannot be read. Raises
+    InputError for a folder that is a file or cannot be read."""
     from detparity.core.array_cache import ArrayCache, default_folder
 
     if options.no_cache:
         return None
-    folder: Path = options.cache or default_folder()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--cache {folder} is no folder")
+    try:
+        folder: Path = options.cache or default_folder()
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--cache {folder} is no folder")
+    except OSError as error:
+        if options.cache is not None:
+            raise InputError(f"--cache {options.cache} cannot be read: {error.strerror}") from None
+        return None
+    except InputError:
+        if options.cache is not None:
+            raise
+        return None
     return ArrayCache(folder)
 
 

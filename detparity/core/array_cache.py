@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
@@ -26,8 +25,12 @@ SUFFIX = ".detparity.npz"
 
 
 def default_folder() -> Path:
-    """The folder of the user's caches by the custom of the system (XDG base directories, elsewhere its own), and in it ours."""
-    home = Path.home()
+    """The folder of the user's caches by the custom of the system (XDG base directories, elsewhere its own), and in it ours. Raises
+    InputError for a user without a home."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise InputError("this user has no home folder: --cache DIR names one for references") from None
     if sys.platform == "darwin":
         base = home / "Library" / "Caches"
     elif sys.platform == "win32":
@@ -50,12 +53,12 @@ class ArrayCache:
     def find(self, key: str) -> Optional[Dict[str, np.ndarray]]:
         """The arrays of an entry, or None where there is none."""
         path = self.path(key)
-        if not path.exists():
-            return None
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 found = {name: stored[name] for name in stored.files}  # every part is read, and its checksum compared
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (FileNotFoundError, PermissionError):
+            return None
+        except Exception:  # numpy and zipfile have no common one for a file that was damaged
             self.remove(key)
             return None
         with contextlib.suppress(OSError):

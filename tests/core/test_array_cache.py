@@ -40,6 +40,41 @@ def test_a_damaged_entry_is_missing_and_removed(tmp_path, damage):
     assert not path.exists()
 
 
+def test_no_flipped_bit_is_an_error(tmp_path):
+    cache = ArrayCache(tmp_path)
+    cache.leave("key", {"a": np.arange(5.0)})
+    written = cache.path("key").read_bytes()
+    for bit in range(0, 8 * len(written), 3):
+        content = bytearray(written)
+        content[bit // 8] ^= 1 << bit % 8
+        cache.path("key").write_bytes(bytes(content))
+        found = cache.find("key")
+        assert found is None or list(found) != ["a"] or found["a"].tolist() == [0, 1, 2, 3, 4], bit
+
+
+def test_a_user_whose_home_is_missing_or_cannot_be_read_has_no_cache(monkeypatch):
+    from argparse import Namespace
+    from pathlib import Path
+
+    from detparity.cli.options import cache_of
+
+    def none(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    def refused(_):
+        raise PermissionError(13, "Permission denied")
+
+    asked = Namespace(no_cache=False, cache=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "home", classmethod(none))
+        assert cache_of(asked) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", refused)
+        assert cache_of(asked) is None
+        with pytest.raises(InputError, match="--cache .*Permission denied"):
+            cache_of(Namespace(no_cache=False, cache=Path("there")))
+
+
 def test_the_longest_unused_is_removed_first(tmp_path):
     cache = ArrayCache(tmp_path, limit=28_000)
     for number, key in enumerate("abc"):
