@@ -55,7 +55,7 @@ class RecordedReference:
         try:
             outputs, forced = reference.run_forced(how, images, choices)
         except CannotRunReference as error:
-            runs.append({"refused": str(error)})
+            runs.append({"refused": str(error), "choices": made})
             raise
         if all(run.get("choices") != made for run in runs):
             described, arrays = to_message(forced, "forced")
@@ -99,16 +99,16 @@ class StoredReference:
         differs: what follows was computed from another, as its `followed` says."""
         runs = self._runs.get(_key(how, images), [])
         try:
+            fitting = [run for run in runs if "refused" not in run and (choices or not run["choices"])]
             for run in runs:
-                if "refused" in run:
+                if "refused" in run and (not fitting or _same(run["choices"], _described(choices))):
                     raise CannotRunReference(str(run["refused"]))
-            fitting = [run for run in runs if choices or not run["choices"]]
             if not fitting:
                 raise CannotRun(f"the capture stored no run of the model on this input, and {self._why}")
             best = max(fitting, key=lambda run: _agreement(run, choices))
             outputs, forced = self._read(best)
             return outputs, _agreeing(forced, _partners(best, choices))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._damaged(INDEX, error) from None
 
     def _read(self, run: Mapping[str, Any]) -> Tuple[Outputs, List[Forced]]:
@@ -158,6 +158,11 @@ def _partners(run: Mapping[str, Any], choices: Sequence[Choice]) -> Dict[str, Tu
             choice, own = left.pop(at)
             found[stored["node"]] = (choice, own["indices"] == stored["indices"])
     return found
+
+
+def _same(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether these are the same choices, whatever their nodes are called."""
+    return [{**choice, "node": ""} for choice in one] == [{**choice, "node": ""} for choice in other]
 
 
 def _form(described: Mapping[str, Any]) -> Tuple[Any, ...]:

@@ -228,3 +228,31 @@ def test_the_version_that_was_right_is_named(slims, clause, tmp_path, monkeypatc
     assert clause in shown, shown
     check = "parity.declared" if slims else "structure.names"
     assert f"Repeat:  detparity capture --checks {check} -- python 'my export.py'" in shown
+
+
+def test_what_the_model_refuses_under_some_choices_is_refused_under_those_alone(tmp_path):
+    import numpy as np
+
+    from detparity.core.decisions import Choice
+    from detparity.models.reference import CannotRunReference, ReferenceFacts
+    from detparity.models.stored_reference import RecordedReference, StoredReference
+
+    class Model:
+        facts = ReferenceFacts("it", "digest", (1, 3, 8, 8), ())
+
+        def run_forced(self, how, images, choices):
+            if choices:
+                raise CannotRunReference("such a choice")
+            return {"output": images * 2}, []
+
+    images = np.ones((1, 3, 8, 8), np.float32)
+    choice = Choice("/TopK", np.zeros((1, 4)), np.zeros((1, 2), np.int64), 1)
+    recorded = RecordedReference(Model(), tmp_path)
+    recorded.run("exact", images)
+    with pytest.raises(CannotRunReference):
+        recorded.run_forced("exact", images, (choice,))
+    recorded.save()
+    stored = StoredReference(tmp_path, "it cannot be pickled")
+    assert np.array_equal(stored.run("exact", images)["output"], images * 2)
+    with pytest.raises(CannotRunReference):
+        stored.run_forced("exact", images, (choice,))
