@@ -21,7 +21,7 @@ DATATYPES: Mapping[str, np.dtype] = {
 }
 _ADDRESS = re.compile(
     r"kserve\+(?P<scheme>http|https|grpc)://(?P<host>\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})"
-    r"/(?P<model>[\w.-]+)(/(?P<version>[\w.-]+))?/?"
+    r"/(?P<model>[A-Za-z0-9_.-]+)(/(?P<version>[A-Za-z0-9_.-]+))?/?"
 )
 
 

@@ -107,6 +107,8 @@ class Wire:
             raise EngineDied("crash", "does not answer: the connection is refused") from None
         except socket.timeout:
             raise EngineDied("time", f"gives no complete answer within {seconds:g} s", seconds) from None
+        except UnicodeError:
+            raise EngineError(f"has a name that no host has: {clipped(self._endpoint.host, 80)}") from None
         except (OSError, http.client.HTTPException) as error:
             why = clipped(getattr(error, "strerror", None) or error or type(error).__name__, 120)
             raise EngineDied("crash", f"ends the connection before its answer is complete ({why})") from None
@@ -201,6 +203,9 @@ def _array(name: str, one: Mapping[str, Any], content: Any) -> np.ndarray:
         raise EngineError(f"output {name!r} has the datatype {clipped(one['datatype'], 20)}, which holds no numbers")
     shape = tuple(map(int, one["shape"]))
     if content is None:
+        kinds = "biufO" if dtype.kind == "f" else "biu"  # null is how some servers write NaN
+        if not isinstance(one["data"], list) or (one["data"] and np.asarray(one["data"]).dtype.kind not in kinds):
+            raise EngineError(f"output {name!r} holds what is no {clipped(one['datatype'], 20)}")
         values = np.asarray(one["data"], dtype).ravel()
     else:
         values = np.frombuffer(content, dtype) if len(content) % dtype.itemsize == 0 else np.empty(0, dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -18,6 +20,7 @@ from detparity.checks.session import Options, Session
 from detparity.cli import main
 from detparity.core.endpoint import parse
 from detparity.core.errors import InputError
+from detparity.core.vocabulary import EngineError
 from detparity.engines import kserve_http
 from detparity.models.choice import ModelChoice
 from detparity.tools.export_cache import exported
@@ -126,14 +129,24 @@ def test_a_server_that_is_not_there_or_has_no_such_model_is_unusable(path, capsy
         server.how = "another protocol"
         assert "does not speak the KServe v2 protocol: its answer to /v2 is no JSON object" in refused(there)
     assert "the server does not answer: the connection is refused" in refused(there)
+    assert "the server has a name that no host has: a..b" in refused("kserve+http://a..b:80/m")
 
 
 @pytest.mark.parametrize(
-    "text", ["kserve+ftp://a:1/m", "http://a:1/m", "kserve+http://a/m", "kserve+http://a:99999/m", "onnxruntime"]
+    "text", ["kserve+ftp://a:1/m", "http://a:1/m", "kserve+http://a/m", "kserve+http://a:99999/m", "kserve+http://a:1/\u00fc", "onnxruntime"]
 )
 def test_an_address_of_another_form_is_refused(text):
     with pytest.raises(InputError, match=r"is no kserve\+http://HOST:PORT/MODEL"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    "kind, data", [("INT64", [1.7]), ("INT64", ["1"]), ("FP32", ["1"]), ("INT64", [None]), ("FP32", None), ("FP32", {})]
+)
+def test_what_is_no_number_of_the_stated_type_is_refused(kind, data):
+    answer = json.dumps({"outputs": [{"name": "o", "datatype": kind, "shape": [1], "data": data}]}).encode()
+    with pytest.raises(EngineError, match="output 'o' holds what is no " + kind):
+        kserve_http._arrays(answer, None)
 
 
 def test_detections_of_a_server_are_certified(session, shared_folder):
