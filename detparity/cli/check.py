@@ -24,8 +24,8 @@ from detparity.cli.options import (
     endpoint_of,
     engines_of,
     images_of,
+    model_files,
     opset_of,
-    path_of,
     require_images,
     require_nms,
     require_pages,
@@ -101,7 +101,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
     outputs = (options.json, options.html, options.junit, options.markdown)
-    reads = [*options.artifacts, *options.weights, options.expectations, path_of(options.cfg)]
+    reads = [*options.artifacts, *model_files(options), options.expectations]
     require_writable(*outputs, reads=reads)
     require_pages(options.html)
     require_nms(options)

@@ -14,6 +14,7 @@ from detparity.cli.options import (
     add_any_model,
     add_model,
     choice_of,
+    model_files,
     require_writable,
     size_of,
 )
@@ -44,7 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 every part is its model, 1 a part is not, 2 unusable input, 3 it differs and no part could be named."""
-    require_writable(options.json, reads=[options.artifact, *options.weights])
+    require_writable(options.json, reads=[options.artifact, *model_files(options)])
     choice = choice_of(options)
     require_one_model(choice)
     require_one_file([options.artifact])

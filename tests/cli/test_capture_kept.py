@@ -256,3 +256,17 @@ def test_what_the_model_refuses_under_some_choices_is_refused_under_those_alone(
     assert np.array_equal(stored.run("exact", images)["output"], images * 2)
     with pytest.raises(CannotRunReference):
         stored.run_forced("exact", images, (choice,))
+
+
+def test_a_file_with_more_outputs_than_its_model_is_stored_and_reported(tmp_path, capsys):
+    file = str(tmp_path / "m.onnx")
+
+    def later():
+        model = onnx.load(file)
+        model.graph.node.append(helper.make_node("Identity", ["output"], ["more"]))
+        model.graph.output.append(helper.make_tensor_value_info("more", 1, None))
+        onnx.save(model, file)
+
+    captures = captured(made(), file, later)
+    assert judge_captures(captures, {"keep": str(tmp_path / "stored"), "quick": True}) == 1
+    assert "has 2 outputs where the model gives 1" in " ".join(capsys.readouterr().out.split())

@@ -94,6 +94,20 @@ def test_nor_the_tensors_beside_an_onnx_file(best, capsys, tmp_path):
     assert (tmp_path / "out.bin").read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["check", "locate"])
+@pytest.mark.parametrize("option", ["--against", "--layout", "--model"])
+def test_nor_what_it_is_judged_against(command, option, best, capsys, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_bytes(best.read_bytes())
+    against = ["--against", "self"] if option == "--layout" else []
+    named = f"{other}:Net" if option == "--model" else other
+
+    code, _, err = _run(capsys, command, best, *against, option, named, "--json", other)
+
+    _one_line(code, err, says="it is one of the files that are read")
+    assert other.read_bytes() == best.read_bytes()
+
+
 def test_export_does_not_overwrite_its_own_checkpoint(capsys, tmp_path, monkeypatch):
     from detparity.models.choice import bundled_weights
 
