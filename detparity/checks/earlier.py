@@ -46,7 +46,9 @@ class Earlier:
     def detections(self, case: Case) -> Optional[List[Both]]:
         """What was detected on the pictures of a case before; None where that is not stored."""
         stored = self.store.find(self._key("detections", case)) if self.store is not None else None
-        if stored is None or set(stored) != {f"{number}-{part}" for number in range(len(stored) // 3) for part in PARTS}:
+        if stored is None or set(stored) != {
+            f"{number}-{part}" for number in range(len(stored) // 3) for part in PARTS
+        }:
             return None
         sides = [
             Detected(*(stored[f"{number}-{part}"] for part in PARTS)) for number in range(len(stored) // len(PARTS))

@@ -251,7 +251,13 @@ def path_of(cfg: Optional[str]) -> Optional[Path]:
 def model_files(options: argparse.Namespace) -> List[Path]:
     """The files that a model's options name, as far as they are there."""
     model, against = getattr(options, "model", None) or "", getattr(options, "against", None) or ""
-    words = (options.cfg or "", against, getattr(options, "layout", None) or "", model.rpartition(":")[0], model.partition(":")[2])
+    words = (
+        options.cfg or "",
+        against,
+        getattr(options, "layout", None) or "",
+        model.rpartition(":")[0],
+        model.partition(":")[2],
+    )
     return [*options.weights, *(path for path in map(Path, filter(None, words)) if os.path.isfile(path))]
 
 

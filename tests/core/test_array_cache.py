@@ -71,7 +71,7 @@ def test_a_user_whose_home_is_missing_or_cannot_be_read_has_no_cache(monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(Path, "exists", refused)
         assert cache_of(asked) is None
-        with pytest.raises(InputError, match="--cache .*Permission denied"):
+        with pytest.raises(InputError, match=r"--cache .*Permission denied"):
             cache_of(Namespace(no_cache=False, cache=Path("there")))
 
 

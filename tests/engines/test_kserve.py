@@ -133,7 +133,15 @@ def test_a_server_that_is_not_there_or_has_no_such_model_is_unusable(path, capsy
 
 
 @pytest.mark.parametrize(
-    "text", ["kserve+ftp://a:1/m", "http://a:1/m", "kserve+http://a/m", "kserve+http://a:99999/m", "kserve+http://a:1/\u00fc", "onnxruntime"]
+    "text",
+    [
+        "kserve+ftp://a:1/m",
+        "http://a:1/m",
+        "kserve+http://a/m",
+        "kserve+http://a:99999/m",
+        "kserve+http://a:1/\u00fc",
+        "onnxruntime",
+    ],
 )
 def test_an_address_of_another_form_is_refused(text):
     with pytest.raises(InputError, match=r"is no kserve\+http://HOST:PORT/MODEL"):

@@ -198,7 +198,9 @@ def replayed(folder: Path) -> Tuple[float, Dict[str, Any]]:
     runner = client().prepare(RUNTIME, model, HOW[RUNTIME])
     inputs = [f"input {number}" for number in range(len(runner.input_names))]
     if not set(inputs) <= set(arrays):
-        raise InputError(f"{folder} is a damaged bundle: its part takes {len(inputs)} inputs, and not all of them are there")
+        raise InputError(
+            f"{folder} is a damaged bundle: its part takes {len(inputs)} inputs, and not all of them are there"
+        )
     found, *more = runner.call(dict(zip(runner.input_names, (arrays[name] for name in inputs)))).values()
     if more or found.shape != arrays["expected"].shape or found.dtype.kind != "f":
         raise InputError(f"{folder} is a damaged bundle: its part gives {found.dtype} {found.shape}")

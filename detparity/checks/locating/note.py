@@ -27,7 +27,14 @@ def with_fault(session: Session, context: AnyContext, outcome: Outcome) -> Outco
         if finding.level == MUST and isinstance(case, Case) and not finding.follows and _numbers(finding):
             context.notes[DONE] = True
             found = list(outcome.findings)
-            found[index] = _with_fault(session, context, finding, case)
+            try:
+                found[index] = _with_fault(session, context, finding, case)
+            except (
+                Exception
+            ) as error:  # a limit of this process or of an engine's, or a bug: the finding is reported without it
+                text = clipped(f"{type(error).__name__}: {error}", 160)
+                note = f"Where it begins is not known: looking for it ended ({text})."
+                found[index] = replace(finding, notes=(*finding.notes, note))
             return replace(outcome, findings=tuple(found))
     return outcome
 
@@ -42,9 +49,6 @@ def _with_fault(session: Session, context: AnyContext, finding: Finding, case: C
         answer = locate(session, context, case)
     except CannotRun:
         return finding
-    except Exception as error:  # a limit of this process or of an engine's, or a bug: the finding is reported without it
-        text = clipped(f"{type(error).__name__}: {error}", 160)
-        return replace(finding, notes=(*finding.notes, f"Where it begins is not known: looking for it ended ({text})."))
     faults = answer.located.faults
     if not faults or len(faults) > MOST_FAULTS:
         return finding

@@ -251,14 +251,21 @@ def test_the_command_writes_a_bundle_that_repeats_without_torch(
         assert "damaged" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [EngineDied("memory", "takes more memory than it may"), MemoryError(), ValueError("x")])
-def test_a_search_that_ends_leaves_the_finding(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [EngineDied("memory", "takes more memory than it may"), MemoryError(), ValueError("x")]
+)
+@pytest.mark.parametrize("step", ["locate", "cause_of"])
+def test_a_search_that_ends_leaves_the_finding(step: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     from detparity.checks.locating import note
 
     def ends(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(note, "locate", ends)
+    located: Any = SimpleNamespace(located=SimpleNamespace(faults=(None,)), trace=None, search=None)
+    monkeypatch.setattr(note, "locate", lambda *_: located)
+    monkeypatch.setattr(note, "where", lambda *_: "")
+    monkeypatch.setattr(note, "record", lambda *_: {})
+    monkeypatch.setattr(note, step, ends)
     found = Finding("differs.", evidence={"case": Case(SIZE, (("noise", 0),))})
     outcome = Outcome("parity.declared", "MUST", "failed", (found,))
     context: Any = SimpleNamespace(notes={})
