@@ -9,7 +9,7 @@ import numpy as np
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.decided import certified, explained, not_compared, too_few, undecided
-from detparity.checks.foreign.rows import by_ties
+from detparity.checks.foreign.rows import by_ties, uneven
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
 from detparity.checks.inputs import first_photo
 from detparity.core.case import Case
@@ -191,7 +191,7 @@ def settled(context: ForeignContext, case: Case, outputs: Arrays, found: Finding
 
 def judged_of(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays) -> Optional[Finding]:
     """The finding about the outputs of a file for a case, or about what it chose inside."""
-    wrong = _shapes(context, case, truth, outputs)
+    wrong = _shapes(context, case, truth, outputs) or uneven(context, case, truth, outputs)
     if wrong is not None:
         return explained(wrong, truth)
     for image in range(len(case.pictures)):

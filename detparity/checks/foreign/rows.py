@@ -17,8 +17,9 @@ from detparity.checks.foreign.decided import MARGIN
 from detparity.checks.foreign.truth import CaseTruth, Refuses, slack_for
 from detparity.core.case import Case
 from detparity.core.decisions import SUPPRESSION, Choice
-from detparity.core.layout import SCORE
-from detparity.core.text import number
+from detparity.core.findings import CannotRun, Finding, Row
+from detparity.core.layout import SCORE, table
+from detparity.core.text import listed, number
 from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT
 from detparity.oracle.output_floor import in_order_of, tables_of
@@ -39,6 +40,31 @@ class Explained:
     ties: Tuple[str, ...]
     left: int
     near: int
+
+
+def uneven(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays) -> Optional[Finding]:
+    """Outputs of a selection that do not hold the same rows: what one has more than another is compared with nothing. Raises CannotRun
+    where the model's own do not."""
+    if not context.layout.selected:
+        return None
+    named = list(zip(context.layout.outputs, truth.outputs))
+    model, file = (
+        [len(table(one, np.asarray(side[name]), 0)) for one, name in named] for side in (truth.outputs, outputs)
+    )
+    rows: List[Row] = [(name, *map(str, counts)) for (_, name), *counts in zip(named, model, file)]
+    if len(set(model)) > 1:
+        text = ", ".join(f"{name} {count}" for name, count, _ in rows)
+        raise CannotRun(
+            f"the layout {context.layout.name!r} says that all outputs hold the same rows, and the model's have {text}"
+        )
+    if len(set(file)) < 2:
+        return None
+    return Finding(
+        f"gives outputs with different numbers of rows at {case}: {listed([f'{name} {count}' for name, _, count in rows], 4)}.",
+        (("output", "model", "file"), *rows),
+        headed=True,
+        evidence={"case": case, "shapes": {name: list(outputs[name].shape) for _, name in named}},
+    )
 
 
 Named = Tuple[int, Tie]  # which choice of the model's, and a tie of it

@@ -131,3 +131,20 @@ def test_twenty_overlaps_at_ten_floors_are_refused():
             changed = np.insert(held, 1, 1) if 1 not in held else held[held != 1]
             refused += bool(judged(model, boxes, scores, changed, True))
     assert refused == 20
+
+
+def test_a_row_that_one_output_alone_has_is_refused():
+    from types import SimpleNamespace
+
+    from detparity.checks.foreign.parity import judged_of
+    from detparity.core.case import Case
+    from detparity.core.layout import PRESETS
+
+    case = Case((64, 64), (("noise", 0),))
+    context = SimpleNamespace(layout=PRESETS["torchvision"])
+    model = {"boxes": np.ones((5, 4)), "labels": np.arange(5), "scores": np.ones(5)}
+    truth = SimpleNamespace(outputs=model, images=(), forced=())
+    found = judged_of(context, case, truth, {**model, "scores": np.ones(6)})
+    assert "different numbers of rows" in found.message and "scores 6" in found.message
+    with pytest.raises(CannotRun, match="all outputs hold the same rows"):
+        judged_of(context, case, SimpleNamespace(outputs={**model, "scores": np.ones(1)}, images=(), forced=()), model)
