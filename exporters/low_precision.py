@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from detparity.core.errors import InputError
 
 NUMBERS: Mapping[str, Sequence[int]] = {"Resize": (0,), "Upsample": (0,), "Pad": (0, 2), "Clip": (0, 1, 2)}
+OBSERVING = ("_ReduceMin", "_ReduceMax")
 PER_CHANNEL_OPSET = 13  # the first whose QuantizeLinear takes a scale for each channel
 
 
@@ -108,6 +109,9 @@ def to_int8(content: bytes, pictures: Sequence[np.ndarray]) -> bytes:
         raise InputError(f"--int8 needs onnxruntime.quantization, which cannot be imported: {error}") from None
     model = onnx.load_from_string(content)
     _up_to_convolutions(model.graph)
+    for node in model.graph.node:
+        if node.name.endswith(OBSERVING):  # as the tool calls the nodes that it adds to observe a tensor of that name
+            node.name += "_"
     channels = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx")) >= PER_CHANNEL_OPSET
     with tempfile.TemporaryDirectory(prefix="detparity-int8-") as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
