@@ -35,7 +35,7 @@ def budget(context: Any) -> Iterator[Finding]:
     open_: List[str] = []
     for name, loss in found.losses.items():
         if loss.value > limits.limits[name]:
-            (open_ if loss.known and loss.low <= limits.limits[name] else over).append(name)
+            (over if loss.known and loss.low > limits.limits[name] else open_).append(name)
     rows: List[Row] = [("", "loss", "95 in 100", "budget", "")]
     for name, loss in found.losses.items():
         span = f"{loss.low:.4f} to {loss.high:.4f}" if loss.known else "too few pictures"
@@ -54,10 +54,15 @@ def budget(context: Any) -> Iterator[Finding]:
         )
     elif open_:
         name = open_[0]
+        loss = found.losses[name]
+        span = f"leave {loss.low:.4f} to {loss.high:.4f} open" if loss.known else "are too few to tell"
         raise CannotRun(
-            f"{ABOUT[name]} is {found.losses[name].value:.4f} where {limits.limits[name]:g} is allowed, and {found.pictures} "
-            f"pictures leave {found.losses[name].low:.4f} to {found.losses[name].high:.4f} open: give more by --images"
+            f"{ABOUT[name]} is {loss.value:.4f} where {limits.limits[name]:g} is allowed, and {found.pictures} pictures {span}: "
+            "give more by --images"
         )
+    missing = [name for name in limits.asked if name not in found.losses]
+    if missing and not over:
+        raise CannotRun(f"--budget limits the {ABOUT[missing[0]]}, and no true objects are known: give them by --labels")
 
 
 def record(found: Losses, limits: Budget) -> Dict[str, Any]:
@@ -87,10 +92,7 @@ def _measured(context: Any) -> Losses:
             "a file of 8 bits is judged by what it detects, and no pictures are given (--images) that show objects"
         )
     seen = _seen(context, foreign)
-    truths: Optional[List[Objects]] = [objects for one in seen if (objects := _objects(context, one)) is not None]
-    if truths is not None and len(truths) < len(seen):
-        truths = None
-    found = losses([one.model for one in seen], [one.file for one in seen], truths)
+    found = losses([one.model for one in seen], [one.file for one in seen], [_objects(context, one) for one in seen])
     if found.model < FEWEST:
         raise CannotRun(f"the model detects {found.model} objects on {found.pictures} pictures, too few for a budget")
     return found
