@@ -8,6 +8,7 @@ import numpy as np
 
 from detparity.artifacts import quantised as tensors
 from detparity.artifacts.onnx_edit import expose
+from detparity.checks.foreign.context import OutputsDiffer
 from detparity.checks.mean_ap import knows_scenes, scene_objects
 from detparity.checks.pictures import NotShown, Seen
 from detparity.checks.precision import _case, _is_onnx, _lower, _scores_of, quantised
@@ -29,7 +30,11 @@ AT_ONCE = 24
 
 def budget(context: Any) -> Iterator[Finding]:
     """What the file's detections lose against the model's, against the limits of --budget."""
-    found = measured(context)
+    try:
+        found = measured(context)
+    except OutputsDiffer as other:
+        yield Finding(f"{other}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",))
+        return
     limits: Budget = context.budget
     over: List[str] = []
     open_: List[str] = []

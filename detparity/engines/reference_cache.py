@@ -19,7 +19,7 @@ from detparity.core.vocabulary import ModelFacts, Size
 from detparity.oracle.noise_floor import GROUPS, STATISTICS, Stats, Truth, levels_of
 
 REPEATABLE = 0.05  # of a floor, which the order of additions in a kernel's threads may move
-CODE = ("engines", "inputs", "models", "oracle")  # folders of the package that decide what a reference is
+CODE = ("core", "engines", "inputs", "models", "oracle")  # folders of the package that decide what a reference is
 
 
 @dataclass(frozen=True)
