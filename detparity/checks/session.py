@@ -12,7 +12,7 @@ from detparity import checks, engines
 from detparity.artifacts.open import Asked, Intake
 from detparity.checks import foreign
 from detparity.checks.context import Context
-from detparity.checks.earlier import Earlier, key_of
+from detparity.checks.earlier import Earlier, key_of, outside
 from detparity.checks.endpoint import on_endpoint
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.names import names_of
@@ -357,7 +357,7 @@ class Session:
             model = (
                 context.oracle.reference.facts.digest if isinstance(context, ForeignContext) else context.facts.digest
             )
-            run_by = (str(self.options.endpoint), context.on)
+            run_by = (str(self.options.endpoint), context.on, outside(context.artifact.path, context.own_engine()))
             facts = (context.artifact.sha256, context.contract, self.options.choice.arguments, foreign, *run_by)
             context.earlier = Earlier(ArrayCache(asked.resume), key_of(model, *facts))
         if self.options.endpoint is not None:
