@@ -14,6 +14,7 @@ from detparity.checks import foreign
 from detparity.checks.context import Context
 from detparity.checks.earlier import Earlier, key_of, outside
 from detparity.checks.endpoint import on_endpoint
+from detparity.checks.foreign import runtime_contract
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.names import names_of
 from detparity.checks.foreign.open_file import ForeignSource, kind_of, open_context
@@ -328,11 +329,20 @@ class Session:
 
     @functools.cached_property
     def _home_source(self) -> ForeignSource:
-        """The model of the home family as what a runtime's own files are judged against."""
+        """The model of the home family as what a runtime's own files are judged against: its logits, where a file has an output for
+        each level, else its predictions."""
         from detparity.engines.home_reference import HomeReference
 
-        reference = HomeReference(self.detector, self.options.img_size or BUNDLED_SIZE)
-        return ForeignSource(lambda path: reference)
+        size = self.options.img_size or BUNDLED_SIZE
+        references = [HomeReference(self.detector, size, raw) for raw in (False, True)]
+        levels = len(self.detector.facts.strides)
+
+        @functools.cache
+        def reference(path: Path) -> HomeReference:
+            outputs = runtime_contract.read(path, kind_of(path)).outputs
+            return references[len(outputs) == levels > 1]
+
+        return ForeignSource(reference)
 
     def context(self, path: Path, name: Optional[str] = None, on: str = "") -> Context:
         """The context of one artifact of the home family, made at the first call."""
