@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import shlex
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -31,7 +32,7 @@ from detparity.core.vocabulary import DYNAMO, ONNX, Size, Variant
 from detparity.inputs.photos import PhotosAsked, find, fit_of, fitted, read
 from detparity.kit.exporters.low_precision import PER_CHANNEL_OPSET, to_int8
 from detparity.models.choice import BUNDLED, ModelChoice, load_detector
-from detparity.tools.conversion import PACKAGES, convert, folder_of, require_converters, require_folder
+from detparity.tools.conversion import PACKAGES, convert, folder_of, place, require_converters, require_folder
 from detparity.tools.export_cache import SUFFIX, export_bytes, missing, safe_nms
 
 
@@ -225,8 +226,14 @@ def export_files(asked: Export, say: Callable[[str], None]) -> None:
     _require_suppression(asked, detector, say)
     made = [*paths, *(("onnx",) if folders and "onnx" not in paths else ())]
     contents = {name: _made(asked, detector, name) for name in made}
+    with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
+        ready = {
+            name: convert(name, contents["onnx"], folder, asked.size, Path(scratch, name))
+            for name, folder in folders.items()
+        }
+        written = {name: place(ready[name], folder) for name, folder in folders.items()}
     for name, folder in folders.items():
-        size = convert(name, contents["onnx"], folder, asked.size)
+        size = written[name]
         say(f"{folder}: {name} of {asked.onnx.name}, {asked.size[0]}x{asked.size[1]}, {size:,} bytes")
     for name, path in paths.items():
         write_bytes(path, contents[name])
