@@ -8,7 +8,7 @@ import shlex
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -282,12 +282,12 @@ def _require_suppression(asked: Export, detector: Any, say: Callable[[str], None
             )
 
 
-def _calibration(asked: Export) -> List[np.ndarray]:
-    """The pictures as the file will be given them. Raises InputError where there are none."""
+def _calibration(asked: Export) -> Iterator[np.ndarray]:
+    """The pictures as the file will be given them, each read when it is asked for. Raises InputError where there are none."""
     assert asked.calibration is not None
     fit = fit_of(asked.preprocess)
     photos, _ = find(PhotosAsked(asked.calibration, fit=fit))
-    return [fitted(read(photo.path), asked.size, fit) for photo in photos]
+    return (fitted(read(photo.path), asked.size, fit) for photo in photos)
 
 
 def _made(asked: Export, detector: Any, name: str) -> bytes:
