@@ -33,7 +33,9 @@ def budget(context: Any) -> Iterator[Finding]:
     try:
         found = measured(context)
     except OutputsDiffer as other:
-        yield Finding(f"{other}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",))
+        yield Finding(
+            f"{other}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",)
+        )
         return
     limits: Budget = context.budget
     over: List[str] = []
@@ -67,7 +69,9 @@ def budget(context: Any) -> Iterator[Finding]:
         )
     missing = [name for name in limits.asked if name not in found.losses]
     if missing and not over:
-        raise CannotRun(f"--budget limits the {ABOUT[missing[0]]}, and no true objects are known: give them by --labels")
+        raise CannotRun(
+            f"--budget limits the {ABOUT[missing[0]]}, and no true objects are known: give them by --labels"
+        )
 
 
 def record(found: Losses, limits: Budget) -> Dict[str, Any]:

@@ -32,7 +32,7 @@ from detparity.core.vocabulary import DYNAMO, ONNX, Size, Variant
 from detparity.inputs.photos import PhotosAsked, find, fit_of, fitted, read
 from detparity.kit.exporters.low_precision import PER_CHANNEL_OPSET, to_int8
 from detparity.models.choice import BUNDLED, ModelChoice, load_detector
-from detparity.tools.conversion import PACKAGES, convert, folder_of, place, require_converters, require_folder
+from detparity.tools.conversion import PACKAGES, convert, folder_of, put, require_converters, require_folder
 from detparity.tools.export_cache import SUFFIX, export_bytes, missing, safe_nms
 
 
@@ -231,10 +231,9 @@ def export_files(asked: Export, say: Callable[[str], None]) -> None:
             name: convert(name, contents["onnx"], folder, asked.size, Path(scratch, name))
             for name, folder in folders.items()
         }
-        written = {name: place(ready[name], folder) for name, folder in folders.items()}
+        written = {name: put(ready[name], folder) for name, folder in folders.items()}
     for name, folder in folders.items():
-        size = written[name]
-        say(f"{folder}: {name} of {asked.onnx.name}, {asked.size[0]}x{asked.size[1]}, {size:,} bytes")
+        say(f"{folder}: {name} of {asked.onnx.name}, {asked.size[0]}x{asked.size[1]}, {written[name]:,} bytes")
     for name, path in paths.items():
         write_bytes(path, contents[name])
         variant = asked.variants()[name]

@@ -68,7 +68,7 @@ def convert(name: str, content: bytes, folder: Path, size: Size, scratch: Path) 
     return made
 
 
-def place(made: Path, folder: Path) -> int:
+def put(made: Path, folder: Path) -> int:
     """Put a converted model where it belongs, complete or not at all; returns the bytes written. Raises InputError."""
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name[:60]}.", dir=str(folder.parent)) as beside:

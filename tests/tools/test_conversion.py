@@ -48,7 +48,7 @@ def test_a_model_is_replaced_as_a_folder(tmp_path, monkeypatch):
     there = _model(tmp_path / "other_openvino_model")
     made = conversion.convert("openvino", b"", there, (64, 64), tmp_path / "scratch")
 
-    assert conversion.place(made, there) == len(XML) + 3
+    assert conversion.put(made, there) == len(XML) + 3
     assert sorted(one.name for one in there.iterdir()) == ["other.bin", "other.xml"]
     assert sorted(one.name for one in tmp_path.iterdir()) == ["other_openvino_model", "scratch"]
 
@@ -57,7 +57,7 @@ def test_what_else_lies_in_its_folder_is_not_removed(tmp_path):
     there = _model(tmp_path / "m")
     conversion.require_folder(there, True)
     (there / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds 'notes.txt' beside a converted model"):
+    with pytest.raises(InputError, match=r"holds 'notes\.txt' beside a converted model"):
         conversion.require_folder(there, True)
 
     Path(tmp_path, "link").symlink_to(there)
