@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from detparity.core.errors import InputError
 
 NUMBERS: Mapping[str, Sequence[int]] = {"Resize": (0,), "Upsample": (0,), "Pad": (0, 2), "Clip": (0, 1, 2)}
+OBSERVING = ("_ReduceMin", "_ReduceMax")
 PER_CHANNEL_OPSET = 13  # the first whose QuantizeLinear takes a scale for each channel
 
 
@@ -96,7 +97,7 @@ def _cast(graph: onnx.GraphProto, body: Set[str], features: Set[str], image: str
     graph.node.extend(copies)
 
 
-def to_int8(content: bytes, pictures: Sequence[np.ndarray]) -> bytes:
+def to_int8(content: bytes, pictures: Iterable[np.ndarray]) -> bytes:
     """Static quantisation by onnxruntime.quantization, in pairs of QuantizeLinear and DequantizeLinear: weights int8, a scale for each
     channel, features uint8, calibrated on these (3, H, W) pictures. The last convolutions and all after them stay in float32.
 
@@ -108,6 +109,9 @@ def to_int8(content: bytes, pictures: Sequence[np.ndarray]) -> bytes:
         raise InputError(f"--int8 needs onnxruntime.quantization, which cannot be imported: {error}") from None
     model = onnx.load_from_string(content)
     _up_to_convolutions(model.graph)
+    for node in model.graph.node:
+        if node.name.endswith(OBSERVING):  # as the tool calls the nodes that it adds to observe a tensor of that name
+            node.name += "_"
     channels = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx")) >= PER_CHANNEL_OPSET
     with tempfile.TemporaryDirectory(prefix="detparity-int8-") as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
@@ -143,13 +147,13 @@ def _in_float(graph: onnx.GraphProto) -> List[str]:
 
 
 class _Pictures:
-    """What the tool reads its calibration from."""
+    """What the tool reads its calibration from, one picture at a time: a folder may hold more than fit in memory."""
 
-    def __init__(self, value: onnx.ValueInfoProto, pictures: Sequence[np.ndarray]) -> None:
+    def __init__(self, value: onnx.ValueInfoProto, pictures: Iterable[np.ndarray]) -> None:
         first = value.type.tensor_type.shape.dim[0]
         batch = int(first.dim_value) if first.HasField("dim_value") else 1
-        self._feeds: Iterator[Dict[str, np.ndarray]] = iter(
-            [{value.name: np.stack([one] * batch).astype(np.float32)} for one in pictures]
+        self._feeds: Iterator[Dict[str, np.ndarray]] = (
+            {value.name: np.stack([one] * batch).astype(np.float32)} for one in pictures
         )
 
     def get_next(self) -> Optional[Dict[str, np.ndarray]]:

@@ -8,15 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
 from typing import Any, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from detparity.artifacts.external_data import beside
 from detparity.core.array_cache import ArrayCache
 from detparity.core.case import Case
 from detparity.core.environment import environment
 from detparity.core.errors import InputError
+from detparity.core.files import sha256
 from detparity.core.version import __version__
+from detparity.engines import ENGINES
 from detparity.inputs import images
 from detparity.oracle.average_precision import Detected
 
@@ -67,6 +72,16 @@ class Earlier:
             hashlib.sha256(images.make(kind, case.size, seed).tobytes()).hexdigest() for kind, seed in case.pictures
         ]
         return json.dumps([self.key, what, list(case.size), pixels])
+
+
+def outside(path: Path, engine: str) -> List[str]:
+    """What decides beside a file's own bytes: digests of the tensors it keeps in other files, and the version of an extra's engine."""
+    found = [sha256(one) for one in beside(path) if one.is_file()]
+    package = ENGINES[engine].package if engine in ENGINES else ""
+    try:
+        return [*found, metadata.version(package)] if package else found
+    except metadata.PackageNotFoundError:
+        return found
 
 
 def key_of(model: str, *facts: Any) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from detparity.artifacts.onnx_edit import expose
 from detparity.artifacts.onnx_graph import Graph
+from detparity.checks.foreign.context import OutputsDiffer
 from detparity.core.contract import INFO, MUST
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.precision import EPSILON, FLOAT16, FLOAT32, HALVES, INT8, LARGEST
@@ -96,8 +97,12 @@ def _of_layout(context: Any, outputs: Any) -> List[Tuple[str, np.ndarray]]:
     from detparity.oracle.output_floor import tables_of
 
     found = []
-    tables = tables_of(context.layout, outputs, 0)
-    for one, (name, values) in zip(context.layout.outputs, tables.items()):
+    try:
+        layout = context.layout
+    except OutputsDiffer as other:
+        raise CannotRun(f"it {other}", hides=False) from None
+    tables = tables_of(layout, outputs, 0)
+    for one, (name, values) in zip(layout.outputs, tables.items()):
         for part in fields_of(one, values.shape[1]):
             if part.role == SCORE and part.unit == PROBABILITY:
                 found.append((name, values[:, part.start : part.stop]))

@@ -8,6 +8,7 @@ import numpy as np
 
 from detparity.artifacts import quantised as tensors
 from detparity.artifacts.onnx_edit import expose
+from detparity.checks.foreign.context import OutputsDiffer
 from detparity.checks.mean_ap import knows_scenes, scene_objects
 from detparity.checks.pictures import NotShown, Seen
 from detparity.checks.precision import _case, _is_onnx, _lower, _scores_of, quantised
@@ -29,13 +30,19 @@ AT_ONCE = 24
 
 def budget(context: Any) -> Iterator[Finding]:
     """What the file's detections lose against the model's, against the limits of --budget."""
-    found = measured(context)
+    try:
+        found = measured(context)
+    except OutputsDiffer as other:
+        yield Finding(
+            f"{other}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",)
+        )
+        return
     limits: Budget = context.budget
     over: List[str] = []
     open_: List[str] = []
     for name, loss in found.losses.items():
         if loss.value > limits.limits[name]:
-            (open_ if loss.known and loss.low <= limits.limits[name] else over).append(name)
+            (over if loss.known and loss.low > limits.limits[name] else open_).append(name)
     rows: List[Row] = [("", "loss", "95 in 100", "budget", "")]
     for name, loss in found.losses.items():
         span = f"{loss.low:.4f} to {loss.high:.4f}" if loss.known else "too few pictures"
@@ -54,9 +61,16 @@ def budget(context: Any) -> Iterator[Finding]:
         )
     elif open_:
         name = open_[0]
+        loss = found.losses[name]
+        span = f"leave {loss.low:.4f} to {loss.high:.4f} open" if loss.known else "are too few to tell"
         raise CannotRun(
-            f"{ABOUT[name]} is {found.losses[name].value:.4f} where {limits.limits[name]:g} is allowed, and {found.pictures} "
-            f"pictures leave {found.losses[name].low:.4f} to {found.losses[name].high:.4f} open: give more by --images"
+            f"{ABOUT[name]} is {loss.value:.4f} where {limits.limits[name]:g} is allowed, and {found.pictures} pictures {span}: "
+            "give more by --images"
+        )
+    missing = [name for name in limits.asked if name not in found.losses]
+    if missing and not over:
+        raise CannotRun(
+            f"--budget limits the {ABOUT[missing[0]]}, and no true objects are known: give them by --labels"
         )
 
 
@@ -87,10 +101,7 @@ def _measured(context: Any) -> Losses:
             "a file of 8 bits is judged by what it detects, and no pictures are given (--images) that show objects"
         )
     seen = _seen(context, foreign)
-    truths: Optional[List[Objects]] = [objects for one in seen if (objects := _objects(context, one)) is not None]
-    if truths is not None and len(truths) < len(seen):
-        truths = None
-    found = losses([one.model for one in seen], [one.file for one in seen], truths)
+    found = losses([one.model for one in seen], [one.file for one in seen], [_objects(context, one) for one in seen])
     if found.model < FEWEST:
         raise CannotRun(f"the model detects {found.model} objects on {found.pictures} pictures, too few for a budget")
     return found
@@ -219,6 +230,10 @@ def _picture(context: Any) -> Any:
 def resolution(context: Any) -> Iterator[Finding]:
     """The scores of a file have steps fine enough to be told apart."""
     for name, values in _scores_of(context, _picture(context)):
+        if _selects(context):
+            values = values[values > 0]  # rows that are not used hold zeros
+            if values.size <= 1 / STEPS:  # so few are as far apart by chance
+                continue
         levels = np.unique(values)
         step = float(np.diff(levels).min()) if len(levels) > 1 else float("inf")
         if step <= STEPS:
@@ -230,6 +245,11 @@ def resolution(context: Any) -> Iterator[Finding]:
             notes=("Boxes in pixels and scores share a scale: give each its own, or leave the decode in float.",),
             evidence={"output": name, "levels": len(levels), "step": step if np.isfinite(step) else -1.0},
         )
+
+
+def _selects(context: Any) -> bool:
+    variant = getattr(context.contract, "variant", None)
+    return bool(context.layout.selected if variant is None else variant.end2end)
 
 
 def _costliest(context: Any, most: int = 3) -> List[str]:

@@ -39,7 +39,7 @@ from detparity.core.precision import HALVES
 from detparity.core.runtimes import digest, runtime_files
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
-from detparity.core.vocabulary import EngineDied
+from detparity.core.vocabulary import EngineDied, EngineError
 from detparity.engines.remote import client
 from detparity.inputs import images
 from detparity.oracle.noise_floor import count_of, limit, measure, split_levels
@@ -243,8 +243,10 @@ def engine_facts(context: AnyContext) -> Dict[str, str]:
     """What ran, and of an engine that was set to compute in float32 what it does by default."""
     found = {"name": context.engine(), "precision": stored_precision(context), **context.runner().facts}
     if context.elsewhere:
-        own = context.runner(precision=DEFAULT).facts
-        found["by default"] = own.get("precision", "")
+        try:
+            found["by default"] = context.runner(precision=DEFAULT).facts.get("precision", "")
+        except (EngineError, EngineDied):  # engine.default says so
+            found["by default"] = ""
     return found
 
 

@@ -12,12 +12,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Seque
 import numpy as np
 
 from detparity import checks, engines
-from detparity.artifacts.external_data import beside
 from detparity.artifacts.open import Asked, Intake
 from detparity.checks import foreign
 from detparity.checks.context import Context
-from detparity.checks.earlier import Earlier, key_of
+from detparity.checks.earlier import Earlier, key_of, outside
 from detparity.checks.endpoint import on_endpoint
+from detparity.checks.foreign import runtime_contract
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.names import names_of
 from detparity.checks.foreign.open_file import ForeignSource, kind_of, open_context
@@ -31,7 +31,6 @@ from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
 from detparity.core.endpoint import Endpoint
 from detparity.core.errors import InputError, NotMade
-from detparity.core.files import sha256
 from detparity.core.findings import MADE, CannotRun, Check
 from detparity.core.precision import HALVES
 from detparity.core.runtimes import runtime_files
@@ -347,11 +346,20 @@ class Session:
 
     @functools.cached_property
     def _home_source(self) -> ForeignSource:
-        """The model of the home family as what a runtime's own files are judged against."""
+        """The model of the home family as what a runtime's own files are judged against: its logits, where a file has an output for
+        each level, else its predictions."""
         from detparity.engines.home_reference import HomeReference
 
-        reference = HomeReference(self.detector, self.options.img_size or BUNDLED_SIZE)
-        return ForeignSource(lambda path: reference)
+        size = self.options.img_size or BUNDLED_SIZE
+        references = [HomeReference(self.detector, size, raw) for raw in (False, True)]
+        levels = len(self.detector.facts.strides)
+
+        @functools.cache
+        def reference(path: Path) -> HomeReference:
+            outputs = runtime_contract.read(path, kind_of(path)).outputs
+            return references[len(outputs) == levels > 1]
+
+        return ForeignSource(reference)
 
     def context(self, path: Path, name: Optional[str] = None, on: str = "") -> Context:
         """The context of one artifact of the home family, made at the first call."""
@@ -376,10 +384,9 @@ class Session:
             model = (
                 context.oracle.reference.facts.digest if isinstance(context, ForeignContext) else context.facts.digest
             )
-            run_by = (str(self.options.endpoint), context.on)
-            outside = [sha256(one) for one in beside(context.artifact.path) if one.is_file()]
-            file = (context.artifact.sha256, *outside)
-            facts = (file, context.contract, self.options.choice.arguments, foreign, *run_by, *_judged_by(context))
+            run_by = (str(self.options.endpoint), context.on, outside(context.artifact.path, context.own_engine()))
+            asked_of = (context.contract, self.options.choice.arguments, foreign, *_judged_by(context))
+            facts = (context.artifact.sha256, *asked_of, *run_by)
             context.earlier = Earlier(ArrayCache(asked.resume), key_of(model, *facts))
         if self.options.endpoint is not None:
             context.endpoint, context.checks = self.options.endpoint, dict(self.registry())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import shlex
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from detparity.core.vocabulary import DYNAMO, ONNX, Size, Variant
 from detparity.inputs.photos import PhotosAsked, find, fit_of, fitted, read
 from detparity.kit.exporters.low_precision import PER_CHANNEL_OPSET, to_int8
 from detparity.models.choice import BUNDLED, ModelChoice, load_detector
-from detparity.tools.conversion import PACKAGES, convert, folder_of, require_converters, require_folder
+from detparity.tools.conversion import PACKAGES, convert, folder_of, put, require_converters, require_folder
 from detparity.tools.export_cache import SUFFIX, export_bytes, missing, safe_nms
 
 
@@ -225,9 +226,14 @@ def export_files(asked: Export, say: Callable[[str], None]) -> None:
     _require_suppression(asked, detector, say)
     made = [*paths, *(("onnx",) if folders and "onnx" not in paths else ())]
     contents = {name: _made(asked, detector, name) for name in made}
+    with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
+        ready = {
+            name: convert(name, contents["onnx"], folder, asked.size, Path(scratch, name))
+            for name, folder in folders.items()
+        }
+        written = {name: put(ready[name], folder) for name, folder in folders.items()}
     for name, folder in folders.items():
-        size = convert(name, contents["onnx"], folder, asked.size)
-        say(f"{folder}: {name} of {asked.onnx.name}, {asked.size[0]}x{asked.size[1]}, {size:,} bytes")
+        say(f"{folder}: {name} of {asked.onnx.name}, {asked.size[0]}x{asked.size[1]}, {written[name]:,} bytes")
     for name, path in paths.items():
         write_bytes(path, contents[name])
         variant = asked.variants()[name]
@@ -275,12 +281,12 @@ def _require_suppression(asked: Export, detector: Any, say: Callable[[str], None
             )
 
 
-def _calibration(asked: Export) -> List[np.ndarray]:
-    """The pictures as the file will be given them. Raises InputError where there are none."""
+def _calibration(asked: Export) -> Iterator[np.ndarray]:
+    """The pictures as the file will be given them, each read when it is asked for. Raises InputError where there are none."""
     assert asked.calibration is not None
     fit = fit_of(asked.preprocess)
     photos, _ = find(PhotosAsked(asked.calibration, fit=fit))
-    return [fitted(read(photo.path), asked.size, fit) for photo in photos]
+    return (fitted(read(photo.path), asked.size, fit) for photo in photos)
 
 
 def _made(asked: Export, detector: Any, name: str) -> bytes:

@@ -18,6 +18,7 @@ CALLED = {
     EXECUTORCH: "an ExecuTorch program",
 }
 HEAD_BYTES, MOST_ENTRIES = 4096, 1000
+DESCRIBING = (".xml", ".param", ".tflite")  # of the file that is opened, in a folder
 _NCNN_MAGIC = b"7767517"
 
 
@@ -42,7 +43,7 @@ def _described(folder: Path) -> List[Path]:
         names = sorted(entry for _, entry in zip(range(MOST_ENTRIES), folder.iterdir()))
     except OSError:
         return []
-    return [one for one in names if one.suffix.lower() in (".xml", ".param") and not one.name.startswith(".")]
+    return [one for one in names if one.suffix.lower() in DESCRIBING and not one.name.startswith(".")]
 
 
 def _of_file(path: Path) -> Optional[RuntimeFiles]:
@@ -64,7 +65,7 @@ def digest(path: Path) -> str:
     """SHA-256 of a file; of a runtime's own files that of theirs, one after the other."""
     found = runtime_files(path)
     if found is None or len(found.files) == 1:
-        return sha256(path)
+        return sha256(path if found is None else found.files[0])
     return hashlib.sha256("".join(map(sha256, found.files)).encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from detparity.artifacts.runtime_file import Port, RuntimeFile
+from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
 
 
@@ -65,8 +66,11 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
 
 
 def _loaded(path: str, threads: int) -> Any:
+    """Of a file, or of a folder that holds one."""
+    found = runtime_files(Path(path))
+    own = path if found is None else str(found.files[0])
     try:
-        interpreter = Interpreter(model_path=path, num_threads=threads or None)
+        interpreter = Interpreter(model_path=own, num_threads=threads or None)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise EngineError(" ".join(str(error).split())[:600]) from None

@@ -41,9 +41,9 @@ class Losses:
 
 
 def losses(
-    model: Sequence[Detected], file: Sequence[Detected], truths: Optional[Sequence[Objects]], seed: int = 0
+    model: Sequence[Detected], file: Sequence[Detected], truths: Sequence[Optional[Objects]], seed: int = 0
 ) -> Losses:
-    """Of detections on the same pictures; truths: None where the true objects are not known."""
+    """Of detections on the same pictures; truths: None for a picture whose true objects are not known, which counts for no mAP."""
     counts = [_counts(one, other) for one, other in zip(model, file)]
     draws = np.zeros((0, len(counts)), int)
     if len(counts) >= LEAST_IMAGES:
@@ -51,12 +51,14 @@ def losses(
     every = _values(counts)
     drawn = [_values([counts[int(k)] for k in some]) for some in draws]
     found = {name: _loss(value, [one[name] for one in drawn]) for name, value in every.items()}
-    if truths is not None:
-        both = compared(model, file, truths, seed)
+    known = [(one, other, truth) for one, other, truth in zip(model, file, truths) if truth is not None]
+    labelled = any(len(truth.classes) for _, _, truth in known)
+    if labelled:
+        both = compared([one for one, _, _ in known], [one for _, one, _ in known], [one for _, _, one in known], seed)
         for name, key in (("map50", "mAP50"), ("map", "mAP50-95")):
             found[name] = Loss(both[key].model - both[key].file, -both[key].high, -both[key].low)
     mine, yours = sum(one[0] for one in counts), sum(one[1] for one in counts)
-    return Losses(found, len(counts), mine, yours, truths is not None)
+    return Losses(found, len(counts), mine, yours, labelled)
 
 
 def _loss(value: float, drawn: Sequence[float]) -> Loss:

@@ -14,6 +14,7 @@ from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import Size, Variant
 
 PACKAGES: Mapping[str, str] = {"openvino": "openvino", "ncnn": "pnnx", "litert": "onnx2tf"}
+SUFFIXES = (".xml", ".bin", ".param", ".tflite", ".yaml", ".json")  # of what converters write into their folders
 INSTALL = {
     "openvino": "pip install 'detparity[openvino]'",
     "ncnn": "pip install --no-deps pnnx",
@@ -40,27 +41,47 @@ def require_converters(names: Sequence[str], variant: Variant, batch: int) -> No
 
 
 def require_folder(folder: Path, force: bool) -> None:
-    """Raise InputError for a folder that is there, unless it may be written over and holds such a model."""
-    if folder.exists() and (not force or runtime_files(folder) is None):
+    """Raise InputError for a folder that is there, unless it may be written over and holds such a model and nothing else."""
+    there = folder.exists() or folder.is_symlink()
+    if there and (not force or folder.is_symlink() or runtime_files(folder) is None):
         raise InputError(
             f"{folder} is there already: --force overwrites a converted model, --output-dir writes elsewhere"
         )
+    inside = sorted(folder.iterdir()) if there else []
+    others = [one.name for one in inside if one.suffix not in SUFFIXES or not one.is_file()]
+    if others:
+        raise InputError(f"{folder} holds {others[0]!r} beside a converted model, so that it is not overwritten")
 
 
-def convert(name: str, content: bytes, folder: Path, size: Size) -> int:
-    """Convert the bytes of an ONNX file into a folder, complete or not at all; returns the bytes written. Raises InputError."""
-    with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
-        source = Path(scratch, f"{folder.name[: -len(exporters.converter(name).FOLDER)]}.onnx")
-        source.write_bytes(content)
-        made = Path(scratch, "made")
-        made.mkdir()
-        try:
-            exporters.converter(name).convert(source, made, size)
-        except NotMade as error:
-            raise InputError(f"converting for {name} failed: {clipped(error, 400)}") from None
-        except Exception as error:  # whatever a converter raises, no file and one line
-            raise InputError(f"converting for {name} failed: {type(error).__name__}: {clipped(error, 400)}") from error
-        if folder.exists():
-            shutil.rmtree(folder)
-        shutil.copytree(made, folder)
-    return sum(one.stat().st_size for one in folder.iterdir())
+def convert(name: str, content: bytes, folder: Path, size: Size, scratch: Path) -> Path:
+    """Convert the bytes of an ONNX file for `folder`; returns where it lies in `scratch`, which is made. Raises InputError."""
+    made = scratch / "made"
+    made.mkdir(parents=True)
+    source = scratch / f"{folder.name[: -len(exporters.converter(name).FOLDER)]}.onnx"
+    source.write_bytes(content)
+    try:
+        exporters.converter(name).convert(source, made, size)
+    except NotMade as error:
+        raise InputError(f"converting for {name} failed: {clipped(error, 400)}") from None
+    except Exception as error:  # whatever a converter raises, no file and one line
+        raise InputError(f"converting for {name} failed: {type(error).__name__}: {clipped(error, 400)}") from error
+    return made
+
+
+def put(made: Path, folder: Path) -> int:
+    """Put a converted model where it belongs, complete or not at all; returns the bytes written. Raises InputError."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name[:60]}.", dir=str(folder.parent)) as beside:
+            complete, old = Path(beside, "new"), Path(beside, "old")
+            shutil.copytree(made, complete)
+            if folder.exists():
+                folder.replace(old)
+            try:
+                complete.replace(folder)
+            except OSError:
+                if old.exists():
+                    old.replace(folder)
+                raise
+        return sum(one.stat().st_size for one in folder.iterdir())
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from None

@@ -27,6 +27,15 @@ def test_a_folder_is_the_one_model_in_it(name, tmp_path):
     assert digest(tmp_path) != before
 
 
+def test_a_folder_that_export_converted_into_is_the_file_in_it(tmp_path):
+    (tmp_path / "best.tflite").write_bytes(TFLITE)
+
+    found = runtime_files(tmp_path)
+
+    assert (found.runtime, found.files) == ("litert", (tmp_path / "best.tflite",))
+    assert digest(tmp_path) == digest(tmp_path / "best.tflite")
+
+
 def test_a_folder_of_two_models_is_none(tmp_path):
     for folder in FOLDERS.values():
         for file, content in folder.items():

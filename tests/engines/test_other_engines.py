@@ -136,6 +136,17 @@ def test_openvino_conforms_on_onnx_and_on_its_own_files(folder, capsys):
 
 
 @_needs("openvino")
+def test_logits_and_predictions_are_judged_as_such_in_one_run(folder, tmp_path, capsys):
+    words = ["export", "--include", "openvino", "--img-size", *SIZE, "--output-dir", str(tmp_path)]
+    assert main.main(words) == 0
+    raw, decoded = tmp_path / "bundled_openvino_model", folder / "bundled_openvino_model"
+
+    code, report, _ = _checked(folder, capsys, decoded, raw, "--checks", "parity.declared")
+
+    assert code == 0 and [one["verdict"] for one in report["artifacts"]] == ["conforms"] * 2
+
+
+@_needs("openvino")
 def test_the_precision_is_that_of_the_layers_with_weights():
     from detparity.engines import openvino
 

@@ -54,7 +54,8 @@ class ForeignSource:
         """The oracle of a file's reference; files of one reference share it. precision: whose noise it measures."""
         reference = self.reference(path)
         half = precision in HALVES
-        key = f"{reference.facts.title} {reference.facts.digest}" + f" {precision}" * half
+        about = reference.facts  # a model of the home family gives its logits or its predictions, by the layout
+        key = f"{about.title} {about.digest} {about.layout}" + f" {precision}" * half
         if key not in self.oracles:
             made = HalfReference(reference, precision) if half else reference
             self.oracles[key] = ForeignOracle(made, precision if half else FLOAT32)
