@@ -27,6 +27,7 @@ from detparity.core.precision import FLOAT32, HALVES, floor_of
 from detparity.core.promises import Promises
 from detparity.core.runtimes import RUNTIMES, digest, runtime_files
 from detparity.core.vocabulary import Artifact, EngineError, Size
+from detparity.engines.graph_reference import GraphReference
 from detparity.engines.remote import client
 from detparity.models.low_precision import HalfReference
 from detparity.models.reference import Reference
@@ -115,6 +116,7 @@ def open_context(
     artifact = Artifact(path, kind, digest(path))
     known = registry() if kind in RUNTIMES else on_engines(registry()) if on else by_default(registry())
     precision = of_runtime(file) if kind in RUNTIMES else of_graph(file.graph) if kind == "onnx" else of_script(file)
+    _require_its_noise(path, reference, floor_of(precision, promised))
     # A file that stands in for its own model has no other noise than that of what it computes in.
     judged = floor_of(precision, promised) if reference.facts.model else FLOAT32
     contract = replace(contract, precision=judged, promised_precision=promised)
@@ -126,6 +128,18 @@ def open_context(
     )
     context.precision = precision
     return context
+
+
+def _require_its_noise(path: Path, reference: Reference, kind: str) -> None:
+    """Raise InputError for a file of lower precision than the other file whose graph is compared: what its precision does there is not
+    known, and by the noise of float32 each such file would violate."""
+    if kind == FLOAT32 or not isinstance(reference, GraphReference) or reference.path.resolve() == path.resolve():
+        return
+    if of_graph(onnx_graph.read(reference.path, client()).graph).floor != kind:
+        raise InputError(
+            f"{path} is of {kind}, and what that does to the graph of {reference.path.name} is not known: judge it against its model "
+            f"(--weights, --model, --capture), or against another file of {kind}"
+        )
 
 
 def kind_of(path: Path) -> str:
