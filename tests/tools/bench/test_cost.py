@@ -129,7 +129,7 @@ def test_a_verdict_on_a_real_model(name, side, forms, rounds, tmp_path):
     rows = [("", *FIGURES), ("load both, compare once", f"{seconds:.1f}", "1.0", "", "", f"{peak / 1e6:.0f}")]
     rows += [_row(_title(words), *_middle(runs), seconds) for words, runs in verdicts.items()]
     print(f"\n\n{name} at {side}x{side}\n\n" + "\n".join(columns(rows)))
-    assert len(rows) == 2 + 2 * len(forms)
+    assert len(rows) == 2 + 4 * len(forms)
 
 
 @pytest.mark.slow
