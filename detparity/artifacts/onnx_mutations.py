@@ -199,11 +199,6 @@ def _resize(node: Node) -> Optional[str]:
     return "coordinates are asymmetric"
 
 
-def _perm(node: Node) -> Optional[str]:
-    perm = list(_get(node, "perm", ()))
-    return None if len(perm) < 3 else _swapped(node, perm)
-
-
 def _swapped(node: Node, perm: List[int]) -> str:
     perm[-1], perm[-2] = perm[-2], perm[-1]
     _set(node, "perm", perm)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
-import onnx
 
 from detparity.artifacts.onnx_graph import Graph, Node
 
@@ -115,25 +114,3 @@ def last_scales(graph: Graph) -> List[Tuple[str, Node, Scale]]:
             elif node.op in SPREADING:
                 waiting += node.inputs if node.op == "Concat" else node.inputs[:1]
     return found
-
-
-def in_float(source: bytes, names: Sequence[str]) -> bytes:
-    """The model with these tensors of numbers left as they are: what dequantises them is passed by."""
-    model = onnx.load_from_string(source)
-    made = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    renamed = {
-        node.output[0]: made[node.input[0]]
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear" and made.get(node.input[0]) in names
-    }
-    outputs = {value.name for value in model.graph.output}
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            if name in renamed:
-                node.input[position] = renamed[name]
-    for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.output[0] in outputs and node.output[0] in renamed:
-            node.op_type, renamed_input = "Identity", renamed[node.output[0]]
-            del node.input[:], node.attribute[:]
-            node.input.append(renamed_input)
-    return bytes(model.SerializeToString())

@@ -228,7 +228,7 @@ def _picture(context: Any) -> Any:
 
 
 def resolution(context: Any) -> Iterator[Finding]:
-    """The scores of a file have steps fine enough to be told apart."""
+    """The scores of a file have steps fine enough to be distinguished."""
     for name, values in _scores_of(context, _picture(context)):
         if _selects(context):
             values = values[values > 0]  # rows that are not used hold zeros

@@ -179,6 +179,12 @@ def _images(config: pytest.Config) -> Any:
     return images_of(asked)
 
 
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What a user should know of stored references."""
+    for note in config.stash[SESSION].notes if SESSION in config.stash else ():
+        terminalreporter.write_line(f"detparity: {note}")
+
+
 def pytest_report_header(config: pytest.Config) -> List[str]:
     if SESSION not in config.stash:
         return []

@@ -10,6 +10,7 @@ from detparity.checks.foreign.open_file import ForeignSource
 from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import Judged, heads_of, judge_all
 from detparity.checks.session import Options, Session
+from detparity.cli.options import complain
 from detparity.core.array_cache import ArrayCache, default_folder
 from detparity.core.findings import Finding
 from detparity.core.text import printable
@@ -90,6 +91,8 @@ def verify_artifact(
         entry = recorder.add(judged.record)
         findings += [(judged.outcome.check, finding) for finding in judged.outcome.findings]
         red += _decisive(judged, path.name, strict)
+    for note in session.notes:
+        complain(note)
     return Result(entry["verdict"], tuple(findings), entry.get("noise", {}), "\n\n".join(red), entry)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from detparity.core.errors import InputError
 from detparity.core.files import sha256
 
 OPENVINO, NCNN, LITERT, EXECUTORCH = RUNTIMES = ("openvino", "ncnn", "litert", "executorch")
@@ -67,11 +66,3 @@ def digest(path: Path) -> str:
     if found is None or len(found.files) == 1:
         return sha256(path if found is None else found.files[0])
     return hashlib.sha256("".join(map(sha256, found.files)).encode()).hexdigest()
-
-
-def require_files(path: Path) -> RuntimeFiles:
-    """The files of a runtime at a path. Raises InputError where there are none."""
-    found = runtime_files(path)
-    if found is None:
-        raise InputError(f"{path} holds no single model of {', '.join(RUNTIMES)}")
-    return found

@@ -18,7 +18,8 @@ from detparity.core.array_cache import ArrayCache
 from detparity.core.vocabulary import ModelFacts, Size
 from detparity.oracle.noise_floor import GROUPS, STATISTICS, Stats, Truth, levels_of
 
-REPEATABLE = 0.05  # of a floor, which the order of additions in a kernel's threads may move
+# Of a floor: two processes gave the same bits (yolov7-tiny, full width, 320x320), which no kernel promises for other alignments.
+REPEATABLE = 0.05
 CODE = ("core", "engines", "inputs", "models", "oracle")  # folders of the package that decide what a reference is
 
 

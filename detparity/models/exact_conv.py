@@ -2,8 +2,8 @@
 
 torch lays out what each output number reads as one matrix (im2col) and multiplies it. In float64 that matrix is 118 MB for the
 third layer of yolov7-tiny at 640x640, more than the caches hold and, at 1280x1280, more than a gigabyte. A strip of rows whose matrix
-fits the caches takes 0.45 to 0.67 of the processor's time there, and its memory (docs/performance.md). The numbers are the same up to
-the order of the additions within float64.
+fits the caches takes its memory alone, and mostly less time (benchmarks/test_exact_conv.py). The numbers are the same up to the order
+of the additions within float64.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files of 8 bits: good and ruined ones are told apart, each by the check that names what is wrong."""
+"""Files of 8 bits: good and ruined ones are distinguished, each by the check that names what is wrong."""
 
 from __future__ import annotations
 

@@ -187,8 +187,8 @@ def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys):
         shell = next((k for k, word in enumerate(command.words) if word == ">"), len(command.words))
         words = command.words[1:shell]
         code = main.main([*words[:1], *SOONER.get(words[0], ()), *words[1:]])
-        said = capsys.readouterr()
+        printed = capsys.readouterr()
         if code not in (0, 1, 3):
-            wrong[f"{command.page}:{command.number}: {command.text}"] = (code, said.err[-300:])
+            wrong[f"{command.page}:{command.number}: {command.text}"] = (code, printed.err[-300:])
 
     assert "\n".join(f"{where}: {how}" for where, how in wrong.items()) == ""

@@ -27,7 +27,6 @@ from detparity.core.precision import FLOAT32, HALVES, floor_of
 from detparity.core.promises import Promises
 from detparity.core.runtimes import RUNTIMES, digest, runtime_files
 from detparity.core.vocabulary import Artifact, EngineError, Size
-from detparity.engines.graph_reference import GraphReference
 from detparity.engines.remote import client
 from detparity.models.low_precision import HalfReference
 from detparity.models.reference import Reference
@@ -131,15 +130,24 @@ def open_context(
 
 
 def _require_its_noise(path: Path, reference: Reference, kind: str) -> None:
-    """Raise InputError for a file of lower precision than the other file whose graph is compared: what its precision does there is not
-    known, and by the noise of float32 each such file would violate."""
-    if kind == FLOAT32 or not isinstance(reference, GraphReference) or reference.path.resolve() == path.resolve():
+    """Raise InputError for a file of lower precision than the other file that is compared: what its precision does there is not known,
+    and by the noise of float32 each such file would violate."""
+    other: Optional[Path] = None if reference.facts.model else getattr(reference, "path", None)
+    if kind == FLOAT32 or other is None or other.resolve() == path.resolve() or _stored_in(other) == kind:
         return
-    if of_graph(onnx_graph.read(reference.path, client()).graph).floor != kind:
-        raise InputError(
-            f"{path} is of {kind}, and what that does to the graph of {reference.path.name} is not known: judge it against its model "
-            f"(--weights, --model, --capture), or against another file of {kind}"
-        )
+    raise InputError(
+        f"{path} is of {kind}, and what that does to {other.name} is not known: judge it against its model (--weights, --model, "
+        f"--capture), or against another file of {kind}"
+    )
+
+
+def _stored_in(path: Path) -> str:
+    """The precision of an ONNX or TorchScript file."""
+    kind = kind_of(path)
+    script = kind in file_kind.SCRIPTS
+    return (
+        of_script(client().read_script(kind, path)) if script else of_graph(onnx_graph.read(path, client()).graph)
+    ).floor
 
 
 def kind_of(path: Path) -> str:

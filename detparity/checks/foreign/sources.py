@@ -82,6 +82,7 @@ class _Program:
     """A TorchScript file's program in float64, where there is no model."""
 
     def __init__(self, path: Path, size: Optional[Size], title: str) -> None:
+        self.path = path
         self._reference = _made(ModelRequest(f"torchscript:{path.resolve()}", size=size))
         self._title = title
 

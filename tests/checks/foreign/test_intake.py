@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch", minversion="1.13")  # float64 of any module
 
+import torch
 from detparity.kit.tests.checks.foreign import stand_ins
 from detparity.kit.tests.checks.foreign.stand_ins import SIZES, STATIC, onnx_of, traced_of
 from detparity.kit.tests.defects import edits
@@ -176,7 +177,11 @@ def test_half_precision_beside_a_float32_file_has_no_known_noise(command, folder
     (folder / "plain.onnx").write_bytes(onnx_of("detr").SerializeToString())
     (folder / "half.onnx").write_bytes(half.SerializeToString())
     code, out, _ = command("check", "half.onnx", "--against", "plain.onnx")
-    says = "half.onnx is of float16, and what that does to the graph of plain.onnx is not known"
+    says = "half.onnx is of float16, and what that does to plain.onnx is not known"
     assert code == 2 and says in " ".join(out.split())
+    (folder / "plain.pt").write_bytes(traced_of("detr"))
+    torch.jit.load(str(folder / "plain.pt")).half().save(str(folder / "half.pt"))
+    code, out, _ = command("check", "half.pt", "--against", "plain.pt")
+    assert code == 2 and "half.pt is of float16, and what that does to plain.pt is not known" in " ".join(out.split())
     code, out, _ = command("check", "half.onnx", "--against", "self", "--checks", "parity.declared")
     assert code in (0, 3) and "violates" not in _verdict(out)
