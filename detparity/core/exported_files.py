@@ -1,4 +1,4 @@
-"""The exported files of a folder, and the share of them that one machine of several judges. Decided with the standard library alone."""
+"""The exported files of a folder, and the share that one machine of several judges. Decided with the standard library alone."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def shard_of(text: str) -> Tuple[int, int]:
 
 
 def shard(files: Sequence[Path], text: Optional[str]) -> List[Path]:
-    """Every n-th file of the sorted ones, from the i-th on, for `i/n`; all of them without. Raises InputError where that is none: nothing
-    would be judged, and called good."""
+    """Every n-th file of the sorted ones, from the i-th on, for `i/n`; all of them without. Raises InputError where that is none:
+    nothing would be judged, and called good."""
     if text is None:
         return list(files)
     number, count = shard_of(text)

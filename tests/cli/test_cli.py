@@ -505,7 +505,7 @@ def test_shards_of_a_folder_are_merged_into_one_report(command, files, tmp_path)
     reports = [tmp_path / f"shard{number}.json" for number in (1, 2)]
     shared = ("--model", "bundled", "--checks", "parity.declared", "--quick")
     for number, report in enumerate(reports, 1):
-        code, out, err = command("check", tmp_path, *shared, "--shard", f"{number}/2", "--json", report)
+        code, _, err = command("check", tmp_path, *shared, "--shard", f"{number}/2", "--json", report)
         assert (code, err) == (0, "")
     found = [[Path(one["path"]).name for one in json.loads(report.read_text())["artifacts"]] for report in reports]
     assert found == [["grid.onnx"], ["traced.pt"]]
