@@ -18,8 +18,8 @@ _SHARD = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")
 
 
 def exported_files(paths: Sequence[Path]) -> List[Path]:
-    """The paths, each folder refolder_pathd by the exported files in it and below, sorted. A folder that is one model of a runtime remains,
-    and one that holds no exported file; checkpoints and what starts with a point are left out."""
+    """The paths, each folder replaced by the exported files in it and below, sorted. A folder that is a model of a runtime
+    remains, and one that holds no exported file; checkpoints and what starts with a point are left out."""
     found: List[Path] = []
     for path in paths:
         below = _below(path) if path.is_dir() and runtime_files(path) is None else []

@@ -1,6 +1,7 @@
 """Which files of a folder are judged, and by which of several machines."""
 
 import io
+import itertools
 import zipfile
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_a_folder_without_one_remains(tmp_path):
 def test_shards_are_all_files_once(folder, count):
     files = exported_files([folder])
     shares = [shard(files, f"{number}/{count}") for number in range(1, count + 1)]
-    assert sorted(sum(shares, [])) == files
+    assert sorted(itertools.chain(*shares)) == files
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
