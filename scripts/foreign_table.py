@@ -163,7 +163,7 @@ def _libreyolo(name: str, options: Dict[str, Any], side: int) -> None:
 
     family, _, size = name.rpartition("-")
     kind = next(one for one in BaseModel._registry if family == one.FAMILY)
-    model = kind._from_scratch(size=size, device="cpu", seed=0, nb_classes=80)
+    model = kind._from_scratch(size=size, device="cpu", seed=torch.initial_seed(), nb_classes=80)
     side = kind.INPUT_SIZES[size] if family in FIXED else side
     conditioned(model.model.eval(), pictures(side), lambda module, images: module(images))
     suffix = "torchscript" if options["format"] == "torchscript" else "onnx"
