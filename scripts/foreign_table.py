@@ -159,6 +159,7 @@ def _ultralytics(name: str, options: Dict[str, Any], size: int) -> None:
 
 
 def _libreyolo(name: str, options: Dict[str, Any], side: int) -> None:
+    import torch
     from libreyolo.models.base.model import BaseModel
 
     family, _, size = name.rpartition("-")
