@@ -824,5 +824,5 @@ def test_nodes_in_another_order_are_sorted():
 
 def test_nodes_that_read_each_other_are_refused():
     nodes = [helper.make_node("Add", ["x", "b"], ["y"]), helper.make_node("Neg", ["y"], ["b"], name="back")]
-    with pytest.raises(EngineError, match="its nodes read each other: .*back"):
+    with pytest.raises(EngineError, match=r"its nodes read each other: .*back"):
         exact(model(nodes, {"x": numbers(3)}))
