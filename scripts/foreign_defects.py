@@ -12,11 +12,12 @@ import fnmatch
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import foreign_table
 import numpy as np
@@ -244,17 +245,18 @@ def judged(call: CapturedCall, source: ForeignSource, path: Path) -> Dict[str, A
 
 
 def remembering(reference: Any) -> Any:
-    """The reference, whose runs are made once for all defects."""
-    own = reference.run
-    known: Dict[Any, Dict[str, np.ndarray]] = {}
+    """The reference, whose runs are made once for all defects: those under the same choices of a file as well."""
+    own = reference.run_forced
+    known: Dict[str, Any] = {}
 
-    def run(how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
-        key = (how, images.shape, hashlib.sha256(images.tobytes()).digest())
+    def run_forced(how: str, images: np.ndarray, choices: Sequence[Any]) -> Any:
+        key = hashlib.sha256(pickle.dumps((how, images, tuple(choices)))).hexdigest()
         if key not in known:
-            known[key] = own(how, images)
-        return dict(known[key])
+            known[key] = own(how, images, choices)
+        outputs, forced = known[key]
+        return dict(outputs), list(forced)
 
-    reference.run = run
+    reference.run_forced = run_forced
     return reference
 
 
