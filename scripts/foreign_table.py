@@ -33,6 +33,7 @@ SHOWN = 90  # letters of a finding in the table
 CONFIRMED = (
     ("libreyolo", "yolonas-*", "*", "structure.contradicting"),
     ("libreyolo", "dfine-*", "*dynamic=True*", "parity.batches"),
+    ("libreyolo", "deim-*", "*dynamic=True*", "parity.batches"),
     ("ultralytics", "*", "*half=True*", "structure.checker"),
 )
 
