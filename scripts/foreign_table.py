@@ -346,6 +346,7 @@ def page(folder: Path) -> str:
         revisions[revision] = revisions.get(revision, 0) + 1
         one["verdict"] = "no file" if one["verdict"] == "none" else one["verdict"]
         verdicts[one["verdict"]] = verdicts.get(one["verdict"], 0) + 1
+    here = sum(one.get("size", SIZE) == SIZE for one in results)
     lines = [
         "# Other people's exporters, judged",
         "",
@@ -356,7 +357,8 @@ def page(folder: Path) -> str:
         "",
         "    python scripts/foreign_table.py run RESULTS && python scripts/foreign_table.py page RESULTS > docs/foreign.md",
         "",
-        f"{len(results)} exports: {', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}. "
+        f"{len(results)} exports, {here} of the {len(order)} that the script names and {len(results) - here} at another size: "
+        + f"{', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}. "
         + f"Judged at revisions: {', '.join(f'{name} ({count})' for name, count in sorted(revisions.items()))}.",
         "",
         "| package | family | exporter's options | seed | verdict | floors | what was found |",
@@ -364,8 +366,9 @@ def page(folder: Path) -> str:
     ]
     for one in results:
         artifacts = one["artifacts"]
+        words = one["words"] + (f" at {one['size']} px" if one.get("size", SIZE) != SIZE else "")
         lines.append(
-            f"| {one['package']} {one['version']} | {one['name']} | {one['words']} | {one['seed']} | {one['verdict']} | "
+            f"| {one['package']} {one['version']} | {one['name']} | {words} | {one['seed']} | {one['verdict']} | "
             f"{_floors(artifacts)} | {_found(one)} |"
         )
     return "\n".join([*lines, DEFECTS, *planted(folder)]) + "\n"
