@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import foreign_table
 import numpy as np
@@ -242,22 +244,48 @@ def judged(call: CapturedCall, source: ForeignSource, path: Path) -> Dict[str, A
     }
 
 
+def remembering(reference: Any) -> Any:
+    """The reference, whose runs are made once for all defects: those under the same choices of a file as well."""
+    own = reference.run_forced
+    known: Dict[str, Any] = {}
+
+    def run_forced(how: str, images: np.ndarray, choices: Sequence[Any]) -> Any:
+        key = hashlib.sha256(pickle.dumps((how, images, tuple(choices)))).hexdigest()
+        if key not in known:
+            known[key] = own(how, images, choices)
+        outputs, forced = known[key]
+        return dict(outputs), list(forced)
+
+    reference.run_forced = run_forced
+    return reference
+
+
+def found_in(result: Path) -> Dict[str, Any]:
+    """What an earlier run found."""
+    return dict(json.loads(result.read_text(encoding="utf-8"))["found"]) if result.exists() else {}
+
+
 def plant(layout: str, result: Path) -> None:
-    """Export, then judge the file as it is and with each defect; the result is written after each."""
+    """Export, then judge the file as it is and with each defect that has no result yet; the result is written after each."""
     package, name, words, at = EXPORTS[layout]
     with capturing() as captures:
         foreign_table.export(package, name, foreign_table.options_of(words.split()))
     call = next(one for one in captures if one.files)
-    reference = reference_of(call)
+    reference = remembering(reference_of(call))
     source = ForeignSource(lambda _: reference, lambda _: promises_of(call))
-    found: Dict[str, Any] = {"": judged(call, source, call.files[0])}
+    found: Dict[str, Any] = found_in(result)
     content = {"layout": layout, "package": package, "name": name, "words": words, "found": found}
+    if "" not in found:
+        found[""] = judged(call, source, call.files[0])
     for defect in DEFECTS:
+        if defect.__name__ in found:
+            continue
         model = onnx.load(str(call.files[0]))
         try:
             defect(model, at)
         except NotImplementedError as error:
             found[defect.__name__] = {"verdict": "does not apply", "checks": [], "message": str(error)}
+            result.write_text(json.dumps(content, indent=1), encoding="utf-8")
             continue
         path = Path("planted.onnx").absolute()
         onnx.save(model, str(path))
@@ -279,7 +307,7 @@ def main() -> None:
     results.mkdir(parents=True, exist_ok=True)
     missed = 0
     for layout in EXPORTS:
-        if (results / f"{layout}.json").exists() or not fnmatch.fnmatch(layout, options.only):
+        if len(found_in(results / f"{layout}.json")) > len(DEFECTS) or not fnmatch.fnmatch(layout, options.only):
             continue
         with tempfile.TemporaryDirectory() as work:  # a process each: packages patch torch
             root = str(Path(__file__).resolve().parents[1])

@@ -18,7 +18,7 @@ DEFECTS = """
     # pred_logits [1, 1344, 4]
     # pred_boxes [1, 1344, 80]
 
-**libreyolo 1.6.0, D-FINE, dynamic=True: the batch is declared to vary and is one inside.**
+**libreyolo 1.6.0, D-FINE and DEIM, dynamic=True: the batch is declared to vary and is one inside.**
 
     import numpy, onnxruntime
     session = onnxruntime.InferenceSession("dfine-n.onnx")

@@ -33,6 +33,7 @@ SHOWN = 90  # letters of a finding in the table
 CONFIRMED = (
     ("libreyolo", "yolonas-*", "*", "structure.contradicting"),
     ("libreyolo", "dfine-*", "*dynamic=True*", "parity.batches"),
+    ("libreyolo", "deim-*", "*dynamic=True*", "parity.batches"),
     ("ultralytics", "*", "*half=True*", "structure.checker"),
 )
 
@@ -159,11 +160,12 @@ def _ultralytics(name: str, options: Dict[str, Any], size: int) -> None:
 
 
 def _libreyolo(name: str, options: Dict[str, Any], side: int) -> None:
+    import torch
     from libreyolo.models.base.model import BaseModel
 
     family, _, size = name.rpartition("-")
     kind = next(one for one in BaseModel._registry if family == one.FAMILY)
-    model = kind._from_scratch(size=size, device="cpu", seed=0, nb_classes=80)
+    model = kind._from_scratch(size=size, device="cpu", seed=torch.initial_seed(), nb_classes=80)
     side = kind.INPUT_SIZES[size] if family in FIXED else side
     conditioned(model.model.eval(), pictures(side), lambda module, images: module(images))
     suffix = "torchscript" if options["format"] == "torchscript" else "onnx"
@@ -344,6 +346,7 @@ def page(folder: Path) -> str:
         revisions[revision] = revisions.get(revision, 0) + 1
         one["verdict"] = "no file" if one["verdict"] == "none" else one["verdict"]
         verdicts[one["verdict"]] = verdicts.get(one["verdict"], 0) + 1
+    here = sum(one.get("size", SIZE) == SIZE for one in results)
     lines = [
         "# Other people's exporters, judged",
         "",
@@ -354,7 +357,8 @@ def page(folder: Path) -> str:
         "",
         "    python scripts/foreign_table.py run RESULTS && python scripts/foreign_table.py page RESULTS > docs/foreign.md",
         "",
-        f"{len(results)} exports: {', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}. "
+        f"{len(results)} exports, {here} of the {len(order)} that the script names and {len(results) - here} at another size: "
+        + f"{', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}. "
         + f"Judged at revisions: {', '.join(f'{name} ({count})' for name, count in sorted(revisions.items()))}.",
         "",
         "| package | family | exporter's options | seed | verdict | floors | what was found |",
@@ -362,8 +366,9 @@ def page(folder: Path) -> str:
     ]
     for one in results:
         artifacts = one["artifacts"]
+        words = one["words"] + (f" at {one['size']} px" if one.get("size", SIZE) != SIZE else "")
         lines.append(
-            f"| {one['package']} {one['version']} | {one['name']} | {one['words']} | {one['seed']} | {one['verdict']} | "
+            f"| {one['package']} {one['version']} | {one['name']} | {words} | {one['seed']} | {one['verdict']} | "
             f"{_floors(artifacts)} | {_found(one)} |"
         )
     return "\n".join([*lines, DEFECTS, *planted(folder)]) + "\n"

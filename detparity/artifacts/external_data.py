@@ -1,24 +1,73 @@
-"""The files beside an ONNX file that hold its tensors."""
+"""The files beside an ONNX file that hold its tensors, found without reading tensors and without onnx."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Set
+from typing import BinaryIO, Iterator, List, Tuple
 
-MOST_BYTES = 64 << 20  # a file that keeps its tensors elsewhere is small
+GRAPH, INITIALIZER, EXTERNAL_DATA = 7, 5, 13  # fields of onnx.ModelProto, GraphProto, TensorProto
+KEY, VALUE = 1, 2  # of onnx.StringStringEntryProto
+MOST_FIELDS = 1_000_000  # no exporter writes more
+_BYTES = 2  # wire types of protobuf
+_FIXED = {1: 8, 5: 4}
 
 
 def beside(path: Path) -> List[Path]:
     """Where an ONNX file keeps tensors outside itself; empty for any other file, and for one that cannot be read."""
-    if path.suffix != ".onnx" or not path.is_file() or path.stat().st_size > MOST_BYTES:
+    if path.suffix != ".onnx" or not path.is_file():
         return []
-    import onnx
-
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
-    except Exception:  # it is reported where it is opened
+        with path.open("rb") as stream:
+            return [path.parent / name for name in sorted(set(_locations(stream, path.stat().st_size)))]
+    except (OSError, ValueError, IndexError):  # it is reported where it is opened
         return []
-    names: Set[str] = {
-        entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"
-    }
-    return [path.parent / name for name in sorted(names)]
+
+
+def _locations(stream: BinaryIO, size: int) -> Iterator[str]:
+    left = [MOST_FIELDS]
+    for graph in _messages(stream, (0, size), GRAPH, left):
+        for tensor in _messages(stream, graph, INITIALIZER, left):
+            for entry in _messages(stream, tensor, EXTERNAL_DATA, left):
+                if "location" in _texts(stream, entry, KEY, left):
+                    yield from _texts(stream, entry, VALUE, left)
+
+
+def _texts(stream: BinaryIO, span: Tuple[int, int], field: int, left: List[int]) -> List[str]:
+    found = []
+    for start, stop in _messages(stream, span, field, left):
+        stream.seek(start)
+        found.append(stream.read(stop - start).decode())
+    return found
+
+
+def _messages(stream: BinaryIO, span: Tuple[int, int], field: int, left: List[int]) -> Iterator[Tuple[int, int]]:
+    """Begin and end of each value of a field in the message that lies at `span`. left: how many fields may yet be read.
+    Raises ValueError or IndexError for what is no message."""
+    position, end = span
+    while position < end:
+        left[0] -= 1
+        stream.seek(position)
+        data = stream.read(20)
+        tag, used = _varint(data, 0)
+        wire = tag & 7
+        if wire in _FIXED:
+            position += used + _FIXED[wire]
+            continue
+        value, used = _varint(data, used)
+        start = position + used
+        position = start + (value if wire == _BYTES else 0)
+        if wire not in (0, _BYTES) or position > end or not left[0]:
+            raise ValueError("no protobuf message, or too large a one")
+        if wire == _BYTES and tag >> 3 == field:
+            yield start, position
+
+
+def _varint(data: bytes, position: int) -> Tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7

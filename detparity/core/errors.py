@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Sequence
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # of a terminal, which exporters put into exceptions
 
 
 class InputError(Exception):
@@ -24,5 +27,5 @@ class NotMade(Exception):
 
 def clipped(error: object, limit: int = 300) -> str:
     """A text, such as an error's, in one line of bounded length: it may quote a file, and a file may hold anything."""
-    text = " ".join(str(error).split())
+    text = " ".join(COLOUR.sub("", str(error)).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."

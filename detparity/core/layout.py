@@ -87,6 +87,7 @@ CENTRES = (Field("xy", 0, 2, PIXELS, BOX), Field("wh", 2, 4, PIXELS, BOX))
 CORNERS = (Field("corners", 0, 4, PIXELS, BOX),)
 RELATIVE = (Field("box", 0, 4, FRACTION, BOX),)
 CHOSEN = (*CORNERS, Field("score", 4, 5, PROBABILITY, SCORE), Field("class", 5, 6, NUMBER, CLASS))
+LEVEL_RANK, LEVEL = 5, OutputLayout((Field("logits", 0, None, LOGIT),))
 IMAGENET = Preprocessing(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "stretch")
 
 
@@ -254,11 +255,21 @@ def recognise(
     outputs: of the reference, by name; metadata: of the file; classes: how many there are, 0 where that is not known.
     """
     arrays = list(outputs.values())
+    decoded = {name: array for name, array in outputs.items() if array.ndim != LEVEL_RANK} or outputs
     for finder in (_by_metadata, _by_names, _by_selection, functools.partial(_by_classes, classes)):
-        found = finder(outputs, metadata)
-        if found is not None and _fits(found, arrays):
-            return found
-    return generic([array.shape for array in arrays], batch)
+        found = finder(decoded, metadata)
+        if found is not None and _fits(with_levels(found, arrays), arrays):
+            return with_levels(found, arrays)
+    found = with_levels(generic([array.shape for array in decoded.values()], batch), arrays)
+    return found if _fits(found, arrays) else generic([array.shape for array in arrays], batch)
+
+
+def with_levels(layout: Layout, arrays: Sequence[np.ndarray]) -> Layout:
+    """The layout, where logits by level (batch, anchors, height, width, fields) follow the outputs that it has, with those as well."""
+    more = arrays[len(layout.outputs) :]
+    if not all(array.ndim == LEVEL_RANK for array in more):
+        return layout
+    return replace(layout, outputs=(*layout.outputs, *(LEVEL for _ in more)))
 
 
 def in_order(layout: Layout, names: Sequence[str]) -> Layout:

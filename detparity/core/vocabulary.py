@@ -201,13 +201,14 @@ class Load:
     """How an engine loads a file. optimisation: of the graph, "all" or "disabled"; `onnx_exact` has "exact" (also for "all") and
     "float32"; threads: 0 leaves the choice to the engine; cut: inner tensors, name to rank, to start from in place of the inputs;
     seconds: after which a call is ended; precision: "float32" asks for that and for plain arithmetic, where an engine has a choice; ""
-    leaves it to the engine."""
+    leaves it to the engine; every: of TorchScript, also the logits that are returned beside decoded predictions."""
 
     optimisation: str = "all"
     threads: int = 0
     cut: Mapping[str, int] = field(default_factory=dict)
     seconds: Optional[float] = None
     precision: str = ""
+    every: bool = False
 
 
 class EngineError(Exception):

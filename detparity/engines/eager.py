@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from detparity.core.environment import machine
-from detparity.core.vocabulary import Arrays, Runner
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines.torchscript import runner
 from detparity.models.compat.onednn import onednn
 from detparity.models.yolov7.detector import YoloDetector
@@ -52,7 +52,7 @@ def prepare_head(detector: YoloDetector, head: str, threads: int = 0) -> Runner:
     """Prepare the detector as its user runs it: `head` "raw" gives the logits of each level, every other the predictions, alone.
     threads: 0 leaves the choice to torch."""
     network = detector.network.eval()
-    return runner("eager", network if head == "raw" else Predictions(network).eval(), threads)
+    return runner("eager", network if head == "raw" else Predictions(network).eval(), Load(threads=threads))
 
 
 def prepare(detector: YoloDetector, run: str = "onednn") -> Runner:

@@ -39,4 +39,4 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
         packed = any(name.startswith(PACKED) for name in found.ops)
         why = "it is optimised for mobile, which takes a torch built with XNNPACK: " if packed else ""
         raise EngineError(why + " ".join(str(error).split())[:300]) from None
-    return torchscript.runner("lite", module, how.threads, bytecode=str(found.version))
+    return torchscript.runner("lite", module, how, bytecode=str(found.version))

@@ -57,12 +57,12 @@ def flatten(result: Any) -> Dict[str, np.ndarray]:
 
 
 def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
-    """Load an archive for running. A decoded tensor that comes with its logits is returned alone.
+    """Load an archive for running. A decoded tensor that comes with its logits is returned alone unless `every` output is asked for.
 
     Raises EngineError if it does not load; running raises it with torch's own reason.
     """
     module = _load(str(source))[0]
-    return runner("torchscript", module, how.threads, image_type(module, Known(module).graph))
+    return runner("torchscript", module, how, image_type(module, Known(module).graph))
 
 
 def prepare_frozen(source: Union[str, Path], how: Load = Load()) -> Runner:
@@ -75,13 +75,14 @@ def prepare_frozen(source: Union[str, Path], how: Load = Load()) -> Runner:
         optimised = jit.for_inference(module)
     except Exception as error:  # torch raises RuntimeError, AttributeError or its own types by version
         raise EngineError(f"it cannot be optimised for inference: {' '.join(str(error).split())[:300]}") from None
-    return runner("torchscript", optimised, how.threads, optimised="for inference")
+    return runner("torchscript", optimised, how, optimised="for inference")
 
 
 def runner(
-    engine: str, module: Callable[[torch.Tensor], Any], threads: int, image: str = "float32", **more: str
+    engine: str, module: Callable[[torch.Tensor], Any], how: Load = Load(), image: str = "float32", **more: str
 ) -> Runner:
     """A loaded module as the runner of `engine`; image: the type it takes; more: facts beside the common ones."""
+    threads = how.threads
     half: torch.dtype = getattr(torch, image)
     more = {**more, "precision": image} if image != "float32" else more
     facts = {"provider": "CPU", "torch": str(torch.__version__), "threads": str(threads or "default"), **more}
@@ -102,6 +103,6 @@ def runner(
         arrays = flatten(result)
         first, *others = arrays.values()
         logits = "output" in arrays and first.ndim == 3 and all(other.ndim == 5 for other in others)
-        return {"output": first} if logits else arrays
+        return {"output": first} if logits and not how.every else arrays
 
     return Runner(engine, call, facts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Optional
@@ -29,8 +28,8 @@ def new_folder(scratch: Path) -> Path:
 
 
 def copied(path: Path, folder: Path) -> Path:
-    """A copy of a file and of what holds its tensors. An exporter that makes such files has imported onnx."""
-    for source in (path, *(beside(path) if "onnx" in sys.modules else [])):
+    """A copy of a file and of what holds its tensors."""
+    for source in (path, *beside(path)):
         if source.is_file():
             shutil.copyfile(source, folder / source.name)
     return folder / path.name

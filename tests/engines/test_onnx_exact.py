@@ -806,3 +806,23 @@ def test_a_large_convolution_is_run_by_strips_of_its_rows(attributes, monkeypatc
     monkeypatch.setattr("detparity.models.exact_conv.LARGE_BYTES", 0)
     monkeypatch.setattr("detparity.models.exact_conv.STRIP_BYTES", 3000)
     np.testing.assert_allclose(run("Conv", x, w, **attributes), before, rtol=1e-12, atol=1e-12)
+
+
+def test_nodes_in_another_order_are_sorted():
+    """ONNX Runtime sorts a graph, onnx's evaluator does not; what a branch of an If reads is made before it as well."""
+    branch = helper.make_graph(
+        [helper.make_node("Neg", ["b"], ["n"])], "t", [], [helper.make_tensor_value_info("n", TensorProto.FLOAT, None)]
+    )
+    nodes = [
+        helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
+        helper.make_node("Exp", ["a"], ["b"]),
+        helper.make_node("Abs", ["x"], ["a"]),
+    ]
+    feed = {"x": numbers(3), "c": np.array(True)}
+    close(exact(model(nodes, feed)).call(feed)["y"], -np.exp(np.abs(feed["x"])))
+
+
+def test_nodes_that_read_each_other_are_refused():
+    nodes = [helper.make_node("Add", ["x", "b"], ["y"]), helper.make_node("Neg", ["y"], ["b"], name="back")]
+    with pytest.raises(EngineError, match=r"its nodes read each other: .*back"):
+        exact(model(nodes, {"x": numbers(3)}))

@@ -26,9 +26,9 @@ from detparity.core.decisions import Choice
 from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
-from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise
+from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise, with_levels
 from detparity.core.precision import HALVES, PLAIN, Precision
-from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Picture, Runner, Size
+from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Picture, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import ROUNDED, batch_of, untied
@@ -109,6 +109,9 @@ class ForeignContext(Judging):
         plugin = self.artifact.kind == "onnx" and has_plugin(self.onnx)
         return self.on or engines.judging(engines.PLUGIN if plugin else self.artifact.kind).name
 
+    def load(self, **how: Any) -> Load:
+        return super().load(every=True, **how)
+
     def seconds(self, images: int) -> float:
         return max(LEAST_SECONDS, SECONDS_PER_REFERENCE * self.oracle.slowest * images)
 
@@ -173,11 +176,12 @@ class ForeignContext(Judging):
         outputs = self.named(self.exact_outputs)
         arrays = list(outputs.values())
         if self.given_layout is not None:
-            if not fits(self.given_layout, arrays):
+            given = with_levels(self.given_layout, arrays)
+            if not fits(given, arrays):
                 raise OutputsDiffer(f"has outputs that the layout {self.given_layout.name!r} does not fit")
-            return self.given_layout
+            return given
         stated = PRESETS.get(self.oracle.reference.facts.layout)
-        stated = in_order(stated, tuple(outputs)) if stated is not None else None
+        stated = with_levels(in_order(stated, tuple(outputs)), arrays) if stated is not None else None
         if stated is not None and fits(stated, arrays):
             return stated
         return self.recognised(outputs)

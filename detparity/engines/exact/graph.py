@@ -6,7 +6,8 @@ float32 decides them, so that ten cells by 0.7 are seven here as there. They are
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, List, Set
+import graphlib
+from typing import Any, Iterator, List, Set
 
 import numpy as np
 import onnx
@@ -65,7 +66,8 @@ def _graph(graph: onnx.GraphProto, kind: Any) -> None:
     _nodes(graph.node, kind)
 
 
-def _nodes(nodes: Iterable[onnx.NodeProto], kind: Any) -> None:
+def _nodes(nodes: Any, kind: Any) -> None:
+    _sort(nodes)
     for node in nodes:
         if node.domain == "ai.onnx":
             node.domain = ""
@@ -73,6 +75,26 @@ def _nodes(nodes: Iterable[onnx.NodeProto], kind: Any) -> None:
             node.domain = OURS
         for attribute in node.attribute:
             _attribute(attribute, kind)
+
+
+def _sort(nodes: Any) -> None:
+    """Put the nodes of a graph in the order they are evaluated in, where they are in another: engines sort, the evaluator does not.
+    Raises ValueError where they read each other."""
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    needs = {
+        index: {makers[name] for name in (*node.input, *outer_names(node)) if name in makers} - {index}
+        for index, node in enumerate(nodes)
+    }
+    if all(before < index for index, found in needs.items() for before in found):
+        return
+    try:
+        order = list(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as error:
+        titles = [nodes[index].name or nodes[index].op_type for index in error.args[1]]
+        raise ValueError(f"its nodes read each other: {', '.join(titles[:4])}") from None
+    ordered = onnx.GraphProto(node=[nodes[index] for index in order])
+    del nodes[:]
+    nodes.extend(ordered.node)
 
 
 def _attribute(attribute: AttributeProto, kind: Any) -> None:
