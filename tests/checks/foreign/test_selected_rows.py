@@ -46,8 +46,10 @@ def test_every_evaluation_conforms_under_what_it_chose(steps):
     assert sum(_otherwise(model, held) for model, _, _, held in every) > FEW / 4
 
 
-def test_what_cannot_be_shown_is_explained_by_ties_of_the_model():
-    every = list(_files(range(FEW), 0))
+@pytest.mark.parametrize("steps", FORMS)
+def test_what_cannot_be_shown_is_read_from_the_rows(steps):
+    """In steps of 1/8, models 3 to 11 but two ended as undecided or as a finding while ties alone were exchanged, one by one."""
+    every = list(_files(range(FEW), steps))
 
     assert [judged(*one, shown=False) for one in every] == [[]] * FEW
 
@@ -65,7 +67,7 @@ def test_hundreds_of_evaluations(steps, shown):
         otherwise += _otherwise(model, held)
     how = f"choices {'shown' if shown else 'hidden'}, scores {f'in steps of 1/{steps}' if steps else 'as they are'}"
     print(f"{how}: {MANY} evaluations, {otherwise} with other rows, {alarms} false alarms, {undecided} undecided")
-    assert not alarms
+    assert not alarms and not undecided
 
 
 def _changes(model, boxes, scores, held):
