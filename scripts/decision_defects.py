@@ -3,8 +3,8 @@
     python scripts/decision_defects.py RESULTS [--only PATTERN]      # resumable: one file a family
     python scripts/decision_defects.py RESULTS --page                # the table of docs/selections.md
 
-RT-DETR and D-FINE (transformers, two decoder layers, 50 queries), YOLOv10 end to end (ultralytics, nms=False), in batches of two; Faster
-R-CNN and ssdlite (torchvision, one picture a call). Random weights, seed 0. To be run where these packages are (tox.ini, lane foreign).
+RT-DETR and D-FINE (transformers, two decoder layers, 50 queries) and YOLOv10 end to end (ultralytics, nms=False) in batches of two;
+Faster R-CNN and ssdlite (torchvision, one picture a call). Random weights, seed 0; in the environment of tox.ini's lane foreign.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ SMALL = {
 
 @dataclass(frozen=True)
 class Family:
-    """An export: how it is made; rows: the axis of its outputs' rows; boxes: which output, and whether its first four columns alone; cap:
-    the slice after the last suppression, where one cuts; batched: whether it takes several pictures."""
+    """An export: how it is made; rows: the axis of its outputs' rows; boxes: which output; joined: whether boxes are its first four
+    columns; cap: whether rows are cut after a last suppression; batched: whether it takes several pictures."""
 
     made: Callable[[], None]
     title: str
@@ -121,14 +121,19 @@ class DoesNotApply(Exception):
 def another_query(model: Model, at: Family) -> None:
     """the best candidate is left out for another"""
     for node in edits.nodes(model, "TopK"):
-        axis = np.array([int(edits.attribute(node, "axis").i)], np.int64)
+        axis = int(edits.attribute(node, "axis").i)
 
-        def build(x: str, op: edits.Op, axis: np.ndarray = axis) -> str:
-            top = op("ReduceMax", x, axes=axis.tolist(), keepdims=1)
-            low = op("ReduceMin", x, axes=axis.tolist(), keepdims=1)
-            return op("Where", op("Equal", x, top), low, x)
+        def build(x: str, op: edits.Op, axis: int = axis) -> str:
+            best, least = (_extreme(model, op, kind, x, axis) for kind in ("ReduceMax", "ReduceMin"))
+            return op("Where", op("Equal", x, best), least, x)
 
         _read_anew(model, node, 0, build)
+
+
+def _extreme(model: Model, op: edits.Op, kind: str, x: str, axis: int) -> str:
+    if model.opset_import[0].version < 18:
+        return op(kind, x, axes=[axis], keepdims=1)
+    return op(kind, x, np.array([axis], np.int64), keepdims=1)
 
 
 def _read_anew(model: Model, node: onnx.NodeProto, position: int, build: edits.Build) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
-from detparity.checks.foreign.decided import certified, explained, not_compared, too_few, undecided
+from detparity.checks.foreign.decided import certified, explained, not_compared, other_count, too_few, undecided
 from detparity.checks.foreign.rows import by_ties, uneven
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
 from detparity.checks.inputs import first_photo
@@ -24,9 +24,10 @@ from detparity.oracle.row_matching import typical_distance
 
 DECLARED = ("noise", "natural", "scene")
 OTHERS = ("gradient", "mosaic", "dark", "white", "black")
-# In spreads of a column, how far the median row is from the nearest one of the model where a defect is the cause, and no near tie, of so
-# many rows: docs/selections.md has the measurement.
-FAR_OFF, MANY_ROWS = 0.3, 32
+FAR_OFF = (
+    0.3  # of a column's spread: no near tie moves the median row so far from all of the model's (docs/selections.md)
+)
+MANY_ROWS = 32  # rows of which that holds
 UNLIKE = 0.5  # correlation under which two outputs have nothing in common
 
 
@@ -39,8 +40,9 @@ def declared(context: ForeignContext) -> Iterator[Finding]:
             break
         cases.append(_case(context, kind))
         found = _first(context, cases[-1:])
-    yield from found
-    if not found and undecided(context, cases):
+    other = other_count(context, cases[0]) if not found else None
+    yield from found if other is None else [other]
+    if not found and other is None and undecided(context, cases):
         raise CannotRun(undecided(context, cases))
 
 

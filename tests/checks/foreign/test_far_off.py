@@ -1,4 +1,4 @@
-"""What cannot be matched: near ties leave the median row where the model has one, other weights do not. The measurement behind FAR_OFF."""
+"""The measurement behind FAR_OFF: near ties leave the median row where the model has one, other weights do not."""
 
 from __future__ import annotations
 
