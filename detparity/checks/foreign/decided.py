@@ -72,7 +72,7 @@ def counts(truth: CaseTruth) -> List[str]:
 
 
 def other_count(context: ForeignContext, case: Case) -> Optional[Finding]:
-    """The finding about a node that takes another number of the best than every `topk` of the model's of the same numbers. Where either
+    """The finding about a node that takes another number of the best than every `topk` of the model's of the same numbers. Where one
     takes all, what is taken of them later decides. Outputs need not show it: the last one is seldom among the rows."""
     agreed = {(one.node, one.taken) for one in context.chosen_truth(case).forced if one.operator == TOPK}
     every = context.takes_best_last
