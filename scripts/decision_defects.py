@@ -189,8 +189,8 @@ def _gather(model: Model, at: Family) -> onnx.NodeProto:
     """The last node that gathers by a choice: of features by queries, or of scores by what a suppression retained."""
     if at.cap:
         cut = edits.nodes(model, "If")[-1].output[0]
-        kept = next(node.output[0] for node in edits.nodes(model, "Slice") if node.input[0] == cut)
-        return [node for node in edits.nodes(model, "Gather") if node.input[1] == kept][1]
+        used = next(node.output[0] for node in edits.nodes(model, "Slice") if node.input[0] == cut)
+        return [node for node in edits.nodes(model, "Gather") if node.input[1] == used][1]
     node = edits.nodes(model, "TopK")[0]
     reached = set(node.output)
     found = []
@@ -224,7 +224,9 @@ def one_more(model: Model, at: Family) -> None:
 
 def wrong_axis(model: Model, at: Family) -> None:
     """the last softmax runs along another axis"""
-    node = edits.nodes(model, "Softmax")[-1]
+    every = edits.nodes(model, "Softmax")
+    attending = [one for one in every if "attn" in one.name]
+    node = (attending or every)[-1]  # D-FINE's last one feeds weights that start as zeros
     axis = int(edits.attribute(node, "axis").i)
     edits.set_attribute(node, "axis", axis - 1 if axis != 1 else 2)
 

@@ -23,8 +23,8 @@ def matched(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[Tupl
 
 
 def typical_distance(one: np.ndarray, other: np.ndarray, scales: np.ndarray) -> float:
-    """How far the median row of `one` is from the nearest of `other`, in its worst column, in units of `scales`: rows that changed
-    places are not apart. Of many rows some are looked at."""
+    """How far the median row of `one` is from the nearest of `other`, in its worst column, in units of `scales`: rows in another order
+    are not apart. Of many rows some are looked at."""
     if not len(one) or not len(other):
         return 0.0
     some = one[:: 1 + len(one) // SAMPLE]
