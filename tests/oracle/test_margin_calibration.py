@@ -35,7 +35,7 @@ def test_decisions_that_read_the_same_are_told_from_others(count):
 
 
 def _pairs(rng, count, near):
-    """(boxes, a function that evaluates them as float32 might): pairs whose overlap is within `near` of the threshold, far from one another."""
+    """Boxes in pairs, each far from the others, that overlap within `near` of the threshold; and a function that evaluates them."""
     low = np.stack([np.arange(count) * 100.0, np.zeros(count)], 1)
     side = rng.uniform(8, 40, (count, 2))
     over = IOU + rng.uniform(-near, near, count)
