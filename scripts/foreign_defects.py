@@ -225,8 +225,8 @@ DEFECTS: Tuple[Edit, ...] = (
 )  # fmt: skip
 
 
-def judged(call: CapturedCall, source: ForeignSource, path: Path) -> Dict[str, Any]:
-    session = Session(Options(artifacts=(path,), quick=True, checks=CHECKS), None, foreign=source)
+def judged(call: CapturedCall, source: ForeignSource, path: Path, checks: str = CHECKS) -> Dict[str, Any]:
+    session = Session(Options(artifacts=(path,), quick=True, checks=checks), None, foreign=source)
     recorder = Recorder(strict=False)
     entry: Mapping[str, Any] = {}
     for one in judge_all(session, [session.subject(path)]):

@@ -6,6 +6,8 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
+SAMPLE = 100  # rows whose distance is typical
+
 
 def matched(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[Tuple[int, int]]:
     """(row of `one`, row of `other`) of as many pairs as there can be, in order of the first. Two rows may be a pair where no column
@@ -18,6 +20,17 @@ def matched(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[Tupl
     for row in range(len(one)):
         _augment(row, candidates, taken)
     return sorted((row, partner) for partner, row in taken.items())
+
+
+def typical_distance(one: np.ndarray, other: np.ndarray, scales: np.ndarray) -> float:
+    """How far the median row of `one` is from the nearest of `other`, in its worst column, in units of `scales`: rows in another order
+    are not apart. Of many rows some are looked at."""
+    if not len(one) or not len(other):
+        return 0.0
+    some = one[:: 1 + len(one) // SAMPLE]
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = [np.nan_to_num(np.abs(other - row) / scales, nan=np.inf).max(axis=1).min() for row in some]
+    return float(np.median(found))
 
 
 def _candidates(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[List[int]]:

@@ -22,7 +22,7 @@ from detparity.checks.judging import Fold, Judging, Key
 from detparity.core.budget import USUAL, Budget
 from detparity.core.case import Case
 from detparity.core.clock import Clock
-from detparity.core.decisions import Choice
+from detparity.core.decisions import BEST, Choice
 from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
 from detparity.core.findings import CannotRun, Check, Outcome
@@ -262,6 +262,11 @@ class ForeignContext(Judging):
     def _selections(self) -> Tuple[Selection, ...]:
         """Where an ONNX file decides, and the model can be given what it chose."""
         return selections(self.onnx.graph) if self.artifact.kind == "onnx" and self.oracle.forces else ()
+
+    @property
+    def takes_best_last(self) -> bool:
+        """Whether rows of a selection follow from a TopK, and no learned layer in between."""
+        return self.layout.selected and any(one.kind == BEST and not one.learned for one in self._selections)
 
     @functools.cached_property
     def uncovered(self) -> Tuple[str, ...]:

@@ -10,12 +10,13 @@ import numpy as np
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.truth import CaseTruth
 from detparity.core.case import Case
-from detparity.core.decisions import BEST, CUT, SUPPRESSION, Breach, Choice, Forced, breach, decides
+from detparity.core.decisions import BEST, CUT, SUPPRESSION, Breach, Choice, Forced, breach, decides, nearest
 from detparity.core.findings import Finding
 from detparity.core.text import listed, number
 from detparity.oracle import suppressed
 from detparity.oracle.output_floor import Excess, excesses, measure
 
+TOPK = "aten::topk"
 MARGIN = 2.0  # times the noise of what is chosen from: either of two candidates may be off by as much
 
 
@@ -68,6 +69,29 @@ def counts(truth: CaseTruth) -> List[str]:
         if own != forced.taken and every not in (own, forced.taken):
             found.append(f"At {forced.node} it takes the best {own} of {every}, the model {forced.taken}.")
     return found
+
+
+def other_count(context: ForeignContext, case: Case) -> Optional[Finding]:
+    """The finding about a node that takes another number of the best than every `topk` of the model's of the same numbers. Where one
+    takes all, what is taken of them later decides. Outputs need not show it: the last one is seldom among the rows."""
+    agreed = {(one.node, one.taken) for one in context.chosen_truth(case).forced if one.operator == TOPK}
+    every = context.takes_best_last
+    chosen = [one for one in context.choices(case, every=every) if one.kind == BEST and one.rows.size]
+    chosen = [one for one in chosen if (one.node, one.rows.shape[1]) not in agreed]
+    own = [one for one in context.oracle.decisions(context.given(case)) if one.node.startswith(TOPK)] if chosen else []
+    for choice in chosen:
+        same = [one for one in own if nearest([one], BEST, choice.scores, choice.candidates) is not None]
+        taken, counts = choice.rows.shape[1], {one.rows.shape[1] for one in same}
+        if counts and not {taken, choice.candidates} & counts and taken != choice.candidates:
+            return Finding(
+                f"takes another number of candidates than the model at {case}: at {choice.node}, the best {taken} of "
+                f"{choice.candidates}, where the model takes {listed(sorted(map(str, counts)), 3)}.",
+                notes=(
+                    "On these pictures the rows are the same; where the last candidates are among them, they are not.",
+                ),
+                evidence={"case": case, "node": choice.node, "taken": taken, "model": sorted(counts)},
+            )
+    return None
 
 
 def undecided(context: ForeignContext, cases: Sequence[Case]) -> str:

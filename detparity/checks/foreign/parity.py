@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
-from detparity.checks.foreign.decided import certified, explained, not_compared, too_few, undecided
+from detparity.checks.foreign.decided import certified, explained, not_compared, other_count, too_few, undecided
 from detparity.checks.foreign.rows import by_ties, uneven
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
 from detparity.checks.inputs import first_photo
@@ -19,11 +19,15 @@ from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
 from detparity.core.text import number
 from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
-from detparity.oracle.output_floor import Excess, excesses, measure, out_of_order, tables_of
+from detparity.oracle.output_floor import Excess, Group, Tables, excesses, measure, out_of_order, tables_of
+from detparity.oracle.row_matching import typical_distance
 
 DECLARED = ("noise", "natural", "scene")
 OTHERS = ("gradient", "mosaic", "dark", "white", "black")
-FAR_OFF = 0.05  # of a column's spread, by which the median row is off where a defect is the cause, and no near tie
+FAR_OFF = (
+    0.3  # of a column's spread: no near tie moves the median row so far from all of the model's (docs/selections.md)
+)
+MANY_ROWS = 32  # rows of which that holds
 UNLIKE = 0.5  # correlation under which two outputs have nothing in common
 
 
@@ -36,8 +40,9 @@ def declared(context: ForeignContext) -> Iterator[Finding]:
             break
         cases.append(_case(context, kind))
         found = _first(context, cases[-1:])
-    yield from found
-    if not found and undecided(context, cases):
+    other = other_count(context, cases[0]) if not found else None
+    yield from found if other is None else [other]
+    if not found and other is None and undecided(context, cases):
         raise CannotRun(undecided(context, cases))
 
 
@@ -259,7 +264,7 @@ def _judge(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Array
     if illegal is not None:
         return illegal
     why = not_compared(context, truth)
-    if why and (truth.unfollowed() or not _plainly_wrong(over, (mine, yours))):
+    if why and (truth.unfollowed() or not plainly_wrong(one.groups, mine, yours)):
         what = f"{over[0].group.name} is {over[0].floors:.3g} floors off" if over else f"{apart} rows have no partner"
         raise CannotRun(f"the network decides inside, and {why}; {what} at {case}")
     if lost and not over:
@@ -280,11 +285,16 @@ def _order(context: ForeignContext, case: Case, one: ImageTruth, found: Mapping[
     )
 
 
-def _plainly_wrong(over: Sequence[Excess], tables: Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]) -> bool:
-    """Whether most rows are far off, which no exchange of a few candidates explains."""
-    for excess in over:
-        one, other = (excess.group.of(side) for side in tables)
-        if one.size and float(np.median(np.abs(other - one))) > FAR_OFF * float(np.std(one)):
+def plainly_wrong(groups: Sequence[Group], one: Tables, other: Tables) -> bool:
+    """Whether most rows are far from any of the other side's, which no exchange of nearly tied candidates explains. Of few rows that
+    attend to one another, one exchange moves them all."""
+    joined: Dict[int, List[Group]] = {}
+    for group in groups:
+        joined.setdefault(len(group.of(one)), []).append(group)
+    for count, parts in joined.items():
+        sides = [np.concatenate([group.of(side) for group in parts], axis=1) for side in (one, other)]
+        scales = [np.full(group.of(one).shape[1], max(float(np.std(group.of(one))), 1e-300)) for group in parts]
+        if count >= MANY_ROWS and typical_distance(sides[0], sides[1], np.concatenate(scales)) > FAR_OFF:
             return True
     return False
 

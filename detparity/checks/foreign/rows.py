@@ -14,15 +14,16 @@ import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.decided import MARGIN
-from detparity.checks.foreign.truth import CaseTruth, Refuses, slack_for
+from detparity.checks.foreign.left_over import Left, left_over
+from detparity.checks.foreign.read_back import Rows, read_back
+from detparity.checks.foreign.truth import CaseTruth, Refuses
 from detparity.core.case import Case
 from detparity.core.decisions import SUPPRESSION, Choice
 from detparity.core.findings import CannotRun, Finding, Row
-from detparity.core.layout import SCORE, table
+from detparity.core.layout import table
 from detparity.core.text import listed, number
 from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT
-from detparity.oracle.output_floor import in_order_of, tables_of
 from detparity.oracle.suppressed import moved
 from detparity.oracle.ties import Tie, exchanged, near_ties, suppressed
 
@@ -81,7 +82,12 @@ def by_ties(context: ForeignContext, case: Case, outputs: Arrays) -> Optional[Ex
     while context.grow(case, truth):
         pass
     search = Search(context, images, own, truth, outputs)
-    state, left = search.descended()
+    first = left_over(context, truth, truth.outputs, outputs)
+    read = read_back(Rows(context, images, own, truth, outputs), first) if first.rows else None
+    left = search.under(read) if read is not None else None
+    if read is not None and left is not None and not left.rows:
+        return Explained(read, (), 0, 0)
+    state, left = search.descended(first)
     near = _near(_ties(own, truth, state), left) if left.rows else []
     if left.rows and len(near) <= FEW:
         state, left = search.every(state, near, left)
@@ -102,16 +108,20 @@ class Search:
 
     def left(self, state: Sequence[Named]) -> Optional[Left]:
         """What has no partner with these ties exchanged; None where the model does not run so."""
+        return self.under(_under(self.own, self.truth, state))
+
+    def under(self, choices: Sequence[Choice]) -> Optional[Left]:
+        """The same where the model is given these choices."""
         try:
-            found = self.context.oracle.run_forced(EXACT, self.images, _under(self.own, self.truth, state))[0]
+            found = self.context.oracle.run_forced(EXACT, self.images, choices)[0]
         except Refuses:
             return None
-        return _left(self.context, self.truth, self.context.named(found), self.outputs)
+        return left_over(self.context, self.truth, self.context.named(found), self.outputs)
 
-    def descended(self) -> Tuple[List[Named], Left]:
-        """One tie after another, each that leaves less over."""
+    def descended(self, best: Left) -> Tuple[List[Named], Left]:
+        """One tie after another, each that leaves less over. best: what is left over without any."""
         state: List[Named] = []
-        best, tried, failed = _left(self.context, self.truth, self.truth.outputs, self.outputs), 0, 0
+        tried, failed = 0, 0
         ranked = _ranked(_ties(self.own, self.truth, ()), best)
         while best.rows and failed < len(ranked) and tried < MOST:
             more = [*state, ranked[failed]]
@@ -130,20 +140,6 @@ class Search:
                 if now is not None and not now.rows:
                     return [*state, *more], now
         return state, best
-
-
-@dataclass(frozen=True)
-class Left:
-    """Rows without a partner, in any image. scores: theirs, highest first; slack: how far a score may be off."""
-
-    rows: int
-    scores: np.ndarray
-    slack: float
-
-    def less_than(self, other: Left) -> bool:
-        """Whether fewer are left over, or only such as score less: what a suppression moves, it moves further down."""
-        top = [float(one.scores.max(initial=-np.inf)) for one in (self, other)]
-        return self.rows < other.rows or top[0] < top[1] - self.slack
 
 
 def _ties(own: Sequence[Choice], truth: CaseTruth, state: Sequence[Named]) -> List[Named]:
@@ -172,25 +168,6 @@ def _under(own: Sequence[Choice], truth: CaseTruth, state: Sequence[Named]) -> T
         read = [forced for forced in truth.forced if forced.node == choice.node]
         found.append(exchanged(choice, read, ties) if ties and read else choice)
     return tuple(found)
-
-
-def _left(context: ForeignContext, truth: CaseTruth, model: Arrays, outputs: Arrays) -> Left:
-    """What has no partner where the model gives these outputs."""
-    rows, scores, slack = 0, [np.zeros(0)], 0.0
-    for image, one in enumerate(truth.images):
-        mine = tables_of(context.layout, model, image)
-        yours = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, image)
-        limits = slack_for(one.tables, context.layout, one.floor())
-        unmatched = in_order_of(mine, yours, context.layout, limits)[2].unmatched
-        rows += sum(map(len, unmatched))
-        for group in one.groups:
-            if group.field.role == SCORE:
-                slack = max(slack, limits[group.field.name])
-                scores += [
-                    side[group.output][list(left), group.field.start : group.field.stop].reshape(-1)
-                    for side, left in zip((mine, yours), unmatched)
-                ]
-    return Left(rows, -np.sort(-np.concatenate(scores)), slack)
 
 
 def _near(ties: Sequence[Named], left: Left) -> List[Named]:

@@ -18,6 +18,7 @@ from onnx import helper
 
 from detparity.checks.foreign.measured import low_power
 from detparity.checks.foreign.open_file import ForeignSource, open_context
+from detparity.checks.foreign.parity import DECLARED
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice, Forced, breach
 from detparity.core.promises import Promises
@@ -68,10 +69,10 @@ def file_of(module: torch.nn.Module) -> onnx.ModelProto:
 def verdict(tmp_path):
     """Call with a module and its file for the findings of a check, parity.declared where none is named."""
 
-    def judge(module, model, check="parity.declared"):
+    def judge(module, model, check="parity.declared", layout="detr"):
         path = tmp_path / "file.onnx"
         onnx.save(model, str(path))
-        reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), (), "detr")))
+        reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), (), layout)))
         context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
         outcome = context.outcome(check)
         assert outcome.outcome in ("passed", "failed"), outcome.reason
@@ -92,6 +93,26 @@ def test_a_correct_file_conforms_however_many_ties_there_are(steps, seed, verdic
 
     assert verdict(module, model) == []
     assert verdict(module, model, "parity.values") == []
+
+
+def test_a_picture_costs_one_run_in_float64_and_one_in_float32(tmp_path):
+    """One more in float64 where the outputs' layout is found, without the file's choices."""
+    path, runs = tmp_path / "file.onnx", []
+    module = TwoStage(8)
+    onnx.save(file_of(module), str(path))
+
+    class Counted(ModuleReference):
+        def run_forced(self, how, images, choices):
+            runs.append((how, bool(choices)))
+            return super().run_forced(how, images, choices)
+
+    reference = Counted(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), (), "detr")))
+    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+    outcomes = [context.outcome(check).outcome for check in ("parity.declared", "parity.values")]
+
+    pictures = len(DECLARED) + 2
+    assert outcomes == ["passed", "passed"]
+    assert sorted(runs) == sorted([("eager", True), ("exact", True)] * pictures + [("exact", False)])
 
 
 def test_ties_do_part_file_and_model(tmp_path):
@@ -303,6 +324,59 @@ def test_nothing_decides_is_a_verdict(tmp_path):
 
     assert outcome.outcome == "skipped" and not outcome.findings
     assert outcome.reason.startswith("nothing decides: the 96 candidates at /TopK lie within 0 of one another")
+
+
+class InTheDark(TwoStage):
+    """Every candidate has the same score, unless the picture is dark."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.backbone(images).flatten(2).transpose(1, 2)
+        dark = (images.mean() < 0.1).to(images.dtype)
+        chosen = (self.score(features).squeeze(2) * dark).topk(CHOSEN, dim=1).indices
+        found = self.decode(features.gather(1, chosen.unsqueeze(2).expand(-1, -1, 16)))
+        return found[:, :, 4:], torch.sigmoid(found[:, :, :4])
+
+
+@pytest.mark.parametrize("defect", [False, True])
+def test_pictures_on_which_nothing_decides_are_replaced_by_one_that_does(defect, tmp_path):
+    module, path = InTheDark(), tmp_path / "file.onnx"
+    model = file_of(module)
+    if defect:
+        edits.set_attribute(topk(model), "largest", 0)
+    onnx.save(model, str(path))
+    reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), (), "detr")))
+    context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+    outcome = context.outcome("parity.declared")
+
+    assert outcome.outcome == ("failed" if defect else "passed"), outcome.reason
+    assert not defect or "of dark 0: at /TopK" in outcome.findings[0].message
+
+
+class TwoSteps(TwoStage):
+    """The best cells by their best class, then the best four (cell, class) pairs of those, as YOLOv10 takes them."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.decode(self.backbone(images).flatten(2).transpose(1, 2))
+        scores, boxes = found[..., 4:].sigmoid(), found[..., :4]
+        cells = scores.amax(-1).topk(CHOSEN, dim=1).indices.unsqueeze(-1)
+        scores, boxes = scores.gather(1, cells.expand(-1, -1, 5)), boxes.gather(1, cells.expand(-1, -1, 4))
+        best, index = scores.flatten(1).topk(4, dim=1)
+        boxes = boxes.gather(1, torch.div(index, 5, rounding_mode="floor").unsqueeze(-1).expand(-1, -1, 4))
+        return torch.cat([boxes, best.unsqueeze(-1), (index % 5).to(boxes.dtype).unsqueeze(-1)], -1)
+
+
+@pytest.mark.parametrize("by", [0, -1, 1])
+def test_a_number_of_candidates_that_no_row_shows_is_found(by, verdict):
+    """The four best pairs are of the four best cells, at the most."""
+    module = TwoSteps().eval()
+    made = export_onnx(module, torch.zeros(1, 3, *SIZE), ["images"], ["output0"], {}, OPSET)
+    model = onnx.load_from_string(made)
+    taken = edits.add_constant(model, np.array([CHOSEN + by], np.int64))
+    topk(model).input[1] = taken
+    messages = verdict(module, model, layout="ultralytics-end2end")
+
+    assert len(messages) == (by != 0)
+    assert not by or f"the best {CHOSEN + by} of 96, where the model takes {CHOSEN}." in messages[0]
 
 
 class Fewer(TwoStage):

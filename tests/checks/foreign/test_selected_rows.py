@@ -21,7 +21,7 @@ from detparity.kit.tests.checks.foreign.suppressing import (
 from detparity.core.findings import CannotRun
 from detparity.oracle.boxes import iou
 
-FEW, MANY = 12, 150
+FEW, MANY = 8, 150
 FORMS = (0, 8)  # scores as they are; rounded to eighths: ties abound
 
 
@@ -46,8 +46,10 @@ def test_every_evaluation_conforms_under_what_it_chose(steps):
     assert sum(_otherwise(model, held) for model, _, _, held in every) > FEW / 4
 
 
-def test_what_cannot_be_shown_is_explained_by_ties_of_the_model():
-    every = list(_files(range(FEW), 0))
+@pytest.mark.parametrize("steps", FORMS)
+def test_what_cannot_be_shown_is_read_from_the_rows(steps):
+    """In steps of 1/8, models 3 to 11 ended as undecided or as a finding while ties were exchanged one by one."""
+    every = list(_files(range(FEW), steps))
 
     assert [judged(*one, shown=False) for one in every] == [[]] * FEW
 
@@ -65,7 +67,7 @@ def test_hundreds_of_evaluations(steps, shown):
         otherwise += _otherwise(model, held)
     how = f"choices {'shown' if shown else 'hidden'}, scores {f'in steps of 1/{steps}' if steps else 'as they are'}"
     print(f"{how}: {MANY} evaluations, {otherwise} with other rows, {alarms} false alarms, {undecided} undecided")
-    assert not alarms
+    assert not alarms and not undecided
 
 
 def _changes(model, boxes, scores, held):
@@ -75,7 +77,8 @@ def _changes(model, boxes, scores, held):
     sure = [
         one for one in range(EVERY) if one not in held and low < scores[one] < high and _certainly(model, one, held)
     ]
-    lone = [at for at in range(min(len(held), CAP) - 2) if not _doubtful(model, held[at], held)]
+    sole = scores[held] > low + 10 * NOISE_SCORE  # the cap may cut any of those that score as the last row does
+    lone = [at for at in range(min(len(held), CAP) - 2) if sole[at] and not _doubtful(model, held[at], held)]
     if sure:
         more = np.sort(np.append(held, rng.choice(sure)))
         yield "one more", more[np.argsort(-scores[more], kind="stable")]
@@ -100,11 +103,12 @@ def _doubtful(model, one, held):
     return bool(((over > IOU - 10 * NOISE_BOX) & (better > -10 * NOISE_SCORE)).any())
 
 
+@pytest.mark.parametrize("steps", FORMS)
 @pytest.mark.parametrize("shown", [True, False])
-def test_every_single_change_is_refused(shown):
+def test_every_single_change_is_refused(shown, steps):
     """Where choices are hidden and near ties abound, a change may be as likely as several of those: that is no pass."""
     seen, undecided = [], 0
-    for model, boxes, scores, held in _files(range(FEW), 0):
+    for model, boxes, scores, held in _files(range(FEW), steps):
         for what, changed in _changes(model, boxes, scores, held):
             seen.append(what)
             try:
@@ -112,7 +116,7 @@ def test_every_single_change_is_refused(shown):
             except CannotRun:
                 undecided += 1
     assert set(seen) == {"one more", "one less"}
-    assert undecided <= (0 if shown else len(seen) / 10)
+    assert undecided <= (0 if shown or not steps else len(seen) / 10)
 
 
 def test_twenty_overlaps_at_ten_floors_are_refused():
