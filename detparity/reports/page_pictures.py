@@ -12,6 +12,7 @@ LABELS = 20  # of a picture
 LETTER, PLATE = 0.6, 1.25  # width of a letter and height of a label over the size of the font
 SIGNS = {"lost": "\u2212 ", "added": "+ "}
 SIDES = ("model", "file")
+CHANGES = ("moved", "lost", "added")
 
 
 def within_budget(images: Mapping[str, str]) -> Dict[str, str]:
@@ -42,7 +43,7 @@ def stored(files: Sequence[Entry], images: Mapping[str, str]) -> List[Dict[str, 
 
 
 def _changes(shot: Entry) -> int:
-    return sum(int(shot["counts"].get(key, 0)) for key in ("moved", "lost", "added"))
+    return sum(int(shot["counts"].get(key, 0)) for key in CHANGES)
 
 
 def _picture(shot: Entry, sides: Tuple[str, str]) -> Dict[str, Any]:
@@ -67,6 +68,8 @@ def _picture(shot: Entry, sides: Tuple[str, str]) -> Dict[str, Any]:
         "plate": round(PLATE * font, 1),
         "line": round(max(shot["width"], shot["height"]) / 220, 2),
         "sentence": sentence(counts, sides),
+        "brief": _brief(counts, sides),
+        "changes": _listed(counts, CHANGES),
         "changed": changed,
         "layers": layers,
         "rows": _rows(shot),
@@ -106,9 +109,19 @@ def _lower(text: str) -> str:
 def sentence(counts: Mapping[str, int], sides: Tuple[str, str] = SIDES) -> str:
     if not counts["model"] and not counts["file"]:
         return "Nothing is detected by either."
-    parts = [f"{counts['same']} the same"]
-    parts += [f"{counts[key]} {key}" for key in ("moved", "lost", "added") if counts[key]]
-    return f"The {sides[0]} detects {counts['model']}, the {sides[1]} {counts['file']}: {', '.join(parts)}."
+    changes = _listed(counts, CHANGES)
+    same = f"{counts['same']} the same"
+    return f"{_brief(counts, sides)[:-1]}: {', '.join(filter(None, (same, changes)))}."
+
+
+def _brief(counts: Mapping[str, int], sides: Tuple[str, str]) -> str:
+    if not counts["model"] and not counts["file"]:
+        return "Nothing is detected by either."
+    return f"The {sides[0]} detects {counts['model']}, the {sides[1]} {counts['file']}."
+
+
+def _listed(counts: Mapping[str, int], names: Sequence[str]) -> str:
+    return ", ".join(f"{counts[name]} {name}" for name in names if counts.get(name))
 
 
 def _box(one: Entry, shot: Entry) -> Dict[str, Any]:

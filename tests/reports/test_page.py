@@ -7,7 +7,7 @@ import re
 import pytest
 from detparity.kit.tests.reports.samples import detection, page_report, picture
 
-from detparity.reports import html, page_pictures, page_view
+from detparity.reports import html, page_pictures, page_view, terminal
 
 pytest.importorskip("jinja2")
 
@@ -82,3 +82,25 @@ def test_at_most_twenty_labels_are_drawn_those_of_what_changed():
 
     assert len(labels) == 20 and [side for side, _ in labels].count("file") == 5
     assert not any(box["label"] for layer in shown["layers"] if not layer["changed"] for box in layer["boxes"])
+
+
+def test_near_ties_are_no_alarm_and_of_many_files_those_with_nothing_found_are_folded(made):
+    good, bad, _ = made["artifacts"]
+    ties = {**good, "near_ties": True, "pictures": bad["pictures"][1:]}
+    few = html.page(made)
+    page = html.page({**made, "artifacts": [*made["artifacts"], ties, ties]})
+    folded = page.count('<details class="file print">')
+
+    assert few.count('<details class="file print">') == 0
+    assert folded == 3, "all but the file that violates and the one that cannot be read"
+    assert page.count("either side chooses between candidates that are equal but for noise") == 2
+    assert '<span class="quiet">1 lost, 1 added</span> The model detects 1, the file 1.' in page
+    assert '<span class="bad">1 lost, 1 added</span>' in page
+
+
+def test_a_terminal_says_so_of_near_ties():
+    total = {"model": 9, "file": 9, "same": 8, "moved": 0, "lost": 1, "added": 1}
+    found = {"images": {"each": [total], "total": total}}
+
+    assert "near-ties" not in "\n".join(terminal.on_pictures(found))
+    assert "What differs on the pictures are near-ties" in "\n".join(terminal.on_pictures({**found, "near_ties": True}))
