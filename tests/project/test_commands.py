@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, List
@@ -243,3 +246,29 @@ def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys):
             wrong[f"{command.page}:{command.number}: {command.text}"] = (code, printed.err[-300:])
 
     assert "\n".join(f"{where}: {how}" for where, how in wrong.items()) == ""
+
+
+PYTEST = sorted({(tuple(command.words[1:]), command.page) for command in EVERY if command.words[0] == "pytest"})
+
+
+def test_what_other_commands_name_is_there():
+    """Files of pytest and python commands; what takes an hour is run by hand or nightly, as its page says."""
+    named = {word.partition("::")[0] for command in EVERY for word in command.words if command.words[0] != "detparity"}
+    files = {word for word in named if re.match(r"(tests|suites|benchmarks|scripts)/", word)}
+
+    assert len(files) > 10 and [word for word in sorted(files) if not (ROOT / word).exists()] == []
+
+
+@pytest.mark.lanes
+@pytest.mark.parametrize("words, page", PYTEST, ids=[" ".join(words) for words, _ in PYTEST])
+def test_a_pytest_command_runs_in_a_users_folder_or_finds_its_tests_here(words, page, folder):
+    of_user = any(word.startswith("--detparity-") for word in words)
+    more = ["--detparity-quick", "-p", "detparity.cli.pytest_plugin"] if of_user else ["--collect-only", "-q"]
+    asked = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *more, *words]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(
+        asked, cwd=folder if of_user else ROOT, env=environment, capture_output=True, text=True, timeout=600
+    )
+
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-500:]
