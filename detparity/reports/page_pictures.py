@@ -139,18 +139,23 @@ def _box(one: Entry, shot: Entry) -> Dict[str, Any]:
 
 
 def _label_at(labelled: Sequence[Tuple[str, Dict[str, Any]]], font: float, shot: Entry) -> None:
-    """Give each label a position at its box that covers no earlier label, where there is one: the model's above, the file's below."""
+    """Give each label a position at its box that covers no earlier label: the model's above, the file's below. Where there is none, the
+    box has no label: a label that nobody can read hides another one, and the list under the picture has it."""
     high = PLATE * font
     taken: List[Tuple[float, float, float, float]] = []
     for side, box in labelled:
         wide = (len(box["label"]) + 1) * LETTER * font
         bottom = box["y"] + box["height"]
-        above, below = (box["y"] - high, box["y"]), (bottom, bottom - high)
+        above = (box["y"] - high, box["y"], box["y"] - 2 * high, box["y"] + high)
+        below = (bottom, bottom - high, bottom + high, bottom - 2 * high)
         rows = [*above, *below] if side == SIDES[0] else [*below, *above]
         spots = [(left, top) for left in (box["x"], box["x"] + box["width"] - wide) for top in rows]
         spots = [_inside(left, top, wide, high, shot) for left, top in spots]
         clear = [spot for spot in spots if not any(_meet((*spot, wide, high), other) for other in taken)]
-        left, top = (clear or spots)[0]
+        if not clear:
+            box["label"] = ""
+            continue
+        left, top = clear[0]
         taken.append((left, top, wide, high))
         box.update(left=round(left, 1), top=round(top, 1), wide=round(wide, 1))
 
