@@ -50,15 +50,16 @@ def _picture(shot: Entry, sides: Tuple[str, str]) -> Dict[str, Any]:
     counts, font = shot["counts"], max(shot["width"], shot["height"]) / 38
     changed = _changes(shot)
     layers: List[Dict[str, Any]] = []
-    drawn: List[Tuple[str, List[Dict[str, Any]]]] = []
+    labelled: List[Tuple[bool, int, str, Dict[str, Any]]] = []
     for change in (False, True):
         for side in SIDES:
             boxes = [_box(one, shot) for one in shot[side] if bool(one["change"]) == change]
             for box in boxes[_labels(shot, side, change) :]:
                 box["label"] = ""
             layers.append({"side": side, "changed": change, "boxes": boxes})
-            drawn.append((side, boxes))
-    _label_at([(side, box) for side, boxes in drawn for box in boxes if box["label"]], font, shot)
+            labelled += [(not change, rank, side, box) for rank, box in enumerate(boxes) if box["label"]]
+    labelled.sort(key=lambda one: one[:2])  # what changed first, and neither side's labels before the other's
+    _label_at([one[2:] for one in labelled], font, shot)
     return {
         "name": shot["name"],
         "image": shot["image"],

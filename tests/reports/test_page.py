@@ -74,14 +74,26 @@ def test_labels_cover_no_other_and_stay_inside():
 
 
 def test_at_most_twenty_labels_are_drawn_those_of_what_changed():
-    shot = picture("s", lost=30, added=5)
-    shot["model"] = [detection("lost") for _ in range(30)] + [detection() for _ in range(9)]
-    shot["file"] = [detection("added") for _ in range(5)]
+    shot = picture("s", lost=30, added=5, pixels=800)
+    corners = [(10.0 + 130 * (k % 6), 10.0 + 110 * (k // 6)) for k in range(35)]
+    boxes = [[x, y, x + 80, y + 80] for x, y in corners]
+    shot["model"] = [{**detection("lost"), "box": box} for box in boxes[:30]] + [detection() for _ in range(9)]
+    shot["file"] = [{**detection("added"), "box": box} for box in boxes[30:]]
     (shown,), _ = page_pictures.pictures([shot], {shot["image"]: ""})
     labels = [(layer["side"], box["label"]) for layer in shown["layers"] for box in layer["boxes"] if box["label"]]
 
     assert len(labels) == 20 and [side for side, _ in labels].count("file") == 5
     assert not any(box["label"] for layer in shown["layers"] if not layer["changed"] for box in layer["boxes"])
+
+
+def test_a_label_without_a_position_of_its_own_is_left_out_on_both_sides():
+    shot = picture("s", lost=20, added=20)
+    shot["model"], shot["file"] = ([detection(one) for _ in range(20)] for one in ("lost", "added"))
+    (shown,), _ = page_pictures.pictures([shot], {shot["image"]: ""})
+    found = [(layer["side"], box) for layer in shown["layers"] for box in layer["boxes"] if box["label"]]
+    spots = {(box["left"], box["top"]) for _, box in found}
+
+    assert 2 <= len(found) == len(spots) < 20 and {side for side, _ in found} == {"model", "file"}
 
 
 def test_near_ties_are_no_alarm_and_of_many_files_those_with_nothing_found_are_folded(made):
