@@ -140,8 +140,8 @@ def _box(one: Entry, shot: Entry) -> Dict[str, Any]:
 
 
 def _label_at(labelled: Sequence[Tuple[str, Dict[str, Any]]], font: float, shot: Entry) -> None:
-    """Give each label a position at its box that covers no earlier label: the model's above, the file's below. Where there is none, the
-    box has no label: a label that nobody can read hides another one, and the list under the picture has it."""
+    """Give each label a position at its box that covers no earlier label: the model's above, the file's below. Where there is none,
+    the box has no label, and the list under the picture has it."""
     high = PLATE * font
     taken: List[Tuple[float, float, float, float]] = []
     for side, box in labelled:
