@@ -104,10 +104,11 @@ def _failed(context: Context) -> List[Case]:
 
 
 def shown(seen: Sequence[Seen], count: int, names: Sequence[str], least: float = SHOWN) -> List[Dict[str, Any]]:
-    """The pictures of a report, those that changed most. names: of the classes, as far as they are known; least: score drawn."""
+    """The pictures of a report, those that changed most, then those with detections. names: of the classes, as far as they are known;
+    least: score drawn."""
     drawn = [one.over(least) for one in seen]
     pairs = [one.pairs() for one in drawn]
-    order = sorted(range(len(drawn)), key=lambda index: -pairs[index].changed)[:count]
+    order = sorted(range(len(drawn)), key=lambda k: (-pairs[k].changed, not len(drawn[k].model.scores)))[:count]
     return [_record(drawn[index], pairs[index], names) for index in sorted(order)]
 
 

@@ -21,6 +21,11 @@ from detparity.inputs.photos import placed
 from detparity.oracle.average_precision import Objects
 from detparity.oracle.precision_difference import compared
 
+ON_OWN = (
+    "parity.images",
+    "nms.images",
+)  # the checks whose passing says that what differs on pictures is noise: of the user's
+ON_OTHERS = ("parity.declared", "parity.values", "nms.detections")  # and of the suite's
 UNSHOWN = (EngineError, EngineDied, CannotRun, Refuses, OutputsDiffer, NotShown)  # why nothing is shown
 
 
@@ -43,7 +48,17 @@ def shown_of(session: Session, context: AnyContext) -> Dict[str, Any]:
         found.update(_heat(context, picture))
     if context.photos:
         found["images"] = _on_photos(session, context, seen, names, least)
+    if any(one.over(least).pairs().changed for one in seen) and _within_noise(context):
+        found["near_ties"] = True
     return found
+
+
+def _within_noise(context: AnyContext) -> bool:
+    """Whether the checks of these pictures found the file within the noise, so that what it detects otherwise are near-ties."""
+    names = ON_OWN if context.photos else ON_OTHERS
+    outcomes = [context.outcomes[name].outcome for name in (*names, *ON_OTHERS) if name in context.outcomes]
+    judged = any(context.outcomes[name].outcome == "passed" for name in names if name in context.outcomes)
+    return judged and not {"failed", "error"} & set(outcomes)
 
 
 def _heat(context: AnyContext, picture: Picture) -> Dict[str, Any]:

@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
         require_file(path, "a checkpoint")
         require_checkpoint(path)
     choice = of_a_package(choice_of(options))
-    endpoint = endpoint_of(options, options.artifacts)
+    endpoint = endpoint_of(options.engine, options.artifacts)
     to = sys.stderr if STDOUT in outputs else sys.stdout  # a report on stdout is all that is there
     display = Console(vars(options), to, options.started)
     with display as console, tempfile.TemporaryDirectory(prefix="detparity-") as scratch:

@@ -194,15 +194,15 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def endpoint_of(options: argparse.Namespace, files: Sequence[Path]) -> Optional[Endpoint]:
-    """The server that runs the file, None where none is named. Raises InputError, before the work begins, where there is none that
-    has the model."""
-    if options.engine is None or ("://" not in options.engine and not options.engine.startswith("kserve")):
+def endpoint_of(engine: Optional[str], files: Sequence[Path]) -> Optional[Endpoint]:
+    """The server of --engine that runs the file, None where none is named. Raises InputError, before the work begins, where there is
+    none that has the model."""
+    if engine is None or ("://" not in engine and not engine.startswith("kserve")):
         return None
     from detparity.core.endpoint import parse
     from detparity.engines import kserve
 
-    found = parse(options.engine)
+    found = parse(engine)
     if len(files) != 1:
         raise InputError(f"--engine {found} needs the one file that the server runs: it states what is promised")
     try:

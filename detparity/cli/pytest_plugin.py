@@ -70,6 +70,10 @@ OPTIONS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
     ("labels", {"type": Path, "metavar": "DIR", "help": "of them, YOLO text files or a COCO file"}),
     ("max-images", {"type": int, "metavar": "N", "help": "pictures taken at most (default: 100)"}),
     ("preprocess", {"metavar": "HOW", "help": "how a picture becomes an input (default: the layout's)"}),
+    (
+        "engine",
+        {"metavar": "NAMES", "help": "judge ONNX files on these engines, or as a server runs them (kserve+http://...)"},
+    ),
     ("checks", {"help": "run only these checks, by id or group, separated by commas"}),
     ("strict", {"action": "store_true", "help": "SHOULD findings fail as well"}),
     ("expectations", {"type": Path, "metavar": "FILE", "help": "known failures of the exporters of the artifacts"}),
@@ -165,7 +169,17 @@ def _options(config: pytest.Config) -> Options:
         exporters=tuple(config.getoption("exporter", [])),
         cache=None if option(config, "no-cache") else ArrayCache(default_folder()),
         images=_images(config),
+        **_engines(config),
     )
+
+
+def _engines(config: pytest.Config) -> Dict[str, Any]:
+    """What runs the files, as `detparity check` takes it."""
+    from detparity.cli.options import endpoint_of, engines_of
+
+    asked = option(config, "engine")
+    endpoint = endpoint_of(asked, option(config, "artifact"))
+    return {"endpoint": endpoint, "engines": () if endpoint is not None else engines_of(asked)}
 
 
 def _images(config: pytest.Config) -> Any:
@@ -236,7 +250,8 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         run.require_known_failures_met(subjects)
         for subject in subjects:
             assert subject.path is not None
-            file = ArtifactFile.from_parent(session, path=subject.path.resolve(), nodeid=_id_of(config, subject.path))
+            name = _id_of(config, subject.path) + (f"@{subject.on}" if subject.on else "")
+            file = ArtifactFile.from_parent(session, path=subject.path.resolve(), nodeid=name)
             file.subject = subject
             items.extend(file.collect())
     except InputError as error:
@@ -297,10 +312,13 @@ class Recorder:
 
         title, check = _asked(nodeid)
         known = {_id_of(self._config, path): str(path) for path in option(self._config, "artifact")}
-        path = known.get(title, title)
+        name, _, on = ("", "", title) if title in known else title.rpartition("@")
+        path, on = (known[name], on) if name in known else (known.get(title, title), "")
         if check in registry():
             outcome = Outcome(check, registry()[check].level, "error", reason=text, incomplete=True)
-            self.records.add({"artifact": {"path": path}, "check": outcome_record(outcome, ())})
+            self.records.add(
+                {"artifact": {"path": path, **({"on": on} if on else {})}, "check": outcome_record(outcome, ())}
+            )
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:

@@ -10,8 +10,9 @@ from detparity.checks.foreign.open_file import ForeignSource
 from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import Judged, heads_of, judge_all
 from detparity.checks.session import Options, Session
-from detparity.cli.options import complain
+from detparity.cli.options import complain, endpoint_of, engines_of
 from detparity.core.array_cache import ArrayCache, default_folder
+from detparity.core.errors import InputError
 from detparity.core.findings import Finding
 from detparity.core.text import printable
 from detparity.core.verdict import CONSISTENT
@@ -45,13 +46,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Request:
-    """What `verify` is asked to judge against: a model, or another file; images, labels: of the user's own."""
+    """What `verify` is asked to judge against: a model, or another file; images, labels: of the user's own; engine: that judges."""
 
     model: Any = None
     against: Optional[str] = None
     layout: Optional[str] = None
     images: Optional[Path] = None
     labels: Optional[Path] = None
+    engine: Optional[str] = None
 
     @property
     def photos(self) -> Optional[PhotosAsked]:
@@ -72,6 +74,7 @@ def verify_artifact(
         known_failures=known_failures,
         images=asked.photos,
         cache=ArrayCache(default_folder()),
+        **_engine(asked.engine, path),
     )
     if not held:
         require_one_model(choice)
@@ -94,6 +97,15 @@ def verify_artifact(
     for note in session.notes:
         complain(note)
     return Result(entry["verdict"], tuple(findings), entry.get("noise", {}), "\n\n".join(red), entry)
+
+
+def _engine(engine: Optional[str], path: Path) -> Dict[str, Any]:
+    """The fields of `Options` that state what judges the file."""
+    endpoint = endpoint_of(engine, (path,))
+    names = () if endpoint is not None else engines_of(engine)
+    if len(names) > 1:
+        raise InputError(f"verify judges on one engine, and {engine} are {len(names)}: call it for each")
+    return {"endpoint": endpoint, "engines": names}
 
 
 def _choice(asked: Request) -> ModelChoice:

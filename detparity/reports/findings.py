@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 
+NEAR_TIES = (
+    "What differs on the pictures are near-ties: the numbers agree within the noise, so that either side chooses "
+    "between candidates that are equal but for noise."
+)
 Entry = Mapping[str, Any]
 
 

@@ -12,6 +12,7 @@ LABELS = 20  # of a picture
 LETTER, PLATE = 0.6, 1.25  # width of a letter and height of a label over the size of the font
 SIGNS = {"lost": "\u2212 ", "added": "+ "}
 SIDES = ("model", "file")
+CHANGES = ("moved", "lost", "added")
 
 
 def within_budget(images: Mapping[str, str]) -> Dict[str, str]:
@@ -42,22 +43,23 @@ def stored(files: Sequence[Entry], images: Mapping[str, str]) -> List[Dict[str, 
 
 
 def _changes(shot: Entry) -> int:
-    return sum(int(shot["counts"].get(key, 0)) for key in ("moved", "lost", "added"))
+    return sum(int(shot["counts"].get(key, 0)) for key in CHANGES)
 
 
 def _picture(shot: Entry, sides: Tuple[str, str]) -> Dict[str, Any]:
     counts, font = shot["counts"], max(shot["width"], shot["height"]) / 38
     changed = _changes(shot)
     layers: List[Dict[str, Any]] = []
-    drawn: List[Tuple[str, List[Dict[str, Any]]]] = []
+    labelled: List[Tuple[bool, int, str, Dict[str, Any]]] = []
     for change in (False, True):
         for side in SIDES:
             boxes = [_box(one, shot) for one in shot[side] if bool(one["change"]) == change]
             for box in boxes[_labels(shot, side, change) :]:
                 box["label"] = ""
             layers.append({"side": side, "changed": change, "boxes": boxes})
-            drawn.append((side, boxes))
-    _label_at([(side, box) for side, boxes in drawn for box in boxes if box["label"]], font, shot)
+            labelled += [(not change, rank, side, box) for rank, box in enumerate(boxes) if box["label"]]
+    labelled.sort(key=lambda one: one[:2])  # what changed first, and neither side's labels before the other's
+    _label_at([one[2:] for one in labelled], font, shot)
     return {
         "name": shot["name"],
         "image": shot["image"],
@@ -67,6 +69,8 @@ def _picture(shot: Entry, sides: Tuple[str, str]) -> Dict[str, Any]:
         "plate": round(PLATE * font, 1),
         "line": round(max(shot["width"], shot["height"]) / 220, 2),
         "sentence": sentence(counts, sides),
+        "brief": _brief(counts, sides),
+        "changes": _listed(counts, CHANGES),
         "changed": changed,
         "layers": layers,
         "rows": _rows(shot),
@@ -106,9 +110,19 @@ def _lower(text: str) -> str:
 def sentence(counts: Mapping[str, int], sides: Tuple[str, str] = SIDES) -> str:
     if not counts["model"] and not counts["file"]:
         return "Nothing is detected by either."
-    parts = [f"{counts['same']} the same"]
-    parts += [f"{counts[key]} {key}" for key in ("moved", "lost", "added") if counts[key]]
-    return f"The {sides[0]} detects {counts['model']}, the {sides[1]} {counts['file']}: {', '.join(parts)}."
+    changes = _listed(counts, CHANGES)
+    same = f"{counts['same']} the same"
+    return f"{_brief(counts, sides)[:-1]}: {', '.join(filter(None, (same, changes)))}."
+
+
+def _brief(counts: Mapping[str, int], sides: Tuple[str, str]) -> str:
+    if not counts["model"] and not counts["file"]:
+        return "Nothing is detected by either."
+    return f"The {sides[0]} detects {counts['model']}, the {sides[1]} {counts['file']}."
+
+
+def _listed(counts: Mapping[str, int], names: Sequence[str]) -> str:
+    return ", ".join(f"{counts[name]} {name}" for name in names if counts.get(name))
 
 
 def _box(one: Entry, shot: Entry) -> Dict[str, Any]:
@@ -126,18 +140,23 @@ def _box(one: Entry, shot: Entry) -> Dict[str, Any]:
 
 
 def _label_at(labelled: Sequence[Tuple[str, Dict[str, Any]]], font: float, shot: Entry) -> None:
-    """Give each label a position at its box that covers no earlier label, where there is one: the model's above, the file's below."""
+    """Give each label a position at its box that covers no earlier label: the model's above, the file's below. Where there is none,
+    the box has no label, and the list under the picture has it."""
     high = PLATE * font
     taken: List[Tuple[float, float, float, float]] = []
     for side, box in labelled:
         wide = (len(box["label"]) + 1) * LETTER * font
         bottom = box["y"] + box["height"]
-        above, below = (box["y"] - high, box["y"]), (bottom, bottom - high)
+        above = (box["y"] - high, box["y"], box["y"] - 2 * high, box["y"] + high)
+        below = (bottom, bottom - high, bottom + high, bottom - 2 * high)
         rows = [*above, *below] if side == SIDES[0] else [*below, *above]
         spots = [(left, top) for left in (box["x"], box["x"] + box["width"] - wide) for top in rows]
         spots = [_inside(left, top, wide, high, shot) for left, top in spots]
         clear = [spot for spot in spots if not any(_meet((*spot, wide, high), other) for other in taken)]
-        left, top = (clear or spots)[0]
+        if not clear:
+            box["label"] = ""
+            continue
+        left, top = clear[0]
         taken.append((left, top, wide, high))
         box.update(left=round(left, 1), top=round(top, 1), wide=round(wide, 1))
 

@@ -11,11 +11,13 @@ from detparity.core.guides import EXPORTERS, guides
 from detparity.core.text import number
 from detparity.core.verdict import ARTIFACT_VERDICTS
 from detparity.reports.engines import HEADINGS, NOTE, cells
-from detparity.reports.findings import Entry, fails, followers, in_order, mark, roots, unconfined
+from detparity.reports.findings import NEAR_TIES, Entry, fails, followers, in_order, mark, roots, unconfined
 from detparity.reports.page_pictures import glance, pictures, sentence, stored, within_budget
 
 Pairs = List[Tuple[str, str]]
 LEAST_FLOORS = 0.01  # the left end of a bar, which is logarithmic
+OPEN = 4  # files of a page that are shown in full; of more, those that conform with nothing found are folded
+GOOD = ("conforms", "consistent")
 NOTHING = ("unusable", "not made")  # verdicts of a file that was not judged
 WORDS = {"passed": "passed", "failed": "failed", "skipped": "not run", "error": "not judged"}
 
@@ -28,6 +30,7 @@ def view(report: Entry) -> Dict[str, Any]:
     for file in files:
         file["pictures"], file["left_out"] = pictures(file.pop("shots"), images)
         file["under"] = next((one for one in file["pictures"] if one["name"] == file["heat"].get("name")), None)
+        file["folded"] = len(files) > OPEN and not file["shown"] and file["verdict"] in GOOD
     files.sort(key=lambda file: _rank(file["verdict"]))
     counts = {verdict: sum(file["verdict"] == verdict for file in files) for verdict in _order(files)}
     return {
@@ -110,6 +113,7 @@ def _file(entry: Entry, number: int, strict: bool) -> Dict[str, Any]:
         "apply": max(entry.get("applying", 0), len(checks)),
         "glance": glance(entry),
         "shots": entry.get("pictures", []),
+        "near_ties": NEAR_TIES if entry.get("near_ties") else "",
         "no_pictures": entry.get("no_pictures", ""),
         "images": {**entry["images"], "sentence": sentence(entry["images"]["total"])} if "images" in entry else {},
         "heat": entry.get("heat", {}),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from detparity.core.contract import LEVELS
 from detparity.core.findings import BLOCKED
 from detparity.core.text import columns, listed, number
 from detparity.reports.engines import HEADINGS, NOTE, cells
-from detparity.reports.findings import fails, followers, in_order, mark, roots, unconfined
+from detparity.reports.findings import NEAR_TIES, fails, followers, in_order, mark, roots, unconfined
 
 MOST = 110  # letters of a line
 LEFT_OUT = 10  # pictures that could not be used, that are named
@@ -219,6 +220,8 @@ def on_pictures(artifact: Mapping[str, Any]) -> List[str]:
         "",
         f"  pictures  {len(found['each'])}: {total['model']} detections of the model, {total['file']} of the file; {parts}",
     ]
+    if artifact.get("near_ties"):
+        lines += ["", *textwrap.wrap(NEAR_TIES, MOST, initial_indent="  ", subsequent_indent="  ")]
     precision = found.get("precision")
     if precision:
         lines += [

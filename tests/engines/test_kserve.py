@@ -13,6 +13,7 @@ pytest.importorskip("torch", minversion="1.13")  # a graph in float64
 from detparity.kit.tests.engines.loopback import serving
 from onnx import TensorProto, helper, numpy_helper
 
+import detparity
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import judge_all
@@ -170,3 +171,32 @@ def test_detections_of_a_server_are_certified(session, shared_folder):
     assert records == dict.fromkeys(
         ("endpoint.names", "endpoint.tensors", "endpoint.concurrency", "nms.detections"), "passed"
     )
+
+
+def test_a_server_is_judged_in_a_users_own_test(path):
+    with serving(path) as server:
+        found = detparity.verify(path, against="self", engine=str(server.endpoint))
+
+    assert found.conforms and server.requests > 10
+    assert {check["id"] for check in found.entry["checks"]} > {"endpoint.names", "parity.declared"}
+    with pytest.raises(InputError, match="verify judges on one engine, and onnxruntime,openvino are 2"):
+        detparity.verify(path, against="self", engine="onnxruntime,openvino")
+
+
+def test_a_server_is_judged_by_the_plugin(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_CURRENT_TEST"):
+        monkeypatch.delenv(name, raising=False)
+    plugin = ["-q", "-p", "no:cacheprovider", "-p", "detparity.cli.pytest_plugin", f"--rootdir={tmp_path}"]
+    with serving(path) as server:
+        asked = {
+            "artifact": path,
+            "against": "self",
+            "engine": server.endpoint,
+            "checks": "endpoint.names,parity.declared",
+        }
+        words = [f"--detparity-{name}={value}" for name, value in {**asked, "json": "report.json"}.items()]
+        code = pytest.main([*plugin, "--import-mode=importlib", *words])
+        assert code == 0 and server.requests > 0
+    (entry,) = json.loads((tmp_path / "report.json").read_text())["artifacts"]
+    assert "run by kserve+http://" in entry["how"] and {one["outcome"] for one in entry["checks"]} == {"passed"}

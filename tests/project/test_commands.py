@@ -1,14 +1,20 @@
 """Every command of README and docs: all are understood by the command line as it is now, and those of detparity run on real files.
 
-The files lie in a folder under the names that the pages use. What needs a server, a foreign package, a person or an hour is not run
-here; each such command is named with the reason.
+The files lie in a folder under the names that the pages use, at a smaller size than the pages name. A server is one of our own on
+loopback. What needs a package is run where that is installed (lanes `foreign`, `engines`); what needs a person or an hour is not run
+here: each such command is named with the reason.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, List
@@ -18,28 +24,42 @@ import pytest
 from detparity.cli import main
 from detparity.core import resources
 from detparity.models.choice import ModelChoice, bundled_weights
+from detparity.tools.conversion import PACKAGES
 from detparity.tools.export_cache import exported
 
 ROOT = resources.root()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 OPTIONAL = re.compile(r"\[(--[^\]]*)\]")  # what a synopsis leaves open
-PLACEHOLDERS = {"DIR": "photos", "DIR|FILE.json": "photos", "FILE": "out.json", "N": "2", "HOW": "resize=stretch"}
+PLACEHOLDERS = {"DIR": "photos", "DIR|FILE.json": "photos", "N": "2", "HOW": "resize=stretch"}
+SMALLER = ("--img-size 640 640", "--img-size 256 320")
 FIRST = re.compile(r"(detparity|pytest|tox|python) [\w-]")
 
 NOT_RUN = {
-    "yolo export": "needs ultralytics; the foreign lane captures it",
-    "ultralytics:best.pt": "needs ultralytics; the foreign lane",
-    "kserve+": "needs a server; tests/engines/test_kserve.py",
+    "yolo export": "best.pt would be a checkpoint of ultralytics; the foreign lane captures that exporter",
+    "ultralytics:best.pt": "a trained checkpoint of ultralytics; the foreign lane",
+    "kserve+grpc": "a server that speaks gRPC: tox -e kserve",
+    "state.pt": "a state dict; tests/models",
+    "my-model.yaml": "a layer table; tests/models",
     "detparity check --": "every exporter: tox -e demo",
     "detparity review": "needs goldens that wait; tests/tools/golden",
     "detparity bench": "minutes of timing; tests/tools/bench",
     "--mobile": "needs XNNPACK, which builds from 2.13 on lack",
-    "--dynamo": "needs onnxscript; tests/exporters",
-    "my-model.yaml": "a layer table; tests/models",
-    "state.pt": "a state dict; tests/models",
     "--cfg yolov7-w6": "the state dict here is of another architecture; tests/models",
     "--opset 17": "of files at opset 17; tests/exporters",
-    "--weights a.pt --weights b.pt": "an ensemble's export; tests/models",
+}
+# Part of a command: packages without which it is not run.
+NEEDS = {
+    "ultralytics:": ("ultralytics",),
+    "libreyolo:": ("libreyolo",),
+    "torchvision:": ("torchvision",),
+    "transformers:": ("transformers",),
+    "openvino": ("openvino",),
+    "openvino ncnn": ("openvino", "pnnx"),
+    "--include litert": ("onnx2tf",),
+    "best_openvino_model": ("openvino", "pnnx", "ncnn"),
+    "best.tflite": ("onnx2tf", "ai_edge_litert"),
+    "--dynamo": ("onnxscript",),
+    "completion": ("shtab",),
 }
 
 
@@ -58,7 +78,7 @@ class Command:
 
 def commands(page: Path) -> Iterator[Command]:
     """The commands in a page's code: lines that go on are joined, comments and what is optional left out."""
-    begun, fenced = "", False
+    begun, fenced, files = "", False, 0
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         if line.startswith("```"):
             fenced = not fenced
@@ -69,9 +89,11 @@ def commands(page: Path) -> Iterator[Command]:
                 continue
             found, begun = begun, ""
             if FIRST.match(found) and not found.startswith("python 3."):
-                words = shlex.split(OPTIONAL.sub(r"\1", found), comments=True)
-                name = str(page.relative_to(ROOT))
-                yield Command(name, number, [PLACEHOLDERS.get(word, word) for word in words])
+                words = shlex.split(OPTIONAL.sub(r"\1", found).replace(*SMALLER), comments=True)
+                for at, word in enumerate(words):
+                    files += word == "FILE"
+                    words[at] = f"out{files}.json" if word == "FILE" else PLACEHOLDERS.get(word, word)
+                yield Command(str(page.relative_to(ROOT)), number, words)
 
 
 EVERY = [command for page in PAGES for command in commands(page)]
@@ -114,14 +136,14 @@ def folder(session, shared_folder, tmp_path_factory):
 
     made = tmp_path_factory.mktemp("user")
     for variant, names in {
-        "grid": ("best.onnx", "old.onnx", "new.onnx", "best_before_simplify.onnx", "best_sim.onnx"),
+        "grid": ("best.onnx", "old.onnx", "new.onnx", "best_before_simplify.onnx", "best_sim.onnx", "best-slim.onnx"),
         "traced": ("best.torchscript.pt",),
         "lite": ("yolov7-tiny.ptl",),
     }.items():
         path = exported(session.detector, variant, (256, 320), shared_folder)
         for name in names:
             shutil.copy(path, made / name)
-    for name in ("best.pt", "yolov7-tiny.pt"):
+    for name in ("best.pt", "yolov7-tiny.pt", "a.pt", "b.pt"):
         shutil.copy(bundled_weights(), made / name)
     (made / "detparity" / "models" / "data").mkdir(parents=True)
     shutil.copy(bundled_weights(), made / "detparity" / "models" / "data" / "bundled.pt")
@@ -137,8 +159,18 @@ def folder(session, shared_folder, tmp_path_factory):
     (made / "export.py").write_text(EXPORT)
     (made / "train.py").write_text("import torch\nscripted = torch.jit.script(torch.nn.ReLU())\n")
     (made / "net.py").write_text(NET)
-    (made / "known.toml").write_text("")
+    (made / "known.toml").write_text("format = 2\n")
+    shutil.copytree(made / "photos", made / "labels", ignore=shutil.ignore_patterns("*.png"))
+    _runtimes_files(made)
     return made
+
+
+def _runtimes_files(folder):
+    """best_openvino_model/, best_ncnn_model/ and best.tflite, where what makes them is installed."""
+    found = [name for name, package in PACKAGES.items() if not _missing([package])]
+    if found:
+        small = ["export", "--weights", str(folder / "best.pt"), "--grid", "--img-size", "256", "320"]
+        assert main.main([*small, "--include", *found, "--output-dir", str(folder)]) == 0
 
 
 MODEL = """
@@ -169,7 +201,24 @@ class Net(torch.nn.Module):
 
 
 RAN = set()  # by an earlier page
-SOONER = {"check": ("--quick",), "capture": ("--quick",), "export": ("--force",)}
+SOONER = {"check": ("--quick",), "capture": ("--quick",), "export": ("--force",), "init": ("--force",)}
+
+
+def _missing(packages):
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+@contextlib.contextmanager
+def _reached(words):
+    """The words of a command with the address of a server on loopback that runs the file, where they name one."""
+    named = [at for at, word in enumerate(words) if word.startswith("kserve+http://")]
+    if not named:
+        yield words
+        return
+    from detparity.kit.tests.engines.loopback import serving
+
+    with serving(Path("best.onnx")) as server:
+        yield [str(server.endpoint) if at in named else word for at, word in enumerate(words)]
 
 
 @pytest.mark.lanes
@@ -183,12 +232,43 @@ def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys):
         key = f"{command.text} --"
         if key in RAN or any(part in key for part in NOT_RUN):
             continue
+        if any(_missing(packages) for part, packages in NEEDS.items() if part in key):
+            continue
+        if command.words[1:3] == ["golden", "record"]:
+            shutil.rmtree(folder / "golden", ignore_errors=True)
         RAN.add(key)
         shell = next((k for k, word in enumerate(command.words) if word == ">"), len(command.words))
         words = command.words[1:shell]
-        code = main.main([*words[:1], *SOONER.get(words[0], ()), *words[1:]])
+        with _reached(words) as reached:
+            code = main.main([*words[:1], *SOONER.get(words[0], ()), *reached[1:]])
         printed = capsys.readouterr()
         if code not in (0, 1, 3):
             wrong[f"{command.page}:{command.number}: {command.text}"] = (code, printed.err[-300:])
 
     assert "\n".join(f"{where}: {how}" for where, how in wrong.items()) == ""
+
+
+PYTEST = sorted({(tuple(command.words[1:]), command.page) for command in EVERY if command.words[0] == "pytest"})
+
+
+def test_what_other_commands_name_is_there():
+    """Files of pytest and python commands; what takes an hour is run by hand or nightly, as its page says."""
+    named = {word.partition("::")[0] for command in EVERY for word in command.words if command.words[0] != "detparity"}
+    files = {word for word in named if re.match(r"(tests|suites|benchmarks|scripts)/", word)}
+
+    assert len(files) > 10 and [word for word in sorted(files) if not (ROOT / word).exists()] == []
+
+
+@pytest.mark.lanes
+@pytest.mark.parametrize("words, page", PYTEST, ids=[" ".join(words) for words, _ in PYTEST])
+def test_a_pytest_command_runs_in_a_users_folder_or_finds_its_tests_here(words, page, folder):
+    of_user = any(word.startswith("--detparity-") for word in words)
+    more = ["--detparity-quick", "-p", "detparity.cli.pytest_plugin"] if of_user else ["--collect-only", "-q"]
+    asked = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *more, *words]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(
+        asked, cwd=folder if of_user else ROOT, env=environment, capture_output=True, text=True, timeout=600
+    )
+
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-500:]

@@ -7,7 +7,7 @@ import re
 import pytest
 from detparity.kit.tests.reports.samples import detection, page_report, picture
 
-from detparity.reports import html, page_pictures, page_view
+from detparity.reports import html, page_pictures, page_view, terminal
 
 pytest.importorskip("jinja2")
 
@@ -74,11 +74,45 @@ def test_labels_cover_no_other_and_stay_inside():
 
 
 def test_at_most_twenty_labels_are_drawn_those_of_what_changed():
-    shot = picture("s", lost=30, added=5)
-    shot["model"] = [detection("lost") for _ in range(30)] + [detection() for _ in range(9)]
-    shot["file"] = [detection("added") for _ in range(5)]
+    shot = picture("s", lost=30, added=5, pixels=800)
+    corners = [(10.0 + 130 * (k % 6), 10.0 + 110 * (k // 6)) for k in range(35)]
+    boxes = [[x, y, x + 80, y + 80] for x, y in corners]
+    shot["model"] = [{**detection("lost"), "box": box} for box in boxes[:30]] + [detection() for _ in range(9)]
+    shot["file"] = [{**detection("added"), "box": box} for box in boxes[30:]]
     (shown,), _ = page_pictures.pictures([shot], {shot["image"]: ""})
     labels = [(layer["side"], box["label"]) for layer in shown["layers"] for box in layer["boxes"] if box["label"]]
 
     assert len(labels) == 20 and [side for side, _ in labels].count("file") == 5
     assert not any(box["label"] for layer in shown["layers"] if not layer["changed"] for box in layer["boxes"])
+
+
+def test_a_label_without_a_position_of_its_own_is_left_out_on_both_sides():
+    shot = picture("s", lost=20, added=20)
+    shot["model"], shot["file"] = ([detection(one) for _ in range(20)] for one in ("lost", "added"))
+    (shown,), _ = page_pictures.pictures([shot], {shot["image"]: ""})
+    found = [(layer["side"], box) for layer in shown["layers"] for box in layer["boxes"] if box["label"]]
+    spots = {(box["left"], box["top"]) for _, box in found}
+
+    assert 2 <= len(found) == len(spots) < 20 and {side for side, _ in found} == {"model", "file"}
+
+
+def test_near_ties_are_no_alarm_and_of_many_files_those_with_nothing_found_are_folded(made):
+    good, bad, _ = made["artifacts"]
+    ties = {**good, "near_ties": True, "pictures": bad["pictures"][1:]}
+    few = html.page(made)
+    page = html.page({**made, "artifacts": [*made["artifacts"], ties, ties]})
+    folded = page.count('<details class="file print">')
+
+    assert few.count('<details class="file print">') == 0
+    assert folded == 3, "all but the file that violates and the one that cannot be read"
+    assert page.count("either side chooses between candidates that are equal but for noise") == 2
+    assert '<span class="quiet">1 lost, 1 added</span> The model detects 1, the file 1.' in page
+    assert '<span class="bad">1 lost, 1 added</span>' in page
+
+
+def test_a_terminal_says_so_of_near_ties():
+    total = {"model": 9, "file": 9, "same": 8, "moved": 0, "lost": 1, "added": 1}
+    found = {"images": {"each": [total], "total": total}}
+
+    assert "near-ties" not in "\n".join(terminal.on_pictures(found))
+    assert "What differs on the pictures are near-ties" in "\n".join(terminal.on_pictures({**found, "near_ties": True}))

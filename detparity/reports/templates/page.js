@@ -57,6 +57,8 @@
 
   function open() {
     let one = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const own = one && one.querySelector(':scope > details.file');
+    if (own) own.open = true;
     for (; one; one = one.parentElement) if (one.tagName === 'DETAILS') one.open = true;
   }
   addEventListener('hashchange', open);
