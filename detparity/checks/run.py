@@ -205,7 +205,7 @@ def _artifact(context: AnyContext) -> Dict[str, Any]:
 def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]:
     if isinstance(context, ForeignContext):
         return {**foreign_measured(context), "engine": engine_facts(context)}
-    if context.on or (context.quick and session.compares_engines):
+    if context.on or (context.quick and (session.compares_engines or context.contract.precision in HALVES)):
         return {"noise": noise_of(context), "engine": engine_facts(context)}
     if context.quick:
         return None

@@ -1,0 +1,100 @@
+"""Models of other packages for `precision_table.py`: random weights by seed, set so that they detect something on drawn scenes.
+
+Batch-norm is set on the scenes; then the last convolutions of class and objectness are scaled and shifted, level by level, until their
+logits spread over both sides of the threshold. What they detect means nothing, and what a file loses of it shows all the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detparity.inputs import images
+from detparity.inputs.scenes import CLASSES
+from detparity.models import fold
+
+SPREAD, SHOWN = 2.0, 0.02  # standard deviation of the logits; share of them that is over a score of 0.25
+SCENES = 8
+
+
+def make(name: str, size: Tuple[int, int], target: Path) -> None:
+    """Write the checkpoint of PACKAGE:MODEL."""
+    package, _, model = name.partition(":")
+    torch.manual_seed(0)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    PACKAGES[package](model, size, target)
+
+
+def _set(network: nn.Module, heads: Mapping[nn.Conv2d, float], given: np.ndarray) -> None:
+    """Batch-norm on these images, then the heads: each with the logit that `SHOWN` of its numbers are to exceed."""
+    x = torch.from_numpy(np.ascontiguousarray(given, np.float32))
+    norms: List[Any] = [part for part in network.modules() if fold.is_norm(part)]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network(x)
+    for norm in norms:
+        norm.eval()
+        norm.momentum = 0.03
+    made: Dict[nn.Conv2d, Tensor] = {}
+    hooks = [one.register_forward_hook(lambda part, _given, found: made.update({part: found})) for one in heads]
+    with torch.no_grad():
+        network(x)
+        for one, threshold in heads.items():
+            logits = made[one].detach()
+            spread = SPREAD / max(float(logits.std()), 1e-6)
+            one.weight.mul_(spread)
+            assert one.bias is not None
+            level = torch.quantile((logits - one.bias.reshape(1, -1, 1, 1)).flatten() * spread, 1 - SHOWN)
+            one.bias.copy_(torch.full_like(one.bias, float(threshold - level)))
+    for hook in hooks:
+        hook.remove()
+
+
+def _scenes(size: Tuple[int, int]) -> np.ndarray:
+    return np.stack([images.make("scene", size, 500 + k) for k in range(SCENES)])
+
+
+def _ultralytics(name: str, size: Tuple[int, int], target: Path) -> None:
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
+    model = YOLO(f"{name}.yaml")
+    network: Any = DetectionModel(f"{name}.yaml", nc=len(CLASSES), verbose=False)
+    network.names = dict(enumerate(CLASSES))
+    _set(network.eval(), {branch[-1]: -1.1 for branch in network.model[-1].cv3}, _scenes(size))
+    network.args = {"imgsz": size[0], "model": f"{name}.yaml", "task": "detect"}
+    model.model = network
+    model.save(str(target))
+
+
+def _libreyolo(name: str, size: Tuple[int, int], target: Path) -> None:
+    from libreyolo.models.base.model import BaseModel
+
+    from detparity.models.adapters.libreyolo import _preprocessing
+
+    family, _, kind = name.rpartition("-")
+    made = next(one for one in BaseModel._registry if family == one.FAMILY)
+    model = made._from_scratch(size=kind, device="cpu", seed=0, nb_classes=len(CLASSES))
+    model.names = dict(enumerate(CLASSES))
+    head = model.model.head
+    # Of YOLOX a score is the product of two: objectness over half, a class nearly always.
+    heads = (
+        {**dict.fromkeys(head.obj_preds, 0.0), **dict.fromkeys(head.cls_preds, 2.0)}
+        if family == "yolox"
+        else {branch[-1]: -1.1 for branch in head.cv3}
+    )
+    given = _preprocessing(model, size)[0].apply(_scenes(size))
+    _set(model.model.eval(), heads, given)
+    model.save(str(target))
+
+
+PACKAGES: Mapping[str, Callable[[str, Tuple[int, int], Path], None]] = {
+    "ultralytics": _ultralytics,
+    "libreyolo": _libreyolo,
+}
