@@ -30,13 +30,16 @@ def verify(
     layout: Optional[str] = None,
     images: Union[str, Path, None] = None,
     labels: Union[str, Path, None] = None,
+    precision: Optional[str] = None,
+    budget: str = "",
 ) -> Result:
     """Judge one exported file inside your own test, with the same checks as `detparity check`.
 
     artifact: the file; model: a checkpoint's path, a torch.nn.Module, a detector, or what `--model` takes; against: where there is
     no model, another exported file, or "self"; layout: what the outputs mean, a preset's name or a file (default: found);
     contract: the name of the variant that a file of the YOLOv7 family promises to be (default: read from the file); strict: SHOULD
-    findings violate as well; known_failures: a file of known failures (docs/expectations.md), which decide nothing.
+    findings violate as well; known_failures: a file of known failures (docs/expectations.md), which decide nothing; images, labels:
+    folders of your own; precision: that the file promises; budget: what 8 bits may lose, "map50=0.01,lost=0.02" (docs/precision.md).
     Returns a `Result`. Raises AssertionError, with every decisive finding and the command that repeats it, where the file violates
     or could not be judged in full, and `detparity.core.errors.InputError` where an input cannot be used.
     """
@@ -44,7 +47,7 @@ def verify(
     from detparity.cli.verify import Request, verify_artifact
 
     folders = (None if path is None else Path(path) for path in (images, labels))
-    asked = Request(model, None if against is None else str(against), layout, *folders)
+    asked = Request(model, None if against is None else str(against), layout, *folders, precision, budget)
     found = verify_artifact(
         Path(artifact), asked, contract, strict, None if known_failures is None else Path(known_failures)
     )

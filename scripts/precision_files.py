@@ -31,8 +31,9 @@ class DoesNotApply(Exception):
 
 @dataclass
 class Source:
-    """A model as it is exported. module: in float32; half: makes it in half precision; shape: of its image; plain: its ONNX file in float32; scores: axis of the columns
-    of the output and the first of scores; suppressing: its file with suppression, where there is one; checkpoint: of ultralytics."""
+    """A model as it is exported. module: in float32; half: makes it in half precision; shape: of its image; plain: its ONNX file in
+    float32; scores: axis of the columns of the output and the first of scores; suppressing: its file with suppression, where there is
+    one; checkpoint: of ultralytics."""
 
     module: nn.Module
     half: Callable[[], nn.Module]
@@ -81,8 +82,9 @@ def exported(module: nn.Module, x: torch.Tensor, opset: int = OPSET) -> bytes:
 
 def torch_half(source: Source, keep: bool) -> bytes:
     half = source.half().eval()
+    opset = 12 if source.own else OPSET  # what is promised where no metadata state another
     x = torch.zeros(source.shape)
-    return exported(_Cast(half), x) if keep else exported(_First(half), x.half())
+    return exported(_Cast(half), x, opset) if keep else exported(_First(half), x.half(), opset)
 
 
 def converted(tool: str) -> Callable[[Source, bool], bytes]:
