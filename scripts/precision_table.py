@@ -13,6 +13,7 @@ import argparse
 import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -31,11 +32,13 @@ SIZE = (128, 160)
 PACKAGES = {"yolov8n": "ultralytics", "yolo11n": "ultralytics", "yolox-n": "libreyolo", "yolo9-t": "libreyolo"}
 MODELS = ("bundled", "yolov7-tiny", *PACKAGES)
 SCORES: Mapping[str, Tuple[int, int]] = {"bundled": (2, 4), "yolov7-tiny": (2, 4), "yolox-n": (2, 4)}
-PICTURES = 12  # on which budgets are measured
+PICTURES = 24  # on which budgets are measured
 CALIBRATION = 8
-AT_ONCE = 12  # files in one run, so that a run that is cut short has results
+FEW = 3  # of them, for files that a floor judges
 SECONDS = 1500
 CHECKS = "structure,precision,parity.declared,parity.images,nms.class-offset"
+ENGINES = "engine,structure.load,parity.declared,parity.images"
+TITLES = ("ONNX Runtime", "OpenVINO", "ncnn")
 BEGIN, END = "<!-- precision_table.py -->", "<!-- /precision_table.py -->"
 
 
@@ -153,16 +156,44 @@ def run(folder: Path, names: Sequence[str], checkpoint: str, minutes: float) -> 
         results = folder / f"{name}.json"
         found: Dict[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
         left = [one for one in groups(name) if f"{one[0]}: {one[1]}" not in found]
-        if not left or (name == "yolov7-tiny" and not checkpoint):
+        others = [] if any(key.startswith("engines") for key in found) else ["openvino", "ncnn"]
+        if not (left or others) or (name == "yolov7-tiny" and not checkpoint):
             continue
         source, words = prepared(name, folder, checkpoint)
-        while left and time.monotonic() < end:
-            some, left = left[:AT_ONCE], left[AT_ONCE:]
+        while left and time.monotonic() < end:  # one group in each run, so that a run that is cut short has results
+            some = [one for one in left if one[0] == left[0][0]]
+            left = left[len(some) :]
             found.update(judged(some, source, words, folder))
             results.write_text(json.dumps(found, indent=1), encoding="utf-8")
-            for key in list(found)[-len(some) :]:
-                print(f"{name}: {key}: {found[key]['verdict']} {found[key]['checks']}", flush=True)
+            _say(name, found, len(some))
+        if others and time.monotonic() < end:
+            found.update(on_engines(source, words, folder))
+            results.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            _say(name, found, 3)
     return sum(not right(key, one) for name in names for key, one in _of(folder, name).items())
+
+
+def _say(name: str, found: Mapping[str, Any], last: int) -> None:
+    for key in list(found)[-last:]:
+        print(f"{name}: {key}: {found[key]['verdict']} {found[key]['checks']}", flush=True)
+
+
+def on_engines(source: Source, words: Sequence[str], folder: Path) -> Dict[str, Any]:
+    """The float32 file on ONNX Runtime and OpenVINO, and as ncnn's own."""
+    from detparity.tools.conversion import convert
+
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    path, converted = work / "plain.onnx", work / "plain_ncnn_model"
+    path.write_bytes(source.plain)
+    shutil.copytree(convert("ncnn", source.plain, converted, SIZE, work / "scratch"), converted)
+    files = [str(path), str(converted)]
+    size = [] if "--img-size" in words else ["--img-size", *map(str, SIZE)]
+    entries = _entries(files, [*words, *size, "--engine", "onnxruntime,openvino"], folder, ENGINES)
+    return {
+        f"engines: {title}": {**_shown(one), "engine": one.get("engine", {})} for title, one in zip(TITLES, entries)
+    }
 
 
 def judged(some: Sequence[Tuple[str, str, Any]], source: Source, words: Sequence[str], folder: Path) -> Dict[str, Any]:
@@ -189,17 +220,24 @@ def judged(some: Sequence[Tuple[str, str, Any]], source: Source, words: Sequence
 
 
 def _checked(files: Mapping[str, str], words: Sequence[str], folder: Path) -> Dict[str, Any]:
+    drawn = [] if any(key.startswith("8 bits") for key in files) else ["--max-images", str(FEW)]
+    entries = _entries(list(files.values()), [*words, *drawn], folder, CHECKS)
+    return {key: _shown(one) for key, one in zip(files, entries)}
+
+
+def _entries(files: Sequence[str], words: Sequence[str], folder: Path, checks: str) -> List[Dict[str, Any]]:
     report, root = folder / "work" / "report.json", str(Path(__file__).resolve().parents[1])
     report.unlink(missing_ok=True)
     drawn = ["--images", str(folder / "drawn" / "images"), "--labels", str(folder / "drawn" / "labels")]
-    command = [sys.executable, "-m", "detparity.cli.main", "check", *files.values(), *words, *drawn]
-    command += ["--quick", "--no-locate", "--checks", CHECKS, "--json", str(report)]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "detparity.cli.main", "check", *files, *words, *drawn]
+    command += ["--quick", "--no-locate", "--checks", checks, "--json", str(report)]
+    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=SECONDS, check=False)
     if not report.exists():
-        return {key: {"verdict": "no report", "reason": done.stderr[-400:], "checks": []} for key in files}
-    content = json.loads(report.read_text(encoding="utf-8"))
-    return {key: _shown(one) for key, one in zip(files, content["artifacts"])}
+        return [{"verdict": "no report", "reason": done.stderr[-400:], "checks": []}] * len(files)
+    found: List[Dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["artifacts"]
+    return found
 
 
 def _shown(entry: Mapping[str, Any]) -> Dict[str, Any]:
@@ -235,7 +273,7 @@ def right(key: str, one: Mapping[str, Any]) -> bool:
         return True
     if group == "planted":
         return one["verdict"] == "violates" and bool(set(one["checks"]) & set(DEFECTS[title][2]))
-    good = group == "half" or EIGHT_BITS[title][0]
+    good = group in ("half", "engines") or EIGHT_BITS[title][0]
     return bool(one["verdict"] == ("conforms" if good else "violates"))
 
 
@@ -250,6 +288,7 @@ def page(folder: Path) -> str:
         ("half", "Half precision: the largest error in floors of float16, or what was found"),
         ("8 bits", "8 bits: boxes lost, and verdict"),
         ("planted", "Planted defects: the checks that found each"),
+        ("engines", "The float32 files on other engines: the largest error in floors of float32"),
     ):
         keys = list(dict.fromkeys(key for rows in found.values() for key in rows if key.startswith(f"{group}: ")))
         keys = [
