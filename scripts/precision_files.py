@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
@@ -43,6 +43,7 @@ class Source:
     pictures: Sequence[np.ndarray]
     suppressing: Callable[[], bytes]
     checkpoint: str = ""
+    made: Dict[str, bytes] = field(default_factory=dict)
     own: bool = False  # of the YOLOv7 family, which `export` takes
 
 

@@ -47,10 +47,10 @@ def groups(name: str) -> Iterator[Tuple[str, str, Callable[[Source], bytes]]]:
     for title, make in MAKERS.items():
         for keep in (True, False):
             yield "half", f"{title}, float{32 if keep else 16} in and out", lambda s, m=make, k=keep: m(s, k)  # type: ignore[misc]
+    for title, (base, _, _) in DEFECTS.items():
+        yield "planted", title, lambda s, t=title, b=base: planted(t, _base(b, s), s)  # type: ignore[misc]
     for title, (_, whole) in EIGHT_BITS.items():
         yield "8 bits", title, whole
-    for title, (base, _, _) in DEFECTS.items():
-        yield "planted", title, lambda s, t=title, b=base: planted(t, BASES[b](s), s)  # type: ignore[misc]
 
 
 BASES: Mapping[str, Callable[[Source], bytes]] = {
@@ -58,6 +58,13 @@ BASES: Mapping[str, Callable[[Source], bytes]] = {
     "8 bits": lambda source: EIGHT_BITS["QDQ, a scale a channel, heads in float"][1](source),
     "suppressing": lambda source: source.suppressing(),
 }
+
+
+def _base(which: str, source: Source) -> bytes:
+    """The good file that a defect is planted into, made once."""
+    if which not in source.made:
+        source.made[which] = BASES[which](source)
+    return source.made[which]
 
 
 def prepared(name: str, folder: Path, checkpoint: str) -> Tuple[Source, List[str]]:

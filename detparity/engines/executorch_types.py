@@ -1,6 +1,6 @@
 """In which types a .pte program stores what XNNPACK multiplies by: read from the graphs of that backend inside it.
 
-Each is a flatbuffer of ExecuTorch's schema backends/xnnpack/serialization/schema.fbs, with its identifier; numbers of fields are theirs.
+Each is a flatbuffer with its identifier, by ExecuTorch's backends/xnnpack/serialization/schema.fbs; numbers of fields are from there.
 """
 
 from __future__ import annotations
