@@ -38,6 +38,7 @@ FEW = 3  # of them, for files that a floor judges
 SECONDS = 1500
 CHECKS = "structure,precision,parity.declared,parity.images,nms.class-offset"
 ENGINES = "engine,structure.load,parity.declared,parity.images"
+GROUPS = ("half", "planted", "engines", "8 bits")
 TITLES = ("ONNX Runtime", "OpenVINO", "ncnn")
 BEGIN, END = "<!-- precision_table.py -->", "<!-- /precision_table.py -->"
 
@@ -49,8 +50,8 @@ def groups(name: str) -> Iterator[Tuple[str, str, Callable[[Source], bytes]]]:
             yield "half", f"{title}, float{32 if keep else 16} in and out", lambda s, m=make, k=keep: m(s, k)  # type: ignore[misc]
     for title, (base, _, _) in DEFECTS.items():
         yield "planted", title, lambda s, t=title, b=base: planted(t, _base(b, s), s)  # type: ignore[misc]
-    for title, (_, whole) in EIGHT_BITS.items():
-        yield "8 bits", title, whole
+    for title, (_, eight) in EIGHT_BITS.items():
+        yield "8 bits", title, eight
 
 
 BASES: Mapping[str, Callable[[Source], bytes]] = {
@@ -154,7 +155,7 @@ def draw(folder: Path) -> None:
         (folder / "labels" / f"{k:02}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def run(folder: Path, names: Sequence[str], checkpoint: str, minutes: float) -> int:
+def run(folder: Path, names: Sequence[str], chosen: Sequence[str], checkpoint: str, minutes: float) -> int:
     """Every file that has no result yet, until the time is over. Returns how many are not as they have to be."""
     end = time.monotonic() + 60 * minutes
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,9 +163,9 @@ def run(folder: Path, names: Sequence[str], checkpoint: str, minutes: float) -> 
     for name in names:
         results = folder / f"{name}.json"
         found: Dict[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
-        left = [one for one in groups(name) if f"{one[0]}: {one[1]}" not in found]
-        others = [] if any(key.startswith("engines") for key in found) else ["openvino", "ncnn"]
-        if not (left or others) or (name == "yolov7-tiny" and not checkpoint):
+        left = [one for one in groups(name) if one[0] in chosen and f"{one[0]}: {one[1]}" not in found]
+        engines = "engines" in chosen and not any(key.startswith("engines") for key in found)
+        if not (left or engines) or (name == "yolov7-tiny" and not checkpoint):
             continue
         source, words = prepared(name, folder, checkpoint)
         while left and time.monotonic() < end:  # one group in each run, so that a run that is cut short has results
@@ -173,7 +174,7 @@ def run(folder: Path, names: Sequence[str], checkpoint: str, minutes: float) -> 
             found.update(judged(some, source, words, folder))
             results.write_text(json.dumps(found, indent=1), encoding="utf-8")
             _say(name, found, len(some))
-        if others and time.monotonic() < end:
+        if engines and time.monotonic() < end:
             found.update(on_engines(source, words, folder))
             results.write_text(json.dumps(found, indent=1), encoding="utf-8")
             _say(name, found, 3)
@@ -337,6 +338,7 @@ def main() -> None:
     running = verbs.add_parser("run")
     running.add_argument("results", type=Path)
     running.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    running.add_argument("--groups", nargs="+", default=GROUPS, choices=GROUPS)
     running.add_argument("--checkpoint", default="")
     running.add_argument("--minutes", type=float, default=60)
     making = verbs.add_parser("page")
@@ -345,7 +347,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.verb == "run":
         raise SystemExit(
-            1 if run(options.results.absolute(), options.models, options.checkpoint, options.minutes) else 0
+            1
+            if run(options.results.absolute(), options.models, options.groups, options.checkpoint, options.minutes)
+            else 0
         )
     text = page(options.results)
     if options.write:

@@ -46,7 +46,9 @@ def weights(context: ForeignContext) -> Iterator[Finding]:
             f"stores {len(rows)} of {len(found)} convolutions with other numbers than the model's, rounded once: first {rows[0][0]}, "
             f"{rows[0][1]}.",
             tuple(rows[:8]),
-            notes=("Numbers were rounded to less on the way, or are read by another scale than they were stored by.",),
+            notes=(
+                "Numbers were rounded to less before they were stored, or are read by another scale than they were stored by.",
+            ),
             evidence={"tensors": [row[0] for row in rows]},
         )
 
