@@ -1,7 +1,8 @@
 """Models of other packages for `precision_table.py`: random weights by seed, set so that they detect something on drawn scenes.
 
 Batch-norm is set on the scenes; then the last convolutions of class and objectness are scaled and shifted, level by level, until their
-logits spread over both sides of the threshold. What they detect means nothing, and what a file loses of it shows all the same.
+logits spread over both sides of the threshold, and those of boxes until these are about two strides wide: where all boxes overlap, near
+ties decide which of them suppression leaves. What they detect means nothing, and what a file loses of it shows all the same.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from detparity.inputs.scenes import CLASSES
 from detparity.models import fold
 
 SPREAD, SHOWN = 2.0, 0.02  # standard deviation of the logits; share of them that is over a score of 0.25
+BOXES = 0.3  # standard deviation of the logits of boxes
 SCENES = 8
 
 
@@ -29,8 +31,11 @@ def make(name: str, size: Tuple[int, int], target: Path) -> None:
     PACKAGES[package](model, size, target)
 
 
-def _set(network: nn.Module, heads: Mapping[nn.Conv2d, float], given: np.ndarray) -> None:
-    """Batch-norm on these images, then the heads: each with the logit that `SHOWN` of its numbers are to exceed."""
+def _set(
+    network: nn.Module, heads: Mapping[nn.Conv2d, float], boxes: Mapping[nn.Conv2d, Tensor], given: np.ndarray
+) -> None:
+    """Batch-norm on these images, then the heads: of scores with the logit that `SHOWN` of its numbers are to exceed, of boxes with
+    their bias."""
     x = torch.from_numpy(np.ascontiguousarray(given, np.float32))
     norms: List[Any] = [part for part in network.modules() if fold.is_norm(part)]
     for norm in norms:
@@ -42,7 +47,9 @@ def _set(network: nn.Module, heads: Mapping[nn.Conv2d, float], given: np.ndarray
         norm.eval()
         norm.momentum = 0.03
     made: Dict[nn.Conv2d, Tensor] = {}
-    hooks = [one.register_forward_hook(lambda part, _given, found: made.update({part: found})) for one in heads]
+    hooks = [
+        one.register_forward_hook(lambda part, _given, found: made.update({part: found})) for one in (*heads, *boxes)
+    ]
     with torch.no_grad():
         network(x)
         for one, threshold in heads.items():
@@ -52,8 +59,19 @@ def _set(network: nn.Module, heads: Mapping[nn.Conv2d, float], given: np.ndarray
             assert one.bias is not None
             level = torch.quantile((logits - one.bias.reshape(1, -1, 1, 1)).flatten() * spread, 1 - SHOWN)
             one.bias.copy_(torch.full_like(one.bias, float(threshold - level)))
+        for one, bias in boxes.items():
+            assert one.bias is not None
+            one.weight.mul_(BOXES / max(float(made[one].std()), 1e-6))
+            one.bias.copy_(bias)
     for hook in hooks:
         hook.remove()
+
+
+def _of_bins(sides: int = 4, bins: int = 16) -> Tensor:
+    """The bias by which each side of a box is about one stride away."""
+    found = torch.zeros(sides, bins)
+    found[:, 1] = 5.0
+    return found.flatten()
 
 
 def _scenes(size: Tuple[int, int]) -> np.ndarray:
@@ -67,7 +85,9 @@ def _ultralytics(name: str, size: Tuple[int, int], target: Path) -> None:
     model = YOLO(f"{name}.yaml")
     network: Any = DetectionModel(f"{name}.yaml", nc=len(CLASSES), verbose=False)
     network.names = dict(enumerate(CLASSES))
-    _set(network.eval(), {branch[-1]: -1.1 for branch in network.model[-1].cv3}, _scenes(size))
+    head = network.model[-1]
+    scores, boxes = {branch[-1]: -1.1 for branch in head.cv3}, {branch[-1]: _of_bins() for branch in head.cv2}
+    _set(network.eval(), scores, boxes, _scenes(size))
     network.args = {"imgsz": size[0], "model": f"{name}.yaml", "task": "detect"}
     model.model = network
     model.save(str(target))
@@ -89,8 +109,10 @@ def _libreyolo(name: str, size: Tuple[int, int], target: Path) -> None:
         if family == "yolox"
         else {branch[-1]: -1.1 for branch in head.cv3}
     )
+    yolox = torch.tensor([0.5, 0.5, 0.7, 0.7])  # in cells, and logarithms of sides in strides
+    boxes = dict.fromkeys(head.reg_preds, yolox) if family == "yolox" else {one[-1]: _of_bins() for one in head.cv2}
     given = _preprocessing(model, size)[0].apply(_scenes(size))
-    _set(model.model.eval(), heads, given)
+    _set(model.model.eval(), heads, boxes, given)
     model.save(str(target))
 
 
