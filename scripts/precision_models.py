@@ -1,8 +1,8 @@
 """Models of other packages for `precision_table.py`: random weights by seed, set so that they detect something on drawn scenes.
 
 Batch-norm is set on the scenes; then the last convolutions of class and objectness are scaled and shifted, level by level, until their
-logits spread over both sides of the threshold, and those of boxes until these are about two strides wide: where all boxes overlap, near
-ties decide which of them suppression leaves. What they detect means nothing, and what a file loses of it shows all the same.
+logits spread over both sides of the threshold, and those of boxes until these are about two strides wide: where all boxes overlap,
+near ties decide which of them suppression leaves. What they detect means nothing, and what a file loses of it shows all the same.
 """
 
 from __future__ import annotations
