@@ -290,7 +290,7 @@ DEFECTS: Mapping[str, Tuple[str, Callable[[Model, Source], None], Sequence[str]]
     "a layer's weights rounded twice": ("half", weights_rounded_twice, ("structure.weights", "precision.weights")),
     "a lost cast": ("half", lost_cast, ("structure.load",)),
     "clipped scores": ("half", clipped, ("parity.declared", "parity.values", "parity.images")),
-    "class offsets in half": ("suppressing", offset_in_half, ("nms.class-offset",)),
+    "class offsets in half": ("suppressing", offset_in_half, ("nms.class-offset", "parity.declared")),
     "a scale off by one step": ("8 bits", scale_off, ("precision.scales",)),
     "a zero point off by one": ("8 bits", zero_off, ("precision.scales",)),
     "channel scales exchanged": ("8 bits", channels_swapped, ("structure.weights", "precision.weights")),

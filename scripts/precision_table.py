@@ -3,8 +3,8 @@
     python scripts/precision_table.py run RESULTS [--models bundled yolov8n ...] [--checkpoint yolov7-tiny.pt] [--minutes 60]
     python scripts/precision_table.py page RESULTS [--write docs/precision.md]
 
-`run` goes on where it ended, and `page --write` replaces what is between the marks. To be run in the environment of the lane `foreign`
-(tox.ini) with onnxconverter-common 1.16. Nothing is downloaded: weights of other packages are random (precision_models.py).
+`run` goes on where it ended, and `page --write` replaces what is between the marks. To be run in the environment of `tox -e precision`.
+Nothing is downloaded: weights of other packages are random (precision_models.py).
 """
 
 from __future__ import annotations
