@@ -1,8 +1,9 @@
-"""Models of other packages for `precision_table.py`: random weights by seed, set so that they detect something on drawn scenes.
+"""Models of other packages for `precision_table.py`: weights by seed, set so that they detect something on drawn scenes, or trained.
 
-Batch-norm is set on the scenes; then the last convolutions of class and objectness are scaled and shifted, level by level, until their
-logits spread over both sides of the threshold, and those of boxes until these are about two strides wide: where all boxes overlap,
-near ties decide which of them suppression leaves. What they detect means nothing, and what a file loses of it shows all the same.
+Without training, batch-norm is set on the scenes; then the last convolutions of class and objectness are scaled and shifted, level by
+level, until their logits spread over both sides of the threshold, and those of boxes until these are about two strides wide. What such
+a model detects means nothing and nearly ties, so that 8 bits are judged on trained ones alone (`steps` of AdamW, by the packages' own
+losses, on `TRAINING` scenes).
 """
 
 from __future__ import annotations
@@ -15,20 +16,48 @@ import torch
 from torch import Tensor, nn
 
 from detparity.inputs import images
-from detparity.inputs.scenes import CLASSES
+from detparity.inputs.scenes import CLASSES, Scene, scene
 from detparity.models import fold
 
 SPREAD, SHOWN = 2.0, 0.02  # standard deviation of the logits; share of them that is over a score of 0.25
 BOXES = 0.3  # standard deviation of the logits of boxes
 SCENES = 8
+TRAINING, BATCH, RATE, FIRST_SCENE = 320, 8, 1.5e-3, 2_000_000
+EMPTY = {"yolox": 0.0, "yolo9": -1.0}  # what fills the rows of a picture with fewer objects than another
 
 
-def make(name: str, size: Tuple[int, int], target: Path) -> None:
-    """Write the checkpoint of PACKAGE:MODEL."""
+def make(name: str, size: Tuple[int, int], target: Path, steps: int = 0) -> None:
+    """Write the checkpoint of PACKAGE:MODEL, trained for so many steps."""
     package, _, model = name.partition(":")
     torch.manual_seed(0)
     target.parent.mkdir(parents=True, exist_ok=True)
-    PACKAGES[package](model, size, target)
+    PACKAGES[package](model, size, target, steps)
+
+
+def _train(network: Any, steps: int, size: Tuple[int, int], loss: Callable[[List[Scene]], Tensor]) -> None:
+    """AdamW, the rate by one cycle; each batch is drawn from the same scenes."""
+    network.train()
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.dtype.is_floating_point)
+    scenes = [scene(size, FIRST_SCENE + k) for k in range(TRAINING)]
+    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
+    draw = np.random.default_rng(0)
+    for step in range(steps):
+        found = loss([scenes[int(k)] for k in draw.integers(0, TRAINING, BATCH)])
+        optimiser.zero_grad()
+        found.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        optimiser.step()
+        schedule.step()
+        if step % 50 == 0 or step == steps - 1:
+            print(f"step {step}: loss {float(found.detach()):.3f}", flush=True)
+    network.eval()
+
+
+def _centres(one: Scene) -> np.ndarray:
+    """(n, 4): centre and sides, in pixels."""
+    return np.concatenate([(one.boxes[:, :2] + one.boxes[:, 2:]) / 2, one.boxes[:, 2:] - one.boxes[:, :2]], 1)
 
 
 def _set(
@@ -78,8 +107,9 @@ def _scenes(size: Tuple[int, int]) -> np.ndarray:
     return np.stack([images.make("scene", size, 500 + k) for k in range(SCENES)])
 
 
-def _ultralytics(name: str, size: Tuple[int, int], target: Path) -> None:
+def _ultralytics(name: str, size: Tuple[int, int], target: Path, steps: int) -> None:
     from ultralytics import YOLO
+    from ultralytics.cfg import get_cfg
     from ultralytics.nn.tasks import DetectionModel
 
     model = YOLO(f"{name}.yaml")
@@ -87,13 +117,30 @@ def _ultralytics(name: str, size: Tuple[int, int], target: Path) -> None:
     network.names = dict(enumerate(CLASSES))
     head = network.model[-1]
     scores, boxes = {branch[-1]: -1.1 for branch in head.cv3}, {branch[-1]: _of_bins() for branch in head.cv2}
-    _set(network.eval(), scores, boxes, _scenes(size))
+    sides = np.array([size[1], size[0]] * 2)
+
+    def loss(scenes: List[Scene]) -> Tensor:
+        batch = {
+            "img": torch.from_numpy(np.stack([one.image for one in scenes])),
+            "batch_idx": torch.from_numpy(np.repeat(np.arange(len(scenes)), [len(one.classes) for one in scenes])),
+            "cls": torch.from_numpy(np.concatenate([one.classes for one in scenes])).float()[:, None],
+            "bboxes": torch.from_numpy(np.concatenate([_centres(one) for one in scenes]) / sides).float(),
+        }
+        found: Tensor = network(batch)[0]
+        return found.sum()
+
+    if steps:
+        network.args = get_cfg()
+        _train(network, steps, size, loss)
+    else:
+        _set(network.eval(), scores, boxes, _scenes(size))
+    network.criterion = None
     network.args = {"imgsz": size[0], "model": f"{name}.yaml", "task": "detect"}
     model.model = network
     model.save(str(target))
 
 
-def _libreyolo(name: str, size: Tuple[int, int], target: Path) -> None:
+def _libreyolo(name: str, size: Tuple[int, int], target: Path, steps: int) -> None:
     from libreyolo.models.base.model import BaseModel
 
     from detparity.models.adapters.libreyolo import _preprocessing
@@ -111,12 +158,26 @@ def _libreyolo(name: str, size: Tuple[int, int], target: Path) -> None:
     )
     yolox = torch.tensor([0.5, 0.5, 0.7, 0.7])  # in cells, and logarithms of sides in strides
     boxes = dict.fromkeys(head.reg_preds, yolox) if family == "yolox" else {one[-1]: _of_bins() for one in head.cv2}
-    given = _preprocessing(model, size)[0].apply(_scenes(size))
-    _set(model.model.eval(), heads, boxes, given)
+    preprocessing, sides = _preprocessing(model, size)[0], np.array([size[1], size[0]] * 2)
+
+    def loss(scenes: List[Scene]) -> Tensor:
+        given = preprocessing.apply(np.stack([one.image for one in scenes]))
+        rows = np.full((len(scenes), max(len(one.classes) for one in scenes), 5), EMPTY[family], np.float32)
+        for row, one in zip(rows, scenes):
+            row[: len(one.classes), 0] = one.classes
+            row[: len(one.classes), 1:] = _centres(one) if family == "yolox" else one.boxes / sides
+        x = torch.from_numpy(np.ascontiguousarray(given, np.float32))
+        found: Dict[str, Tensor] = model.model(x, torch.from_numpy(rows))
+        return found["total_loss"]
+
+    if steps:
+        _train(model.model, steps, size, loss)
+    else:
+        _set(model.model.eval(), heads, boxes, preprocessing.apply(_scenes(size)))
     model.save(str(target))
 
 
-PACKAGES: Mapping[str, Callable[[str, Tuple[int, int], Path], None]] = {
+PACKAGES: Mapping[str, Callable[[str, Tuple[int, int], Path, int], None]] = {
     "ultralytics": _ultralytics,
     "libreyolo": _libreyolo,
 }

@@ -3,7 +3,7 @@
     python scripts/precision_table.py run RESULTS [--models bundled yolov8n ...] [--checkpoint yolov7-tiny.pt] [--minutes 60]
     python scripts/precision_table.py page RESULTS [--write docs/precision.md]
 
-`run` goes on where it ended, and `page --write` replaces what is between the marks. To be run in the environment of `tox -e precision`.
+`run` goes on where it ended, `page --write` replaces what is between the marks. It needs the environment of `tox -e precision`.
 Nothing is downloaded: weights of other packages are random (precision_models.py).
 """
 
@@ -68,10 +68,10 @@ def _base(which: str, source: Source) -> bytes:
     return source.made[which]
 
 
-def prepared(name: str, folder: Path, checkpoint: str) -> Tuple[Source, List[str]]:
+def prepared(name: str, folder: Path, checkpoint: str, steps: int) -> Tuple[Source, List[str]]:
     """A model's source, and what `detparity check` is given of it."""
     if name in PACKAGES:
-        return _of_package(name, folder / "models" / f"{name}.pt")
+        return _of_package(name, folder / "models" / f"{name}.pt", steps)
     from detparity.core.vocabulary import parse_variant
     from detparity.models.choice import ModelChoice, load_detector
     from detparity.models.yolov7.network import FixedPredictions, Predictions
@@ -103,13 +103,13 @@ def prepared(name: str, folder: Path, checkpoint: str) -> Tuple[Source, List[str
     ), words
 
 
-def _of_package(name: str, path: Path) -> Tuple[Source, List[str]]:
+def _of_package(name: str, path: Path, steps: int) -> Tuple[Source, List[str]]:
     from detparity.models import adapters
     from detparity.models.reference import ModelRequest
 
     package = PACKAGES[name]
     if not path.exists():
-        precision_models.make(f"{package}:{name}", SIZE, path)
+        precision_models.make(f"{package}:{name}", SIZE, path, steps)
     request = ModelRequest(f"{package}:{path}", size=SIZE, trust=True)
     made = adapters.make(request)
     plain = exported(First(made.module), torch.zeros(made.facts.shape))
@@ -155,19 +155,20 @@ def draw(folder: Path) -> None:
         (folder / "labels" / f"{k:02}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def run(folder: Path, names: Sequence[str], chosen: Sequence[str], checkpoint: str, minutes: float) -> int:
+def run(folder: Path, names: Sequence[str], chosen: Sequence[str], options: argparse.Namespace) -> int:
     """Every file that has no result yet, until the time is over. Returns how many are not as they have to be."""
-    end = time.monotonic() + 60 * minutes
+    end = time.monotonic() + 60 * options.minutes
     folder.mkdir(parents=True, exist_ok=True)
     draw(folder / "drawn")
     for name in names:
         results = folder / f"{name}.json"
         found: Dict[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
-        left = [one for one in groups(name) if one[0] in chosen and f"{one[0]}: {one[1]}" not in found]
+        asked = [one for one in chosen if one != "8 bits" or options.steps or name not in PACKAGES]
+        left = [one for one in groups(name) if one[0] in asked and f"{one[0]}: {one[1]}" not in found]
         engines = "engines" in chosen and not any(key.startswith("engines") for key in found)
-        if not (left or engines) or (name == "yolov7-tiny" and not checkpoint):
+        if not (left or engines) or (name == "yolov7-tiny" and not options.checkpoint):
             continue
-        source, words = prepared(name, folder, checkpoint)
+        source, words = prepared(name, folder, options.checkpoint, options.steps)
         while left and time.monotonic() < end:  # one group in each run, so that a run that is cut short has results
             some = [one for one in left if one[0] == left[0][0]]
             left = left[len(some) :]
@@ -340,17 +341,14 @@ def main() -> None:
     running.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     running.add_argument("--groups", nargs="+", default=GROUPS, choices=GROUPS)
     running.add_argument("--checkpoint", default="")
+    running.add_argument("--steps", type=int, default=0, help="of training models of other packages: 8 bits need it")
     running.add_argument("--minutes", type=float, default=60)
     making = verbs.add_parser("page")
     making.add_argument("results", type=Path)
     making.add_argument("--write", type=Path)
     options = parser.parse_args()
     if options.verb == "run":
-        raise SystemExit(
-            1
-            if run(options.results.absolute(), options.models, options.groups, options.checkpoint, options.minutes)
-            else 0
-        )
+        raise SystemExit(1 if run(options.results.absolute(), options.models, options.groups, options) else 0)
     text = page(options.results)
     if options.write:
         written(options.write, text)

@@ -34,9 +34,9 @@ def budget(context: Any) -> Iterator[Finding]:
     """What the file's detections lose against the model's, against the limits of --budget; where sizes vary, at another size too."""
     try:
         found = measured(context)
-    except OutputsDiffer as other:
+    except OutputsDiffer as differ:
         yield Finding(
-            f"{other}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",)
+            f"{differ}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",)
         )
         return
     limits: Budget = context.budget
@@ -46,10 +46,10 @@ def budget(context: Any) -> Iterator[Finding]:
         yield _finding(found, limits, over, "", _costliest(context))
         return
     size = _another_size(context)
-    other = None if size is None else _measured_at(context, size)
-    wrong = _beyond(other, limits)[0] if other is not None else []
-    if size is not None and other is not None and wrong:
-        yield _finding(other, limits, wrong, f" at {size[0]}x{size[1]}", [])
+    elsewhere = None if size is None else _measured_at(context, size)
+    wrong = _beyond(elsewhere, limits)[0] if elsewhere is not None else []
+    if size is not None and elsewhere is not None and wrong:
+        yield _finding(elsewhere, limits, wrong, f" at {size[0]}x{size[1]}", [])
         return
     _require_decided(found, limits, open_)
 
