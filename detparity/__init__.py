@@ -31,6 +31,8 @@ def verify(
     images: Union[str, Path, None] = None,
     labels: Union[str, Path, None] = None,
     engine: Optional[str] = None,
+    precision: Optional[str] = None,
+    budget: str = "",
 ) -> Result:
     """Judge one exported file inside your own test, with the same checks as `detparity check`.
 
@@ -39,7 +41,8 @@ def verify(
     contract: the name of the variant that a file of the YOLOv7 family promises to be (default: read from the file); strict: SHOULD
     findings violate as well; known_failures: a file of known failures (docs/expectations.md), which decide nothing; images, labels: a
     folder of pictures on which the file is judged as well, and their labels; engine: what runs an ONNX file (default: ONNX Runtime),
-    or the server that runs it, `kserve+http://HOST:PORT/MODEL`.
+    or the server that runs it, `kserve+http://HOST:PORT/MODEL`; precision: that the file promises; budget: what 8 bits may lose,
+    "map50=0.01,lost=0.02" (docs/precision.md).
     Returns a `Result`. Raises AssertionError, with every decisive finding and the command that repeats it, where the file violates
     or could not be judged in full, and `detparity.core.errors.InputError` where an input cannot be used.
     """
@@ -47,7 +50,8 @@ def verify(
     from detparity.cli.verify import Request, verify_artifact
 
     folders = (None if path is None else Path(path) for path in (images, labels))
-    asked = Request(model, None if against is None else str(against), layout, *folders, engine)
+    other = None if against is None else str(against)
+    asked = Request(model, other, layout, *folders, engine=engine, precision=precision, budget=budget)
     found = verify_artifact(
         Path(artifact), asked, contract, strict, None if known_failures is None else Path(known_failures)
     )

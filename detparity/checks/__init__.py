@@ -70,8 +70,8 @@ def by_default(known: Mapping[str, Check]) -> Dict[str, Check]:
 
 def on_engines(known: Mapping[str, Check]) -> Dict[str, Check]:
     """The checks of a file on an engine that is asked for: numbers, suppression, the engine, the promised precision, by which numbers
-    are judged, and the budget of 8 bits."""
-    groups = ("parity.", "nms.", "engine.", "precision.budget", "precision.promised")
+    are judged, the budget of 8 bits, and the target."""
+    groups = ("parity.", "nms.", "engine.", "precision.budget", "precision.promised", *ON_TARGET)
     return {name: one for name, one in known.items() if name.startswith(groups) and name not in NOT_ON_ENGINES}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -54,13 +54,13 @@ def _over(found: Detected, score: float) -> Detected:
     return Detected(found.boxes[fine], found.scores[fine], found.classes[fine])
 
 
-def seen_by(context: Context, count: int) -> Iterator[Seen]:
-    """All of the user's pictures; without any, `count` of the suite's, the first on which the file failed among them. Raises
-    NotShown, and EngineError where the file does not run."""
+def seen_by(context: Context, count: int, size: Optional[Size] = None) -> Iterator[Seen]:
+    """All of the user's pictures; without any, `count` of the suite's, the first on which the file failed among them; with a size, as
+    many at that one. Raises NotShown, and EngineError where the file does not run."""
     contract = context.contract
     rule = rule_of(contract) if contract.variant.end2end else RULE
-    left = len(context.photos) or count
-    cases = cases_of(context, count)
+    cases = cases_of(context, count) if size is None else at_size(context.photos, count, size, context.fixed_batch)
+    left = count if size is not None else len(context.photos) or count
     for number, case in enumerate(cases, 1):
         context.progress(number, len(cases))
         both = context.earlier.detections(case)
@@ -91,6 +91,12 @@ def cases_of(context: Context, count: int) -> List[Case]:
     if context.photos:
         return photo_cases(context.photos, size, batch)
     return [*_failed(context), *photo_cases([("scene", seed) for seed in range(count)], size, batch)]
+
+
+def at_size(photos: Sequence[Picture], count: int, size: Size, batch: Optional[int]) -> List[Case]:
+    """The first of the user's pictures, or scenes, at another size than the declared one."""
+    chosen = tuple(photos[:count]) or tuple(("scene", seed) for seed in range(count))
+    return photo_cases(chosen, size, batch)
 
 
 def _failed(context: Context) -> List[Case]:

@@ -9,6 +9,7 @@ import numpy as np
 from detparity.artifacts import quantised as tensors
 from detparity.artifacts.onnx_edit import expose
 from detparity.checks.foreign.context import OutputsDiffer
+from detparity.checks.foreign.truth import Refuses
 from detparity.checks.mean_ap import knows_scenes, scene_objects
 from detparity.checks.pictures import NotShown, Seen
 from detparity.checks.precision import _case, _is_onnx, _lower, _scores_of, quantised
@@ -16,12 +17,13 @@ from detparity.core.budget import ABOUT, Budget
 from detparity.core.contract import MUST, SHOULD
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.text import listed, number
-from detparity.core.vocabulary import EngineError, Load
+from detparity.core.vocabulary import EngineError, Load, Size
 from detparity.engines.remote import client
-from detparity.oracle.average_precision import Objects
+from detparity.oracle.average_precision import Detected, Objects
 from detparity.oracle.detection_budget import Losses, losses
 
 SCENES = 24  # on which a budget is measured where there are no pictures of the user's
+ELSEWHERE = 8  # pictures at another size, where sizes vary
 FEWEST = 20  # detections of the model, under which a budget says little
 STEPS = 1 / 50  # of a score: a coarser one moves detections over the usual thresholds
 SATURATED = 0.10  # share of a tensor's numbers beyond its range, from which on the range is another picture's
@@ -29,38 +31,58 @@ AT_ONCE = 24
 
 
 def budget(context: Any) -> Iterator[Finding]:
-    """What the file's detections lose against the model's, against the limits of --budget."""
+    """What the file's detections lose against the model's, against the limits of --budget; where sizes vary, at another size too."""
     try:
         found = measured(context)
-    except OutputsDiffer as other:
+    except OutputsDiffer as differ:
         yield Finding(
-            f"{other}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",)
+            f"{differ}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",)
         )
         return
     limits: Budget = context.budget
+    context.notes["budget"] = record(found, limits)
+    over, open_ = _beyond(found, limits)
+    if over:
+        yield _finding(found, limits, over, "", _costliest(context))
+        return
+    size = _another_size(context)
+    elsewhere = None if size is None else _measured_at(context, size)
+    wrong = _beyond(elsewhere, limits)[0] if elsewhere is not None else []
+    if size is not None and elsewhere is not None and wrong:
+        yield _finding(elsewhere, limits, wrong, f" at {size[0]}x{size[1]}", [])
+        return
+    _require_decided(found, limits, open_)
+
+
+def _beyond(found: Losses, limits: Budget) -> Tuple[List[str], List[str]]:
+    """Limits that are exceeded, and those of which too few pictures leave it open."""
     over: List[str] = []
     open_: List[str] = []
     for name, loss in found.losses.items():
         if loss.value > limits.limits[name]:
             (over if loss.known and loss.low > limits.limits[name] else open_).append(name)
+    return over, open_
+
+
+def _finding(found: Losses, limits: Budget, over: Sequence[str], where: str, notes: Sequence[str]) -> Finding:
     rows: List[Row] = [("", "loss", "95 in 100", "budget", "")]
     for name, loss in found.losses.items():
         span = f"{loss.low:.4f} to {loss.high:.4f}" if loss.known else "too few pictures"
-        mark = "<- over" if name in (*over, *open_) else ""
+        mark = "<- over" if loss.value > limits.limits[name] else ""
         rows.append((ABOUT[name], f"{loss.value:.4f}", span, f"{limits.limits[name]:g}", mark))
-    context.notes["budget"] = record(found, limits)
-    if over:
-        first = over[0]
-        yield Finding(
-            f"is over its budget in {listed([ABOUT[name] for name in over], 3)}: {found.losses[first].value:.4f} where "
-            f"{limits.limits[first]:g} is allowed, on {found.pictures} pictures with {found.model} detections of the model.",
-            tuple(rows),
-            headed=True,
-            notes=tuple(_costliest(context)),
-            evidence={name: loss.value for name, loss in found.losses.items()},
-        )
-    elif open_:
-        name = open_[0]
+    return Finding(
+        f"is over its budget{where} in {listed([ABOUT[name] for name in over], 3)}: {found.losses[over[0]].value:.4f} where "
+        f"{limits.limits[over[0]]:g} is allowed, on {found.pictures} pictures with {found.model} detections of the model.",
+        tuple(rows),
+        headed=True,
+        notes=tuple(notes),
+        evidence={name: loss.value for name, loss in found.losses.items()},
+    )
+
+
+def _require_decided(found: Losses, limits: Budget, undecided: Sequence[str]) -> None:
+    if undecided:
+        name = undecided[0]
         loss = found.losses[name]
         span = f"leave {loss.low:.4f} to {loss.high:.4f} open" if loss.known else "are too few to tell"
         raise CannotRun(
@@ -68,7 +90,7 @@ def budget(context: Any) -> Iterator[Finding]:
             "give more by --images"
         )
     missing = [name for name in limits.asked if name not in found.losses]
-    if missing and not over:
+    if missing:
         raise CannotRun(
             f"--budget limits the {ABOUT[missing[0]]}, and no true objects are known: give them by --labels"
         )
@@ -100,22 +122,52 @@ def _measured(context: Any) -> Losses:
         raise CannotRun(
             "a file of 8 bits is judged by what it detects, and no pictures are given (--images) that show objects"
         )
-    seen = _seen(context, foreign)
-    found = losses([one.model for one in seen], [one.file for one in seen], [_objects(context, one) for one in seen])
+    found = _losses(context, _seen(context, SCENES))
     if found.model < FEWEST:
         raise CannotRun(f"the model detects {found.model} objects on {found.pictures} pictures, too few for a budget")
     return found
 
 
-def _seen(context: Any, foreign: bool) -> List[Seen]:
+def _losses(context: Any, seen: Sequence[Seen], labelled: bool = True) -> Losses:
+    model, file = [one.model for one in seen], [one.file for one in seen]
+    objects = [_objects(context, one) if labelled else None for one in seen]
+    return losses(model, file, objects, least=_least(context, file))
+
+
+def _another_size(context: Any) -> Optional[Size]:
+    """A size beside the declared one, where the file takes any."""
+    contract = context.contract
+    varies = contract.variant.dynamic_size if hasattr(contract, "variant") else contract.varies_size
+    if not varies:
+        return None
+    height, width = (max(64, side // 64 * 64) for side in contract.size)
+    return height + 64, width
+
+
+def _measured_at(context: Any, size: Size) -> Optional[Losses]:
+    """The same at another size, on fewer pictures; None where the model does not run at it, or detects too little."""
+    try:
+        found = _losses(context, _seen(context, ELSEWHERE, size), labelled=False)
+    except (Refuses, CannotRun):
+        return None
+    return found if found.model >= FEWEST else None
+
+
+def _seen(context: Any, count: int, size: Optional[Size] = None) -> List[Seen]:
     from detparity.checks import pictures
     from detparity.checks.foreign import pictures as foreign_pictures
 
+    seen_by: Any = pictures.seen_by if hasattr(context.contract, "variant") else foreign_pictures.seen_by
     try:
-        found = foreign_pictures.seen_by(context, SCENES) if foreign else pictures.seen_by(context, SCENES)
-        return list(found)
+        return list(seen_by(context, count, size))
     except NotShown as error:
         raise CannotRun(str(error)) from None
+
+
+def _least(context: Any, found: Sequence[Detected]) -> float:
+    """The least score that a file gives which suppresses; 0 where it gives all."""
+    scores = [float(one.scores.min()) for one in found if len(one.scores)]
+    return min(scores) if scores and _selects(context) else 0.0
 
 
 def _objects(context: Any, seen: Seen) -> Optional[Objects]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from detparity import checks
 from detparity.artifacts.open import DEFAULT_STRIDES
@@ -205,7 +205,7 @@ def _artifact(context: AnyContext) -> Dict[str, Any]:
 def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]:
     if isinstance(context, ForeignContext):
         return {**foreign_measured(context), "engine": engine_facts(context)}
-    if context.on or (context.quick and session.compares_engines):
+    if context.on or (context.quick and (session.compares_engines or context.contract.precision in HALVES)):
         return {"noise": noise_of(context), "engine": engine_facts(context)}
     if context.quick:
         return None
@@ -258,7 +258,7 @@ def stored_precision(context: AnyContext) -> str:
 def repeat_command(options: Options, artifact: str, check_id: str, on: str = "") -> str:
     """The command that runs this one check on this one artifact again; empty where none does."""
     if options.captured is not None and options.choice.capture is None:
-        words = ["detparity", "capture", "--checks", check_id, "--", *options.captured]
+        words = ["detparity", "capture", "--checks", check_id, *_judging(options, check_id), "--", *options.captured]
         return " ".join(map(shlex.quote, words)) if options.captured else ""
     subject = [artifact] if options.artifacts else ["--exporter", artifact]
     arguments = ["detparity", "check", *subject, *options.choice.arguments, "--checks", check_id]
@@ -270,11 +270,17 @@ def repeat_command(options: Options, artifact: str, check_id: str, on: str = "")
         arguments += ["--img-size", *map(str, options.img_size)]
     if options.endpoint:
         arguments += ["--engine", str(options.endpoint)]
+    return " ".join(map(shlex.quote, [*arguments, *_judging(options, check_id)]))
+
+
+def _judging(options: Options, check_id: str) -> List[str]:
+    """The options by which a check judges: the user's pictures, the budget and what was promised."""
+    found: List[str] = []
     if options.images and check_id in (*checks.ON_IMAGES, "precision.budget", "precision.calibration"):
-        arguments += options.images.arguments
+        found += options.images.arguments
     if options.budget.asked and check_id == "precision.budget":
-        arguments += ["--budget", options.budget.text]
-    return " ".join(map(shlex.quote, [*arguments, *options.promised.arguments]))
+        found += ["--budget", options.budget.text]
+    return found + options.promised.arguments
 
 
 def model_record(session: Session) -> Dict[str, Any]:

@@ -269,7 +269,10 @@ class Session:
         except EngineDied as died:
             return Subject(title, path, None, (ENGINE_LOADS if runtime or on else LOADS,), died, on)
         known = context.checks if runtime or on else None
-        return Subject(title, path, None, self._applying(context.contract, known), on=on)
+        asked = self._applying(context.contract, known)
+        if on and on != self._engines_of(path)[0]:  # the file's first engine has said what the target does not take
+            asked = tuple(check for check in asked if check not in checks.ON_TARGET)
+        return Subject(title, path, None, asked, on=on)
 
     def registry(self) -> Mapping[str, Check]:
         """The checks of this run, by id."""

@@ -15,6 +15,7 @@ from detparity.checks.interface import axes, inputs, outputs, shape_text
 from detparity.core.case import Case
 from detparity.core.contract import MUST, SHOULD, Contract
 from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.precision import BFLOAT16
 from detparity.core.text import listed
 from detparity.core.vocabulary import EngineError
 
@@ -24,6 +25,7 @@ RANDOM_OPS = frozenset(
 )
 CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 DOUBLE = 11  # TensorProto.DOUBLE
+NO_KERNEL = "NOT_IMPLEMENTED"  # ONNX Runtime's, of an operator that it has for other types
 
 
 def checker(context: Context) -> Iterator[Finding]:
@@ -40,6 +42,11 @@ def load(context: Context) -> Iterator[Finding]:
         try:
             context.runner(optimisation=optimisation)
         except EngineError as error:
+            if context.contract.precision == BFLOAT16 and NO_KERNEL in str(error):
+                raise CannotRun(
+                    "ONNX Runtime has no kernels for bfloat16 on this processor: an engine that has them judges it, such as "
+                    "--engine openvino"
+                ) from None
             yield Finding(
                 f"does not load in ONNX Runtime with graph optimisations {optimisation}.", notes=(str(error)[:600],)
             )

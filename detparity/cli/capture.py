@@ -13,13 +13,22 @@ from typing import Any, Dict, List
 
 from detparity.cli import capture_command
 from detparity.cli.console import add_display
-from detparity.cli.options import add_images, complain, images_of, require_images, require_pages, require_writable
+from detparity.cli.options import (
+    add_images,
+    add_precision,
+    complain,
+    images_of,
+    require_images,
+    require_pages,
+    require_writable,
+)
 from detparity.cli.outputs import add_ci
+from detparity.core.budget import budget_of
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT
 
 INCOMPLETE = 3
-PASSED_ON = ("checks", "strict", "max_images", "preprocess")
+PASSED_ON = ("checks", "strict", "max_images", "preprocess", "precision", "budget")
 DONE = "done"  # what `capture_child` writes beside the request when there is a verdict
 
 
@@ -35,6 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--keep", type=Path, metavar="DIR", help="store the captures there, for `detparity check FILE --capture DIR`"
     )
     add_images(parser)
+    add_precision(parser)
     add_display(parser)
     parser.add_argument("line", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
     parser.set_defaults(run=run)
@@ -47,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     require_pages(options.html)
     require_images(options)
     images_of(options)
+    budget_of(options.budget)
     if options.keep is not None and options.keep.exists() and not options.keep.is_dir():
         raise InputError(f"--keep {options.keep} is no folder")
     line: List[str] = options.line[1:] if options.line[:1] == ["--"] else options.line

@@ -22,8 +22,16 @@ class Exports:
             raise RuntimeError("the block of detparity.capture() has not ended")
         return self._captures
 
-    def verify(self, checks: Optional[str] = None, strict: bool = False, quick: bool = False) -> Dict[str, Any]:
-        """Judge every file as it lies now, and return the report, as `detparity check --json` has it.
+    def verify(
+        self,
+        checks: Optional[str] = None,
+        strict: bool = False,
+        quick: bool = False,
+        precision: Optional[str] = None,
+        budget: str = "",
+    ) -> Dict[str, Any]:
+        """Judge every file as it lies now, and return the report, as `detparity check --json` has it. The arguments are the options of
+        `detparity check`.
 
         Raises AssertionError, with every decisive finding, where a file violates, an export failed and was passed over, or something
         could not be judged.
@@ -38,7 +46,8 @@ class Exports:
         found: Dict[str, Any] = {"verdict": "incomplete", "artifacts": []}
         shown = io.StringIO()
         if any(call.files for call in self.captures):
-            options = {"checks": checks, "strict": strict, "quick": quick}
+            asked: Dict[str, Any] = {"checks": checks, "strict": strict, "quick": quick}
+            options = {**asked, "precision": precision, "budget": budget}
             found = judge_files(self.captures, options, Console({}, shown))
         if texts or found["verdict"] != "conforms":
             raise AssertionError("\n".join([*texts, shown.getvalue()]))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from detparity.artifacts.open import Asked
 from detparity.checks import captured
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.layout_file import layout_of
@@ -21,6 +22,7 @@ from detparity.cli.check_files import judge
 from detparity.cli.console import Console
 from detparity.cli.options import PICTURES, images_of
 from detparity.cli.outputs import write_reports
+from detparity.core.budget import budget_of
 from detparity.core.case import Case
 from detparity.core.contract import MUST
 from detparity.core.decisions import Choice
@@ -103,6 +105,8 @@ def judge_files(captures: Captures, options: Mapping[str, Any], console: Console
         quick=bool(options.get("quick")),
         pictures=PICTURES if options.get("html") else 0,
         images=_images(options),
+        promised=Asked(precision=options.get("precision")),
+        budget=budget_of(options.get("budget") or ""),
     )
     session = Session(asked, None, foreign=source, progress=console.picture)
     recorder = Recorder(asked.strict)

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from detparity.artifacts.open import Asked
 from detparity.checks.foreign.open_file import ForeignSource
 from detparity.checks.foreign.sources import source_of
 from detparity.checks.run import Judged, heads_of, judge_all
 from detparity.checks.session import Options, Session
 from detparity.cli.options import complain, endpoint_of, engines_of
 from detparity.core.array_cache import ArrayCache, default_folder
+from detparity.core.budget import budget_of
 from detparity.core.errors import InputError
 from detparity.core.findings import Finding
+from detparity.core.precision import PRECISIONS
 from detparity.core.text import printable
 from detparity.core.verdict import CONSISTENT
 from detparity.inputs.photos import PhotosAsked
@@ -46,7 +49,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Request:
-    """What `verify` is asked to judge against: a model, or another file; images, labels: of the user's own; engine: that judges."""
+    """What `verify` is asked to judge against: a model, or another file; images, labels: of the user's own; engine: that judges;
+    precision: that is promised; budget: limits of 8 bits, as `--budget` takes them."""
 
     model: Any = None
     against: Optional[str] = None
@@ -54,6 +58,8 @@ class Request:
     images: Optional[Path] = None
     labels: Optional[Path] = None
     engine: Optional[str] = None
+    precision: Optional[str] = None
+    budget: str = ""
 
     @property
     def photos(self) -> Optional[PhotosAsked]:
@@ -75,6 +81,8 @@ def verify_artifact(
         images=asked.photos,
         cache=ArrayCache(default_folder()),
         **_engine(asked.engine, path),
+        promised=Asked(precision=_known(asked.precision)),
+        budget=budget_of(asked.budget),
     )
     if not held:
         require_one_model(choice)
@@ -106,6 +114,12 @@ def _engine(engine: Optional[str], path: Path) -> Dict[str, Any]:
     if len(names) > 1:
         raise InputError(f"verify judges on one engine, and {engine} are {len(names)}: call it for each")
     return {"endpoint": endpoint, "engines": names}
+
+
+def _known(precision: Optional[str]) -> Optional[str]:
+    if precision is not None and precision not in PRECISIONS:
+        raise InputError(f"precision={precision!r} is none of {', '.join(PRECISIONS)}")
+    return precision
 
 
 def _choice(asked: Request) -> ModelChoice:

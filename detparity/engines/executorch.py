@@ -11,7 +11,9 @@ import torch
 from executorch.runtime import Runtime
 
 from detparity.artifacts.runtime_file import Port, RuntimeFile
+from detparity.core.precision import FLOAT32, HALVES
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.engines.executorch_types import stored
 
 METHOD = "forward"
 TYPES = {
@@ -31,7 +33,16 @@ def read(path: str) -> RuntimeFile:
     about = method.metadata
     inputs = tuple(_port(f"input_{k}", about.input_tensor_meta(k)) for k in range(about.num_inputs()))
     outputs = tuple(_port(f"output_{k}", about.output_tensor_meta(k)) for k in range(about.num_outputs()))
-    return RuntimeFile(inputs, outputs)
+    weights = _stored(path, inputs)
+    return RuntimeFile(inputs, outputs, weights, weights in ("int8", "uint8", "int4"))
+
+
+def _stored(path: str, inputs: Tuple[Port, ...]) -> str:
+    """The type of most of its weights; where no backend that is known holds any, that of its image."""
+    found = stored(Path(path).read_bytes())
+    if found:
+        return max(found, key=lambda kind: found[kind])
+    return next((one.dtype for one in inputs if one.dtype in HALVES), FLOAT32)
 
 
 def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
@@ -50,7 +61,7 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
         "executorch": metadata.version("executorch"),
         "device": "CPU",
         "threads": "default",
-        "precision": "float32",
+        "precision": read(str(source)).weights,
         "backends": ", ".join(_backends(Path(source))) or "none",
     }
     held = (program, method)  # a method lives as long as its program

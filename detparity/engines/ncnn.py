@@ -7,7 +7,6 @@ sums and to 32 bits everywhere. Options: ncnn's src/option.h.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Dict, List, Tuple, Union
 
@@ -17,6 +16,7 @@ import numpy as np
 from detparity.artifacts.runtime_file import Port, RuntimeFile
 from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.engines.ncnn_types import LINE, stored
 
 PLAIN = (  # options that make it compute in float32, sums in the order of the layer
     "use_winograd_convolution",
@@ -26,18 +26,16 @@ PLAIN = (  # options that make it compute in float32, sums in the order of the l
     "use_bf16_storage",
     "use_int8_inference",
 )
-HALF_TAG, INT8_TAG = 0x01306B47, 0x000D4B38  # before the weights of a layer, by their type (src/modelbin.cpp)
-LAYER = re.compile(r"^(\S+)\s+\S+\s+(\d+)\s+(\d+)\s+(.*)$")
 
 
 def read(path: str) -> RuntimeFile:
     """The facts of a parameter file. Raises EngineError where it is none."""
     param, weights = _files(path)
     inputs, outputs = _ends(param)
-    with weights.open("rb") as stream:
-        tag = int.from_bytes(stream.read(4), "little")
-    stored = {HALF_TAG: "float16", INT8_TAG: "int8"}.get(tag, "float32")
-    return RuntimeFile(tuple(map(Port, inputs)), tuple(map(Port, outputs)), stored, stored == "int8")
+    found = stored(param, weights)
+    quantised = bool({"int8", "uint8"} & set(found))
+    kind = "int8" if quantised else max(found, key=lambda kind: found[kind], default="float32")
+    return RuntimeFile(tuple(map(Port, inputs)), tuple(map(Port, outputs)), kind, quantised)
 
 
 def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
@@ -102,7 +100,7 @@ def _ends(param: Path) -> Tuple[List[str], List[str]]:
     made: List[str] = []
     taken: List[str] = []
     for line in param.read_text(encoding="utf-8", errors="replace").splitlines()[2:]:
-        layer = LAYER.match(line)
+        layer = LINE.match(line)
         if layer is None:
             continue
         words = layer[4].split()

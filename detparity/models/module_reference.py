@@ -90,6 +90,19 @@ class ModuleReference:
             raise CannotRunReference(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}") from None
         return mode.made
 
+    def weights(self) -> Dict[str, np.ndarray]:
+        """Weights of its convolutions in float32 by module path, and those with batch-norm folded in as `PATH, folded`."""
+        folded: Optional[nn.Module] = None
+        try:
+            with torch.no_grad(), symbolic_functions():
+                folded = self._folded(torch.zeros(self._facts.shape))
+        except Exception:  # the module's own code raises what it likes
+            pass
+        found = _convolutions(self._module)
+        other = _convolutions(folded) if folded is not None else {}
+        changed = {name: value for name, value in other.items() if not np.array_equal(value, found[name])}
+        return {**found, **{f"{name}, folded": value for name, value in changed.items()}}
+
     def _run(self, how: str, x: torch.Tensor) -> Any:
         if how == EXACT:
             return self._exact(x)
@@ -179,6 +192,11 @@ class ModuleReference:
             one = arrays(self._call(check, x.double()))
         other = arrays(self._exact(x))
         return module if all(name in one and _same(value, one[name]) for name, value in other.items()) else None
+
+
+def _convolutions(module: nn.Module) -> Dict[str, np.ndarray]:
+    parts = ((name, part) for name, part in module.named_modules() if isinstance(part, fold.CONVOLUTIONS))
+    return {name: plain(part.weight.float()) for name, part in parts}
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

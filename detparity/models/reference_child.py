@@ -65,7 +65,16 @@ def trace(_: Mapping[str, Any], arrays: Arrays) -> Answer:
     return packed(_MADE[0].trace(arrays["images"]))
 
 
-HANDLERS: Mapping[str, Handler] = {"make": make, "facts": facts, "run": run, "decisions": decisions, "trace": trace}
+def weights(_: Mapping[str, Any], __: Arrays) -> Answer:
+    """Those of its convolutions, see `ModuleReference.weights`."""
+    found = _MADE[0].weights()
+    return {"order": list(found)}, {f"weight {index}": value for index, value in enumerate(found.values())}
+
+
+HANDLERS: Mapping[str, Handler] = {
+    **{"make": make, "facts": facts, "run": run},
+    **{"decisions": decisions, "trace": trace, "weights": weights},
+}
 
 # The first operator under a dispatch mode imports 800 modules of torch: here, before the server forks, and not in each worker.
 with exactly():

@@ -82,6 +82,13 @@ class RemoteReference:
             self._make()
         return trace_from(*self._ask("trace", {}, {"images": images}))
 
+    def weights(self) -> Dict[str, np.ndarray]:
+        """See `ModuleReference.weights`."""
+        if self._generation != self._child.generation:
+            self._make()
+        content, found = self._ask("weights", {}, {})
+        return {name: found[f"weight {index}"] for index, name in enumerate(content["order"])}
+
     def close(self) -> None:
         """End the worker that holds the model; its server serves the next one."""
         if not self._closed:

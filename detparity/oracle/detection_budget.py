@@ -41,10 +41,16 @@ class Losses:
 
 
 def losses(
-    model: Sequence[Detected], file: Sequence[Detected], truths: Sequence[Optional[Objects]], seed: int = 0
+    model: Sequence[Detected],
+    file: Sequence[Detected],
+    truths: Sequence[Optional[Objects]],
+    seed: int = 0,
+    least: float = 0.0,
 ) -> Losses:
-    """Of detections on the same pictures; truths: None for a picture whose true objects are not known, which counts for no mAP."""
-    counts = [_counts(one, other) for one, other in zip(model, file)]
+    """Of detections on the same pictures; truths: None for a picture whose true objects are not known, which counts for no mAP; least:
+    the score under which a file that suppresses gives nothing, so that a box counts from `NEAR` over it on."""
+    shown = max(SHOWN, least + NEAR)
+    counts = [_counts(one, other, shown) for one, other in zip(model, file)]
     draws = np.zeros((0, len(counts)), int)
     if len(counts) >= LEAST_IMAGES:
         draws = np.random.default_rng(seed).integers(0, len(counts), (DRAWS, len(counts)))
@@ -68,12 +74,12 @@ def _loss(value: float, drawn: Sequence[float]) -> Loss:
     return Loss(value, float(low), float(high))
 
 
-def _counts(model: Detected, file: Detected) -> Counts:
+def _counts(model: Detected, file: Detected, shown: float) -> Counts:
     """Detections of both sides, those lost and added, and of the pairs the distance of sides and of scores."""
-    mine, yours = model.scores >= SHOWN, file.scores >= SHOWN
-    near = paired(_over(model, SHOWN), _over(file, SHOWN - NEAR))
-    back = paired(_over(model, SHOWN - NEAR), _over(file, SHOWN))
-    one, other = _over(model, SHOWN), _over(file, SHOWN - NEAR)
+    mine, yours = model.scores >= shown, file.scores >= shown
+    near = paired(_over(model, shown), _over(file, shown - NEAR))
+    back = paired(_over(model, shown - NEAR), _over(file, shown))
+    one, other = _over(model, shown), _over(file, shown - NEAR)
     sides = tuple(float(np.abs(one.boxes[a] - other.boxes[b]).max()) for a, b in near.pairs)
     scores = tuple(abs(float(one.scores[a] - other.scores[b])) for a, b in near.pairs)
     return int(mine.sum()), int(yours.sum()), len(near.lost), len(back.added), sides, scores

@@ -49,8 +49,8 @@ def test_a_default_that_ends_the_process_ends_no_run():
     assert (facts["name"], facts["by default"]) == ("ncnn", "")
 
 
-def test_a_promised_precision_is_judged_on_every_engine():
-    assert "precision.promised" in checks.on_engines(checks.registry())
+def test_a_promised_precision_and_a_target_are_judged_where_an_engine_is_asked_for():
+    assert {"precision.promised", "structure.target"} <= set(checks.on_engines(checks.registry()))
 
 
 class _OfAnotherModel:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 from detparity.kit.exporters.low_precision import to_half
@@ -9,8 +11,11 @@ from detparity.kit.tests.defects import edits
 from onnx import TensorProto
 
 from detparity.artifacts.open import Asked
+from detparity.checks import structure
 from detparity.core.errors import InputError
+from detparity.core.findings import CannotRun
 from detparity.core.precision import EPSILON, Precision, floor_of, named
+from detparity.core.vocabulary import EngineError
 
 HALF, FLOAT, BFLOAT = TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.BFLOAT16
 
@@ -146,6 +151,21 @@ def test_a_precision_is_that_of_the_weights(weights, quantises, name, floor):
     assert (found.name, found.floor, floor_of(found, None)) == (name, floor, floor)
     assert floor_of(found, "float16") == "float16"
     assert found.floor == "int8" or found.floor in EPSILON
+
+
+def test_bfloat16_without_kernels_is_not_judged_and_says_where_it_is():
+    def runner(**how):
+        raise EngineError("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an implementation for Conv(22)")
+
+    context = types.SimpleNamespace(
+        onnx=types.SimpleNamespace(died=None), runner=runner, contract=types.SimpleNamespace(precision="bfloat16")
+    )
+    with pytest.raises(CannotRun, match=r"no kernels for bfloat16 on this processor.*--engine openvino") as reason:
+        list(structure.load(context))
+    assert reason.value.hides
+
+    context.contract.precision = "float16"
+    assert len(list(structure.load(context))) == 1
 
 
 def test_a_half_torchscript_file_is_fed_and_judged_as_half(session, judged, outcomes, red):

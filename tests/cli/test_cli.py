@@ -16,6 +16,7 @@ import pytest
 
 from detparity.checks import NOT_QUICK
 from detparity.cli import main
+from detparity.core.errors import InputError
 from detparity.core.vocabulary import parse_variant
 from detparity.inputs.scenes import CLASSES
 from detparity.models.choice import ModelChoice, bundled_weights, load_detector
@@ -429,6 +430,10 @@ def test_verify_judges_inside_someone_elses_test(files, session, tmp_path):
     onnx.save(model, tmp_path / "renamed.onnx")
     with pytest.raises(AssertionError, match="a numeral used as a symbol"):
         detparity.verify(tmp_path / "renamed.onnx", session.detector)
+    with pytest.raises(InputError, match="precision='half' is none of float32, float16"):
+        detparity.verify(files / "raw.onnx", session.detector, precision="half")
+    with pytest.raises(InputError, match="is not one of its limits"):
+        detparity.verify(files / "raw.onnx", session.detector, budget="speed=1")
 
 
 def test_the_bundled_detector_is_what_no_choice_means():

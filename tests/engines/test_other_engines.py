@@ -198,6 +198,54 @@ def test_ncnn_conforms_and_what_it_does_by_default_is_read(folder, capsys):
     assert one["engine"]["precision"] == "float32" and f"at {SIZE[0]}x{SIZE[1]}" in one["how"]
 
 
+def test_types_of_an_ncnn_model_are_those_of_all_its_layers(tmp_path):
+    from detparity.engines.ncnn_types import stored
+
+    lines = ["7767517", "4 4", "Input in0 0 1 in0", "MemoryData grid 0 1 g 0=3"]
+    lines += [
+        "Convolution first 1 1 in0 a 0=2 5=1 6=6",
+        "ReLU one 1 1 a b",
+        "InnerProduct last 1 1 b out0 0=3 1=1 2=15",
+    ]
+    (tmp_path / "x.param").write_text("\n".join(lines))
+    first = bytes(4) + np.zeros(6 + 2, np.float32).tobytes()
+    last = 0x01306B47.to_bytes(4, "little") + np.zeros(15 + 1, np.float16).tobytes() + bytes(12)
+    (tmp_path / "x.bin").write_bytes(bytes(12) + first + last)
+
+    assert stored(tmp_path / "x.param", tmp_path / "x.bin") == {"float32": 6, "float16": 15}
+
+
+@_needs("executorch")
+def test_types_of_a_program_are_those_of_its_backends_constants():
+    import flatbuffers
+
+    from detparity.engines.executorch_types import stored
+
+    builder = flatbuffers.Builder(0)
+    builder.StartVector(4, 2, 4)
+    for side in (3, 8):
+        builder.PrependUint32(side)
+    dims = builder.EndVector()
+    builder.StartObject(7)
+    builder.PrependInt16Slot(0, 2, 0)
+    builder.PrependUOffsetTRelativeSlot(2, dims, 0)
+    builder.PrependUint32Slot(3, 1, 0)
+    tensor = builder.EndObject()
+    builder.StartObject(2)
+    builder.PrependUint8Slot(0, 1, 0)
+    builder.PrependUOffsetTRelativeSlot(1, tensor, 0)
+    value = builder.EndObject()
+    builder.StartVector(4, 1, 4)
+    builder.PrependUOffsetTRelative(value)
+    values = builder.EndVector()
+    builder.StartObject(9)
+    builder.PrependUOffsetTRelativeSlot(2, values, 0)
+    builder.Finish(builder.EndObject(), file_identifier=b"XN01")
+
+    assert stored(b"before" + bytes(builder.Output())) == {"float16": 24}
+    assert stored(b"letters XN01 in other bytes") == {}
+
+
 @_needs("ncnn", "pnnx")
 def test_a_file_that_ends_the_process_is_a_finding_and_the_next_is_judged(folder, tmp_path, capsys):
     param = next((folder / "bundled_ncnn_model").glob("*.param")).read_text()

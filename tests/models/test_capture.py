@@ -384,7 +384,11 @@ def test_the_fixture_for_a_test_of_your_own(module, here):
         to_onnx(module)
 
     assert names(exports.captures[0]) == ["model.onnx"]
-    assert exports.verify(quick=True)["verdict"] == "conforms"
+    assert exports.verify(quick=True, precision="float32")["verdict"] == "conforms"
+    with pytest.raises(AssertionError, match="is float32 by its weights where float16 is promised"):
+        exports.verify(checks="precision.promised", precision="float16")
+    with pytest.raises(InputError, match="is not one of its limits"):
+        exports.verify(budget="speed=1")
 
 
 def test_the_fixture_finds_what_a_later_step_breaks(module, here):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detparity.checks import quantised
+from detparity.checks.pictures import Seen
 from detparity.core.budget import budget_of
 from detparity.core.findings import CannotRun
 from detparity.oracle.average_precision import Detected, Objects
@@ -46,6 +47,14 @@ def test_a_score_that_falls_just_under_the_threshold_is_no_lost_box():
     assert not losses([_found(4)], [_found(4)], [None]).losses["lost"].known
 
 
+def test_a_score_that_falls_under_the_threshold_of_a_file_that_suppresses_is_no_lost_box():
+    model, none = _found(4, score=0.26), _found(0)
+
+    assert losses([model] * 5, [none] * 5, [None] * 5).losses["lost"].value == 1.0
+    assert losses([model] * 5, [none] * 5, [None] * 5, least=0.25).losses["lost"].value == 0.0
+    assert losses([_found(4)] * 5, [none] * 5, [None] * 5, least=0.25).losses["lost"].value == 1.0
+
+
 def test_a_picture_without_labels_leaves_the_map_of_the_others():
     model, file = [_found(4)] * 6, [_found(4, shift=9.0)] * 6
     truths = [Objects(one.boxes, one.classes) for one in model]
@@ -57,7 +66,9 @@ def test_a_picture_without_labels_leaves_the_map_of_the_others():
 
 
 def _judged(losses_, text):
-    context = types.SimpleNamespace(budget=budget_of(text), notes={"losses": losses_}, contract=None)
+    context = types.SimpleNamespace(
+        budget=budget_of(text), notes={"losses": losses_}, contract=types.SimpleNamespace(varies_size=False)
+    )
     return list(quantised.budget(context))
 
 
@@ -72,3 +83,22 @@ def test_a_limit_of_map_that_nothing_could_be_compared_with_is_no_pass():
 def test_over_the_budget_on_too_few_pictures_is_undecided():
     with pytest.raises(CannotRun, match="1 pictures are too few to tell"):
         _judged(losses([_found(4)], [_found(3)], [None]), "")
+
+
+def test_a_file_of_any_size_is_judged_at_another_one_too(monkeypatch):
+    def seen(context, count, size=None):
+        return [Seen(("scene", k), size or (128, 160), _found(4), _found(4 if size is None else 1)) for k in range(6)]
+
+    monkeypatch.setattr(quantised, "_seen", seen)
+    contract = types.SimpleNamespace(varies_size=True, size=(128, 160))
+    layout = types.SimpleNamespace(selected=False)
+    context = types.SimpleNamespace(
+        budget=budget_of(""), notes={}, contract=contract, photos=("a",), objects={}, layout=layout
+    )
+    (found,) = quantised.budget(context)
+    assert found.message.startswith(
+        "is over its budget at 192x128 in share of the model's boxes that have no partner: 0.75"
+    )
+
+    contract.varies_size = False
+    assert list(quantised.budget(context)) == []

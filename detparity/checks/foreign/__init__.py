@@ -10,7 +10,7 @@ from detparity.core.findings import Check
 def registry() -> Dict[str, Check]:
     """All checks, by id, in the order reports show them."""
     from detparity.checks import endpoint, engine, precision, quantised, target
-    from detparity.checks.foreign import parity, structure, suppression
+    from detparity.checks.foreign import parity, stored_weights, structure, suppression
 
-    modules = (structure, target, precision, quantised, parity, suppression, endpoint, engine)
+    modules = (structure, target, precision, stored_weights, quantised, parity, suppression, endpoint, engine)
     return {check.id: check for module in modules for check in module.CHECKS}

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List
+from typing import Iterator, List, Optional
 
 from detparity.checks.earlier import Both
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.detections import detected, unreadable
 from detparity.checks.inputs import photo_cases
 from detparity.checks.mean_ap import RULE
-from detparity.checks.pictures import NotShown, Seen
+from detparity.checks.pictures import NotShown, Seen, at_size
 from detparity.core.case import Case
+from detparity.core.vocabulary import Size
 from detparity.oracle.output_floor import tables_of
 
 
-def seen_by(context: ForeignContext, count: int) -> Iterator[Seen]:
-    """All of the user's pictures; without any, `count` scenes. Raises NotShown, and what the engine and the model raise."""
+def seen_by(context: ForeignContext, count: int, size: Optional[Size] = None) -> Iterator[Seen]:
+    """All of the user's pictures; without any, `count` scenes; with a size, as many at that one. Raises NotShown, and what the engine
+    and the model raise."""
     why = unreadable(context.layout)
     if why:
         raise NotShown(why)
-    size = context.contract.size
-    photos = context.photos or tuple(("scene", seed) for seed in range(count))
-    left = len(photos)
-    cases = photo_cases(photos, size, context.contract.batch)
+    batch, photos = context.contract.batch, context.photos or tuple(("scene", seed) for seed in range(count))
+    left = len(photos) if size is None else count
+    cases = photo_cases(photos, context.contract.size, batch) if size is None else at_size(photos, count, size, batch)
     for number, case in enumerate(cases, 1):
         context.progress(number, len(cases))
         both = context.earlier.detections(case)
@@ -30,7 +31,7 @@ def seen_by(context: ForeignContext, count: int) -> Iterator[Seen]:
             both = _detected(context, case, left)
             context.earlier.add(case, both)
         for picture, (model, file) in list(zip(case.pictures, both))[:left]:
-            yield Seen(picture, size, model, file)
+            yield Seen(picture, case.size, model, file)
             left -= 1
 
 

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("torch", minversion="1.13")
 
+import onnx
 import torch
 from detparity.kit.tests.checks.foreign import stand_ins
 from detparity.kit.tests.checks.foreign.stand_ins import STATIC
@@ -37,6 +38,49 @@ def test_a_defect_beyond_half_precision_is_found(judged):
 
     outcome = judged("detr", STATIC, half("detr", scaled)).outcome("parity.declared")
     assert outcome.outcome == "failed"
+
+
+def _twice(model):
+    """The weights of one layer to bfloat16 and back."""
+    name = edits.weight(model, 2)
+    values = torch.from_numpy(edits.value_of(model, name).astype("float32")).bfloat16()
+    edits.set_value(model, name, values.half().numpy())
+    return model
+
+
+def _exchanged(model):
+    """The scales of two channels of one layer."""
+    constants = {one.name for one in model.graph.initializer}
+    node = next(one for one in edits.nodes(model, "DequantizeLinear")[8:] if one.input[0] in constants)
+    values = edits.value_of(model, node.input[1])
+    values[[values.argmin(), values.argmax()]] = values[[values.argmax(), values.argmin()]]
+    edits.set_value(model, node.input[1], values)
+    return model
+
+
+def _int8():
+    pytest.importorskip("onnxruntime.quantization")
+    from detparity.kit.exporters.low_precision import to_int8
+
+    from detparity.inputs import images
+
+    pictures = [images.make("scene", stand_ins.SIZE, seed) for seed in range(2)]
+    return onnx.load_from_string(to_int8(stand_ins.onnx_of("maps").SerializeToString(), pictures))
+
+
+@pytest.mark.parametrize(
+    "make, spoil", [(lambda: half("maps"), _twice), (_int8, _exchanged)], ids=["rounded twice", "channels exchanged"]
+)
+def test_weights_of_lower_precision_are_the_models_rounded_once(make, spoil, judged):
+    model = make()
+    good = judged("maps", STATIC, model).outcome("precision.weights")
+    assert good.outcome == "passed", good.findings
+
+    (finding,) = judged("maps", STATIC, spoil(model)).outcome("precision.weights").findings
+    assert (
+        finding.message.startswith("stores 1 of ")
+        and " convolutions with other numbers than the model's" in finding.message
+    )
 
 
 def test_views_are_written_through_and_types_as_stated():
