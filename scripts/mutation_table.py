@@ -1,0 +1,154 @@
+"""How many mutants of good files the checks kill: docs/mutate.md has the figures.
+
+    python scripts/mutation_table.py FOLDER [--limit 90] [--only PATTERN] [--jobs 1]      # resumable
+    python scripts/mutation_table.py FOLDER --table
+
+Every file is exported into FOLDER once, and its mutants are judged by `detparity mutate`. Models of packages that are not installed are
+left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib.util
+import inspect
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+HOME_SIZE = ("128", "160")
+SEED = "1"  # of the mutants
+
+
+@dataclass(frozen=True)
+class File:
+    """model: options of the reference; export: of `detparity export`; else the side of a package's model; layout: for the table."""
+
+    model: Tuple[str, ...]
+    layout: str
+    export: Tuple[str, ...] = ()
+    side: int = 0
+    share: float = 1.0  # of the mutants asked for
+
+
+BUNDLED = ("--model", "bundled")
+YOLOV7 = ("--arch", "yolov7", "--width", "0.25")
+FILES: Mapping[str, File] = {
+    "bundled grid": File(BUNDLED, "grid-dynamic", ("--grid", "--dynamic")),
+    "bundled end2end-ort": File(BUNDLED, "end2end-ort-dynamic-batch", ("--end2end", "--max-wh", "4096", "--dynamic-batch")),
+    "bundled end2end-trt": File(BUNDLED, "end2end-trt", ("--end2end",), share=0.5),
+    "bundled float16": File(BUNDLED, "grid, float16", ("--grid", "--half"), share=0.5),
+    "yolov7 raw": File(YOLOV7, "raw", ()),
+    "yolov8n": File(("--model", "ultralytics:yolov8n.yaml", "--condition"), "ultralytics", side=160),
+    "rtdetr-r18": File(("--model", "libreyolo:rtdetr-r18", "--condition"), "queries, top-k inside", side=160),
+    "ssdlite320": File(("--model", "torchvision:ssdlite320_mobilenet_v3_large", "--condition"), "torchvision, NMS inside", side=320),
+}
+
+
+def exported(file: File, path: Path) -> None:
+    from detparity.cli import main
+
+    if file.export or file.model[0] == "--arch":
+        model = file.model if file.model != BUNDLED else ()
+        words = ["export", *model, "--img-size", *HOME_SIZE, "--include", "onnx", "--output-dir", str(path.parent), *file.export]
+        before = set(path.parent.glob("*.onnx"))
+        if main.main(words):
+            raise SystemExit(f"{path.name} was not exported")
+        (made,) = set(path.parent.glob("*.onnx")) - before
+        made.rename(path)
+    else:
+        of_a_package(file.model[1], file.side, path)
+
+
+def of_a_package(spec: str, side: int, path: Path) -> None:
+    import torch
+
+    from detparity.inputs import images
+    from detparity.models.adapters import make
+    from detparity.models.reference import ModelRequest
+
+    made = make(ModelRequest(spec, None, 0, (side, side), True))
+    given = made.facts.preprocessing.apply(images.batch_of([("natural", 0)], (side, side)))
+    single = len(made.facts.shape) == 3
+    example: Any = torch.from_numpy((given[0] if single else given).copy())
+    keywords: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    torch.onnx.export(made.module, ([example] if single else example,), str(path), opset_version=17, **keywords)
+
+
+def there(file: File) -> bool:
+    package = file.model[1].partition(":")[0]
+    return package in ("bundled", "yolov7") or importlib.util.find_spec(package) is not None
+
+
+def records(folder: Path, name: str) -> List[Mapping[str, Any]]:
+    path = results(folder, name)
+    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def results(folder: Path, name: str) -> Path:
+    return folder / f"{name.replace(' ', '-')}.jsonl"
+
+
+def table(folder: Path) -> Iterator[str]:
+    yield "| file | layout | mutants | killed | by the quick checks | equivalent | survived | seconds a mutant |"
+    yield "|---|---|---|---|---|---|---|---|"
+    every: List[Mapping[str, Any]] = []
+    for name, file in FILES.items():
+        some = records(folder, name)
+        every += some
+        if some:
+            yield row(name, file.layout, some)
+    yield row("all", "", every)
+    yield ""
+    yield "| group | mutants | killed | equivalent | survived |"
+    yield "|---|---|---|---|---|"
+    for group in dict.fromkeys(str(one["group"]) for one in every):
+        some = [one for one in every if one["group"] == group]
+        count = Counter(one["outcome"] for one in some)
+        left = len(some) - count["killed"] - count["equivalent"]
+        yield f"| {group} | {len(some)} | {count['killed']} | {count['equivalent']} | {left} |"
+
+
+def row(name: str, layout: str, some: Sequence[Mapping[str, Any]]) -> str:
+    count = Counter(one["outcome"] for one in some)
+    quick = sum(bool(one.get("quick")) for one in some if one["outcome"] == "killed")
+    left = len(some) - count["killed"] - count["equivalent"]
+    seconds = sorted(one["seconds"] for one in some)[len(some) // 2] if some else 0.0
+    return f"| {name} | {layout} | {len(some)} | {count['killed']} | {quick} | {count['equivalent']} | {left} | {seconds:.1f} |"
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    from detparity.cli import main as command
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--limit", type=int, default=90, help="mutants of each file")
+    parser.add_argument("--only", default="*")
+    parser.add_argument("--jobs", default="1")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args(arguments)
+    worst = 0
+    for name in [] if options.table else fnmatch.filter(FILES, options.only):
+        file = FILES[name]
+        folder = options.folder / name.replace(" ", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "model.onnx"
+        if not there(file):
+            print(f"{name}: its package is not installed", file=sys.stderr)
+            continue
+        if not path.exists():
+            exported(file, path)
+        words = ["mutate", str(path), *file.model, "--limit", str(round(options.limit * file.share)), "--mutant-seed", SEED]
+        words += ["--jobs", options.jobs, "--results", str(results(options.folder, name))]
+        worst = max(worst, command.main(words))
+    print("\n".join(table(options.folder)))
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())
