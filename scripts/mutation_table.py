@@ -39,13 +39,17 @@ BUNDLED = ("--model", "bundled")
 YOLOV7 = ("--arch", "yolov7", "--width", "0.25")
 FILES: Mapping[str, File] = {
     "bundled grid": File(BUNDLED, "grid-dynamic", ("--grid", "--dynamic")),
-    "bundled end2end-ort": File(BUNDLED, "end2end-ort-dynamic-batch", ("--end2end", "--max-wh", "4096", "--dynamic-batch")),
+    "bundled end2end-ort": File(
+        BUNDLED, "end2end-ort-dynamic-batch", ("--end2end", "--max-wh", "4096", "--dynamic-batch")
+    ),
     "bundled end2end-trt": File(BUNDLED, "end2end-trt", ("--end2end",), share=0.5),
     "bundled float16": File(BUNDLED, "grid, float16", ("--grid", "--half"), share=0.5),
     "yolov7 raw": File(YOLOV7, "raw", ()),
     "yolov8n": File(("--model", "ultralytics:yolov8n.yaml", "--condition"), "ultralytics", side=160),
     "rtdetr-r18": File(("--model", "libreyolo:rtdetr-r18", "--condition"), "queries, top-k inside", side=160),
-    "ssdlite320": File(("--model", "torchvision:ssdlite320_mobilenet_v3_large", "--condition"), "torchvision, NMS inside", side=320),
+    "ssdlite320": File(
+        ("--model", "torchvision:ssdlite320_mobilenet_v3_large", "--condition"), "torchvision, NMS inside", side=320
+    ),
 }
 
 
@@ -54,7 +58,17 @@ def exported(file: File, path: Path) -> None:
 
     if file.export or file.model[0] == "--arch":
         model = file.model if file.model != BUNDLED else ()
-        words = ["export", *model, "--img-size", *HOME_SIZE, "--include", "onnx", "--output-dir", str(path.parent), *file.export]
+        words = [
+            "export",
+            *model,
+            "--img-size",
+            *HOME_SIZE,
+            "--include",
+            "onnx",
+            "--output-dir",
+            str(path.parent),
+            *file.export,
+        ]
         before = set(path.parent.glob("*.onnx"))
         if main.main(words):
             raise SystemExit(f"{path.name} was not exported")
@@ -143,7 +157,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             continue
         if not path.exists():
             exported(file, path)
-        words = ["mutate", str(path), *file.model, "--limit", str(round(options.limit * file.share)), "--mutant-seed", SEED]
+        words = [
+            "mutate",
+            str(path),
+            *file.model,
+            "--limit",
+            str(round(options.limit * file.share)),
+            "--mutant-seed",
+            SEED,
+        ]
         words += ["--jobs", options.jobs, "--results", str(results(options.folder, name))]
         worst = max(worst, command.main(words))
     print("\n".join(table(options.folder)))

@@ -22,6 +22,7 @@ from detparity.artifacts.onnx_mutations import KINDS, Change, Changing, Node, ti
 Where = Tuple[str, str]  # of a change: the title of a node or a name, and a clause
 FileChange = Callable[[Changing], Optional[Where]]
 DECIDING = ("NonMaxSuppression", "EfficientNMS_TRT", "TopK", "ArgMax")
+FLOAT, FLOAT16, BFLOAT16, INT32 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT32
 TRIES = 8  # draws of a kind, before another one is drawn
 
 
@@ -216,7 +217,9 @@ def _shifted(name: str, inner: str, rank: int) -> Tuple[List[Node], List[TensorP
 def _reversed(axis_from_end: int) -> Callable[[str, str, int], Tuple[List[Node], List[TensorProto]]]:
     def build(name: str, inner: str, rank: int) -> Tuple[List[Node], List[TensorProto]]:
         values = {"starts": -1, "ends": np.iinfo(np.int64).min, "axes": rank - axis_from_end, "steps": -1}
-        constants = [numpy_helper.from_array(np.array([one], np.int64), f"mutated_{key}") for key, one in values.items()]
+        constants = [
+            numpy_helper.from_array(np.array([one], np.int64), f"mutated_{key}") for key, one in values.items()
+        ]
         return [helper.make_node("Slice", [name, *(one.name for one in constants)], [inner])], constants
 
     return build
@@ -294,22 +297,27 @@ def chosen_fewer(at: Changing, node: Node) -> Optional[str]:
 
 
 def read_by_choice(at: Changing, node: Node) -> Optional[str]:
-    """What a choice reads is a little off."""
+    """What a choice reads is cut to sixteenths."""
     if node.op_type not in DECIDING or node.op_type == "EfficientNMS_TRT":
         return None
     index = at.rng.randrange(2) if node.op_type == "NonMaxSuppression" else 0
     name = node.input[index]
-    if name in at.constants:
+    if name in at.constants or _element(at, name) != FLOAT:
         return None
-    other, factor = f"{name}_other", f"mutated_{len(at.model.graph.initializer)}"
-    at.model.graph.initializer.append(numpy_helper.from_array(np.array(0.05, np.float32), factor))
-    index_of = list(at.model.graph.node).index(node)
-    node.input[index] = other
-    rest = [_copied(one) for one in at.model.graph.node]
-    rest.insert(index_of, helper.make_node("Add", [name, factor], [other]))
+    number = f"mutated_{len(at.model.graph.initializer)}"
+    at.model.graph.initializer.append(numpy_helper.from_array(np.array(16, np.float32), number))
+    before = list(at.model.graph.node).index(node)
+    between = [f"{name}_{what}" for what in ("times", "cut", "other")]
+    nodes = [
+        helper.make_node("Mul", [name, number], between[:1]),
+        helper.make_node("Floor", between[:1], between[1:2]),
+        helper.make_node("Div", [between[1], number], between[2:]),
+    ]
+    node.input[index] = between[2]
+    copies = [_copied(one) for one in at.model.graph.node]
     del at.model.graph.node[:]
-    at.model.graph.node.extend(rest)
-    return f"it reads {name!r} plus 0.05"
+    at.model.graph.node.extend([*copies[:before], *nodes, *copies[before:]])
+    return f"it reads {name!r} cut to sixteenths"
 
 
 # --- metadata
@@ -449,7 +457,6 @@ def _nodes(names: Sequence[str]) -> Dict[str, FileChange]:
     return {name: _at_a_node(KINDS[name]) for name in names}
 
 
-FLOAT, FLOAT16, BFLOAT16, INT32 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT32
 GROUPS: Mapping[str, Mapping[str, FileChange]] = {
     "weights": _nodes([name for name in KINDS if "channel" in name or "weights" in name or "bias" in name]),
     "operators": _nodes(["another operator", "constant changed"]),
@@ -475,8 +482,12 @@ GROUPS: Mapping[str, Mapping[str, FileChange]] = {
         "image upside down": _image_through("it is upside down", _reversed(2), channels=True),
     },
     "nms": {
-        "overlap threshold": _at_a_node(_nms_number(3, "iou_threshold", "IoU threshold", [lambda x: x + 0.05, lambda x: x - 0.05])),
-        "score threshold": _at_a_node(_nms_number(4, "score_threshold", "score threshold", [lambda x: x + 0.05, lambda x: x / 2])),
+        "overlap threshold": _at_a_node(
+            _nms_number(3, "iou_threshold", "IoU threshold", [lambda x: x + 0.05, lambda x: x - 0.05])
+        ),
+        "score threshold": _at_a_node(
+            _nms_number(4, "score_threshold", "score threshold", [lambda x: x + 0.05, lambda x: x / 2])
+        ),
         "cap": _at_a_node(_nms_number(2, "max_output_boxes", "cap", [lambda x: x - 1, lambda x: x + 1])),
         "corners for centres": _at_a_node(nms_corners),
         "the worst chosen": _at_a_node(chosen_worst),

@@ -56,7 +56,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", metavar="GROUPS", help="only these groups of changes, separated by commas")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one a core)")
     parser.add_argument(
-        "--results", type=Path, metavar="FILE", help=f"a line for each mutant, which another run goes on with (default: NAME{ENDING})"
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help=f"a line for each mutant, which another run goes on with (default: NAME{ENDING})",
     )
     parser.add_argument("--share", help=argparse.SUPPRESS)
     parser.add_argument("--variant", help="what the file promises to be (default: read from it)")
@@ -125,7 +128,9 @@ def _mutated(options: argparse.Namespace, plan: Plan, path: Path, where: Tuple[C
     records = [results.records[number] for number in sorted(results.records) if number < plan.limit]
     for line in [] if options.quiet else table(records):
         console(line)
-    console(f"{score(records)}{_pace(len(results.records) - before, time.monotonic() - start)}; {path} has a line for each")
+    console(
+        f"{score(records)}{_pace(len(results.records) - before, time.monotonic() - start)}; {path} has a line for each"
+    )
     return 1 if survivors(records) else 0
 
 
@@ -135,7 +140,10 @@ def _progress(console: Console, limit: int, results: Any) -> Any:
         console.stage(f"mutant {done} of {limit}, {record['kind']}: {record['outcome']} {record.get('by', '')}")
         if console.verbose or (record["outcome"] == "survived" and not console.quiet):
             by = f" by {record['by']}" if "by" in record else ""
-            console(f"mutant {record['mutant']}, {record['kind']}, at {record['where']} {record['about']}: {record['outcome']}{by}", to=sys.stderr)
+            console(
+                f"mutant {record['mutant']}, {record['kind']}, at {record['where']} {record['about']}: {record['outcome']}{by}",
+                to=sys.stderr,
+            )
 
     return show
 

@@ -29,6 +29,7 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     lines = [f"{heading}{_against(artifact)}, {_extent([artifact])}", f"  {artifact['how']}", *_low(artifact), ""]
     lines += columns([("check", "outcome", ""), *_rows(artifact, strict)])
     lines += _noise(artifact)
+    lines += _power(artifact)
     lines += _budget(artifact)
     lines += on_pictures(artifact)
     lines += _texts(artifact["checks"])
@@ -175,11 +176,26 @@ def _noise(artifact: Mapping[str, Any]) -> List[str]:
             f"  weights  {weights['compared']} convolutions compared, {len(left)} not comparable: {listed(left)}",
         ]
     lines += _islands(artifact)
-    power = artifact.get("power")
+    return lines
+
+
+def _power(artifact: Mapping[str, Any]) -> List[str]:
+    """The smallest errors that would have been seen, and the first of what would not."""
+    power, seen, blind = (artifact.get(key) for key in ("power", "sees", "blind_spots"))
+    lines: List[str] = []
     if power:
         weakest = max(power, key=lambda key: power[key])
-        lines += ["", f"  power  a relative error of {number(power[weakest])} in {weakest} would have been seen"]
-    return lines
+        lines.append(f"  power  a relative error of {number(power[weakest])} in {weakest} would have been seen")
+    if seen:
+        worst = sorted(seen, key=lambda key: -seen[key].get("of its spread", 0.0))[:SEEN]
+        parts = [f"{number(seen[key]['smallest'])} {seen[key]['unit']}".rstrip() + f" in {key}" for key in worst]
+        lines.append(
+            f"  {'' if power else 'power'}{'       ' if power else '  '}errors from {', '.join(parts)} would have been seen"
+        )
+    if blind:
+        more = f" (and {len(blind) - 1} more: --json)" if len(blind) > 1 else ""
+        lines.append(f"  blind  {blind[0]}{more}")
+    return ["", *lines] if lines else []
 
 
 def _islands(artifact: Mapping[str, Any]) -> List[str]:

@@ -258,3 +258,14 @@ def nms_threshold_pair(model: onnx.ModelProto) -> onnx.ModelProto:
     node = edits.nodes(model, "NonMaxSuppression")[0]
     edits.set_value(model, node.input[3], np.array([0.45, 0.45], np.float32))
     return model
+
+
+@defect("nms.tail", variant="end2end-ort")
+def nms_nothing_crashes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What comes after suppression reads the first detection, which a picture without any has not."""
+
+    def build(x: str, op: edits.Op) -> str:
+        return op("Add", x, op("Mul", op("Gather", x, np.array(0), axis=0), 0.0))
+
+    edits.splice(model, "output", build)
+    return model

@@ -25,7 +25,17 @@ from detparity.tools.mutate.equivalent import Equivalence
 
 KILLED, SURVIVED, EQUIVALENT, BROKEN = "killed", "survived", "equivalent", "broken"
 UNUSABLE = "unusable"  # what kills a file that cannot be read as an exported model
-BY_NUMBERS = ("weights", "operators", "attributes", "wiring", "types", "quantisation")  # groups of changes that numbers show
+# Groups and kinds whose changes numbers show; of others, equal numbers on some pictures prove nothing.
+BY_NUMBERS = (
+    "weights",
+    "operators",
+    "attributes",
+    "wiring",
+    "types",
+    "quantisation",
+    "the worst chosen",
+    "chosen by other numbers",
+)
 OF_THE_FILE = "the file that mutants are made of"
 TEXT = 200  # letters of a message
 
@@ -81,7 +91,7 @@ class Bench:
             if found["outcome"] != SURVIVED:
                 found["quick"] = session.options.quick
                 break
-        if found["outcome"] == SURVIVED and mutant.group in BY_NUMBERS:
+        if found["outcome"] == SURVIVED and {mutant.group, mutant.kind} & set(BY_NUMBERS):
             found.update(self.equivalence.of(path))
         facts = {"mutant": mutant.number, "group": mutant.group, "kind": mutant.kind, "where": mutant.where}
         return {**facts, "about": mutant.about, **found, "seconds": round(time.monotonic() - start, 2)}
@@ -100,9 +110,15 @@ class Bench:
                     return {"outcome": BROKEN, "by": outcome.check, "message": str(outcome.reason)[:TEXT]}
                 if fails(outcome, self.strict):
                     finding = _decisive(outcome, self.strict)
-                    return {"outcome": KILLED, "by": outcome.check, "message": finding.message[:TEXT] if finding else ""}
+                    return {
+                        "outcome": KILLED,
+                        "by": outcome.check,
+                        "message": finding.message[:TEXT] if finding else "",
+                    }
                 undecided += [f"{outcome.check}: {outcome.reason}"[:TEXT]] if outcome.incomplete else []
-                undecided += [f"{outcome.check}: {one.message}"[:TEXT] for one in outcome.findings if one.level != "INFO"]
+                undecided += [
+                    f"{outcome.check}: {one.message}"[:TEXT] for one in outcome.findings if one.level != "INFO"
+                ]
         finally:
             session.release(subject)
         return {"outcome": SURVIVED, **({"noted": undecided} if undecided else {})}

@@ -33,7 +33,9 @@ class Results:
             first, *records = [json.loads(line) for line in lines if line.endswith("}")]
             self.records: Dict[int, Record] = {int(one["mutant"]): one for one in records}
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"{self.path} holds no results of `detparity mutate`: name another file with --results") from None
+            raise InputError(
+                f"{self.path} holds no results of `detparity mutate`: name another file with --results"
+            ) from None
         other = [key for key in about if first.get(key) != about[key]]
         if other:
             raise InputError(

@@ -59,12 +59,12 @@ class Others:
         command = [sys.executable, "-m", "detparity", *words]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._processes = [
-            subprocess.Popen(
-                [*command, "--share", f"{k}/{count}"], stdout=subprocess.PIPE, text=True, env=environment
-            )
+            subprocess.Popen([*command, "--share", f"{k}/{count}"], stdout=subprocess.PIPE, text=True, env=environment)
             for k in range(1, count)
         ]
-        self._readers = [threading.Thread(target=self._read, args=(one.stdout,), daemon=True) for one in self._processes]
+        self._readers = [
+            threading.Thread(target=self._read, args=(one.stdout,), daemon=True) for one in self._processes
+        ]
         for reader in self._readers:
             reader.start()
 
@@ -84,7 +84,9 @@ class Others:
             one.wait()
 
 
-def run(bench: Bench, plan: Plan, results: Results, words: Sequence[str], how: Tuple[Path, int, Callable[[Record], None]]) -> None:
+def run(
+    bench: Bench, plan: Plan, results: Results, words: Sequence[str], how: Tuple[Path, int, Callable[[Record], None]]
+) -> None:
     """Judge what has no record yet. words: of the command, for other processes; how: a folder, how many processes, and what is called
     with each record."""
     scratch, jobs, show = how
