@@ -3,8 +3,8 @@
     python scripts/mutation_table.py FOLDER [--limit 90] [--only PATTERN] [--jobs 1]      # resumable
     python scripts/mutation_table.py FOLDER --table
 
-Every file is exported into FOLDER once, and its mutants are judged by `detparity mutate`. Models of packages that are not installed are
-left out.
+Every file is exported into FOLDER once, and its mutants are judged by `detparity mutate`. Models of packages that are not
+installed are left out.
 """
 
 from __future__ import annotations

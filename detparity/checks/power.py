@@ -1,6 +1,6 @@
 """What a verdict would have seen, and what not: the smallest error in each group of numbers that reaches a limit, and blind spots.
 
-All of it follows from floors, limits and what was run for the checks; nothing is run for it but the model, with one of its weights changed.
+All of it follows from floors, limits and what was run for the checks, but for runs of the model with one of its weights changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detparity.checks.nms import tolerance_of
 from detparity.core.budget import ABOUT
 from detparity.core.case import Case, called
 from detparity.core.layout import CLASS
-from detparity.core.text import listed, number
+from detparity.core.text import listed
 from detparity.engines.power import scores_of, smallest_detected, smallest_seen
 from detparity.oracle.noise_floor import UNITS, Truth, count_of, limit
 

@@ -11,6 +11,7 @@ from detparity.reports.engines import HEADINGS, NOTE, cells
 from detparity.reports.findings import fails, followers, in_order, mark, roots, unconfined
 
 MOST = 110  # letters of a line
+SEEN = 4  # groups of numbers, whose smallest error that would have been seen is shown
 LEFT_OUT = 10  # pictures that could not be used, that are named
 MARK = {
     "passed": "passed",

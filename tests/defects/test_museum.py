@@ -9,7 +9,7 @@ import pytest
 from detparity.kit.tests.defects.registry import registry
 
 pytest.importorskip("torch", minversion="1.13")  # of the planted files of any detector
-from detparity.kit.tests.checks.foreign import registry as foreign  # noqa: E402
+from detparity.kit.tests.checks.foreign import registry as foreign
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^\| (\d\d\d? \S+) \| ([^|]+) \| ([^|]+) \| ([^|]*) \|$")

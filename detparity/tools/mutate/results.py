@@ -39,7 +39,7 @@ class Results:
         other = [key for key in about if first.get(key) != about[key]]
         if other:
             raise InputError(
-                f"{self.path} has results of another {other[0]} ({first.get(other[0])}): name another file with --results, or remove it"
+                f"{self.path} has results of another {other[0]} ({first.get(other[0])}): --results names another file"
             )
 
     def add(self, record: Record) -> None:
