@@ -384,6 +384,12 @@ def _larger(value: Any, rng: random.Random) -> Any:
     return value * 2 if isinstance(value, (int, float)) else None
 
 
+def image_size(at: Changing) -> Optional[Where]:
+    """Another size of image, where the file takes one alone."""
+    fixed = all(isinstance(dim, int) and dim for one in _images(at) for dim in at.shapes[one.name])
+    return _property("imgsz", _larger)(at) if fixed else None
+
+
 # --- quantisation
 
 
@@ -499,7 +505,7 @@ GROUPS: Mapping[str, Mapping[str, FileChange]] = {
         "class names exchanged": _property("names", _names_exchanged),
         "class name lost": _property("names", _name_lost),
         "stride": _property("stride", _larger),
-        "image size": _property("imgsz", _larger),
+        "image size": image_size,
         "suppression": _property("detparity.nms", _larger),
     },
     "quantisation": {

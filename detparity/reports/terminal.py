@@ -183,20 +183,18 @@ def _noise(artifact: Mapping[str, Any]) -> List[str]:
 def _power(artifact: Mapping[str, Any]) -> List[str]:
     """The smallest errors that would have been seen, and the first of what would not."""
     power, seen, blind = (artifact.get(key) for key in ("power", "sees", "blind_spots"))
-    lines: List[str] = []
+    rows: List[Tuple[str, str]] = []
     if power:
         weakest = max(power, key=lambda key: power[key])
-        lines.append(f"  power  a relative error of {number(power[weakest])} in {weakest} would have been seen")
+        rows.append(("power", f"a relative error of {number(power[weakest])} in {weakest} would have been seen"))
     if seen:
         worst = sorted(seen, key=lambda key: -seen[key].get("of its spread", 0.0))[:SEEN]
         parts = [f"{number(seen[key]['smallest'])} {seen[key]['unit']}".rstrip() + f" in {key}" for key in worst]
-        lines.append(
-            f"  {'' if power else 'power'}{'       ' if power else '  '}errors from {', '.join(parts)} would have been seen"
-        )
+        rows.append(("power", f"an error of {', '.join(parts)} would have been seen"))
     if blind:
-        more = f" (and {len(blind) - 1} more: --json)" if len(blind) > 1 else ""
-        lines.append(f"  blind  {blind[0]}{more}")
-    return ["", *lines] if lines else []
+        more = f" (and {len(blind) - 1} more: --json, --html)" if len(blind) > 1 else ""
+        rows.append(("blind spots", f"{blind[0]}{more}"))
+    return ["", *columns(rows)] if rows else []
 
 
 def _islands(artifact: Mapping[str, Any]) -> List[str]:
