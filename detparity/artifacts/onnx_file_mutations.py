@@ -574,14 +574,14 @@ def _without_dead(copy: onnx.ModelProto, model: onnx.ModelProto) -> None:
     before = _unread(model)
     while True:
         unread = _unread(copy) - before
-        nodes = [node for node in graph.node if not node.output or not set(filter(None, node.output)) <= unread]
-        tensors = [tensor for tensor in graph.initializer if tensor.name not in unread]
-        if len(nodes) == len(graph.node) and len(tensors) == len(graph.initializer):
+        nodes = [k for k, node in enumerate(graph.node) if node.output and set(filter(None, node.output)) <= unread]
+        tensors = [k for k, tensor in enumerate(graph.initializer) if tensor.name in unread]
+        for k in reversed(nodes):
+            del graph.node[k]
+        for k in reversed(tensors):
+            del graph.initializer[k]
+        if not nodes and not tensors:
             return
-        for field, left in ((graph.node, nodes), (graph.initializer, tensors)):
-            copies = [type(one).FromString(one.SerializeToString()) for one in left]
-            del field[:]
-            field.extend(copies)
 
 
 def _unread(model: onnx.ModelProto) -> Set[str]:
