@@ -44,6 +44,7 @@ FILES: Mapping[str, File] = {
     ),
     "bundled end2end-trt": File(BUNDLED, "end2end-trt", ("--end2end",), share=0.5),
     "bundled float16": File(BUNDLED, "grid, float16", ("--grid", "--half"), share=0.5),
+    "bundled 8 bits": File(BUNDLED, "grid, int8", ("--grid", "--int8", "--images", "scenes"), share=0.5),
     "yolov7 raw": File(YOLOV7, "raw", ()),
     "yolov8n": File(("--model", "ultralytics:yolov8n.yaml", "--condition"), "ultralytics", side=160),
     "rtdetr-r18": File(("--model", "libreyolo:rtdetr-r18", "--condition"), "queries, top-k inside", side=160),
@@ -56,26 +57,32 @@ FILES: Mapping[str, File] = {
 def exported(file: File, path: Path) -> None:
     from detparity.cli import main
 
-    if file.export or file.model[0] == "--arch":
-        model = file.model if file.model != BUNDLED else ()
-        words = [
-            "export",
-            *model,
-            "--img-size",
-            *HOME_SIZE,
-            "--include",
-            "onnx",
-            "--output-dir",
-            str(path.parent),
-            *file.export,
-        ]
-        before = set(path.parent.glob("*.onnx"))
-        if main.main(words):
-            raise SystemExit(f"{path.name} was not exported")
-        (made,) = set(path.parent.glob("*.onnx")) - before
-        made.rename(path)
-    else:
+    if not file.export and file.model[0] != "--arch":
         of_a_package(file.model[1], file.side, path)
+        return
+    folder = path.parent
+    if "--int8" in file.export:
+        scenes(folder / "scenes")
+    made = ["--include", "onnx", "--output-dir", str(folder), "--img-size", *HOME_SIZE]
+    how = [str(folder / word) if word == "scenes" else word for word in file.export]
+    before = set(folder.glob("*.onnx"))
+    if main.main(["export", *(file.model if file.model != BUNDLED else ()), *made, *how]):
+        raise SystemExit(f"{path.name} was not exported")
+    (found,) = set(folder.glob("*.onnx")) - before
+    found.rename(path)
+
+
+def scenes(folder: Path, count: int = 16) -> None:
+    """Pictures that ranges of 8 bits are taken of."""
+    import numpy as np
+
+    from detparity.inputs.encoded import png
+    from detparity.inputs.scenes import scene
+
+    folder.mkdir(exist_ok=True)
+    for seed in range(count):
+        pixels = np.rint(255 * scene((int(HOME_SIZE[0]), int(HOME_SIZE[1])), seed).image).astype(np.uint8)
+        (folder / f"{seed}.png").write_bytes(png(pixels.transpose(1, 2, 0)))
 
 
 def of_a_package(spec: str, side: int, path: Path) -> None:
