@@ -23,17 +23,18 @@ from detparity.engines.power import scores_of, smallest_detected, smallest_seen
 from detparity.oracle.noise_floor import UNITS, Truth, count_of, limit
 
 SHOWS = ("scene", 0)  # a picture with detections, where the model has learned scenes
+FEW = 3  # weights of the model that are changed for a report
 SHOWN = 12  # groups of a report, those whose smallest error is largest beside their numbers
 Seen = Dict[str, Dict[str, Any]]
 
 
-def of_home(context: Context, detector: Any) -> Dict[str, Any]:
-    """Entries of a report, of a file of the home family whose numbers or detections were right."""
+def of_home(context: Context, detector: Any, most: int = FEW) -> Dict[str, Any]:
+    """Entries of a report, of a file of the home family whose numbers or detections were right. most: weights that are changed."""
     if context.contract.nms is None:
         seen = {"sees": _predictions(context), "blind_spots": _blind(context)}
         head, size = context.contract.variant.head, context.contract.size
-        return seen if context.quick else {"power": smallest_seen(detector, context.oracle, head, size), **seen}
-    seen, power = _detections(context, detector)
+        return seen if context.quick else {"power": smallest_seen(detector, context.oracle, head, size, most), **seen}
+    seen, power = _detections(context, detector, most)
     return {**power, "sees": seen, "blind_spots": [*_home_blind(context), *_blind(context)]}
 
 
@@ -63,7 +64,7 @@ def _predictions(context: Context) -> Seen:
     return found
 
 
-def _detections(context: Context, detector: Any) -> Tuple[Seen, Dict[str, Any]]:
+def _detections(context: Context, detector: Any, most: int) -> Tuple[Seen, Dict[str, Any]]:
     """How far a detection may be from its candidate, and which error in a weight moves one further."""
     size = context.contract.size
     truth = context.truth(SHOWS, size)
@@ -77,7 +78,7 @@ def _detections(context: Context, detector: Any) -> Tuple[Seen, Dict[str, Any]]:
     if context.quick or not len(above):
         return seen, {}
     rows = np.concatenate(truth.levels)[above]
-    power = smallest_detected(detector, (SHOWS, size), rows, (above, boxes[above], allowed.score))
+    power = smallest_detected(detector, (SHOWS, size), rows, (above, boxes[above], allowed.score), most)
     return seen, {"power": power}
 
 

@@ -21,7 +21,7 @@ STEP = 1e-3  # relative: well above the noise, and small enough to act linearly
 def _picked(detector: Any, most: int) -> List[str]:
     modules = dict(detector.network.named_modules())
     order = [path for path in run_order(detector.network) if isinstance(modules[path], torch.nn.Conv2d)]
-    return [order[k] for k in np.unique(np.linspace(0, len(order) - 1, most).round().astype(int))]
+    return [order[k] for k in np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int))]
 
 
 def _reach(truth: Truth, found: Mapping[Key, Stats]) -> float:

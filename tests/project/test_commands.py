@@ -32,6 +32,7 @@ NOT_RUN = {
     "kserve+": "needs a server; tests/engines/test_kserve.py",
     "detparity check --": "every exporter: tox -e demo",
     "detparity review": "needs goldens that wait; tests/tools/golden",
+    "detparity mutate": "minutes of judging; tests/tools/mutate",
     "detparity bench": "minutes of timing; tests/tools/bench",
     "--mobile": "needs XNNPACK, which builds from 2.13 on lack",
     "--dynamo": "needs onnxscript; tests/exporters",
