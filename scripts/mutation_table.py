@@ -173,6 +173,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             "--mutant-seed",
             SEED,
         ]
+        words += ["--img-size", str(file.side)] if file.side else []  # its norms are set at that size
         words += ["--jobs", options.jobs, "--results", str(results(options.folder, name))]
         worst = max(worst, command.main(words))
     print("\n".join(table(options.folder)))
