@@ -31,11 +31,11 @@ Seen = Dict[str, Dict[str, Any]]
 def of_home(context: Context, detector: Any, most: int = FEW) -> Dict[str, Any]:
     """Entries of a report, of a file of the home family whose numbers or detections were right. most: weights that are changed."""
     if context.contract.nms is None:
-        seen = {"sees": _predictions(context), "blind_spots": _blind(context)}
+        seen: Dict[str, Any] = {"sees": _predictions(context), "blind_spots": _blind(context)}
         head, size = context.contract.variant.head, context.contract.size
         return seen if context.quick else {"power": smallest_seen(detector, context.oracle, head, size, most), **seen}
-    seen, power = _detections(context, detector, most)
-    return {**power, "sees": seen, "blind_spots": [*_home_blind(context), *_blind(context)]}
+    detected, power = _detections(context, detector, most)
+    return {**power, "sees": detected, "blind_spots": [*_home_blind(context), *_blind(context)]}
 
 
 def of_foreign(context: ForeignContext) -> Dict[str, Any]:

@@ -54,11 +54,12 @@ class Equivalence:
         return context.feed(case, runner)
 
     def _cases(self) -> Sequence[Case]:
-        contract = self._context.contract
-        found = [_case(contract.size, kind, contract.batch) for kind in KINDS]
-        if isinstance(self._context, Context) and contract.variant.dynamic_size:
-            stride = self._context.facts.max_stride
-            found.append(_case((stride, 2 * stride), "noise", contract.batch))
+        context = self._context
+        size, batch = context.contract.size, context.contract.batch
+        found = [_case(size, kind, batch) for kind in KINDS]
+        if isinstance(context, Context) and context.contract.variant.dynamic_size:
+            stride = context.facts.max_stride
+            found.append(_case((stride, 2 * stride), "noise", batch))
         return found
 
 

@@ -135,9 +135,16 @@ def _session(first: Session, options: Options) -> Session:
 def _held(options: Options, context: Context) -> Options:
     """The options that promise what was read of a file."""
     contract = context.contract
-    nms = contract.nms
-    numbers = (nms.iou_threshold, nms.score_threshold, nms.cap, nms.max_wh) if nms is not None else (None,) * 4
-    promised = Asked(*numbers, contract.opsets.get(""), options.promised.precision)
+    nms, precision = contract.nms, options.promised.precision
+    promised = Asked(opset=contract.opsets.get(""), precision=precision)
+    if nms is not None:
+        promised = replace(
+            promised,
+            iou_thres=nms.iou_threshold,
+            conf_thres=nms.score_threshold,
+            topk_all=nms.cap,
+            max_wh=nms.max_wh,
+        )
     return replace(options, variant=contract.variant.name, promised=promised)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from detparity.core.errors import InputError
 from detparity.core.text import columns
@@ -21,7 +21,8 @@ class Results:
     InputError where the file is there and is of something else."""
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self.path, self.records = path, {}  # type: ignore[var-annotated]
+        self.path = path
+        self.records: Dict[int, Record] = {}
         if path.exists() and path.stat().st_size:
             self._read(about)
         else:
@@ -31,7 +32,7 @@ class Results:
         lines = self.path.read_text(encoding="utf-8").splitlines()
         try:
             first, *records = [json.loads(line) for line in lines if line.endswith("}")]
-            self.records: Dict[int, Record] = {int(one["mutant"]): one for one in records}
+            self.records = {int(one["mutant"]): one for one in records}
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{self.path} holds no results of `detparity mutate`: name another file with --results"
@@ -54,7 +55,7 @@ def survivors(records: Sequence[Record]) -> List[Record]:
 
 def table(records: Sequence[Record]) -> Iterator[str]:
     """What became of the mutants of each group, which checks killed them, and those that survived."""
-    rows = [("group", "mutants", *OUTCOMES)]
+    rows: List[Tuple[str, ...]] = [("group", "mutants", *OUTCOMES)]
     groups = list(dict.fromkeys(str(one["group"]) for one in records))
     for group in [*groups, "all"]:
         some = [one for one in records if group in (one["group"], "all")]
