@@ -29,9 +29,11 @@ class Results:
             path.write_text(json.dumps(about) + "\n", encoding="utf-8")
 
     def _read(self, about: Mapping[str, Any]) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        *lines, rest = self.path.read_text(encoding="utf-8").split("\n")
+        if rest:  # a run was ended while it wrote
+            self.path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         try:
-            first, *records = [json.loads(line) for line in lines if line.endswith("}")]
+            first, *records = map(json.loads, lines)
             self.records = {int(one["mutant"]): one for one in records}
         except (ValueError, KeyError, TypeError):
             raise InputError(

@@ -124,6 +124,7 @@ def test_a_run_goes_on_where_another_ended(folder, command, monkeypatch):
     results = Path("r.jsonl").absolute()
     _begun(folder / "grid.onnx", results, command)
     first = results.read_text()
+    results.write_text(first + '{"mutant": 1, "outc')  # as a run leaves it that is ended while it writes
     code, out, _ = command(
         folder / "grid.onnx", "--model", "bundled", "--limit", 3, "--jobs", 1, "--kinds", "io", "--results", results
     )
