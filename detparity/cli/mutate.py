@@ -104,18 +104,19 @@ def run(options: argparse.Namespace) -> int:
 def _mutated(options: argparse.Namespace, plan: Plan, path: Path, where: Tuple[Console, Path]) -> int:
     from detparity.tools.mutate import run as running
     from detparity.tools.mutate.judging import Bench
-    from detparity.tools.mutate.results import Results, score, survivors, table
+    from detparity.tools.mutate.results import Results, read, score, survivors, table
 
     console, scratch = where
     about = {"file": sha256(options.artifact), "seed": plan.seed, "groups": list(plan.groups), "detparity": __version__}
     about["against"] = " ".join(choice_of(options).arguments)
+    if options.share:  # of another process, which writes the file
+        known = read(path)[1]
+        for record in running.judge(Bench(_asked(options)), plan, lambda number: number in known, scratch):
+            print(json.dumps(record), flush=True)
+        return 0
     results = Results(path, about)
     console.stage("loading the model")
     bench = Bench(_asked(options))
-    if options.share:
-        for record in running.judge(bench, plan, lambda number: number in results.records, scratch):
-            print(json.dumps(record), flush=True)
-        return 0
     console.stage("whether it conforms", options.artifact.name)
     problem = "" if results.records else bench.problem()  # an earlier run has seen it
     if problem:

@@ -23,32 +23,30 @@ class Results:
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
         self.records: Dict[int, Record] = {}
-        if path.exists() and path.stat().st_size:
-            self._read(about)
-        else:
+        if not path.exists() or not path.stat().st_size:
             path.write_text(json.dumps(about) + "\n", encoding="utf-8")
-
-    def _read(self, about: Mapping[str, Any]) -> None:
-        *lines, rest = self.path.read_text(encoding="utf-8").split("\n")
-        if rest:  # a run was ended while it wrote
-            self.path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        try:
-            first, *records = map(json.loads, lines)
-            self.records = {int(one["mutant"]): one for one in records}
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{self.path} holds no results of `detparity mutate`: name another file with --results"
-            ) from None
+        first, self.records = read(path)
         other = [key for key in about if first.get(key) != about[key]]
         if other:
             raise InputError(
-                f"{self.path} has results of another {other[0]} ({first.get(other[0])}): --results names another file"
+                f"{path} has results of another {other[0]} ({first.get(other[0])}): --results names another file"
             )
+        lines = [first, *self.records.values()]  # a run may have been ended while it wrote
+        path.write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
 
     def add(self, record: Record) -> None:
         self.records[int(record["mutant"])] = record
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
+
+
+def read(path: Path) -> Tuple[Record, Dict[int, Record]]:
+    """What a file of results is of, and its records; a last line that is not finished is left out. Raises InputError."""
+    try:
+        first, *records = map(json.loads, path.read_text(encoding="utf-8").split("\n")[:-1])
+        return dict(first), {int(one["mutant"]): one for one in records}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} holds no results of `detparity mutate`: name another file with --results") from None
 
 
 def survivors(records: Sequence[Record]) -> List[Record]:
