@@ -7,8 +7,8 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
+from detparity.artifacts.onnx_choice_mutations import DECIDING
 from detparity.artifacts.onnx_edit import expose
-from detparity.artifacts.onnx_file_mutations import DECIDING
 from detparity.artifacts.onnx_graph import Graph
 from detparity.checks.context import Context
 from detparity.checks.session import AnyContext
