@@ -16,7 +16,7 @@ import inspect
 import json
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -35,6 +35,31 @@ class File:
     share: float = 1.0  # of the mutants asked for
 
 
+GENERIC = """import torch
+from torch import nn
+
+
+class Tokens(nn.Module):
+    \"\"\"Patches, one layer of attention, and three outputs that mean nothing in particular.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Sequential(nn.Conv2d(3, 24, 8, 8), nn.BatchNorm2d(24), nn.GELU(), nn.Conv2d(24, 32, 3, padding=1))
+        self.norm, self.other = nn.LayerNorm(32), nn.LayerNorm(32)
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.last = nn.Sequential(nn.Linear(32, 64), nn.SiLU(), nn.Linear(64, 9))
+
+    def forward(self, images):
+        maps = self.patches(images)
+        tokens = self.norm(maps.flatten(2).transpose(1, 2))
+        tokens = self.other(tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0])
+        return self.last(tokens), torch.sigmoid(maps), tokens.mean(1)
+
+
+def build():
+    torch.manual_seed(0)
+    return Tokens().eval()
+"""
 BUNDLED = ("--model", "bundled")
 YOLOV7 = ("--arch", "yolov7", "--width", "0.25")
 FILES: Mapping[str, File] = {
@@ -46,6 +71,7 @@ FILES: Mapping[str, File] = {
     "bundled float16": File(BUNDLED, "grid, float16", ("--grid", "--half"), share=0.5),
     "bundled 8 bits": File(BUNDLED, "grid, int8", ("--grid", "--int8", "--images", "scenes"), share=0.5),
     "yolov7 raw": File(YOLOV7, "raw", ()),
+    "generic module": File(("--model", "generic.py:build"), "generic", side=96),
     "yolov8n": File(("--model", "ultralytics:yolov8n.yaml", "--condition"), "ultralytics", side=160),
     "rtdetr-r18": File(("--model", "libreyolo:rtdetr-r18", "--condition"), "queries, top-k inside", side=160),
     "ssdlite320": File(
@@ -100,9 +126,17 @@ def of_a_package(spec: str, side: int, path: Path) -> None:
     torch.onnx.export(made.module, ([example] if single else example,), str(path), opset_version=17, **keywords)
 
 
+def written(folder: Path, file: File) -> File:
+    """With the module that a file is of, where that is our own."""
+    if not file.model[1].startswith("generic.py"):
+        return file
+    (folder / "generic.py").write_text(GENERIC, encoding="utf-8")
+    return replace(file, model=("--model", f"{folder}/generic.py:build"))
+
+
 def there(file: File) -> bool:
     package = file.model[1].partition(":")[0]
-    return package in ("bundled", "yolov7") or importlib.util.find_spec(package) is not None
+    return package in ("bundled", "yolov7", "generic.py") or importlib.util.find_spec(package) is not None
 
 
 def records(folder: Path, name: str) -> List[Mapping[str, Any]]:
@@ -162,6 +196,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if not there(file):
             print(f"{name}: its package is not installed", file=sys.stderr)
             continue
+        file = written(folder, file)
         if not path.exists():
             exported(file, path)
         words = [
