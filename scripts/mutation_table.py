@@ -84,7 +84,7 @@ def exported(file: File, path: Path) -> None:
     from detparity.cli import main
 
     if not file.export and file.model[0] != "--arch":
-        of_a_package(file.model[1], file.side, path)
+        of_a_package(file, path)
         return
     folder = path.parent
     if "--int8" in file.export:
@@ -111,15 +111,16 @@ def scenes(folder: Path, count: int = 16) -> None:
         (folder / f"{seed}.png").write_bytes(png(pixels.transpose(1, 2, 0)))
 
 
-def of_a_package(spec: str, side: int, path: Path) -> None:
+def of_a_package(file: File, path: Path) -> None:
     import torch
 
     from detparity.inputs import images
     from detparity.models.adapters import make
     from detparity.models.reference import ModelRequest
 
-    made = make(ModelRequest(spec, None, 0, (side, side), True))
-    given = made.facts.preprocessing.apply(images.batch_of([("natural", 0)], (side, side)))
+    size = (file.side, file.side)
+    made = make(ModelRequest(file.model[1], None, 0, size, "--condition" in file.model))
+    given = made.facts.preprocessing.apply(images.batch_of([("natural", 0)], size))
     single = len(made.facts.shape) == 3
     example: Any = torch.from_numpy((given[0] if single else given).copy())
     keywords: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
