@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 LIMIT = 100
 ENDING = ".mutants.jsonl"
+UNDECIDED_CODE = 3
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit codes: 0 every mutant was killed or is equivalent, 1 one survived, 2 unusable input."""
+    """Exit codes: 0 every mutant was killed or is equivalent, 1 one survived, 2 unusable input, 3 none survived and of one the verdict
+    is incomplete."""
     path = options.artifact
     results = options.results or Path(path.name + ENDING)
     require_writable(results, reads=[path, *model_files(options)])
@@ -103,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _mutated(options: argparse.Namespace, plan: Plan, path: Path, where: Tuple[Console, Path]) -> int:
     from detparity.tools.mutate import run as running
-    from detparity.tools.mutate.judging import Bench
+    from detparity.tools.mutate.judging import UNDECIDED, Bench
     from detparity.tools.mutate.results import Results, read, score, survivors, table
 
     console, scratch = where
@@ -132,7 +134,8 @@ def _mutated(options: argparse.Namespace, plan: Plan, path: Path, where: Tuple[C
     console(
         f"{score(records)}{_pace(len(results.records) - before, time.monotonic() - start)}; {path} has a line for each"
     )
-    return 1 if survivors(records) else 0
+    left = {record["outcome"] for record in survivors(records)}
+    return 0 if not left else UNDECIDED_CODE if left == {UNDECIDED} else 1
 
 
 def _progress(console: Console, limit: int, results: Any) -> Any:

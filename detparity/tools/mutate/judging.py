@@ -23,7 +23,7 @@ from detparity.core.promises import Promises
 from detparity.inputs import case_strategies
 from detparity.tools.mutate.equivalent import Equivalence
 
-KILLED, SURVIVED, EQUIVALENT, BROKEN = "killed", "survived", "equivalent", "broken"
+KILLED, SURVIVED, UNDECIDED, EQUIVALENT, BROKEN = "killed", "survived", "undecided", "equivalent", "broken"
 UNUSABLE = "unusable"  # what kills a file that cannot be read as an exported model
 # Groups and kinds whose changes numbers show; of others, equal numbers on some pictures prove nothing.
 BY_NUMBERS = (
@@ -88,16 +88,17 @@ class Bench:
         found: Dict[str, Any] = {}
         for session in (self.quick, self.full):
             found = self._fate(session, path)
-            if found["outcome"] != SURVIVED:
+            if found["outcome"] not in (SURVIVED, UNDECIDED):
                 found["quick"] = session.options.quick
                 break
-        if found["outcome"] == SURVIVED and {mutant.group, mutant.kind} & set(BY_NUMBERS):
+        if found["outcome"] in (SURVIVED, UNDECIDED) and {mutant.group, mutant.kind} & set(BY_NUMBERS):
             found.update(self.equivalence.of(path))
         facts = {"mutant": mutant.number, "group": mutant.group, "kind": mutant.kind, "where": mutant.where}
         return {**facts, "about": mutant.about, **found, "seconds": round(time.monotonic() - start, 2)}
 
     def _fate(self, session: Session, path: Path) -> Dict[str, Any]:
         undecided: List[str] = []
+        noted: List[str] = []
         try:
             subject = session.subject(path)
         except InputError as error:
@@ -116,12 +117,12 @@ class Bench:
                         "message": finding.message[:TEXT] if finding else "",
                     }
                 undecided += [f"{outcome.check}: {outcome.reason}"[:TEXT]] if outcome.incomplete else []
-                undecided += [
-                    f"{outcome.check}: {one.message}"[:TEXT] for one in outcome.findings if one.level != "INFO"
-                ]
+                noted += [f"{outcome.check}: {one.message}"[:TEXT] for one in outcome.findings if one.level != "INFO"]
         finally:
             session.release(subject)
-        return {"outcome": SURVIVED, **({"noted": undecided} if undecided else {})}
+        if undecided:  # the verdict is incomplete, as that of the good file was not
+            return {"outcome": UNDECIDED, "noted": undecided}
+        return {"outcome": SURVIVED, **({"noted": noted} if noted else {})}
 
 
 def _session(first: Session, options: Options) -> Session:

@@ -9,10 +9,10 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from detparity.core.errors import InputError
 from detparity.core.text import columns
-from detparity.tools.mutate.judging import BROKEN, EQUIVALENT, KILLED, SURVIVED
+from detparity.tools.mutate.judging import BROKEN, EQUIVALENT, KILLED, SURVIVED, UNDECIDED
 
 Record = Mapping[str, Any]
-OUTCOMES = (KILLED, SURVIVED, EQUIVALENT, BROKEN)
+OUTCOMES = (KILLED, SURVIVED, UNDECIDED, EQUIVALENT, BROKEN)
 SHOWN = 20  # of the mutants that survived
 
 
@@ -50,7 +50,7 @@ def read(path: Path) -> Tuple[Record, Dict[int, Record]]:
 
 
 def survivors(records: Sequence[Record]) -> List[Record]:
-    return [one for one in records if one["outcome"] in (SURVIVED, BROKEN)]
+    return [one for one in records if one["outcome"] in (SURVIVED, UNDECIDED, BROKEN)]
 
 
 def table(records: Sequence[Record]) -> Iterator[str]:
