@@ -73,6 +73,7 @@ FILES: Mapping[str, File] = {
     "yolov7 raw": File(YOLOV7, "raw", ()),
     "generic module": File(("--model", "generic.py:build"), "generic", side=96),
     "yolov8n": File(("--model", "ultralytics:yolov8n.yaml", "--condition"), "ultralytics", side=160),
+    "yolo26n": File(("--model", "ultralytics:yolo26n.yaml", "--condition"), "rows selected inside", side=160),
     "rtdetr-r18": File(("--model", "libreyolo:rtdetr-r18", "--condition"), "queries, top-k inside", side=160),
     "ssdlite320": File(
         ("--model", "torchvision:ssdlite320_mobilenet_v3_large", "--condition"), "torchvision, NMS inside", side=320
