@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Dict, Iterator, Mapping, Optional, Sequence, Set, Tuple
 
 import onnx
@@ -18,6 +19,7 @@ from detparity.artifacts import onnx_interface_mutations as interface
 from detparity.artifacts.onnx_graph import all_nodes
 from detparity.artifacts.onnx_interface_mutations import FileChange, Where
 from detparity.artifacts.onnx_mutations import KINDS, Change, Changing, title
+from detparity.core.errors import InputError
 
 FLOAT, FLOAT16, BFLOAT16, INT32 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT32
 TRIES = 8  # draws of a kind, before another one is drawn
@@ -109,6 +111,14 @@ GROUPS: Mapping[str, Mapping[str, FileChange]] = {
         "scale of another tensor": _at_a_node(choices.another_scale),
     },
 }
+
+
+def loaded(path: Path) -> onnx.ModelProto:
+    """A file with its tensors. Raises InputError where it cannot be changed."""
+    try:
+        return onnx.load(str(path))
+    except Exception as error:  # protobuf and onnx's external data have no common exception
+        raise InputError(f"{path} cannot be changed: {str(error)[:200]}") from None
 
 
 def drawn(

@@ -12,10 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Callable, Iterator, Sequence, Tuple
 
-import onnx
-
-from detparity.artifacts.onnx_file_mutations import Mutant, drawn
-from detparity.core.errors import InputError
+from detparity.artifacts.onnx_file_mutations import Mutant, drawn, loaded
 from detparity.engines.remote import client
 from detparity.tools.mutate.judging import Bench
 from detparity.tools.mutate.results import Record, Results
@@ -33,11 +30,7 @@ class Plan:
 
 def mutants(path: Path, plan: Plan) -> Iterator[Mutant]:
     """The mutants of a file. Raises InputError where it cannot be changed."""
-    try:
-        model = onnx.load(str(path))
-    except Exception as error:  # protobuf and onnx's external data have no common exception
-        raise InputError(f"{path} cannot be changed: {str(error)[:200]}") from None
-    return islice(drawn(model, client().inferred(path), plan.seed, plan.groups), plan.limit)
+    return islice(drawn(loaded(path), client().inferred(path), plan.seed, plan.groups), plan.limit)
 
 
 def judge(bench: Bench, plan: Plan, skip: Callable[[int], bool], scratch: Path) -> Iterator[Record]:
