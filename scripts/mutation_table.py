@@ -152,7 +152,7 @@ def results(folder: Path, name: str) -> Path:
 
 
 def table(folder: Path) -> Iterator[str]:
-    yield "| file | layout | mutants | killed | by the quick checks | equivalent | survived | seconds a mutant |"
+    yield "| file | layout | mutants | killed | by the quick checks | equivalent | survived or undecided | seconds a mutant |"
     yield "|---|---|---|---|---|---|---|---|"
     every: List[Mapping[str, Any]] = []
     for name, file in FILES.items():
@@ -162,7 +162,7 @@ def table(folder: Path) -> Iterator[str]:
             yield row(name, file.layout, some)
     yield row("all", "", every)
     yield ""
-    yield "| group | mutants | killed | equivalent | survived |"
+    yield "| group | mutants | killed | equivalent | survived or undecided |"
     yield "|---|---|---|---|---|"
     for group in dict.fromkeys(str(one["group"]) for one in every):
         some = [one for one in every if one["group"] == group]
