@@ -1,4 +1,4 @@
-"""Names, stride and image size that travel with the file: missing is imprecise, wrong is a defect."""
+"""Names, stride, image size and the numbers of a suppression that travel with the file: missing is imprecise, wrong is a defect."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def judge(metadata: Mapping[str, str], contract: Contract) -> Iterator[Finding]:
         pair = [size, size] if isinstance(size, int) else list(size) if isinstance(size, (list, tuple)) else size
         if pair != list(contract.size):
             rows.append(("imgsz", str(list(contract.size)), metadata["imgsz"][:40]))
+    rows += _suppression_rows(metadata.get("detparity.nms", "{}"), contract)
     if len(rows) > 1:
         yield Finding(
             "carries metadata that is not true of the model.",
@@ -53,6 +54,21 @@ def _names_rows(text: str, names: Tuple[str, ...]) -> List[Row]:
     return list(wrong[:6])
 
 
+def _suppression_rows(text: str, contract: Contract) -> List[Row]:
+    """Numbers of a suppression that are not those promised otherwise than by this entry."""
+    stored, promise = parse(text), contract.nms
+    if promise is None or not isinstance(stored, dict):
+        return []
+    promised = {
+        "iou-thres": promise.iou_threshold,
+        "conf-thres": promise.score_threshold,
+        "topk-all": promise.cap,
+        "max-wh": promise.max_wh,
+    }
+    pairs = [(key, value, stored[key]) for key, value in promised.items() if key in stored and value is not None]
+    return [(key, f"{value:g}", str(found)[:40]) for key, value, found in pairs if found != value]
+
+
 def onnx_metadata(context: Context) -> Iterator[Finding]:
     yield from judge(context.onnx.metadata, context.contract)
 
@@ -65,7 +81,7 @@ CHECKS: Tuple[Check, ...] = (
     Check(
         "structure.metadata",
         MUST,
-        "Names, stride and image size, where present, are the model's.",
+        "Names, stride, image size and suppression, where present, are the model's.",
         onnx_metadata,
         lambda contract: contract.variant.onnx,
     ),

@@ -24,7 +24,7 @@ from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.precision import EPSILON, HALVES
-from detparity.core.vocabulary import Arrays
+from detparity.core.vocabulary import Arrays, EngineError
 from detparity.inputs import images
 from detparity.oracle import class_offset as offset
 from detparity.oracle.nms import NmsRule, end2end_ort_rule, end2end_trt_nms_rule, end2end_trt_rule
@@ -86,7 +86,15 @@ def _score_rounding(contract: Contract) -> float:
 
 def compare(context: Context, case: Case, **engine: Any) -> List[Finding]:
     """Run one case and certify its detections against the truth of every image."""
-    return judge_outputs(context, case, context.run(context.batch(case), **engine))
+    try:
+        return judge_outputs(context, case, context.run(context.batch(case), **engine))
+    except EngineError as error:
+        return [_refused(case, error)]
+
+
+def _refused(where: object, error: EngineError) -> Finding:
+    text = str(error)[:600]
+    return Finding(f"does not run at {where}.", notes=(text,), evidence={"case": where, "refused": text})
 
 
 def judge_outputs(context: Context, case: Case, outputs: Arrays) -> List[Finding]:
@@ -239,8 +247,11 @@ def tail_findings(context: Context, cut: Cut, made: np.ndarray, where: str) -> L
     for name, value in context.form.feed(context.form.image, images, context.filled).items():
         if name in runner.input_names and name not in given:  # only its shape is read
             given[name] = value
-    with context.clock.running():
-        outputs = runner.call(given)
+    try:
+        with context.clock.running():
+            outputs = runner.call(given)
+    except EngineError as error:
+        return [_refused(where, error)]
     wrong = layout_problem(context, outputs, len(made), where)
     if wrong:
         return [wrong]

@@ -132,10 +132,13 @@ def _slots(raw: Sequence[np.ndarray], box: np.ndarray, facts: ModelFacts) -> Lis
     return [slot for _, _, slot in sorted(found, key=lambda item: (item[0], item[1]))]
 
 
+CLOSE = (0.002, 0.01, 0.03)  # by which a second class scores less, in parts
+
+
 def dense(facts: ModelFacts, size: Size, iou: float, score: float, cap: int, batch: int, seed: int) -> np.ndarray:
     """Predictions (batch, n, fields) that press on every number at once: pairs whose IoU and boxes whose score lie just beside
-    their thresholds, neighbouring classes on one box up to the last class, different counts. Even seeds give more boxes than
-    the cap, odd ones fewer, since a full answer hides the lowest scores."""
+    their thresholds, neighbouring classes on one box up to the last class, boxes with a second class that is close, different
+    counts. Even seeds give more boxes than the cap, odd ones fewer, since a full answer hides the lowest scores."""
     rng = np.random.default_rng([seed, 13])
     most = max(cap // 4, 8) if seed % 2 else cap + 30
     counts = [max(1, most // (image + 1)) for image in range(batch)]
@@ -156,4 +159,7 @@ def dense(facts: ModelFacts, size: Size, iou: float, score: float, cap: int, bat
                 confidence = float(np.clip(number, 0.0, 0.999))
                 row[4] = confidence if facts.classes == 1 else np.sqrt(confidence)
                 row[5 + name] = 1.0 if facts.classes == 1 else np.sqrt(confidence)
+                if k % 4 == 1 and facts.classes > 1:
+                    second = (name + int(rng.integers(1, facts.classes))) % facts.classes
+                    row[5 + second] = row[5 + name] * (1 - rng.choice(CLOSE))
     return values

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from detparity import checks
 from detparity.artifacts.open import DEFAULT_STRIDES
-from detparity.checks import export
+from detparity.checks import export, power
 from detparity.checks.context import Context, to_blame, truth_head
 from detparity.checks.engine import DEFAULT
 from detparity.checks.foreign.context import ForeignContext
@@ -23,6 +23,7 @@ from detparity.checks.judging import UNDECIDED
 from detparity.checks.known_failures import settle
 from detparity.checks.latency import latency
 from detparity.checks.locating.note import with_fault
+from detparity.checks.nms import DETECTIONS
 from detparity.checks.session import (
     AnyContext,
     Options,
@@ -86,8 +87,11 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         outcome = with_fault(session, context, outcome)
     if context is not None and check_id == "parity.declared" and outcome.outcome == "passed":
         measured = _measured(session, context)
+    if isinstance(context, Context) and check_id == DETECTIONS and outcome.outcome == "passed" and not context.on:
+        measured = _power(session, context)
     if context is not None and check_id == "precision.budget" and "budget" in context.notes:
-        measured = {"budget": context.notes["budget"]}
+        budget = context.notes["budget"]
+        measured = {"budget": budget, **power.of_budget(context, budget)}
     repeat = repeat_command(session.options, artifact["path"], check_id, subject.on)
     texts = tuple(render(subject.title, check_id, finding, repeat) for finding in outcome.findings)
     record: Dict[str, Any] = {"artifact": artifact, "check": outcome_record(outcome, texts, repeat)}
@@ -204,25 +208,26 @@ def _artifact(context: AnyContext) -> Dict[str, Any]:
 
 def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]:
     if isinstance(context, ForeignContext):
-        return {**foreign_measured(context), "engine": engine_facts(context)}
+        return {**foreign_measured(context), **power.of_foreign(context), "engine": engine_facts(context)}
     if context.on or (context.quick and (session.compares_engines or context.contract.precision in HALVES)):
         return {"noise": noise_of(context), "engine": engine_facts(context)}
     if context.quick:
         return None
-    from detparity.engines.power import smallest_seen
-
-    head = context.contract.variant.head
-    with context.clock.running():
-        power = smallest_seen(session.detector, context.oracle, head, context.contract.size)
     compared, left = coverage(context)
     weights = {"compared": compared, "not_comparable": left}
     return {
         "noise": noise_of(context),
-        "power": power,
+        **_power(session, context),
         "weights": weights,
         "engine": engine_facts(context),
         **_islands(session, context),
     }
+
+
+def _power(session: Session, context: Context) -> Dict[str, Any]:
+    """What the verdict would have seen, and what not."""
+    with context.clock.running():
+        return power.of_home(context, session.detector)
 
 
 def _islands(session: Session, context: Context) -> Dict[str, Any]:

@@ -30,6 +30,8 @@ SUBCOMMANDS: Mapping[str, Tuple[str, str]] = {
     "check": ("check", "judge exported files against their model"),
     "capture": ("capture", "run an export script, and judge what it exports"),
     "locate": ("locate", "say in which module and at which node a file goes wrong"),
+    "mutate": ("mutate", "change a file that conforms, and say which changes no check sees"),
+    "power": ("power", "say which errors the verdict on a file would have seen, layer by layer"),
     "replay": ("replay", "repeat what `locate --bundle` wrote"),
     "export": ("export", "export a detector to TorchScript and ONNX"),
     "diff": ("diff", "say what changed between two ONNX files"),

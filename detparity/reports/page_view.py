@@ -120,6 +120,8 @@ def _file(entry: Entry, number: int, strict: bool) -> Dict[str, Any]:
         "noise": entry.get("noise", {}),
         "graph": entry.get("graph", {}),
         "power": entry.get("power", {}),
+        "sees": entry.get("sees", {}),
+        "blind_spots": entry.get("blind_spots", []),
         "checks": checks,
         "details": _details(entry),
     }

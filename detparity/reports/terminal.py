@@ -12,6 +12,7 @@ from detparity.reports.engines import HEADINGS, NOTE, cells
 from detparity.reports.findings import NEAR_TIES, fails, followers, in_order, mark, roots, unconfined
 
 MOST = 110  # letters of a line
+SEEN = 4  # groups of numbers, whose smallest error that would have been seen is shown
 LEFT_OUT = 10  # pictures that could not be used, that are named
 MARK = {
     "passed": "passed",
@@ -30,6 +31,7 @@ def artifact_text(artifact: Mapping[str, Any], strict: bool = False) -> str:
     lines = [f"{heading}{_against(artifact)}, {_extent([artifact])}", f"  {artifact['how']}", *_low(artifact), ""]
     lines += columns([("check", "outcome", ""), *_rows(artifact, strict)])
     lines += _noise(artifact)
+    lines += _power(artifact)
     lines += _budget(artifact)
     lines += on_pictures(artifact)
     lines += _texts(artifact["checks"])
@@ -176,11 +178,24 @@ def _noise(artifact: Mapping[str, Any]) -> List[str]:
             f"  weights  {weights['compared']} convolutions compared, {len(left)} not comparable: {listed(left)}",
         ]
     lines += _islands(artifact)
-    power = artifact.get("power")
+    return lines
+
+
+def _power(artifact: Mapping[str, Any]) -> List[str]:
+    """The smallest errors that would have been seen, and the first of what would not."""
+    power, seen, blind = (artifact.get(key) for key in ("power", "sees", "blind_spots"))
+    rows: List[Tuple[str, str]] = []
     if power:
         weakest = max(power, key=lambda key: power[key])
-        lines += ["", f"  power  a relative error of {number(power[weakest])} in {weakest} would have been seen"]
-    return lines
+        rows.append(("power", f"a relative error of {number(power[weakest])} in {weakest} would have been seen"))
+    if seen:
+        worst = sorted(seen, key=lambda key: -seen[key].get("of its spread", 0.0))[:SEEN]
+        parts = [f"{number(seen[key]['smallest'])} {seen[key]['unit']}".rstrip() + f" in {key}" for key in worst]
+        rows.append(("power", f"an error of {', '.join(parts)} would have been seen"))
+    if blind:
+        more = f" (and {len(blind) - 1} more: --json, --html)" if len(blind) > 1 else ""
+        rows.append(("blind spots", f"{blind[0]}{more}"))
+    return ["", *columns(rows)] if rows else []
 
 
 def _islands(artifact: Mapping[str, Any]) -> List[str]:

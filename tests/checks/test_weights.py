@@ -12,8 +12,11 @@ from detparity.kit.tests.defects import edits
 from onnx import TensorProto, helper
 
 from detparity.artifacts.other_model import other_model
+from detparity.checks.metadata import judge
 from detparity.checks.weights import stored_convs
 from detparity.core.clock import Clock
+from detparity.core.contract import NmsPromise, contract_for
+from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
 from detparity.inputs import images
 from detparity.models.yolov7.seeded import seeded
@@ -325,6 +328,17 @@ def test_names_in_metadata_are_read_by_class_number(value, says, session, clean,
 
     assert outcome.outcome == ("failed" if says else "passed")
     assert says in str([finding.rows for finding in outcome.findings])
+
+
+@pytest.mark.parametrize(("key", "value"), [("conf-thres", 0.5), ("topk-all", 200), (None, None)])
+def test_numbers_of_a_suppression_in_metadata_are_those_promised(key, value, session):
+    promised = {"iou-thres": 0.45, "conf-thres": 0.25, "topk-all": 100, "max-wh": 4096}
+    nms = NmsPromise(max_wh=4096.0)
+    contract = contract_for(parse_variant("end2end-ort"), session.detector.facts, SIZE, nms=nms)
+    stored = {**promised, **({key: value} if key else {})}
+    found = [one for one in judge({"detparity.nms": json.dumps(stored)}, contract) if one.level == "MUST"]
+
+    assert [one.evidence["keys"] for one in found] == ([[key]] if key else [])
 
 
 def test_a_domain_is_one_finding_and_an_unused_one_is_a_should(clean, judged):

@@ -167,3 +167,15 @@ def sigmoid_twice(model: onnx.ModelProto) -> onnx.ModelProto:
     """Objectness goes through the sigmoid twice, everything else is right."""
     edits.on_columns(model, "output", 4, 5, lambda x, op: op("Sigmoid", x))
     return model
+
+
+@defect("parity.sizes", variant="grid-dynamic", size=(256, 320))
+def boxes_scaled_by_one_size(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Boxes are brought to the image's width by the width of the export: right there, too small or too large elsewhere."""
+
+    def build(x: str, op: edits.Op) -> str:
+        width = op("Cast", op("Gather", op("Shape", "images"), np.array(3), axis=0), to=onnx.TensorProto.FLOAT)
+        return op("Mul", op("Div", x, width), 320.0)
+
+    edits.on_columns(model, "output", 0, 4, build)
+    return model

@@ -258,3 +258,27 @@ def nms_threshold_pair(model: onnx.ModelProto) -> onnx.ModelProto:
     node = edits.nodes(model, "NonMaxSuppression")[0]
     edits.set_value(model, node.input[3], np.array([0.45, 0.45], np.float32))
     return model
+
+
+@defect("nms.tail", variant="end2end-ort")
+def nms_nothing_crashes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What comes after suppression reads the first detection, which a picture without any has not."""
+
+    def build(x: str, op: edits.Op) -> str:
+        return op("Add", x, op("Mul", op("Gather", x, np.array(0), axis=0), 0.0))
+
+    edits.splice(model, "output", build)
+    return model
+
+
+@defect("nms.tail", variant="end2end-ort", says="class")
+def nms_class_by_sixteenths(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The best class is chosen by scores cut to sixteenths, as a kernel of low precision does: of two close ones, the first."""
+    node = edits.nodes(model, "ArgMax")[0]
+    how = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+
+    def build(x: str, op: edits.Op) -> str:
+        return op("ArgMax", op("Floor", op("Mul", x, 16.0)), **how)
+
+    edits.replace(model, node, build)
+    return model

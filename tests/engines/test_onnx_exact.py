@@ -389,6 +389,14 @@ def test_gather_and_scatter():
     assert summed.tolist() == [0, 7, 0]
 
 
+def test_gather_of_no_indices_has_the_other_axes():
+    x = np.arange(6.0).reshape(3, 2)
+
+    assert run("Gather", x, np.zeros(0, np.int64), axis=0).shape == (0, 2)
+    assert np.array_equal(run("Gather", x, np.array(-1), axis=0), [4, 5])
+    assert np.array_equal(run("Gather", x, np.array([[1, 0]]), axis=1), x[:, [[1, 0]]])
+
+
 def test_pads_may_be_negative():
     x = np.arange(6.0).reshape(1, 6)
     assert run("Pad", x, np.array([0, -1, 0, 2]), np.array(9.0)).tolist() == [[1, 2, 3, 4, 5, 9, 9]]

@@ -42,6 +42,7 @@ NOT_RUN = {
     "my-model.yaml": "a layer table; tests/models",
     "detparity check --": "every exporter: tox -e demo",
     "detparity review": "needs goldens that wait; tests/tools/golden",
+    "detparity mutate": "minutes of judging; tests/tools/mutate",
     "detparity bench": "minutes of timing; tests/tools/bench",
     "--mobile": "needs XNNPACK, which builds from 2.13 on lack",
     "--cfg yolov7-w6": "the state dict here is of another architecture; tests/models",

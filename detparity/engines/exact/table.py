@@ -25,6 +25,7 @@ _FUNCTIONS: Mapping[Tuple[str, str], Function] = {
     ("", "Div"): arithmetic.divide,
     ("", "DynamicQuantizeLinear"): quantised.dynamic_quantize,
     ("", "Erf"): arithmetic.erf,
+    ("", "Gather"): selection.gather,
     ("", "GatherElements"): selection.gather_elements,
     ("", "GatherND"): selection.gather_nd,
     ("", "Gelu"): arithmetic.gelu,

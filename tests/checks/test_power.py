@@ -1,0 +1,44 @@
+"""What a verdict states that it would have seen: an error twice as large is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detparity.checks import nms, parity, power
+from detparity.checks.inputs import first_case
+from detparity.core.case import Case
+from detparity.oracle.noise_floor import GROUPS
+
+
+@pytest.mark.parametrize("group", ["xy", "class"])
+def test_numbers_off_by_twice_what_is_stated_are_found(group, clean, judged, session):
+    context = judged(clean("grid"))
+    found = power.of_home(context, session.detector, 1)
+    case = first_case(context)
+    outputs = {name: array.astype(np.float64) for name, array in context.predict(case).items()}
+    (name,) = outputs
+
+    assert not parity.judge_predictions(context, case, outputs, "grid")
+    noise = np.random.default_rng(0).normal(size=outputs[name][..., GROUPS[group]].shape)
+    outputs[name][..., GROUPS[group]] += 2 * found["sees"][group]["smallest"] * noise
+    (finding,) = parity.judge_predictions(context, case, outputs, "grid")
+    assert group in finding.evidence["out_of_bounds"]
+    assert 0 < next(iter(found["power"].values())) < 1
+    assert found["blind_spots"] == ["your own pictures: none were given (--images)"]
+
+
+def test_detections_off_by_twice_what_is_stated_are_found(clean, judged, session):
+    context = judged(clean("end2end-ort", size=(128, 160)))
+    found = power.of_home(context, session.detector, 2)
+    case = Case(context.contract.size, (power.SHOWS,))
+    outputs = context.run(context.batch(case))
+    (name,) = outputs
+
+    assert not nms.judge_outputs(context, case, outputs) and len(outputs[name])
+    for column, key in ((1, "box"), (6, "score")):
+        moved = outputs[name].copy()
+        moved[0, column] -= 2 * found["sees"][key]["smallest"]
+        assert nms.judge_outputs(context, case, {name: moved}), key
+    assert len(found["power"]) == 2 and all(0 < value < 0.1 for value in found["power"].values())
+    assert "candidates in scene 0, which score under 0.25" in found["blind_spots"][0]
