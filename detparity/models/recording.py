@@ -57,7 +57,7 @@ class Recording(Exactly):
         values = tensor.detach().numpy()
         if self._earlier is None:
             self.values.append(values.astype(np.float64, copy=False))
-            self._stored.setdefault(_storage(tensor), []).append(number)
+            self._stored.setdefault(storage(tensor), []).append(number)
         else:
             before = self._earlier.values
             self.same.append(number < len(before) and np.array_equal(before[number], values))
@@ -68,7 +68,7 @@ class Recording(Exactly):
     def _copy(self, tensors: List[torch.Tensor]) -> None:
         """Copy the values that lie in the memory of these tensors, since it is written to next."""
         for tensor in tensors:
-            for number in self._stored.pop(_storage(tensor), ()):
+            for number in self._stored.pop(storage(tensor), ()):
                 self.values[number] = self.values[number].copy()
 
     def number(self, tensor: torch.Tensor) -> Optional[int]:
@@ -76,7 +76,7 @@ class Recording(Exactly):
         found = self._numbers.get((id(tensor), tensor._version))
         if found is None and any((id(tensor), version) in self._numbers for version in range(tensor._version)):
             before = [self._numbers[key] for v in range(tensor._version) if (key := (id(tensor), v)) in self._numbers]
-            wrote = self._last.get(_storage(tensor))
+            wrote = self._last.get(storage(tensor))
             reads = tuple(dict.fromkeys([before[-1], *([wrote] if wrote is not None else [])]))
             found = self.add(tensor, "written", reads)
         return found
@@ -91,7 +91,7 @@ class Recording(Exactly):
         found = self.computed(operator, types, args, kwargs)
         for tensor in tree_flatten(found)[0]:
             if _says_something(tensor):
-                self._last[_storage(tensor)] = self.add(tensor, name, reads)
+                self._last[storage(tensor)] = self.add(tensor, name, reads)
         return found
 
     def computed(self, operator: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -110,9 +110,10 @@ def _says_something(tensor: Any) -> bool:
     return tensor.is_floating_point() and tensor.numel() >= LEAST
 
 
-def _storage(tensor: torch.Tensor) -> int:
-    storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
-    return int(storage.data_ptr())
+def storage(tensor: torch.Tensor) -> int:
+    """Where the memory of a tensor begins."""
+    found = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
+    return int(found.data_ptr())
 
 
 def recorded(

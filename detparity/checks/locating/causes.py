@@ -18,6 +18,7 @@ from detparity.core.vocabulary import EngineDied, EngineError
 from detparity.engines.remote import client
 
 FIX = "Export that operator as the model has it; where an exporter or converter cannot, another opset or version usually can."
+FEWEST = 8  # different numbers, that say anything
 IMAGES: Tuple[Tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("image channels reversed", "it reverses the channels of its image (BGR for RGB)", lambda x: x[:, ::-1]),
     ("image scaled twice", "it divides its image by 255", lambda x: x * 255),
@@ -32,16 +33,34 @@ IMAGES: Tuple[Tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
 def cause_of(search: Search, fault: Fault) -> Optional[Cause]:
     """The cause of a fault; None where none that is known explains all of it."""
     try:
-        return _tried(search, fault, part_of(search, fault))
+        try:
+            part = part_of(search, fault)
+        except EngineError:  # of TorchScript, which no part is cut out of
+            return _by_numbers(search, fault)
+        return _tried(search, fault, part)
     except (EngineError, EngineDied):
         return None
+
+
+def _by_numbers(search: Search, fault: Fault) -> Optional[Cause]:
+    """What the numbers alone show."""
+    ends, _ = search.file.before(fault.tensor, set(search.known) - {fault.tensor})
+    given = {name: search.given(name) for name in ends}
+    image = search.program.image
+    rest = {name: value for name, value in given.items() if name != image}
+    found = search.program.rounded(rest, [fault.tensor])[fault.tensor].astype(np.float64)
+    expected = search.given(fault.tensor)
+    if np.unique(expected).size < FEWEST:
+        return None
+    at = Evidence(tuple(given.values()), found, expected, Noise(fault.noise, fault.largest))
+    return explain(at) or _of_sum(search, fault, at)
 
 
 def _tried(search: Search, fault: Fault, part: Part) -> Optional[Cause]:
     noise = Noise(fault.noise, fault.largest)
     exact = tuple(one.astype(np.float64) for one in part.inputs if one.dtype.kind == "f")
     at = Evidence(exact, part.found, part.expected, noise)
-    if np.unique(part.expected).size < 8:
+    if np.unique(part.expected).size < FEWEST:
         return None
     for cause, found in _guesses(search, fault, part):
         if at.same(found):
