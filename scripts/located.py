@@ -19,7 +19,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import located_models as models
 import numpy as np
@@ -28,10 +28,12 @@ from located_script import planted
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import input_form
 from detparity.artifacts.onnx_mutations import mutated, title
+from detparity.checks.locating import bundle
 from detparity.checks.locating.causes import cause_of
 from detparity.checks.locating.program import OnnxProgram, Part
 from detparity.checks.locating.script_program import ScriptProgram
-from detparity.checks.locating.search import Search
+from detparity.checks.locating.search import Fault, Search
+from detparity.core.vocabulary import EngineError
 from detparity.engines.remote import client
 
 SEEDS = {"developing": (0,), "held-out": (1,), "all": (0, 1)}
@@ -44,7 +46,7 @@ def judged(name: str, way: str, seed: int, folder: Path) -> Dict[str, Any]:
     record, program, true = (_script if way == models.SCRIPT else _onnx)(name, way, drawn, folder)
     start = time.monotonic()
     try:
-        found = _searched(name, program(), true)
+        found = _searched(name, program(), true, folder)
     except Exception as error:  # a fault may make a file that no engine takes: that is seen without a search
         return {"model": name, "way": way, "seed": seed, **record, "refused": f"{type(error).__name__}: {error}"[:200]}
     seconds = round(time.monotonic() - start, 1)
@@ -83,12 +85,13 @@ def _script(name: str, way: str, drawn: int, folder: Path) -> Planted:
     return record, lambda: ScriptProgram(file, given), lambda part, parts: fault.is_part(part, parts)
 
 
-def _searched(name: str, program: Any, true: Callable[[Part, Any], bool]) -> Dict[str, Any]:
+def _searched(name: str, program: Any, true: Callable[[Part, Any], bool], folder: Path) -> Dict[str, Any]:
     search = Search(models.trace(name), program)
     found = search.located()
     runs = program.runs
-    cause = cause_of(search, found.faults[0]) if len(found.faults) == 1 else None
-    places = [(one.part.title, one.module, [part.title for part in one.parts]) for one in found.faults]
+    one = len(found.faults) == 1
+    cause = cause_of(search, found.faults[0]) if one else None
+    places = [(at.part.title, at.module, [part.title for part in at.parts]) for at in found.faults]
     return {
         "places": places[:10],
         "count": len(places),
@@ -96,7 +99,17 @@ def _searched(name: str, program: Any, true: Callable[[Part, Any], bool]) -> Dic
         "ends": found.ends,
         "runs": runs,
         "cause": [cause.kind, cause.sentence] if cause else None,
+        "bundle": _bundled(search, found.faults[0], folder) if one else None,
     }
+
+
+def _bundled(search: Search, fault: Fault, folder: Path) -> Optional[Sequence[Any]]:
+    """Bytes of a bundle, and whether it shows the fault; None where there is none, as for TorchScript."""
+    try:
+        part = bundle.smaller(bundle.part_of(search, fault))
+    except EngineError:
+        return None
+    return bundle.write(folder / "bundle", part, {"module": fault.module, "node": fault.part.title, "file": ""}), part.shows
 
 
 def hits(record: Mapping[str, Any]) -> Tuple[bool, bool]:
@@ -150,6 +163,13 @@ def table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"| {name} | {len(rows)} | {cells[0]} | {cells[1]} | {silent} | {refused} | {runs:g} |"
 
 
+def bundles(records: Sequence[Mapping[str, Any]]) -> str:
+    found = [one["bundle"] for one in records if one.get("bundle")]
+    small = sum(size <= bundle.LARGEST and shows for size, shows in found)
+    largest = max((size for size, _ in found), default=0)
+    return f"Bundles that show the fault in under 200 kB: {small} of {len(found)}; the largest has {largest / 1000:.0f} kB."
+
+
 def _counts(record: Mapping[str, Any], name: str) -> bool:
     """Whether a fault belongs to a row of the table."""
     if name in (ALL, HELD_OUT):
@@ -177,7 +197,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if options.table:
-        print("\n".join(table(_read(options.results))))
+        print("\n".join([*table(_read(options.results)), "", bundles(_read(options.results))]))
         return
     done = {(one["model"], one["way"], one["seed"]) for one in _read(options.results)}
     for name in models.MODELS:

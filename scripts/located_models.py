@@ -10,7 +10,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -136,16 +136,15 @@ def module_of(node: onnx.NodeProto) -> str:
     """The module that an exporter recorded a node for: torch.export's in its metadata, the older one's in its name."""
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":
-            scopes = [part.strip().strip("'\"") for part in entry.value.strip("[]").split(",")]
-            return scopes[-2] if len(scopes) > 1 else ""
-    return named(node.name)
+            return _joined([part.strip().strip("'\"") for part in entry.value.strip("[]").split(",")][:-1])
+    return _joined(node.name.strip("/").split("/")[:-1])
 
 
-def named(node: str) -> str:
-    """The module of a name such as /model.3/cv1/conv/Conv. In a list of modules it repeats the path of what holds them."""
+def _joined(scopes: Sequence[str]) -> str:
+    """One path of the paths of modules, each inside the one before: of the model, of what holds it, or of a list that holds it."""
     found: List[str] = []
-    for part in node.strip("/").split("/")[:-1]:
-        if found and part.startswith(f"{found[-1]}."):
+    for scope in scopes:
+        if found and scope.startswith(f"{found[-1]}."):
             found.pop()
-        found.append(part)
-    return ".".join(found)
+        found.append(scope)
+    return ".".join(filter(None, found))

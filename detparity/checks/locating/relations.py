@@ -14,6 +14,7 @@ import numpy as np
 from detparity.checks.locating.matching import Noise
 
 Function = Callable[[np.ndarray], np.ndarray]
+LINEAR = 1e-3  # of a slope of 1: an activation that changes nothing
 FEW = 8  # positions of a channel, for each number that is fitted to it
 
 
@@ -85,10 +86,10 @@ def relations(at: Evidence) -> Iterator[Candidate]:
             _scale,
             _activation,
             _functions,
-            _left_in,
             _rounding,
             _boxes,
             _moved,
+            _left_in,
             _channels,
             _weights_permuted,
         ):
@@ -205,8 +206,9 @@ def _activation(at: Evidence) -> Iterator[Candidate]:
         negative = given < 0
         if negative.any() and not negative.all():
             slope = float((at.expected[negative] / given[negative]).mean())
-            text = f"its activation is not LeakyReLU of slope {slope:.4g}, as the model's"
-            yield _cause("activation slope", text, fix), np.where(negative, slope * given, given), None, 1.0
+            if abs(slope - 1) > LINEAR:
+                text = f"its activation is not LeakyReLU of slope {slope:.4g}, as the model's"
+                yield _cause("activation slope", text, fix), np.where(negative, slope * given, given), None, 1.0
         for name, function in FUNCTIONS.items():
             made = function(given)
             if not np.allclose(made, given):  # one that changes nothing here explains nothing

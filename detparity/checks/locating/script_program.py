@@ -15,6 +15,7 @@ from detparity.core.vocabulary import EngineError, Load
 from detparity.engines.remote import client
 
 ENGINE = "torchscript_steps"
+NO_PART = "a bundle repeats with numpy and ONNX Runtime, and a part of a TorchScript program needs torch"
 IMAGES, GIVEN, STEPS = "images", "given ", "steps"
 PLACE = re.compile(r"([^/\\\"]+\.py)(?:\((\d+)\)|\", line (\d+))")  # as a trace and as a script record it
 
@@ -46,10 +47,10 @@ class ScriptProgram:
         return {name: found[name] for name in shown if name in found}
 
     def content(self, given: Given, shown: Sequence[str]) -> bytes:
-        raise EngineError("a part of a TorchScript program cannot be written as ONNX")
+        raise EngineError(NO_PART)
 
     def feeding(self, name: str, given: Given) -> np.ndarray:
-        raise EngineError("a part of a TorchScript program cannot be written as ONNX")
+        raise EngineError(NO_PART)
 
     def _called(self, how: str, given: Given, images: Optional[np.ndarray] = None) -> Dict[str, np.ndarray]:
         self.runs += 1

@@ -158,6 +158,8 @@ def test_the_commands_name_the_operator(tmp_path: Path, capsys: pytest.CaptureFi
     assert (first["module"], first["kind"]) == ("two", "Conv2d") and "of two" in first["node"]
     assert first["kind_of_cause"] == "bias"
     capsys.readouterr()
+    assert main.main(["locate", str(file), *model, "--bundle", str(tmp_path / "bundle")]) == 2
+    assert "needs torch" in capsys.readouterr().err
     assert main.main(["check", str(file), *model, "--checks", "parity"]) == 1
     assert "It begins in two (Conv2d), at node" in capsys.readouterr().out
 
