@@ -35,6 +35,7 @@ from detparity.cli.options import (
 from detparity.cli.outputs import add_ci, write_reports
 from detparity.core.budget import budget_of
 from detparity.core.errors import InputError
+from detparity.core.exported_files import exported_files, shard
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
 from detparity.core.runtimes import runtime_files
@@ -55,7 +56,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_any_model(parser)
     parser.add_argument(
-        "artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="exported files (default: the demo)"
+        "artifacts",
+        type=Path,
+        nargs="*",
+        metavar="ARTIFACT",
+        help="exported files, or folders of them (default: the demo)",
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="judge every N-th of the sorted files, from the I-th on; `detparity matrix` merges reports",
     )
     parser.add_argument("--variant", help="what the files promise to be (default: read from each)")
     parser.add_argument(
@@ -100,6 +110,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
+    options.artifacts = shard(exported_files(options.artifacts), options.shard)
     outputs = (options.json, options.html, options.junit, options.markdown)
     reads = [*options.artifacts, *model_files(options), options.expectations]
     require_writable(*outputs, reads=reads)

@@ -16,7 +16,7 @@ from detparity.models.yolov7.detector import YoloDetector
 from detparity.models.yolov7.network import Network, Predictions
 
 # Equivalent ways of running one float32 model: different kernels and memory orders, so different rounding, nothing else.
-WAYS = ("onednn", "plain", "channels-last", "batch")
+WAYS = ("onednn", "channels-last", "plain", "batch")
 
 
 def limit_threads(count: int) -> None:

@@ -1,33 +1,36 @@
-"""The reference evaluator of the onnx package: a second implementation of every operator, in numpy, for small models."""
+"""The reference evaluator of the onnx package: a second implementation of the operators, in numpy, for small models.
+
+Resize is ours: onnx's goes number by number, 54 of the 54.2 s of processor time that yolov7-tiny takes at 32x64. Ours is compared with
+it in `tests/engines/test_onnx_reference.py`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
 from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.engines.exact import sampling
+from detparity.engines.exact.operator import operator
 
 
-def _without_empty_roi(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Leave out the empty `roi` torch gives every Resize: the evaluator (onnx 1.21) reads its first element regardless."""
-    empty = {tensor.name for tensor in model.graph.initializer if 0 in tensor.dims}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and any(attribute.t.dims[:1] == [0] for attribute in node.attribute):
-            empty.update(node.output)
-    for node in model.graph.node:
-        if node.op_type == "Resize" and len(node.input) > 1 and node.input[1] in empty:
-            node.input[1] = ""
-    return model
+class _Evaluator(ReferenceEvaluator):
+    """kind: what operators of ours take floating-point numbers for."""
+
+    kind = np.float32
+
+    def __init__(self, proto: Any, **options: Any) -> None:
+        super().__init__(proto, **{**options, "new_ops": [operator("Resize", sampling.resize)]})
 
 
 def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
     """Load a file; there is nothing to choose of how. Raises EngineError with the evaluator's reason if it cannot."""
     try:
-        evaluator = ReferenceEvaluator(_without_empty_roi(onnx.load(str(source))))
+        evaluator = _Evaluator(onnx.load(str(source)))
     except Exception as error:  # the evaluator has no common exception
         raise EngineError(" ".join(str(error).split())) from None
 

@@ -1,22 +1,23 @@
 """References on disk: what is known of one image under one model, for other files, other processes and later runs.
 
-An entry holds the float64 logits and the noise floors; the predictions follow from the logits. It is found again only by the same
-model, pixels, heads, version of this code and way of computing (versions, build, processor, threads).
+An entry holds the float64 logits and the noise floors (the predictions follow from the logits), or a float32 run and its distance
+from another. It is found again only by the same model, pixels, heads, version of this code and way of computing (versions, build,
+processor, threads).
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from detparity.core import resources
 from detparity.core.array_cache import ArrayCache
 from detparity.core.vocabulary import ModelFacts, Size
-from detparity.oracle.noise_floor import GROUPS, STATISTICS, Stats, Truth, levels_of
+from detparity.oracle.noise_floor import GROUPS, STATISTICS, Key, Pair, Stats, Truth, levels_of, measure
 
 # Of a floor: two processes gave the same bits (yolov7-tiny, full width, 320x320), which no kernel promises for other alignments.
 REPEATABLE = 0.05
@@ -26,17 +27,18 @@ CODE = ("core", "engines", "inputs", "models", "oracle")  # folders of the packa
 @dataclass(frozen=True)
 class Known:
     """What is known of one image: the truths by head, the float64 logits while they are needed, whether the floors are those of
-    all ways, and the seconds that the exact run took."""
+    all ways, and the seconds that the exact run took; or, while no truth is known, two float32 runs by head, and their seconds."""
 
     truths: Mapping[str, Truth]
     exact: Tuple[np.ndarray, ...] = ()
     complete: bool = False
     seconds: float = 0.0
+    pairs: Mapping[str, Pair] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        levels = [level for truth in self.truths.values() for level in truth.levels]
-        return sum(array.nbytes for array in (*levels, *self.exact))
+        every: Sequence[Union[Truth, Pair]] = (*self.truths.values(), *self.pairs.values())
+        return sum(array.nbytes for array in (*(level for one in every for level in one.levels), *self.exact))
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,26 @@ class ReferenceCache:
     facts: ModelFacts
     how: str
 
-    def _key(self, image: np.ndarray, heads: Sequence[str]) -> str:
+    def _key(self, image: np.ndarray, heads: Sequence[str], *what: str) -> str:
         pixels = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
-        return repr((self.facts.digest, image.shape, pixels, sorted(heads), self.how, code_digest()))
+        return repr((self.facts.digest, image.shape, pixels, sorted(heads), self.how, code_digest(), *what))
 
     def find(self, image: np.ndarray, heads: Sequence[str]) -> Optional[Known]:
-        """image: (3, H, W), float32."""
-        name = self._key(image, heads)
+        """What is known with the truth. image: (3, H, W), float32."""
+        return self._found(self._key(image, heads), lambda arrays: self._known(image.shape[1:], heads, arrays))
+
+    def find_pairs(self, image: np.ndarray, heads: Sequence[str]) -> Optional[Known]:
+        """What is known without."""
+        return self._found(
+            self._key(image, heads, "pairs"), lambda arrays: _known_pairs(image.shape[1:], heads, arrays)
+        )
+
+    def _found(self, name: str, read: Callable[[Mapping[str, np.ndarray]], Known]) -> Optional[Known]:
         arrays = self.cache.find(name)
         if arrays is None:
             return None
         try:
-            return self._known(image.shape[1:], heads, arrays)
+            return read(arrays)
         except (KeyError, ValueError, IndexError, TypeError):  # a file of that name, but nothing of ours
             self.cache.remove(name)
             return None
@@ -66,15 +76,10 @@ class ReferenceCache:
     def _known(self, size: Size, heads: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Known:
         count = sum(name.startswith("exact-") for name in arrays)
         exact = tuple(arrays[f"exact-{level}"] for level in range(count))
-        truths = {}
-        for head in heads:
-            floor = arrays[f"{head}-floor"]
-            stats = {
-                (level, group): Stats(*map(float, floor[level, column]))
-                for level in range(count)
-                for column, group in enumerate(GROUPS)
-            }
-            truths[head] = Truth(levels_of(head, self.facts, exact)[0], stats, head, size)
+        truths = {
+            head: Truth(levels_of(head, self.facts, exact)[0], _stats_of(arrays[f"{head}-floor"]), head, size)
+            for head in heads
+        }
         return Known(truths, exact, bool(arrays["complete"]), float(arrays["seconds"]))
 
     def leave(self, image: np.ndarray, known: Known) -> None:
@@ -82,15 +87,36 @@ class ReferenceCache:
         arrays: Dict[str, np.ndarray] = {"complete": np.array(known.complete), "seconds": np.array(known.seconds)}
         arrays.update({f"exact-{level}": values for level, values in enumerate(known.exact)})
         for head, truth in known.truths.items():
-            arrays[f"{head}-floor"] = floors_of(truth)
-        self.cache.leave(self._key(image, list(known.truths)), arrays)
+            arrays[f"{head}-floor"] = floors_of(truth.floor)
+        for head, pair in known.pairs.items():
+            arrays[f"{head}-apart"] = floors_of(pair.apart)
+            arrays.update({f"{head}-{level}": values.astype(np.float32) for level, values in enumerate(pair.levels)})
+        what = ("pairs",) if known.pairs else ()
+        self.cache.leave(self._key(image, list(known.truths or known.pairs), *what), arrays)
 
 
-def floors_of(truth: Truth) -> np.ndarray:
-    """The noise floor, (levels, groups, statistics)."""
-    levels = range(len(truth.levels))
+def _known_pairs(size: Size, heads: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Known:
+    pairs = {}
+    for head in heads:
+        apart = arrays[f"{head}-apart"]
+        levels = tuple(arrays[f"{head}-{level}"].astype(np.float64) for level in range(len(apart)))
+        pairs[head] = Pair(levels, _stats_of(apart), head, size)
+    return Known({}, seconds=float(arrays["seconds"]), pairs=pairs)
+
+
+def _stats_of(values: np.ndarray) -> Dict[Key, Stats]:
+    return {
+        (level, group): Stats(*map(float, values[level, column]))
+        for level in range(len(values))
+        for column, group in enumerate(GROUPS)
+    }
+
+
+def floors_of(stats: Mapping[Key, Stats]) -> np.ndarray:
+    """Statistics of every group on every level, (levels, groups, statistics)."""
+    levels = range(len(stats) // len(GROUPS))
     return np.array(
-        [[[getattr(truth.floor[level, group], name) for name in STATISTICS] for group in GROUPS] for level in levels]
+        [[[getattr(stats[level, group], name) for name in STATISTICS] for group in GROUPS] for level in levels]
     )
 
 
@@ -108,8 +134,12 @@ def agree(one: Known, other: Known) -> bool:
     """Whether two workings-out of one image by the same runs agree: values to the noise of float64, floors to what is repeatable."""
     return all(
         _near(truth.levels, other.truths[head].levels, 1e-9)
-        and _near([floors_of(truth)], [floors_of(other.truths[head])], REPEATABLE)
+        and _near([floors_of(truth.floor)], [floors_of(other.truths[head].floor)], REPEATABLE)
         for head, truth in one.truths.items()
+    ) and all(
+        _near([floors_of(pair.apart)], [floors_of(other.pairs[head].apart)], REPEATABLE)
+        and np.all(floors_of(measure(pair.levels, other.pairs[head].levels)) <= REPEATABLE * floors_of(pair.apart))
+        for head, pair in one.pairs.items()
     )
 
 

@@ -8,7 +8,7 @@ multiples were calibrated.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -32,6 +32,7 @@ SIGMOID = 2.0**-25
 SIGMOID_MOST = 3 * 2.0**-24  # its largest error: ONNX Runtime's was measured at 1.76e-7 from -20 to 20, torch's at 9e-8
 SYSTEMATIC = 0.3
 SMALL_SAMPLE = 8.0
+STEADY = 1000.0  # spreads of values, in distances of two runs
 Key = Tuple[int, str]  # level, group
 
 
@@ -55,6 +56,17 @@ class Truth:
 
     levels: Tuple[np.ndarray, ...]
     floor: Mapping[Key, Stats]
+    head: str
+    size: Size
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One float32 run of the model on one image, level by level, and how far another run is from it: the truth need not be known to
+    see that a file is within its limits. size: of the image."""
+
+    levels: Tuple[np.ndarray, ...]
+    apart: Mapping[Key, Stats]
     head: str
     size: Size
 
@@ -197,7 +209,46 @@ def limit(statistic: str, count: int) -> float:
     return LIMITS[statistic] * (1.0 + SMALL_SAMPLE / float(np.sqrt(count)))
 
 
-def count_of(truth: Truth, key: Key) -> int:
+def make_pair(head: str, facts: ModelFacts, size: Size, one: Arrays, other: Arrays) -> Pair:
+    """Two runs with this head, batch 1."""
+    mine, theirs = (split_levels(head, facts, size, run, 0) for run in (one, other))
+    levels = tuple(values.astype(np.float64) for values in mine)
+    return Pair(levels, measure(levels, theirs), head, size)
+
+
+def surely_within(pair: Pair, levels: Sequence[np.ndarray]) -> bool:
+    """Whether these values are within every limit, whatever the truth is; False says nothing.
+
+    A floor is at least the error of either run, so at least half of what the runs are apart. All statistics obey the triangle
+    inequality: a file is at most one floor further from the truth than from a run of the model. So it is within `limit` floors
+    where it is within `limit` - 1 floors of the run (docs/tolerance.md; of `gain` as `_steady` explains).
+    """
+    return all(
+        getattr(stats, name) <= (limit(name, count_of(pair, key)) - 1.0) * least
+        for key, stats in measure(pair.levels, levels).items()
+        for name, least in _least_floor(pair.apart[key]).items()
+    ) and all(_steady(pair, key) for key in pair.apart)
+
+
+def _least_floor(apart: Stats) -> Dict[str, float]:
+    """What the floor of two runs that are so far apart is at least, with those of its lower bounds that follow from their distance."""
+    rms = apart.rms / 2
+    return {
+        "rms": rms,
+        "max": max(apart.max / 2, rms),
+        "bias": max(apart.bias / 2, SYSTEMATIC * rms),
+        "gain": max(apart.gain / 2, SYSTEMATIC * rms),
+    }
+
+
+def _steady(pair: Pair, key: Key) -> bool:
+    """Whether a group's values are spread so much wider than its noise that `gain` is the same along the values of a run and along
+    those of the truth: with a truth ten times as far away as the runs are apart, the directions differ by 2 %."""
+    values = pair.levels[key[0]][:, GROUPS[key[1]]]
+    return float(np.sqrt(values.var(0).mean())) >= STEADY * pair.apart[key].rms
+
+
+def count_of(truth: Union[Truth, Pair], key: Key) -> int:
     """How many numbers this group has on this level."""
     return int(truth.levels[key[0]][:, GROUPS[key[1]]].size)
 

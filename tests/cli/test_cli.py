@@ -212,9 +212,9 @@ def test_unusable_artifacts_are_one_line_each(command, files, tmp_path):
     model = onnx.load(files / "grid.onnx")
     onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     (tmp_path / "weights.bin").unlink()
-    paths = [
-        tmp_path / name for name in ("none.onnx", "empty.onnx", "text.onnx", "cut.onnx", "cut.pt", "split.onnx")
-    ] + [tmp_path]
+    (tmp_path / "folder").mkdir()
+    names = ("none.onnx", "empty.onnx", "text.onnx", "cut.onnx", "cut.pt", "split.onnx", "folder")
+    paths = [tmp_path / name for name in names]
 
     code, out, err = command("check", *paths)
 
@@ -497,3 +497,19 @@ def test_the_last_line_of_an_export_is_a_command_that_works(command):
     assert code == 0 and words[:4] == ["check", "them:", "detparity", "check"] and words[-2:] == ["--model", "bundled"]
     code, out, _ = command(*words[3:], "--checks", "structure.axes")
     assert code == 0 and "Verdict: conforms against bundled, 1 of" in out
+
+
+def test_shards_of_a_folder_are_merged_into_one_report(command, files, tmp_path):
+    for name in ("grid.onnx", "traced.pt"):
+        (tmp_path / name).write_bytes((files / name).read_bytes())
+    reports = [tmp_path / f"shard{number}.json" for number in (1, 2)]
+    shared = ("--model", "bundled", "--checks", "parity.declared", "--quick")
+    for number, report in enumerate(reports, 1):
+        code, _, err = command("check", tmp_path, *shared, "--shard", f"{number}/2", "--json", report)
+        assert (code, err) == (0, "")
+    found = [[Path(one["path"]).name for one in json.loads(report.read_text())["artifacts"]] for report in reports]
+    assert found == [["grid.onnx"], ["traced.pt"]]
+    assert command("matrix", *reports, "--json", tmp_path / "all.json")[0] == 0
+    merged = json.loads((tmp_path / "all.json").read_text())
+    assert merged["verdict"] == "conforms"
+    assert {Path(one["path"]).name for one in merged["artifacts"]} == {"grid.onnx", "traced.pt"}

@@ -33,7 +33,9 @@ def _differing(one, other):
 
 def _same(one, other):
     levels = all(np.array_equal(mine, theirs) for mine, theirs in zip(one.levels, other.levels))
-    return levels and len(one.levels) == len(other.levels) and np.array_equal(floors_of(one), floors_of(other))
+    return (
+        levels and len(one.levels) == len(other.levels) and np.array_equal(floors_of(one.floor), floors_of(other.floor))
+    )
 
 
 def test_a_stored_reference_is_the_same_numbers(oracle):
@@ -124,3 +126,30 @@ def test_a_file_is_blamed_for_time_by_what_the_model_takes_now(oracle, monkeypat
     died = EngineDied("time", "is not done after 110 s", 110.0)
     assert not to_blame(died, later, SIZE)
     assert to_blame(EngineDied("time", "is not done after 500 s", 500.0), later, SIZE)
+
+
+def test_a_stored_pair_is_the_same_numbers_and_gives_way_to_a_truth(oracle):
+    first = oracle()
+    pair = first.pair(PICTURE, SIZE, "grid")
+    again = oracle()
+    stored = again.pair(PICTURE, SIZE, "grid")
+    assert again.worked_out == 0 and first.worked_out == 1
+    assert stored.apart == pair.apart and all(map(np.array_equal, stored.levels, pair.levels))
+    plain = oracle("another")
+    assert plain.pair(PICTURE, SIZE, "raw").apart == first.pair(PICTURE, SIZE, "raw").apart
+    assert _differing(again, plain) == [] and again.worked_out == 1
+    assert oracle().pair(PICTURE, SIZE, "grid") is None  # the truth is stored
+
+
+def test_an_audit_names_and_replaces_a_wrong_pair(oracle, tmp_path):
+    right = oracle().pair(PICTURE, SIZE, "grid")
+    audited = oracle(audit=True)
+    assert audited.pair(PICTURE, SIZE, "grid").apart == right.apart and not audited.notes
+    (path,) = ArrayCache(tmp_path / "cache").entries()
+    arrays = dict(np.load(str(path)))
+    arrays["grid-1"] = arrays["grid-1"] * np.float32(1.001)
+    with path.open("wb") as stream:
+        np.savez(stream, **arrays)
+    audited = oracle(audit=True)
+    assert all(map(np.array_equal, audited.pair(PICTURE, SIZE, "grid").levels, right.levels))
+    assert len(audited.notes) == 1 and "bug of detparity" in audited.notes[0]

@@ -163,6 +163,63 @@ def test_a_floor_that_grows_ends_as_the_floor_of_all_ways_at_once(session, kind,
     assert min(grown) >= 0 and max(grown) > 0
 
 
+@pytest.mark.parametrize("head", ["grid", "raw"])
+@pytest.mark.parametrize("kind", ["noise", "scene", "black"])
+def test_what_is_surely_within_by_two_runs_is_within_by_the_truth(session, kind, head):
+    """Files made by moving a run in one group, column or number, by every size around the limits: none is accepted by two runs
+    that float64 refuses; the runs that are not moved are all accepted."""
+    from detparity.engines import reference_runs as reference
+
+    picture, size, facts = (kind, 5), (96, 128), session.detector.facts
+    oracle = reference.Oracle(facts, session.oracle._ways, ("raw", "grid"))
+    pair = oracle.pair(picture, size, head)
+    truth = oracle.truth(picture, size, head)
+    assert oracle.pair(picture, size, head) is None  # the truth says more
+    feed = {"images": images.make(kind, size, 5)[None]}
+    runs = [
+        noise_floor.split_levels(head, facts, size, reference._of_head(head, run(feed)), 0)
+        for run in session.oracle._ways.ways.values()
+    ]
+    assert noise_floor.surely_within(pair, runs[2])
+    rng = np.random.default_rng(7)
+    said = {True: 0, False: 0}
+    for key, stats in pair.apart.items():
+        columns = range(facts.fields)[noise_floor.GROUPS[key[1]]]
+        for times in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
+            for how in ("everywhere", "a column", "a number", "with the value"):
+                moved = [values.astype(np.float64) for values in runs[rng.integers(len(runs))]]
+                part = moved[key[0]][:, columns[0] : columns[-1] + 1]
+                if how == "everywhere":
+                    part += rng.normal(0, times * stats.rms, part.shape)
+                elif how == "a column":
+                    part[:, rng.integers(part.shape[1])] += times * stats.rms
+                elif how == "a number":
+                    part[rng.integers(len(part)), rng.integers(part.shape[1])] += times * stats.max
+                else:
+                    spread = part - part.mean(0)
+                    part += spread * (times * stats.rms / np.sqrt((spread**2).mean()))
+                surely = noise_floor.surely_within(pair, moved)
+                within = not noise_floor.excesses(truth, noise_floor.measure(truth.levels, moved))
+                assert within or not surely, (key, times, how)
+                said[surely] += 1
+    assert min(said.values()) > 20
+
+
+def test_nothing_is_surely_within_beside_values_that_are_alike_or_no_numbers(session):
+    facts, size = session.detector.facts, (64, 96)
+    rows = sum(facts.level_rows(size))
+    run = {"output": np.zeros((1, rows, facts.fields), np.float32)}
+    constant = noise_floor.make_pair("grid", facts, size, run, {"output": run["output"] + np.float32(1e-6)})
+    levels = noise_floor.split_levels("grid", facts, size, run, 0)
+    assert not noise_floor.surely_within(constant, levels)  # bias and gain cannot be told apart there
+    drawn = {"output": np.random.default_rng(0).normal(0, 1, (1, rows, facts.fields)).astype(np.float32)}
+    pair = noise_floor.make_pair("grid", facts, size, drawn, {"output": drawn["output"] + np.float32(1e-6)})
+    levels = [level.copy() for level in noise_floor.split_levels("grid", facts, size, drawn, 0)]
+    assert noise_floor.surely_within(pair, levels)
+    levels[1][3, 2] = np.nan
+    assert not noise_floor.surely_within(pair, levels)
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("kind", sorted(images.KINDS))
 def test_pictures_are_what_they_promise(kind):

@@ -39,11 +39,11 @@ expected = model(torch.from_numpy(images))
 expected = expected[0] if isinstance(expected, (tuple, list)) else expected
 print(float(np.abs(expected.numpy() - session.run(None, {session.get_inputs()[0].name: images})[0]).max()))
 """
-FIGURES = ("seconds", "times bare", "in engines", "times engines", "peak MB")
+FIGURES = ("seconds", "times bare", "processor s", "times bare", "in engines", "times engines", "peak MB")
 
 
 def _run(words):
-    """Seconds and peak memory in bytes of a command, from start to end; it must end well."""
+    """Seconds, seconds of processors and peak memory in bytes of a command, from start to end; it must end well."""
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
         process = subprocess.Popen(words, stdout=output, stderr=output, cwd=str(resources.root()))
@@ -53,18 +53,18 @@ def _run(words):
         process.returncode = os.WEXITSTATUS(status) if ended else -os.WTERMSIG(status)
         output.seek(0)
         assert process.returncode == 0, f"{process.returncode}: {output.read().decode(errors='replace')[-1500:]}"
-    return seconds, used.ru_maxrss * 1024
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
 
 
 def _verdict(path, model, folder, *options):
-    """Seconds, peak bytes and the report of one `detparity check` of its own."""
+    """Seconds, those of processors, peak bytes and the report of one `detparity check` of its own."""
     report = folder / "report.json"
     if report.exists():
         report.unlink()
     chosen = model or ("--model", "bundled")
     words = [sys.executable, "-m", "detparity", "check", str(path), *chosen, "--json", str(report), *options]
-    seconds, peak = _run(words)
-    return seconds, peak, json.loads(report.read_text(encoding="utf-8"))
+    seconds, processor, peak = _run(words)
+    return seconds, processor, peak, json.loads(report.read_text(encoding="utf-8"))
 
 
 def _middle(runs):
@@ -72,9 +72,10 @@ def _middle(runs):
     return sorted(runs, key=lambda run: run[0])[len(runs) // 2]
 
 
-def _row(title, seconds, peak, found, bare):
+def _row(title, seconds, processor, peak, found, bare=(0.0, 0.0)):
     engine = found["timings"]["engine_seconds"]
-    figures = (f"{seconds:.1f}", f"{seconds / bare:.1f}" if bare else "", f"{engine:.1f}", f"{seconds / engine:.1f}")
+    times = [f"{taken / one:.1f}" if one else "" for taken, one in zip((seconds, processor), bare)]
+    figures = (f"{seconds:.1f}", times[0], f"{processor:.1f}", times[1], f"{engine:.1f}", f"{seconds / engine:.1f}")
     return (title, *figures, f"{peak / 1e6:.0f}")
 
 
@@ -125,9 +126,10 @@ def test_a_verdict_on_a_real_model(name, side, forms, rounds, tmp_path):
         for (form, *options), runs in verdicts.items():
             runs.append(_verdict(paths[form], model, tmp_path, "--img-size", str(side), *options))
             print(".", end="", flush=True)
-    seconds, peak = _middle(bare)
-    rows = [("", *FIGURES), ("load both, compare once", f"{seconds:.1f}", "1.0", "", "", f"{peak / 1e6:.0f}")]
-    rows += [_row(_title(words), *_middle(runs), seconds) for words, runs in verdicts.items()]
+    *one, peak = _middle(bare)
+    first = ("load both, compare once", f"{one[0]:.1f}", "1.0", f"{one[1]:.1f}", "1.0", "", "", f"{peak / 1e6:.0f}")
+    rows = [("", *FIGURES), first]
+    rows += [_row(_title(words), *_middle(runs), one) for words, runs in verdicts.items()]
     print(f"\n\n{name} at {side}x{side}\n\n" + "\n".join(columns(rows)))
     assert len(rows) == 2 + 4 * len(forms)
 
@@ -139,7 +141,7 @@ def test_a_verdict_on_each_of_our_own_files(tmp_path, made, session):
         path = made(name)
         if isinstance(path, Path):
             found = _verdict(path, [], tmp_path, "--img-size", "256", "320", "--no-cache")
-            rows.append(_row(name, *found, 0.0))
+            rows.append(_row(name, *found))
             print(".", end="", flush=True)
     print("\n\nbundled at 256x320\n\n" + "\n".join(columns(rows)))
     assert len(rows) > 10
@@ -152,7 +154,7 @@ def test_two_workers_beside_one(tmp_path):
     for workers in (2, 1):
         options = f"-q -n {workers} --dist loadgroup -p no:cacheprovider".split()
         words = [sys.executable, "-m", "pytest", *options, "--basetemp", str(tmp_path / str(workers))]
-        seconds[workers], _ = _run(words)
+        seconds[workers], *_ = _run(words)
     rows = [("workers", "seconds"), *((str(count), f"{taken:.0f}") for count, taken in sorted(seconds.items()))]
     print("\n\n" + "\n".join(columns(rows)) + f"\n\n  {seconds[1] / seconds[2]:.2f} times as fast")
     assert len(rows) == 3
