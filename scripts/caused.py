@@ -277,7 +277,7 @@ KINDS: Mapping[str, Tuple[Plant, Tuple[str, ...]]] = {
     "shifted": (arithmetic("Add", lambda s: s.rng.choice((-0.5, 0.1, 1.0))), ("shifted",)),
     "scaled and shifted": (
         inserted(lambda s, op, x: op("Add", op("Mul", x, s.constant(np.float32(1.3))), s.constant(np.float32(0.2)))),
-        ("scaled and shifted",),
+        ("scaled and shifted", "scaled"),  # a softmax hides what is added
     ),
     "rounded to float16": (inserted(cast), ("rounded to float16",)),
     "rounded to integers": (inserted(lambda _, op, x: op("Round", x)), ("rounded to integers", "operator left in")),

@@ -109,7 +109,9 @@ def _bundled(search: Search, fault: Fault, folder: Path) -> Optional[Sequence[An
         part = bundle.smaller(bundle.part_of(search, fault))
     except EngineError:
         return None
-    return bundle.write(folder / "bundle", part, {"module": fault.module, "node": fault.part.title, "file": ""}), part.shows
+    return bundle.write(
+        folder / "bundle", part, {"module": fault.module, "node": fault.part.title, "file": ""}
+    ), part.shows
 
 
 def hits(record: Mapping[str, Any]) -> Tuple[bool, bool]:

@@ -16,11 +16,13 @@ import torch
 from detparity.kit.tests.checks.locating.test_locate import SIZE, Network
 from torch import nn
 
+from detparity.checks.locating.bundle import part_of
 from detparity.checks.locating.causes import cause_of
 from detparity.checks.locating.script_program import ScriptProgram
 from detparity.checks.locating.search import Search
 from detparity.cli import main
 from detparity.core.trace import Trace
+from detparity.core.vocabulary import EngineError
 from detparity.engines.torchscript_steps import common, operators
 from detparity.inputs import images
 from detparity.models.module_reference import Made, ModuleReference
@@ -138,6 +140,8 @@ def test_a_weight_and_a_number_are_found_with_their_causes(given: Any, tmp_path:
     assert fault.module == "leaky"
     cause = cause_of(search, fault)
     assert cause is not None and cause.kind == "activation slope"
+    with pytest.raises(EngineError, match="needs torch"):
+        part_of(search, fault)
 
 
 def test_the_commands_name_the_operator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +153,6 @@ def test_the_commands_name_the_operator(tmp_path: Path, capsys: pytest.CaptureFi
     file, report = tmp_path / "small.torchscript.pt", tmp_path / "report.json"
     script.save(str(file))
     model = ["--model", f"{tmp_path / 'small.py'}:make"]
-    assert main.main(["locate", str(file), *model]) == 0
     with torch.no_grad():
         script.two.bias[1] += 0.25
     script.save(str(file))
@@ -158,8 +161,6 @@ def test_the_commands_name_the_operator(tmp_path: Path, capsys: pytest.CaptureFi
     assert (first["module"], first["kind"]) == ("two", "Conv2d") and "of two" in first["node"]
     assert first["kind_of_cause"] == "bias"
     capsys.readouterr()
-    assert main.main(["locate", str(file), *model, "--bundle", str(tmp_path / "bundle")]) == 2
-    assert "needs torch" in capsys.readouterr().err
     assert main.main(["check", str(file), *model, "--checks", "parity"]) == 1
     assert "It begins in two (Conv2d), at node" in capsys.readouterr().out
 
