@@ -3,7 +3,7 @@
     python scripts/located.py RESULTS.jsonl [--faults 8] [--seeds developing|held-out|all] [--only "PATTERN"]     # resumable
     python scripts/located.py RESULTS.jsonl --table
 
-Six models (`located_models.py`), each exported in several ways, and for each of these so many faults; a pattern is of MODEL / WAY,
+Six models (`located_models.py`), each exported in several forms, and for each of these so many faults; a pattern is of MODEL / FORM,
 such as "yolov7* / dynamo*". A fault is one change to one operator, drawn by its seed: `detparity/artifacts/onnx_mutations.py` for
 ONNX, `located_script.py` for TorchScript. Even seeds may be looked at while the search is written, odd ones are held out. A fault that
 changes no output beyond the noise of float32 cannot be seen by anything and is counted apart.
@@ -40,25 +40,31 @@ SEEDS = {"developing": (0,), "held-out": (1,), "all": (0, 1)}
 ALL, HELD_OUT = "all", "all, held out"
 
 
-def judged(name: str, way: str, seed: int, folder: Path) -> Dict[str, Any]:
+def judged(name: str, form: str, seed: int, folder: Path) -> Dict[str, Any]:
     """Plant one fault, look for it, and say what was found."""
-    drawn = zlib.crc32(f"{name} {way}".encode()) % 100_000 * 1000 + seed
-    record, program, true = (_script if way == models.SCRIPT else _onnx)(name, way, drawn, folder)
+    drawn = zlib.crc32(f"{name} {form}".encode()) % 100_000 * 1000 + seed
+    record, program, true = (_script if form == models.SCRIPT else _onnx)(name, form, drawn, folder)
     start = time.monotonic()
     try:
         found = _searched(name, program(), true, folder)
     except Exception as error:  # a fault may make a file that no engine takes: that is seen without a search
-        return {"model": name, "way": way, "seed": seed, **record, "refused": f"{type(error).__name__}: {error}"[:200]}
+        return {
+            "model": name,
+            "form": form,
+            "seed": seed,
+            **record,
+            "refused": f"{type(error).__name__}: {error}"[:200],
+        }
     seconds = round(time.monotonic() - start, 1)
-    return {"model": name, "way": way, "seed": seed, **record, **found, "seconds": seconds}
+    return {"model": name, "form": form, "seed": seed, **record, **found, "seconds": seconds}
 
 
 Planted = Tuple[Dict[str, Any], Callable[[], Any], Callable[[Part, Any], bool]]
 
 
-def _onnx(name: str, way: str, drawn: int, folder: Path) -> Planted:
+def _onnx(name: str, form: str, drawn: int, folder: Path) -> Planted:
     """A file with a fault: its record, what opens it, and whether a part of it is what was changed."""
-    model = models.exported(name, way, folder)
+    model = models.exported(name, form, folder)
     content, fault = mutated(model, drawn)
     (changed,) = (node for node in model.graph.node if title(node) == fault.node)
     file = folder / "planted.onnx"
@@ -67,15 +73,19 @@ def _onnx(name: str, way: str, drawn: int, folder: Path) -> Planted:
     def program() -> OnnxProgram:
         given = models.model(name).given
         graph = onnx_graph.read(file, client()).graph
-        form = input_form(graph)
-        feed = form.feed(form.image, given, "ones") if given.ndim == 4 else {form.image: given.astype(np.float32)}
-        return OnnxProgram(file, graph, form.image, feed)
+        given_as = input_form(graph)
+        feed = (
+            given_as.feed(given_as.image, given, "ones")
+            if given.ndim == 4
+            else {given_as.image: given.astype(np.float32)}
+        )
+        return OnnxProgram(file, graph, given_as.image, feed)
 
     record = {"kind": fault.kind, "node": fault.node, "about": fault.about, "module": models.module_of(changed)}
     return record, program, lambda part, _: part.title == fault.node
 
 
-def _script(name: str, way: str, drawn: int, folder: Path) -> Planted:
+def _script(name: str, form: str, drawn: int, folder: Path) -> Planted:
     script = models.traced(name, folder)
     fault = planted(script, drawn)
     file = folder / "planted.torchscript.pt"
@@ -152,7 +162,7 @@ def interval(hit: int, of: int, level: float = 0.95) -> Tuple[float, float]:
 def table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "| faults | planted | module named | node named | not to be seen | refused | inferences |"
     yield "|---|---|---|---|---|---|---|"
-    for name in [*models.MODELS, *models.WAYS, ALL, HELD_OUT]:
+    for name in [*models.MODELS, *models.FORMS, ALL, HELD_OUT]:
         rows = [one for one in records if _counts(one, name)]
         if not rows:
             continue
@@ -176,7 +186,7 @@ def _counts(record: Mapping[str, Any], name: str) -> bool:
     """Whether a fault belongs to a row of the table."""
     if name in (ALL, HELD_OUT):
         return name == ALL or bool(record["seed"] % 2)
-    return name in (record["model"], record["way"])
+    return name in (record["model"], record["form"])
 
 
 def _rate(hit: int, of: int) -> str:
@@ -193,7 +203,7 @@ def _read(path: Path) -> List[Dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--faults", type=int, default=8, help="for each model and way")
+    parser.add_argument("--faults", type=int, default=8, help="for each model and form")
     parser.add_argument("--seeds", choices=SEEDS, default="all")
     parser.add_argument("--only", default="*", metavar="PATTERN")
     parser.add_argument("--table", action="store_true")
@@ -201,12 +211,12 @@ def main() -> None:
     if options.table:
         print("\n".join([*table(_read(options.results)), "", bundles(_read(options.results))]))
         return
-    done = {(one["model"], one["way"], one["seed"]) for one in _read(options.results)}
+    done = {(one["model"], one["form"], one["seed"]) for one in _read(options.results)}
     for name in models.MODELS:
-        for way in models.WAYS:
+        for form in models.FORMS:
             for seed in (k for k in range(options.faults) if k % 2 in SEEDS[options.seeds]):
-                if fnmatch.fnmatch(f"{name} / {way}", options.only) and (name, way, seed) not in done:
-                    record = judged(name, way, seed, options.results.with_suffix(".files"))
+                if fnmatch.fnmatch(f"{name} / {form}", options.only) and (name, form, seed) not in done:
+                    record = judged(name, form, seed, options.results.with_suffix(".files"))
                     with options.results.open("a") as stream:
                         stream.write(json.dumps(record) + "\n")
                     print(json.dumps(record)[:400], file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What `located.py` plants faults into: six models, exported in each of `WAYS`, and what they compute in float64.
+"""What `located.py` plants faults into: six models, exported in each of `FORMS`, and what they compute in float64.
 
 Files are stored beside the results, since an export by torch.export takes a minute.
 """
@@ -22,7 +22,7 @@ from detparity.inputs import images
 
 SIZE = (128, 160)
 SCRIPT = "TorchScript"
-WAYS = ("ONNX", "ONNX, simplified", "dynamo", "dynamo, simplified", SCRIPT)
+FORMS = ("ONNX", "ONNX, simplified", "dynamo", "dynamo, simplified", SCRIPT)
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,15 @@ def exported(name: str, how: str, folder: Path) -> onnx.ModelProto:
 
 
 def _made(name: str, how: str, folder: Path) -> onnx.ModelProto:
-    way, _, simplified = how.partition(", ")
+    form, _, simplified = how.partition(", ")
     if simplified:
-        return _simplified(exported(name, way, folder))
+        return _simplified(exported(name, form, folder))
     of = model(name)
     buffer: Any = io.BytesIO()
-    options: Dict[str, Any] = {"dynamo": True, "verbose": False} if way == "dynamo" else {"dynamo": False}
+    options: Dict[str, Any] = {"dynamo": True, "verbose": False} if form == "dynamo" else {"dynamo": False}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        opset = 18 if way == "dynamo" else 17
+        opset = 18 if form == "dynamo" else 17
         torch.onnx.export(of.module, (of.example,), buffer, opset_version=opset, **options)
     return onnx.shape_inference.infer_shapes(onnx.load_from_string(buffer.getvalue()))
 

@@ -17,7 +17,7 @@ from detparity.engines.remote import client
 ENGINE = "torchscript_steps"
 NO_PART = "a bundle repeats with numpy and ONNX Runtime, and a part of a TorchScript program needs torch"
 IMAGES, GIVEN, STEPS = "images", "given ", "steps"
-PLACE = re.compile(r"([^/\\\"]+\.py)(?:\((\d+)\)|\", line (\d+))")  # as a trace and as a script record it
+FRAME = re.compile(r"([^/\\\"]+\.py)(?:\((\d+)\)|\", line (\d+))")  # as a trace and as a script record it
 
 
 class ScriptProgram:
@@ -60,6 +60,6 @@ class ScriptProgram:
 
 def titled(operator: str, number: int, module: str, line: str) -> str:
     """An operator of a program by its order, its module and its source line."""
-    found = PLACE.search(line)
-    place = f", {found[1]} line {found[2] or found[3]}" if found else ""
-    return f"{operator} {number}{f' of {module}' if module else ''}{place}"
+    found = FRAME.search(line)
+    frame = f", {found[1]} line {found[2] or found[3]}" if found else ""
+    return f"{operator} {number}{f' of {module}' if module else ''}{frame}"
