@@ -1,10 +1,11 @@
 """How often `detparity locate` names the module and the node of a drawn fault: docs/locate.md has the figures.
 
-    python scripts/located.py RESULTS.jsonl [--faults 40] [--seeds developing|held-out|all] [--only PATTERN]     # resumable
+    python scripts/located.py RESULTS.jsonl [--faults 8] [--seeds developing|held-out|all] [--only "PATTERN"]     # resumable
     python scripts/located.py RESULTS.jsonl --table
 
-Every model is exported under the names of its own exporter; each fault is one change to one node, drawn by its seed
-(`detparity/artifacts/onnx_mutations.py`). Even seeds were looked at while the search was written, odd ones are held out. A fault that
+Six models (`located_models.py`), each exported in several forms, and for each of these so many faults; a pattern is of MODEL / FORM,
+such as "yolov7* / dynamo*". A fault is one change to one operator, drawn by its seed: `detparity/artifacts/onnx_mutations.py` for
+ONNX, `located_script.py` for TorchScript. Even seeds may be looked at while the search is written, odd ones are held out. A fault that
 changes no output beyond the noise of float32 cannot be seen by anything and is counted apart.
 """
 
@@ -12,127 +13,115 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import inspect
 import json
 import math
 import sys
 import time
+import zlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+import located_models as models
 import numpy as np
-import onnx
+from located_script import planted
 
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import input_form
-from detparity.artifacts.onnx_mutations import mutated
+from detparity.artifacts.onnx_mutations import mutated, title
+from detparity.checks.locating import bundle
 from detparity.checks.locating.causes import cause_of
-from detparity.checks.locating.program import OnnxProgram
-from detparity.checks.locating.search import Search
-from detparity.core.trace import Trace
+from detparity.checks.locating.program import OnnxProgram, Part
+from detparity.checks.locating.script_program import ScriptProgram
+from detparity.checks.locating.search import Fault, Search
+from detparity.core.vocabulary import EngineError
 from detparity.engines.remote import client
-from detparity.inputs import images
 
 SEEDS = {"developing": (0,), "held-out": (1,), "all": (0, 1)}
-SIZE = (128, 160)
-HELD_OUT = "all, held out"
-Made = Tuple[onnx.ModelProto, Trace, np.ndarray]
+ALL, HELD_OUT = "all", "all, held out"
 
 
-def home(name: str, variant: str, simplify: Any = None) -> Made:
-    """A model of the home family, at a quarter of its width."""
-    from detparity.core.vocabulary import parse_variant
-    from detparity.models.choice import ModelChoice, load_detector
-    from detparity.models.yolov7.recorded import trace
-    from detparity.tools.export_cache import export_bytes
-
-    detector = load_detector(ModelChoice(arch=name, width=0.25))
-    pictures = images.batch_of([("natural", 0)], SIZE)
-    content = export_bytes(detector, parse_variant(variant), SIZE, simplify=simplify)
-    return onnx.load_from_string(content), trace(detector, pictures), pictures
-
-
-def foreign(spec: str, simplify: bool = False, folded: bool = True) -> Made:
-    """A model of a package, by torch's own exporter."""
-    import io
-
-    import torch
-
-    from detparity.models.adapters import make
-    from detparity.models.module_reference import ModuleReference
-    from detparity.models.reference import ModelRequest
-
-    made = make(ModelRequest(spec, None, 0, SIZE, True))
-    pictures = images.batch_of([("natural", 0)], SIZE)
-    given = made.facts.preprocessing.apply(pictures)
-    given = given if len(made.facts.shape) == 4 else given[0]
-    example: Any = torch.from_numpy(given.copy())
-    example = [example] if len(made.facts.shape) == 3 else example
-    buffer: Any = io.BytesIO()
-    keywords: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
-    torch.onnx.export(made.module, (example,), buffer, opset_version=17, do_constant_folding=folded, **keywords)
-    model = onnx.load_from_string(buffer.getvalue())
-    if simplify:
-        import onnxslim
-
-        model = onnxslim.slim(model)
-    return model, ModuleReference(made).trace(given), given
-
-
-MODELS: Mapping[str, Callable[[], Made]] = {
-    "yolov7-tiny grid": lambda: home("yolov7-tiny", "grid-dynamic"),
-    "yolov7-tiny raw, simplified": lambda: home("yolov7-tiny", "raw", "onnxslim"),
-    "yolov7 grid": lambda: home("yolov7", "grid"),
-    "yolov8n": lambda: foreign("ultralytics:yolov8n.yaml"),
-    "yolov8n, simplified": lambda: foreign("ultralytics:yolov8n.yaml", simplify=True),
-    "rtdetr-r18": lambda: foreign("libreyolo:rtdetr-r18"),
-    "ssdlite320": lambda: foreign("torchvision:ssdlite320_mobilenet_v3_large"),
-}
-
-
-def _inferred(made: Made) -> Made:
-    """With the shapes of inner tensors, which some changes need."""
-    return onnx.shape_inference.infer_shapes(made[0]), made[1], made[2]
-
-
-def judged(made: Made, seed: int, file: Path) -> Dict[str, Any]:
+def judged(name: str, form: str, seed: int, folder: Path) -> Dict[str, Any]:
     """Plant one fault, look for it, and say what was found."""
-    model, trace, given = made
-    content, fault = mutated(model, seed)
-    file.write_bytes(content)
+    drawn = zlib.crc32(f"{name} {form}".encode()) % 100_000 * 1000 + seed
+    record, program, true = (_script if form == models.SCRIPT else _onnx)(name, form, drawn, folder)
     start = time.monotonic()
-    graph = onnx_graph.read(file, client()).graph
-    form = input_form(graph)
-    feed = form.feed(form.image, given, "ones") if given.ndim == 4 else {form.image: given.astype(np.float32)}
-    record: Dict[str, Any] = {"seed": seed, "kind": fault.kind, "node": fault.node, "about": fault.about}
     try:
-        program = OnnxProgram(file, graph, form.image, feed)
-        search = Search(trace, program)
-        found = search.located()
-        runs = program.runs
-        cause = cause_of(search, found.faults[0]) if len(found.faults) == 1 else None
+        found = _searched(name, program(), true, folder)
     except Exception as error:  # a fault may make a file that no engine takes: that is seen without a search
-        return {**record, "refused": f"{type(error).__name__}: {error}"[:200]}
-    places = [(one.part.title, one.module, [part.title for part in one.parts]) for one in found.faults]
+        return {
+            "model": name,
+            "form": form,
+            "seed": seed,
+            **record,
+            "refused": f"{type(error).__name__}: {error}"[:200],
+        }
+    seconds = round(time.monotonic() - start, 1)
+    return {"model": name, "form": form, "seed": seed, **record, **found, "seconds": seconds}
+
+
+Planted = Tuple[Dict[str, Any], Callable[[], Any], Callable[[Part, Any], bool]]
+
+
+def _onnx(name: str, form: str, drawn: int, folder: Path) -> Planted:
+    """A file with a fault: its record, what opens it, and whether a part of it is what was changed."""
+    model = models.exported(name, form, folder)
+    content, fault = mutated(model, drawn)
+    (changed,) = (node for node in model.graph.node if title(node) == fault.node)
+    file = folder / "planted.onnx"
+    file.write_bytes(content)
+
+    def program() -> OnnxProgram:
+        given = models.model(name).given
+        graph = onnx_graph.read(file, client()).graph
+        given_as = input_form(graph)
+        feed = (
+            given_as.feed(given_as.image, given, "ones")
+            if given.ndim == 4
+            else {given_as.image: given.astype(np.float32)}
+        )
+        return OnnxProgram(file, graph, given_as.image, feed)
+
+    record = {"kind": fault.kind, "node": fault.node, "about": fault.about, "module": models.module_of(changed)}
+    return record, program, lambda part, _: part.title == fault.node
+
+
+def _script(name: str, form: str, drawn: int, folder: Path) -> Planted:
+    script = models.traced(name, folder)
+    fault = planted(script, drawn)
+    file = folder / "planted.torchscript.pt"
+    script.save(str(file))
+    record = {"kind": fault.kind, "node": fault.node, "about": fault.about, "module": fault.module}
+    given = models.model(name).given
+    return record, lambda: ScriptProgram(file, given), lambda part, parts: fault.is_part(part, parts)
+
+
+def _searched(name: str, program: Any, true: Callable[[Part, Any], bool], folder: Path) -> Dict[str, Any]:
+    search = Search(models.trace(name), program)
+    found = search.located()
+    runs = program.runs
+    one = len(found.faults) == 1
+    cause = cause_of(search, found.faults[0]) if one else None
+    places = [(at.part.title, at.module, [part.title for part in at.parts]) for at in found.faults]
     return {
-        **record,
         "places": places[:10],
         "count": len(places),
+        "right": bool(places) and true(found.faults[0].part, program.parts),
         "ends": found.ends,
         "runs": runs,
         "cause": [cause.kind, cause.sentence] if cause else None,
-        "seconds": round(time.monotonic() - start, 1),
+        "bundle": _bundled(search, found.faults[0], folder) if one else None,
     }
 
 
-def module_of(node: str) -> str:
-    """The module that torch's exporter named a node by. In a list of modules it repeats the path of what holds them."""
-    found: List[str] = []
-    for part in node.strip("/").split("/")[:-1]:
-        if found and part.startswith(f"{found[-1]}."):
-            found.pop()
-        found.append(part)
-    return ".".join(found)
+def _bundled(search: Search, fault: Fault, folder: Path) -> Optional[Sequence[Any]]:
+    """Bytes of a bundle, and whether it shows the fault; None where there is none, as for TorchScript."""
+    try:
+        part = bundle.smaller(bundle.part_of(search, fault))
+    except EngineError:
+        return None
+    return bundle.write(
+        folder / "bundle", part, {"module": fault.module, "node": fault.part.title, "file": ""}
+    ), part.shows
 
 
 def hits(record: Mapping[str, Any]) -> Tuple[bool, bool]:
@@ -141,9 +130,10 @@ def hits(record: Mapping[str, Any]) -> Tuple[bool, bool]:
     if not record["places"]:
         return False, False
     node, module, _ = record["places"][0]
-    true = module_of(record["node"])
+    true = record["module"]
     near = module == true or _parent(module) == true or _parent(true) == module
-    return record["count"] == 1 and near, record["count"] == 1 and node == record["node"]
+    right = record.get("right", node == record["node"])
+    return record["count"] == 1 and near, record["count"] == 1 and right
 
 
 def _parent(path: str) -> str:
@@ -170,11 +160,12 @@ def interval(hit: int, of: int, level: float = 0.95) -> Tuple[float, float]:
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield "| model | faults | module named | node named | not to be seen | refused | inferences |"
+    yield "| faults | planted | module named | node named | not to be seen | refused | inferences |"
     yield "|---|---|---|---|---|---|---|"
-    names = [name for name in MODELS if any(one["model"] == name for one in records)]
-    for name in [*names, "all", HELD_OUT]:
+    for name in [*models.MODELS, *models.FORMS, ALL, HELD_OUT]:
         rows = [one for one in records if _counts(one, name)]
+        if not rows:
+            continue
         seen = [one for one in rows if one.get("places") is not None and (one["places"] or not one["ends"])]
         found = [hits(one) for one in seen]
         cells = [_rate(sum(one[k] for one in found), len(found)) for k in (0, 1)]
@@ -184,16 +175,25 @@ def table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"| {name} | {len(rows)} | {cells[0]} | {cells[1]} | {silent} | {refused} | {runs:g} |"
 
 
+def bundles(records: Sequence[Mapping[str, Any]]) -> str:
+    found = [one["bundle"] for one in records if one.get("bundle")]
+    small = sum(size <= bundle.LARGEST and shows for size, shows in found)
+    largest = max((size for size, _ in found), default=0)
+    return f"Bundles that show the fault in under 200 kB: {small} of {len(found)}; the largest has {largest / 1000:.0f} kB."
+
+
 def _counts(record: Mapping[str, Any], name: str) -> bool:
     """Whether a fault belongs to a row of the table."""
-    return record["model"] == name or name == "all" or (name == HELD_OUT and bool(record["seed"] % 2))
+    if name in (ALL, HELD_OUT):
+        return name == ALL or bool(record["seed"] % 2)
+    return name in (record["model"], record["form"])
 
 
 def _rate(hit: int, of: int) -> str:
     if not of:
         return "none"
     low, high = interval(hit, of)
-    return f"{hit} of {of} ({100 * low:.0f} to {100 * high:.0f} %)"
+    return f"{hit} of {of} ({100 * low:.1f} to {100 * high:.1f} %)"
 
 
 def _read(path: Path) -> List[Dict[str, Any]]:
@@ -203,25 +203,23 @@ def _read(path: Path) -> List[Dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--faults", type=int, default=40, help="for each model")
+    parser.add_argument("--faults", type=int, default=8, help="for each model and form")
     parser.add_argument("--seeds", choices=SEEDS, default="all")
-    parser.add_argument("--only", default="*")
+    parser.add_argument("--only", default="*", metavar="PATTERN")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if options.table:
-        print("\n".join(table(_read(options.results))))
+        print("\n".join([*table(_read(options.results)), "", bundles(_read(options.results))]))
         return
-    done = {(one["model"], one["seed"]) for one in _read(options.results)}
-    file = options.results.with_suffix(".onnx")
-    for name in fnmatch.filter(MODELS, options.only):
-        left = [k for k in range(options.faults) if k % 2 in SEEDS[options.seeds] and (name, k) not in done]
-        made = _inferred(MODELS[name]()) if left else None
-        for seed in left:
-            assert made is not None
-            record = {"model": name, **judged(made, seed, file)}
-            with options.results.open("a") as stream:
-                stream.write(json.dumps(record) + "\n")
-            print(json.dumps(record)[:400], file=sys.stderr)
+    done = {(one["model"], one["form"], one["seed"]) for one in _read(options.results)}
+    for name in models.MODELS:
+        for form in models.FORMS:
+            for seed in (k for k in range(options.faults) if k % 2 in SEEDS[options.seeds]):
+                if fnmatch.fnmatch(f"{name} / {form}", options.only) and (name, form, seed) not in done:
+                    record = judged(name, form, seed, options.results.with_suffix(".files"))
+                    with options.results.open("a") as stream:
+                        stream.write(json.dumps(record) + "\n")
+                    print(json.dumps(record)[:400], file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, Mapping, Optional, Sequence
+from typing import Iterator, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -46,6 +46,34 @@ def _reread(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 _reread(inner, names)
+
+
+def weights_of(content: bytes) -> Optional[Tuple[np.ndarray, Optional[np.ndarray]]]:
+    """Weight and bias of a model that is one convolution with constants; None where it is anything else."""
+    model = onnx.load_from_string(content)
+    constants = {one.name: one for one in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type != "Constant"]
+    if (
+        len(nodes) != 1
+        or nodes[0].op_type != "Conv"
+        or any(name not in constants for name in nodes[0].input[1:] if name)
+    ):
+        return None
+    values = [onnx.numpy_helper.to_array(constants[name]) for name in nodes[0].input[1:] if name]
+    return values[0], values[1] if len(values) > 1 else None
+
+
+def with_weights(content: bytes, weight: np.ndarray, bias: np.ndarray) -> bytes:
+    """The same convolution with others, in its own precision."""
+    model = onnx.load_from_string(content)
+    (node,) = (node for node in model.graph.node if node.op_type == "Conv")
+    constants = {one.name: one for one in model.graph.initializer}
+    kind = onnx.numpy_helper.to_array(constants[node.input[1]]).dtype
+    del node.input[1:]
+    for name, value in (("the model's weight", weight), ("the model's bias", bias)):
+        node.input.append(name)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value, kind), name))
+    return bytes(model.SerializeToString())
 
 
 def one_channel(content: bytes, channel: int) -> Optional[bytes]:

@@ -297,13 +297,17 @@ def shortcut(at: Changing, node: Node) -> Optional[str]:
     return f"the sum has lost {lost!r}"
 
 
+# Of weights in place, output channels first; the channel is drawn.
+WEIGHTS: Mapping[str, Callable[[np.ndarray, int, random.Random], str]] = {
+    "weights of one channel scaled": _scaled,
+    "weights of one channel lost": _zeroed,
+    "channels exchanged": _exchanged,
+    "input channels reversed": _of_inputs,
+    "weights rounded to float16": _rounded,
+    "weights of another epoch": _noisy,
+}
 KINDS: Mapping[str, Change] = {
-    "weights of one channel scaled": _weight(_scaled),
-    "weights of one channel lost": _weight(_zeroed),
-    "channels exchanged": _weight(_exchanged),
-    "input channels reversed": _weight(_of_inputs),
-    "weights rounded to float16": _weight(_rounded),
-    "weights of another epoch": _weight(_noisy),
+    **{kind: _weight(change) for kind, change in WEIGHTS.items()},
     "bias shifted": bias,
     "bias lost": bias_lost,
     "constant changed": operand,

@@ -29,13 +29,15 @@ class Step:
 @dataclass(frozen=True)
 class Trace:
     """steps: in the order they ran, the image the first; values: float64, one for each step; kinds: class of each module, by path;
-    outputs: numbers of the values that the model returned."""
+    outputs: numbers of the values that the model returned; weights: what convolutions and batch-norms read that is no value of the
+    run, by the number of their result: weight and bias, or weight, bias, mean, variance and epsilon."""
 
     steps: Tuple[Step, ...]
     values: Tuple[np.ndarray, ...]
     kinds: Mapping[str, str]
     outputs: Tuple[int, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[int, Tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     def title(self, module: str) -> str:
         """A module by its official path and its class."""
@@ -53,7 +55,18 @@ def to_message(trace: Trace) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
         "outputs": list(trace.outputs),
         "names": dict(trace.names),
     }
-    return content, {str(number): value for number, value in enumerate(trace.values)}
+    arrays = {str(number): value for number, value in enumerate(trace.values)}
+    for number, weights in trace.weights.items():
+        arrays.update({f"{number} {index}": _smaller(value) for index, value in enumerate(weights)})
+    content["weights"] = {str(number): len(weights) for number, weights in trace.weights.items()}
+    return content, arrays
+
+
+def _smaller(value: np.ndarray) -> np.ndarray:
+    """In float32, where that holds every number."""
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float32)
+    return half if np.array_equal(half, value) else value
 
 
 def from_message(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Trace:
@@ -64,4 +77,5 @@ def from_message(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
         content["kinds"],
         tuple(content["outputs"]),
         content["names"],
+        {int(key): tuple(arrays[f"{key} {k}"] for k in range(count)) for key, count in content["weights"].items()},
     )

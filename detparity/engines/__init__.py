@@ -52,6 +52,7 @@ ENGINES: Mapping[str, Engine] = {
         Engine("onnxruntime", ("onnx",)),
         Engine("efficient_nms", (PLUGIN,)),
         Engine("torchscript", ("torchscript",)),
+        Engine("torchscript_steps", ()),
         Engine("lite", ("lite",)),
         Engine("onnx_reference", ("onnx",)),
         Engine("onnx_exact", ()),

@@ -25,6 +25,11 @@ def _load(path: str) -> Tuple[torch.jit.ScriptModule, str]:
     return module, text.decode(errors="replace") if isinstance(text, bytes) else text
 
 
+def loaded(path: str) -> torch.jit.ScriptModule:
+    """An archive as a module. Raises EngineError where torch cannot load it."""
+    return _load(path)[0]
+
+
 def read(path: str) -> ScriptFile:
     """Read an archive. Raises EngineError where torch cannot load it."""
     return describe(*_load(path))

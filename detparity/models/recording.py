@@ -43,6 +43,7 @@ class Recording(Exactly):
         self.steps: List[Step] = []
         self.values: List[np.ndarray] = []
         self.same: List[bool] = []
+        self.weights: Dict[int, Tuple[np.ndarray, ...]] = {}
         self._earlier = earlier
         self._stored: Dict[int, List[int]] = {}  # by storage: the values that lie in it
         self._modules = modules
@@ -57,7 +58,7 @@ class Recording(Exactly):
         values = tensor.detach().numpy()
         if self._earlier is None:
             self.values.append(values.astype(np.float64, copy=False))
-            self._stored.setdefault(_storage(tensor), []).append(number)
+            self._stored.setdefault(storage(tensor), []).append(number)
         else:
             before = self._earlier.values
             self.same.append(number < len(before) and np.array_equal(before[number], values))
@@ -68,7 +69,7 @@ class Recording(Exactly):
     def _copy(self, tensors: List[torch.Tensor]) -> None:
         """Copy the values that lie in the memory of these tensors, since it is written to next."""
         for tensor in tensors:
-            for number in self._stored.pop(_storage(tensor), ()):
+            for number in self._stored.pop(storage(tensor), ()):
                 self.values[number] = self.values[number].copy()
 
     def number(self, tensor: torch.Tensor) -> Optional[int]:
@@ -76,7 +77,7 @@ class Recording(Exactly):
         found = self._numbers.get((id(tensor), tensor._version))
         if found is None and any((id(tensor), version) in self._numbers for version in range(tensor._version)):
             before = [self._numbers[key] for v in range(tensor._version) if (key := (id(tensor), v)) in self._numbers]
-            wrote = self._last.get(_storage(tensor))
+            wrote = self._last.get(storage(tensor))
             reads = tuple(dict.fromkeys([before[-1], *([wrote] if wrote is not None else [])]))
             found = self.add(tensor, "written", reads)
         return found
@@ -91,7 +92,8 @@ class Recording(Exactly):
         found = self.computed(operator, types, args, kwargs)
         for tensor in tree_flatten(found)[0]:
             if _says_something(tensor):
-                self._last[_storage(tensor)] = self.add(tensor, name, reads)
+                number = self._last[storage(tensor)] = self.add(tensor, name, reads)
+                self.weights.setdefault(number, _weights(name, args) if self._earlier is None else ())
         return found
 
     def computed(self, operator: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -102,6 +104,18 @@ class Recording(Exactly):
         for part in PARTS.get(name, ()):
             if reads and given[0].is_floating_point():
                 self.add(part(given[0].detach()), name, reads)
+        if name == "addmm" and reads and len(given) == 3:  # a product and its bias
+            self.add(given[1].detach() @ given[2].detach(), name, reads)
+
+
+def _weights(name: str, args: Tuple[Any, ...]) -> Tuple[np.ndarray, ...]:
+    """See `Trace.weights`; empty for other operators, and for a batch-norm without numbers of its own."""
+    own = args[1:3] if name == "convolution" else (*args[1:5], args[-1]) if "batch_norm" in name else ()
+    tensors = [one for one in own if isinstance(one, torch.Tensor)]
+    if not tensors or ("batch_norm" in name and len(tensors) < 4):
+        return ()
+    epsilon = [np.array(float(own[-1]))] if "batch_norm" in name else []
+    return (*(one.detach().double().numpy() for one in tensors), *epsilon)
 
 
 def _says_something(tensor: Any) -> bool:
@@ -110,9 +124,10 @@ def _says_something(tensor: Any) -> bool:
     return tensor.is_floating_point() and tensor.numel() >= LEAST
 
 
-def _storage(tensor: torch.Tensor) -> int:
-    storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
-    return int(storage.data_ptr())
+def storage(tensor: torch.Tensor) -> int:
+    """Where the memory of a tensor begins."""
+    found = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
+    return int(found.data_ptr())
 
 
 def recorded(
@@ -126,7 +141,8 @@ def recorded(
     if len(again.steps) == len(steps):
         steps = [replace(step, fixed=fixed) for step, fixed in zip(steps, again.same)]
     names = {path: official(path) for path in kinds if official(path) != path}
-    return Trace(tuple(steps), tuple(mode.values), kinds, numbers, names)
+    weights = {number: one for number, one in mode.weights.items() if one}
+    return Trace(tuple(steps), tuple(mode.values), kinds, numbers, names, weights)
 
 
 def _recorded(

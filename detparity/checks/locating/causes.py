@@ -7,7 +7,9 @@ from typing import Callable, Iterator, Optional, Tuple
 
 import numpy as np
 
+from detparity.artifacts import onnx_fed
 from detparity.artifacts.onnx_variants import variants
+from detparity.checks.locating import weight_causes
 from detparity.checks.locating.bundle import Part, part_of
 from detparity.checks.locating.matching import Noise
 from detparity.checks.locating.program import HOW, RUNTIME
@@ -18,6 +20,7 @@ from detparity.core.vocabulary import EngineDied, EngineError
 from detparity.engines.remote import client
 
 FIX = "Export that operator as the model has it; where an exporter or converter cannot, another opset or version usually can."
+FEWEST = 8  # different numbers, that say anything
 IMAGES: Tuple[Tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("image channels reversed", "it reverses the channels of its image (BGR for RGB)", lambda x: x[:, ::-1]),
     ("image scaled twice", "it divides its image by 255", lambda x: x * 255),
@@ -32,22 +35,54 @@ IMAGES: Tuple[Tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
 def cause_of(search: Search, fault: Fault) -> Optional[Cause]:
     """The cause of a fault; None where none that is known explains all of it."""
     try:
-        return _tried(search, fault, part_of(search, fault))
+        try:
+            part = part_of(search, fault)
+        except EngineError:  # of TorchScript, which no part is cut out of
+            return _by_numbers(search, fault)
+        return _tried(search, fault, part)
     except (EngineError, EngineDied):
         return None
+
+
+def _by_numbers(search: Search, fault: Fault) -> Optional[Cause]:
+    """What the numbers alone show."""
+    ends, _ = search.file.before(fault.tensor, set(search.known) - {fault.tensor})
+    given = {name: search.given(name) for name in ends}
+    image = search.program.image
+    rest = {name: value for name, value in given.items() if name != image}
+    found = search.program.rounded(rest, [fault.tensor])[fault.tensor].astype(np.float64)
+    expected = search.given(fault.tensor)
+    if np.unique(expected).size < FEWEST:
+        return None
+    at = Evidence(tuple(given.values()), found, expected, Noise(fault.noise, fault.largest))
+    return explain(at) or _of_sum(search, fault, at)
 
 
 def _tried(search: Search, fault: Fault, part: Part) -> Optional[Cause]:
     noise = Noise(fault.noise, fault.largest)
     exact = tuple(one.astype(np.float64) for one in part.inputs if one.dtype.kind == "f")
     at = Evidence(exact, part.found, part.expected, noise)
-    if np.unique(part.expected).size < 8:
+    if np.unique(part.expected).size < FEWEST:
         return None
     for cause, found in _guesses(search, fault, part):
-        if at.same(found):
+        idle = any(one.shape == found.shape and np.allclose(one, found) for one in exact)
+        if at.same(found) and not idle:  # an operator that would change nothing is one too many, not another one
             left = float(np.sqrt(np.mean((found - part.expected) ** 2)))
             return replace(cause, left=left)
-    return explain(at) or _of_sum(search, fault, at)
+    return _of_weights(search, fault, part, at) or explain(at) or _of_sum(search, fault, at)
+
+
+def _of_weights(search: Search, fault: Fault, part: Part, at: Evidence) -> Optional[Cause]:
+    """Weights of one convolution, where the model's own in their stead leave nothing."""
+    file, model = onnx_fed.weights_of(part.model), weight_causes.of_model(search.trace, fault.numbers)
+    if file is None or model is None or file[0].shape != model[0][0].shape:
+        return None
+    made = _ran(onnx_fed.with_weights(part.model, *model[0]), part.inputs, part.expected.shape)
+    if made is None or not at.same(made):
+        return None
+    bias = np.zeros(len(file[0])) if file[1] is None else file[1].astype(np.float64)
+    found = weight_causes.cause((file[0].astype(np.float64), bias), *model)
+    return replace(found, left=float(np.sqrt(np.mean((made - part.expected) ** 2))))
 
 
 def _guesses(search: Search, fault: Fault, part: Part) -> Iterator[Tuple[Cause, np.ndarray]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, Tuple, Union
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import InputForm, input_form
 from detparity.checks.context import Context
 from detparity.checks.locating.program import OnnxProgram
+from detparity.checks.locating.script_program import ScriptProgram
 from detparity.checks.locating.search import Located, Search
 from detparity.checks.session import AnyContext, Session
 from detparity.core import environment
@@ -90,9 +91,11 @@ def _require_memory(session: Session, images: np.ndarray) -> None:
         )
 
 
-def _program(context: AnyContext, images: np.ndarray) -> OnnxProgram:
+def _program(context: AnyContext, images: np.ndarray) -> Union[OnnxProgram, ScriptProgram]:
+    if context.artifact.kind == "torchscript":
+        return ScriptProgram(context.artifact.path, images)
     if context.artifact.kind != "onnx":
-        raise CannotRun(f"a file of {context.artifact.kind} cannot be followed tensor by tensor yet")
+        raise CannotRun(f"a file of {context.artifact.kind} cannot be followed tensor by tensor")
     feed = _feed(context.form, images, context.filled if isinstance(context, Context) else "ones")
     return OnnxProgram(context.artifact.path, context.onnx.graph, context.form.image, feed, context.engine())
 

@@ -26,7 +26,8 @@ LIKELY = 3  # of the model's tensors, by each rule
 class Fault:
     """Something that gives other numbers than the model, from the model's own numbers.
 
-    tensor: of the file; parts: of the file that make it; steps: of the model that make what it should be; made: number of that value;
+    tensor: of the file; parts: of the file that make it; steps: of the model that make what it should be, and their numbers; made: the
+    number of that value;
     error and noise: root mean square, of this part alone; largest: of the noise; scale: of the model's numbers; proved: whether all
     or part of what follows is the model's once the tensor is.
     """
@@ -40,6 +41,7 @@ class Fault:
     largest: float
     scale: float
     proved: bool
+    numbers: Tuple[int, ...] = ()
 
     @property
     def module(self) -> str:
@@ -101,13 +103,15 @@ class Search:
         return Located(tuple(self._faults()), len(self.known) - 1, len(self.tensors), not self._lost())
 
     def _pair_outputs(self) -> None:
-        """An output of the file that is none of the model's tensors, where the model has one output of as many numbers: what a file
-        does to it is more than the model does."""
+        """An output of the file that is none of the model's outputs, where the model has one of as many numbers that no other output
+        of the file is: what a file does to it is more, or less, than the model does."""
+        made = {self._class(number) for number in self.trace.outputs}
+        mine = {name: self._class(self.known[name].value) for name in self.program.outputs if name in self.known}
         for name in self.program.outputs:
-            if name in self.known or name not in self.exact or not self.trace.outputs:
+            if mine.get(name) in made or name not in self.exact or name == self.program.image:
                 continue
             size = self.exact[name].size
-            same = {self._class(number) for number in self.trace.outputs if self.trace.values[number].size == size}
+            same = {number for number in made - set(mine.values()) if self.trace.values[number].size == size}
             if len(same) == 1:
                 match = Match(next(iter(same)), None, self.shapes[name])
                 self.pairs[name] = match
@@ -235,6 +239,6 @@ class Search:
             error = float(np.sqrt(np.mean((found - expected) ** 2)))
         steps = tuple(self.trace.steps[number] for number in between)
         scale = float(np.sqrt(np.mean(expected**2)))
-        return Fault(
-            name, tuple(parts.values()), steps, made, error, noise.rms, noise.largest, scale, name in self.pairs
-        )
+        file = tuple(parts.values())
+        proved = name in self.pairs
+        return Fault(name, file, steps, made, error, noise.rms, noise.largest, scale, proved, tuple(between))
