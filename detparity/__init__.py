@@ -49,9 +49,9 @@ def verify(
     __tracebackhide__ = True  # pytest shows the finding, not our frames
     from detparity.cli.verify import Request, verify_artifact
 
-    folders = (None if path is None else Path(path) for path in (images, labels))
+    pictures, truths = (None if path is None else Path(path) for path in (images, labels))
     other = None if against is None else str(against)
-    asked = Request(model, other, layout, *folders, engine=engine, precision=precision, budget=budget)
+    asked = Request(model, other, layout, pictures, truths, engine, precision, budget)
     found = verify_artifact(
         Path(artifact), asked, contract, strict, None if known_failures is None else Path(known_failures)
     )

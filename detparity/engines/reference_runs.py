@@ -137,7 +137,7 @@ class Oracle:
     def _run_two(self, key: Tuple[Picture, Size]) -> Known:
         self.worked_out += 1
         start = time.perf_counter()
-        one, other = self._timed(lambda _: [self._run(key, way) for way in self.ways[:2]], {})
+        one, other = self._timed(lambda _: [self._run(key, name) for name in self.ways[:2]], {})
         seconds = time.perf_counter() - start
         pairs = {
             head: make_pair(head, self.facts, key[1], _of_head(head, one), _of_head(head, other))
@@ -145,14 +145,14 @@ class Oracle:
         }
         return Known({}, seconds=seconds, pairs=pairs)
 
-    def _run(self, key: Tuple[Picture, Size], way: str) -> Arrays:
+    def _run(self, key: Tuple[Picture, Size], name: str) -> Arrays:
         """One of the float32 runs of an image; those of the latest image are not repeated."""
         if self._latest[0] != key:
             self._latest = (key, {})
         runs = self._latest[1]
-        if way not in runs:
-            runs[way] = self._ways.ways[way](_feed(key))
-        return runs[way]
+        if name not in runs:
+            runs[name] = self._ways.ways[name](_feed(key))
+        return runs[name]
 
     def _timed(self, run: Callable[[Arrays], Worth], feed: Arrays) -> Worth:
         start = time.perf_counter()
@@ -199,7 +199,7 @@ class Oracle:
     def _run_others(self, key: Tuple[Picture, Size], known: Known) -> Known:
         if len(self._ways.ways) == 1:  # half precision in a torch without its kernels
             return replace(known, complete=True)
-        more = self._made(key, known.exact, [self._run(key, way) for way in self.ways[1:]])
+        more = self._made(key, known.exact, [self._run(key, name) for name in self.ways[1:]])
         floors = {head: larger(truth.floor, more[head].floor) for head, truth in known.truths.items()}
         truths = {head: replace(truth, floor=floors[head]) for head, truth in known.truths.items()}
         return replace(known, truths=truths, complete=True)
