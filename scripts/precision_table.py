@@ -300,9 +300,7 @@ def page(folder: Path) -> str:
         ("engines", "The float32 files on other engines: the largest error in floors of float32"),
     ):
         keys = list(dict.fromkeys(key for rows in found.values() for key in rows if key.startswith(f"{group}: ")))
-        keys = [
-            key for key in keys if any(rows.get(key, {}).get("verdict") != "does not apply" for rows in found.values())
-        ]
+        keys = [key for key in keys if any(_cell(group, rows.get(key)) for rows in found.values())]
         lines += [f"{heading}:", "", f"| file | {' | '.join(found)} |", f"|---{'|---' * len(found)}|"]
         for key in keys:
             cells = [_cell(group, rows.get(key)) for rows in found.values()]
