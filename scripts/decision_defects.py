@@ -329,11 +329,9 @@ def plant(family: str, result: Path) -> None:
 
 def page(results: Path) -> List[str]:
     """The table: a row for each defect, a column for each family."""
-    found = {
-        key: json.loads((results / f"{key}.json").read_text(encoding="utf-8"))
-        for key in FAMILIES
-        if (results / f"{key}.json").exists()
-    }
+    paths = {key: [results / f"{key}.{end}" for end in ("json", "part")] for key in FAMILIES}
+    read = {key: next((path for path in found if path.exists()), None) for key, found in paths.items()}
+    found = {key: json.loads(path.read_text(encoding="utf-8")) for key, path in read.items() if path is not None}
     lines = [
         f"| planted | {' | '.join(FAMILIES[key].title for key in found)} |",
         f"|---|{'---|' * len(found)}",
