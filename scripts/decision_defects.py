@@ -319,6 +319,7 @@ def plant(family: str, result: Path) -> None:
                 defect(model, at)
         except DoesNotApply as error:
             found[name] = {"verdict": "does not apply", "checks": [], "message": str(error)}
+            part.write_text(json.dumps(found, indent=1), encoding="utf-8")
             continue
         onnx.save(model, str(path))
         found[name] = judged(call, source, path, CHECKS)
