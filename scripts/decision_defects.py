@@ -319,6 +319,7 @@ def plant(family: str, result: Path) -> None:
                 defect(model, at)
         except DoesNotApply as error:
             found[name] = {"verdict": "does not apply", "checks": [], "message": str(error)}
+            part.write_text(json.dumps(found, indent=1), encoding="utf-8")
             continue
         onnx.save(model, str(path))
         found[name] = judged(call, source, path, CHECKS)
@@ -329,11 +330,9 @@ def plant(family: str, result: Path) -> None:
 
 def page(results: Path) -> List[str]:
     """The table: a row for each defect, a column for each family."""
-    found = {
-        key: json.loads((results / f"{key}.json").read_text(encoding="utf-8"))
-        for key in FAMILIES
-        if (results / f"{key}.json").exists()
-    }
+    paths = {key: [results / f"{key}.{end}" for end in ("json", "part")] for key in FAMILIES}
+    read = {key: next((path for path in found if path.exists()), None) for key, found in paths.items()}
+    found = {key: json.loads(path.read_text(encoding="utf-8")) for key, path in read.items() if path is not None}
     lines = [
         f"| planted | {' | '.join(FAMILIES[key].title for key in found)} |",
         f"|---|{'---|' * len(found)}",
