@@ -46,8 +46,8 @@ def verify(
     __tracebackhide__ = True  # pytest shows the finding, not our frames
     from detparity.cli.verify import Request, verify_artifact
 
-    folders = (None if path is None else Path(path) for path in (images, labels))
-    asked = Request(model, None if against is None else str(against), layout, *folders, engine)
+    pictures, objects = (None if path is None else Path(path) for path in (images, labels))
+    asked = Request(model, None if against is None else str(against), layout, pictures, objects, engine)
     found = verify_artifact(
         Path(artifact), asked, contract, strict, None if known_failures is None else Path(known_failures)
     )
