@@ -240,7 +240,7 @@ def judged(call: CapturedCall, source: ForeignSource, path: Path, checks: str = 
     return {
         "verdict": entry["verdict"],
         "checks": list(dict.fromkeys(check for check, _ in found)),
-        "message": found[0][1] if found else "",
+        "message": found[0][1] if found else "; ".join(check["reason"] for check in entry["checks"] if check.get("reason")),
     }
 
 

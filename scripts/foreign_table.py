@@ -72,6 +72,8 @@ KINDS: Mapping[str, Sequence[str]] = {
     "torchvision": ("format=onnx",),
     "transformers": ("format=onnx", "format=torchscript"),
 }
+END2END = ("yolov10n", "yolo26n")  # of ultralytics: rows are selected in the file by nms=False alone, which is not their default
+END2END_KINDS = 3  # static, dynamic and TorchScript
 WITHOUT_NMS = ("yolov10n", "yolo26n", "rtdetr-l")  # of ultralytics; of libreyolo all but yolo9-t
 FAMILIES: Mapping[str, Sequence[str]] = {
     "ultralytics": ULTRALYTICS,
@@ -101,14 +103,19 @@ def jobs(packages: Sequence[str]) -> Iterator[Job]:
     """First each family once, then its other kinds, then its other seeds: a run that is cut short has seen every family."""
     chosen = [(package, name) for package in packages for name in FAMILIES[package]]
     for package, name in chosen:
-        yield Job(package, name, KINDS[package][0], SEEDS[0])
+        yield Job(package, name, kinds(package, name)[0], SEEDS[0])
     for package, name in chosen:
-        for words in KINDS[package][1:]:
-            if "nms=True" not in words or _suppresses(package, name):
-                yield Job(package, name, words, SEEDS[0])
+        for words in kinds(package, name)[1:]:
+            yield Job(package, name, words, SEEDS[0])
     for seed in SEEDS[1:]:
         for package, name in chosen:
-            yield Job(package, name, KINDS[package][0], seed)
+            yield Job(package, name, kinds(package, name)[0], seed)
+
+
+def kinds(package: str, name: str) -> List[str]:
+    """The options a family is exported with, the one for all seeds first."""
+    plain = [words for words in KINDS[package] if "nms=True" not in words or _suppresses(package, name)]
+    return [f"{words} nms=False" for words in plain[:END2END_KINDS]] + plain if name in END2END else plain
 
 
 def _suppresses(package: str, name: str) -> bool:
