@@ -26,6 +26,15 @@ DEFECTS = """
     session.run(None, {"images": numpy.zeros((3, 3, 256, 256), numpy.float32)})
     # GatherElements: 'indices' shape should have values within bounds of 'data' shape. Invalid value in indices shape is: 3
 
+**ultralytics 8.4.190, YOLOv10 and YOLO26, dynamic=True nms=False: the best 300 are taken of fewer candidates.** The exporter asks for a
+size that varies, and for `anchors` on axis 2 of the output, which is six columns. The model itself takes what there is:
+
+    import numpy, onnxruntime
+    session = onnxruntime.InferenceSession("yolo26n.onnx")
+    print(session.get_inputs()[0].shape, session.get_outputs()[0].shape)  # ['batch', 3, 'height', 'width'] ['batch', 300, 6]
+    session.run(None, {"images": numpy.zeros((1, 3, 64, 96), numpy.float32)})
+    # TopK: k argument [300] should not be greater than specified axis dim value [126]
+
 **ultralytics 8.4.190, half=True: the file is not sorted.** onnxruntime's `convert_float_to_float16(keep_io_types=True)`, which the
 exporter calls last, puts the cast of the input behind its readers; ONNX Runtime sorts, the checker and stricter readers refuse:
 

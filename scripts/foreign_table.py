@@ -35,6 +35,8 @@ CONFIRMED = (
     ("libreyolo", "dfine-*", "*dynamic=True*", "parity.batches"),
     ("libreyolo", "deim-*", "*dynamic=True*", "parity.batches"),
     ("ultralytics", "*", "*half=True*", "structure.checker"),
+    ("ultralytics", "yolo*", "*dynamic=True nms=False*", "parity.sizes"),
+    ("ultralytics", "yolo*", "*dynamic=True nms=False*", "structure.axes"),
 )
 
 ULTRALYTICS = (
