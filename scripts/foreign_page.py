@@ -26,8 +26,8 @@ DEFECTS = """
     session.run(None, {"images": numpy.zeros((3, 3, 256, 256), numpy.float32)})
     # GatherElements: 'indices' shape should have values within bounds of 'data' shape. Invalid value in indices shape is: 3
 
-**ultralytics 8.4.190, YOLOv10 and YOLO26, dynamic=True nms=False: the best 300 are taken of fewer candidates.** The exporter asks for a
-size that varies, and for `anchors` on axis 2 of the output, which is six columns. The model itself takes what there is:
+**ultralytics 8.4.190, YOLOv10 and YOLO26, dynamic=True nms=False: the best 300 are taken of fewer candidates.** The exporter asks for
+a size that varies, and for `anchors` on axis 2 of the output, which is six columns. The model itself takes what there is:
 
     import numpy, onnxruntime
     session = onnxruntime.InferenceSession("yolo26n.onnx")
