@@ -44,6 +44,7 @@ NOT_RUN = {
     "detparity review": "needs goldens that wait; tests/tools/golden",
     "detparity mutate": "minutes of judging; tests/tools/mutate",
     "detparity bench": "minutes of timing; tests/tools/bench",
+    "shard": "several machines; tests/cli/test_cli.py",
     "--mobile": "needs XNNPACK, which builds from 2.13 on lack",
     "--cfg yolov7-w6": "the state dict here is of another architecture; tests/models",
     "--opset 17": "of files at opset 17; tests/exporters",
