@@ -34,27 +34,32 @@ def typical_distance(one: np.ndarray, other: np.ndarray, scales: np.ndarray) -> 
 
 
 def _candidates(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[List[int]]:
-    """For each row of `one` its possible partners, nearest first. Looked for among those that are near in the most telling column."""
+    """For each row of `one` its possible partners, nearest first: of more than `one` has rows those that are nearest, since a row with
+    so many finds one whatever the others take. Looked for among those that are near in the most telling column."""
     if not len(one) or not len(other):
         return [[] for _ in one]
     usable = np.where(np.isfinite(other), other, 0.0)
-    column = int((np.ptp(usable, axis=0) / np.maximum(limits, 1e-300)).argmax()) if other.shape[1] else 0
+    telling = np.argsort(-np.ptp(usable, axis=0) / np.maximum(limits, 1e-300), kind="stable")
+    column = int(telling[0]) if len(telling) else 0
     order = np.argsort(other[:, column], kind="stable")
-    ranked = other[order]
+    ranked = np.asfortranarray(other[order])
     key = ranked[:, column]
     with np.errstate(invalid="ignore"):
         wide = limits[column] * (1 + 1e-12) + 1e-12 * np.abs(one[:, column])
         first = np.searchsorted(key, one[:, column] - wide, side="left")
         last = np.searchsorted(key, one[:, column] + wide, side="right")
-    return [_near(row, ranked[a:b], order[a:b], limits) for row, a, b in zip(one, first, last)]
+        by = np.roll(telling, -1)  # the most telling column is done with, but for its rounding
+        return [_near(row, ranked[a:b], order[a:b], limits[by], by)[: len(one)] for row, a, b in zip(one, first, last)]
 
 
-def _near(row: np.ndarray, other: np.ndarray, names: np.ndarray, limits: np.ndarray) -> List[int]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        apart = np.abs(other - row)
-        near = np.flatnonzero(np.all(apart <= limits, axis=1))
-        distance = (apart[near] / np.maximum(limits, 1e-300)).max(axis=1, initial=0.0)
-    return [int(index) for index in names[near][np.lexsort((names[near], distance))]]
+def _near(row: np.ndarray, other: np.ndarray, names: np.ndarray, limits: np.ndarray, by: np.ndarray) -> List[int]:
+    """Names of the rows within the limits, nearest first; one column after the other, so that few rows are left for the last."""
+    near = np.arange(len(other))
+    for column, most in zip(by, limits):
+        near = near[np.abs(other[near, column] - row[column]) <= most]
+    apart = np.abs(other[near][:, by] - row[by]) / np.maximum(limits, 1e-300)
+    found: List[int] = names[near][np.lexsort((names[near], apart.max(axis=1, initial=0.0)))].tolist()
+    return found
 
 
 def _augment(start: int, candidates: Sequence[Sequence[int]], taken: Dict[int, int]) -> bool:
