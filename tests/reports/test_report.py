@@ -24,7 +24,7 @@ def test_what_a_test_records_is_plain(name, session):
     subject = next(one for one in session.subjects() if one.title == name)
     record = judge(session, subject, "parity.declared").record
 
-    assert set(record["measured"]) == {"noise", "power", "weights", "engine"}
+    assert set(record["measured"]) == {"noise", "power", "sees", "blind_spots", "weights", "engine"}
     assert record["measured"]["weights"] == {"compared": 58, "not_comparable": []}
     assert _plain(record)
 
