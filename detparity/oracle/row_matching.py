@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
 SAMPLE = 100  # rows whose distance is typical
 
 
-def matched(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[Tuple[int, int]]:
+def matched(one: np.ndarray, other: np.ndarray, limits: np.ndarray, every: bool = False) -> List[Tuple[int, int]]:
     """(row of `one`, row of `other`) of as many pairs as there can be, in order of the first. Two rows may be a pair where no column
     differs by more than its limit; of several partners the nearest is preferred.
 
-    one: (n, columns); other: (m, columns); limits: (columns,), of the columns' own units.
+    one: (n, columns); other: (m, columns); limits: (columns,), of the columns' own units. every: there are no pairs unless each row
+    of `one` is in one, which ends the search sooner.
     """
-    candidates = _candidates(one, other, limits)
+    candidates = []
+    for found in _candidates(one, other, limits):
+        if every and not found:
+            return []
+        candidates.append(found)
     taken: Dict[int, int] = {}
     for row in range(len(one)):
-        _augment(row, candidates, taken)
+        if not _augment(row, candidates, taken) and every:
+            return []
     return sorted((row, partner) for partner, row in taken.items())
 
 
@@ -33,11 +39,12 @@ def typical_distance(one: np.ndarray, other: np.ndarray, scales: np.ndarray) -> 
     return float(np.median(found))
 
 
-def _candidates(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[List[int]]:
+def _candidates(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> Iterator[List[int]]:
     """For each row of `one` its possible partners, nearest first: of more than `one` has rows those that are nearest, since a row with
     so many finds one whatever the others take. Looked for among those that are near in the most telling column."""
     if not len(one) or not len(other):
-        return [[] for _ in one]
+        yield from ([] for _ in one)
+        return
     usable = np.where(np.isfinite(other), other, 0.0)
     telling = np.argsort(-np.ptp(usable, axis=0) / np.maximum(limits, 1e-300), kind="stable")
     column = int(telling[0]) if len(telling) else 0
@@ -48,15 +55,17 @@ def _candidates(one: np.ndarray, other: np.ndarray, limits: np.ndarray) -> List[
         wide = limits[column] * (1 + 1e-12) + 1e-12 * np.abs(one[:, column])
         first = np.searchsorted(key, one[:, column] - wide, side="left")
         last = np.searchsorted(key, one[:, column] + wide, side="right")
-        by = np.roll(telling, -1)  # the most telling column is done with, but for its rounding
-        return [_near(row, ranked[a:b], order[a:b], limits[by], by)[: len(one)] for row, a, b in zip(one, first, last)]
+    by = np.roll(telling, -1)  # the most telling column is done with, but for its rounding
+    for row, a, b in zip(one, first, last):
+        yield _near(row, ranked[a:b], order[a:b], limits[by], by)[: len(one)]
 
 
 def _near(row: np.ndarray, other: np.ndarray, names: np.ndarray, limits: np.ndarray, by: np.ndarray) -> List[int]:
     """Names of the rows within the limits, nearest first; one column after the other, so that few rows are left for the last."""
     near = np.arange(len(other))
-    for column, most in zip(by, limits):
-        near = near[np.abs(other[near, column] - row[column]) <= most]
+    with np.errstate(invalid="ignore"):
+        for column, most in zip(by, limits):
+            near = near[np.abs(other[near, column] - row[column]) <= most]
     apart = np.abs(other[near][:, by] - row[by]) / np.maximum(limits, 1e-300)
     found: List[int] = names[near][np.lexsort((names[near], apart.max(axis=1, initial=0.0)))].tolist()
     return found

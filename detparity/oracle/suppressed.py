@@ -79,7 +79,7 @@ def _part(choice: Choice, boxes: np.ndarray, scores: np.ndarray) -> Optional[np.
     if run is not None:
         return run
     for near in NEAR:
-        pairs = matched(own, theirs, near * spread + 1e-9)
+        pairs = matched(own, theirs, near * spread + 1e-9, every=True)
         if len(pairs) == len(own):
             return np.array([partner for _, partner in pairs])
     return None

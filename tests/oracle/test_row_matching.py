@@ -42,6 +42,7 @@ def test_as_many_pairs_as_can_be(one, other):
     assert len({row for row, _ in pairs}) == len({row for _, row in pairs}) == len(pairs)
     assert all(_near(one[a], other[b]) for a, b in pairs)
     assert pairs == sorted(pairs)
+    assert matched(one, other, LIMITS, every=True) == (pairs if len(pairs) == len(one) else [])
 
 
 @FAST
