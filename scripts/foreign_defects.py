@@ -237,10 +237,11 @@ def judged(call: CapturedCall, source: ForeignSource, path: Path, checks: str = 
         for finding in check["findings"]
         if finding["level"] == "MUST" and not finding.get("follows")
     ]
+    reasons = [check["reason"] for check in entry["checks"] if check.get("reason")]
     return {
         "verdict": entry["verdict"],
         "checks": list(dict.fromkeys(check for check, _ in found)),
-        "message": found[0][1] if found else "; ".join(check["reason"] for check in entry["checks"] if check.get("reason")),
+        "message": found[0][1] if found else "; ".join(reasons),
     }
 
 

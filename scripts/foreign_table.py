@@ -74,7 +74,8 @@ KINDS: Mapping[str, Sequence[str]] = {
     "torchvision": ("format=onnx",),
     "transformers": ("format=onnx", "format=torchscript"),
 }
-END2END = ("yolov10n", "yolo26n")  # of ultralytics: rows are selected in the file by nms=False alone, which is not their default
+# Of ultralytics: rows are selected in the file by nms=False alone, which is not their default.
+END2END = ("yolov10n", "yolo26n")
 END2END_KINDS = 3  # static, dynamic and TorchScript
 WITHOUT_NMS = ("yolov10n", "yolo26n", "rtdetr-l")  # of ultralytics; of libreyolo all but yolo9-t
 FAMILIES: Mapping[str, Sequence[str]] = {

@@ -178,7 +178,8 @@ def test_choices_inside_are_judged_by_the_runs_that_were_stored_under_them(tmp_p
     assert code == 1 and "The model was given what the file chose" in shown, shown
     code, shown = version("smallest.onnx", smallest)
     assert code == 1 and "chooses" in shown, shown
-    code, shown = version("scores.onnx", scaled(1.001))  # no choice of the model's is by such numbers, and few rows say no more
+    # No choice of the model's is by such numbers, and few rows say no more.
+    code, shown = version("scores.onnx", scaled(1.001))
     assert code == 3 and "could not be matched" in shown, shown
     code, shown = version("ties.onnx", scaled(1 + 2.0**-23))
     assert code == 3 and "the capture stored no run of the model under what it chose at" in shown, shown
