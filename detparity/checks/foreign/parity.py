@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.decided import certified, explained, not_compared, other_count, too_few, undecided
+from detparity.checks.foreign.far_off import far_off, plainly_wrong
 from detparity.checks.foreign.rows import by_ties, uneven
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
 from detparity.checks.inputs import first_photo
@@ -19,15 +20,11 @@ from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
 from detparity.core.text import number
 from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
-from detparity.oracle.output_floor import Excess, Group, Tables, excesses, measure, out_of_order, tables_of
-from detparity.oracle.row_matching import typical_distance
+from detparity.oracle.output_floor import Excess, excesses, measure, out_of_order, tables_of
 
 DECLARED = ("noise", "natural", "scene")
 OTHERS = ("gradient", "mosaic", "dark", "white", "black")
-FAR_OFF = (
-    0.3  # of a column's spread: no near tie moves the median row so far from all of the model's (docs/selections.md)
-)
-MANY_ROWS = 32  # rows of which that holds
+PER_TIE = 2  # rows that a near tie exchanges by itself: one of the model's for one of the file's
 UNLIKE = 0.5  # correlation under which two outputs have nothing in common
 
 
@@ -186,7 +183,7 @@ def settled(context: ForeignContext, case: Case, outputs: Arrays, found: Finding
         return found
     if not ties.left:
         return judged_of(context, case, context.truth(case, ties.choices), outputs)
-    if ties.near:
+    if ties.near and not (ties.left > PER_TIE * ties.near and far_off(context, case, outputs)):
         raise CannotRun(
             f"{ties.left} rows have no partner at {case}; {ties.near} near ties of the model's decisions are as likely as a defect, "
             "and which of them the file decided otherwise cannot be shown"
@@ -283,20 +280,6 @@ def _order(context: ForeignContext, case: Case, one: ImageTruth, found: Mapping[
         notes=("The model's rows are in order of score; who takes the first ones of the file takes others.",),
         evidence={"case": case, "row": row.index},
     )
-
-
-def plainly_wrong(groups: Sequence[Group], one: Tables, other: Tables) -> bool:
-    """Whether most rows are far from any of the other side's, which no exchange of nearly tied candidates explains. Of few rows that
-    attend to one another, one exchange moves them all."""
-    joined: Dict[int, List[Group]] = {}
-    for group in groups:
-        joined.setdefault(len(group.of(one)), []).append(group)
-    for count, parts in joined.items():
-        sides = [np.concatenate([group.of(side) for group in parts], axis=1) for side in (one, other)]
-        scales = [np.full(group.of(one).shape[1], max(float(np.std(group.of(one))), 1e-300)) for group in parts]
-        if count >= MANY_ROWS and typical_distance(sides[0], sides[1], np.concatenate(scales)) > FAR_OFF:
-            return True
-    return False
 
 
 def _rows_differ(

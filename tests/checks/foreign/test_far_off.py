@@ -10,7 +10,7 @@ pytest.importorskip("torch", minversion="1.13")
 import torch
 from detparity.kit.tests.checks.foreign.two_stages import WIDTH, Drawn, evaluated
 
-from detparity.checks.foreign.parity import FAR_OFF, MANY_ROWS, plainly_wrong
+from detparity.checks.foreign.far_off import FAR_OFF, MANY_ROWS, plainly_wrong
 from detparity.core.layout import PRESETS
 from detparity.oracle.output_floor import groups_of, tables_of
 from detparity.oracle.row_matching import typical_distance
