@@ -13,10 +13,6 @@ import argparse
 import fnmatch
 import hashlib
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -25,7 +21,7 @@ import foreign_table
 import numpy as np
 import onnx
 from detparity.kit.tests.defects import edits
-from foreign_defects import judged
+from foreign_defects import alone, judged
 
 from detparity.checks.foreign.open_file import ForeignSource
 from detparity.core.decisions import Choice
@@ -376,11 +372,7 @@ def main() -> None:
     for family in FAMILIES:
         if (results / f"{family}.json").exists() or not fnmatch.fnmatch(family, options.only):
             continue
-        with tempfile.TemporaryDirectory() as work:  # a process each: packages patch torch
-            root = str(Path(__file__).resolve().parents[1])
-            variables = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-            words = [sys.executable, str(Path(__file__).resolve()), str(results), "--here", family]
-            subprocess.run(words, cwd=work, env=variables, check=False)
+        alone(__file__, results, family)
     missed = [
         f"{key} {name}: {one['verdict']}"
         for key in FAMILIES

@@ -295,6 +295,15 @@ def plant(layout: str, result: Path) -> None:
         result.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
+def alone(script: str, results: Path, name: str) -> int:
+    """A script with `--here NAME` in a process and a folder of its own, since packages patch torch; its exit code."""
+    path = Path(script).resolve()
+    variables = {**os.environ, "PYTHONPATH": str(path.parents[1]), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryDirectory() as work:
+        words = [sys.executable, str(path), str(results), "--here", name]
+        return subprocess.run(words, cwd=work, env=variables, check=False).returncode
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
@@ -310,11 +319,7 @@ def main() -> None:
     for layout in EXPORTS:
         if len(found_in(results / f"{layout}.json")) > len(DEFECTS) or not fnmatch.fnmatch(layout, options.only):
             continue
-        with tempfile.TemporaryDirectory() as work:  # a process each: packages patch torch
-            root = str(Path(__file__).resolve().parents[1])
-            variables = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-            words = [sys.executable, str(Path(__file__).resolve()), str(results), "--here", layout]
-            missed += subprocess.run(words, cwd=work, env=variables, check=False).returncode != 0
+        missed += alone(__file__, results, layout) != 0
     for path in results.glob("*.json"):
         content = json.loads(path.read_text(encoding="utf-8"))["found"]
         missed += sum(one["verdict"] in ("conforms", "incomplete") for key, one in content.items() if key)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, Iterator, List, Tuple
 
+from detparity.core import protobuf
+
 GRAPH, INITIALIZER, EXTERNAL_DATA = 7, 5, 13  # fields of onnx.ModelProto, GraphProto, TensorProto
 KEY, VALUE = 1, 2  # of onnx.StringStringEntryProto
 MOST_FIELDS = 1_000_000  # no exporter writes more
-_BYTES = 2  # wire types of protobuf
-_FIXED = {1: 8, 5: 4}
 
 
 def beside(path: Path) -> List[Path]:
@@ -19,7 +19,7 @@ def beside(path: Path) -> List[Path]:
     try:
         with path.open("rb") as stream:
             return [path.parent / name for name in sorted(set(_locations(stream, path.stat().st_size)))]
-    except (OSError, ValueError, IndexError):  # it is reported where it is opened
+    except (OSError, ValueError):  # it is reported where it is opened
         return []
 
 
@@ -42,32 +42,10 @@ def _texts(stream: BinaryIO, span: Tuple[int, int], field: int, left: List[int])
 
 def _messages(stream: BinaryIO, span: Tuple[int, int], field: int, left: List[int]) -> Iterator[Tuple[int, int]]:
     """Begin and end of each value of a field in the message that lies at `span`. left: how many fields may yet be read.
-    Raises ValueError or IndexError for what is no message."""
-    position, end = span
-    while position < end:
+    Raises ValueError for what is no message."""
+    for one in protobuf.fields(stream, *span):
         left[0] -= 1
-        stream.seek(position)
-        data = stream.read(20)
-        tag, used = _varint(data, 0)
-        wire = tag & 7
-        if wire in _FIXED:
-            position += used + _FIXED[wire]
-            continue
-        value, used = _varint(data, used)
-        start = position + used
-        position = start + (value if wire == _BYTES else 0)
-        if wire not in (0, _BYTES) or position > end or not left[0]:
-            raise ValueError("no protobuf message, or too large a one")
-        if wire == _BYTES and tag >> 3 == field:
-            yield start, position
-
-
-def _varint(data: bytes, position: int) -> Tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
+        if one.stop > span[1] or not left[0]:
+            raise ValueError("cut short, or too large a message")
+        if one.wire == protobuf.BYTES and one.number == field:
+            yield one.start, one.stop

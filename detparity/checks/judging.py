@@ -10,7 +10,7 @@ from detparity import engines
 from detparity.checks.earlier import Earlier
 from detparity.core.clock import Clock
 from detparity.core.endpoint import Endpoint
-from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Outcome, of_the_end
+from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Outcome, of_the_end, refused
 from detparity.core.runtimes import RUNTIMES
 from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
 from detparity.engines.remote import client
@@ -152,8 +152,7 @@ class Judging:
             else:
                 reason, result, incomplete = f"{error}; {UNDECIDED}", "skipped", True
         except EngineError as error:
-            refused = Finding("does not run.", notes=(str(error)[:600],), evidence={"refused": str(error)[:600]})
-            findings, result = self.fold(self, check.id, (refused,)), "failed"
+            findings, result = self.fold(self, check.id, (refused(error),)), "failed"
         except Exception as error:  # a check that breaks is reported as broken, never as passed
             reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
         seconds = time.perf_counter() - start

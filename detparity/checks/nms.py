@@ -22,7 +22,7 @@ from detparity.checks.nms_graph import (
 from detparity.checks.nms_tail import Cut, dense, feed, find_cut
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
-from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.findings import CannotRun, Check, Finding, Row, refused
 from detparity.core.precision import EPSILON, HALVES
 from detparity.core.vocabulary import Arrays, EngineError
 from detparity.inputs import images
@@ -89,12 +89,7 @@ def compare(context: Context, case: Case, **engine: Any) -> List[Finding]:
     try:
         return judge_outputs(context, case, context.run(context.batch(case), **engine))
     except EngineError as error:
-        return [_refused(case, error)]
-
-
-def _refused(where: object, error: EngineError) -> Finding:
-    text = str(error)[:600]
-    return Finding(f"does not run at {where}.", notes=(text,), evidence={"case": where, "refused": text})
+        return [refused(error, case)]
 
 
 def judge_outputs(context: Context, case: Case, outputs: Arrays) -> List[Finding]:
@@ -251,7 +246,7 @@ def tail_findings(context: Context, cut: Cut, made: np.ndarray, where: str) -> L
         with context.clock.running():
             outputs = runner.call(given)
     except EngineError as error:
-        return [_refused(where, error)]
+        return [refused(error, where)]
     wrong = layout_problem(context, outputs, len(made), where)
     if wrong:
         return [wrong]

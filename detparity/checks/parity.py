@@ -23,7 +23,7 @@ from detparity.checks.inputs import (
 )
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
-from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.findings import CannotRun, Check, Finding, Row, refused
 from detparity.core.precision import FLOAT32, HALVES
 from detparity.core.text import number
 from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Picture, Size
@@ -43,7 +43,7 @@ from detparity.oracle.noise_floor import (
 
 DECLARED = ("noise", "natural", "scene")  # kinds of pictures at the declared size
 FIELDS = ("x", "y", "w", "h", "objectness")
-EVALUATOR_PIXELS = 32 * 64  # the reference evaluator pools number by number
+EVALUATOR_PIXELS = 32 * 64  # 0.2 s of yolov7-tiny; 3.5 s at 256x320, most of it pooling
 
 
 def compare(context: Context, case: Case, **engine: Any) -> List[Finding]:
@@ -51,8 +51,7 @@ def compare(context: Context, case: Case, **engine: Any) -> List[Finding]:
     try:
         outputs = context.predict(case, **engine)
     except EngineError as error:
-        text = str(error)[:600]
-        return [Finding(f"does not run at {case}.", notes=(text,), evidence={"case": case, "refused": text})]
+        return [refused(error, case)]
     return judge_outputs(context, case, outputs)
 
 

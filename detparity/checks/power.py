@@ -22,7 +22,7 @@ from detparity.core.text import listed
 from detparity.engines.power import scores_of, smallest_detected, smallest_seen
 from detparity.oracle.noise_floor import UNITS, Truth, count_of, limit
 
-SHOWS = ("scene", 0)  # a picture with detections, where the model has learned scenes
+SHOWS = ("scene", 1)  # a picture with detections, where the model has learned scenes; nms.detections judges it as well
 FEW = 3  # weights of the model that are changed for a report
 SHOWN = 12  # groups of a report, those whose smallest error is largest beside their numbers
 Seen = Dict[str, Dict[str, Any]]
@@ -31,9 +31,8 @@ Seen = Dict[str, Dict[str, Any]]
 def of_home(context: Context, detector: Any, most: int = FEW) -> Dict[str, Any]:
     """Entries of a report, of a file of the home family whose numbers or detections were right. most: weights that are changed."""
     if context.contract.nms is None:
-        seen: Dict[str, Any] = {"sees": _predictions(context), "blind_spots": _blind(context)}
-        head, size = context.contract.variant.head, context.contract.size
-        return seen if context.quick else {"power": smallest_seen(detector, context.oracle, head, size, most), **seen}
+        power = smallest_seen(detector, context.oracle, context.contract.variant.head, context.contract.size, most)
+        return {"power": power, "sees": _predictions(context), "blind_spots": _blind(context)}
     detected, power = _detections(context, detector, most)
     return {**power, "sees": detected, "blind_spots": [*_home_blind(context), *_blind(context)]}
 
@@ -75,7 +74,7 @@ def _detections(context: Context, detector: Any, most: int) -> Tuple[Seen, Dict[
         "score": {"smallest": allowed.score, "unit": "probability"},
     }
     above = np.flatnonzero(_scores(truth) > _threshold(context))
-    if context.quick or not len(above):
+    if not len(above):
         return seen, {}
     rows = np.concatenate(truth.levels)[above]
     power = smallest_detected(detector, (SHOWS, size), rows, (above, boxes[above], allowed.score), most)

@@ -87,8 +87,8 @@ def judge(session: Session, subject: Subject, check_id: str) -> Judged:
         outcome = with_fault(session, context, outcome)
     if context is not None and check_id == "parity.declared" and outcome.outcome == "passed":
         measured = _measured(session, context)
-    if isinstance(context, Context) and check_id == DETECTIONS and outcome.outcome == "passed" and not context.on:
-        measured = _power(session, context)
+    if check_id == DETECTIONS and outcome.outcome == "passed" and isinstance(context, Context):
+        measured = None if context.on or context.quick else _power(session, context)
     if context is not None and check_id == "precision.budget" and "budget" in context.notes:
         budget = context.notes["budget"]
         measured = {"budget": budget, **power.of_budget(context, budget)}

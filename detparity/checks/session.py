@@ -270,7 +270,7 @@ class Session:
             return Subject(title, path, None, (ENGINE_LOADS if runtime or on else LOADS,), died, on)
         known = context.checks if runtime or on else None
         asked = self._applying(context.contract, known)
-        if on and on != self._engines_of(path)[0]:  # the file's first engine has said what the target does not take
+        if on and on != self._engines_of(path)[0]:  # its first engine reports what the target does not take
             asked = tuple(check for check in asked if check not in checks.ON_TARGET)
         return Subject(title, path, None, asked, on=on)
 

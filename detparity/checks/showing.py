@@ -21,11 +21,9 @@ from detparity.inputs.photos import placed
 from detparity.oracle.average_precision import Objects
 from detparity.oracle.precision_difference import compared
 
-ON_OWN = (
-    "parity.images",
-    "nms.images",
-)  # the checks whose passing says that what differs on pictures is noise: of the user's
-ON_OTHERS = ("parity.declared", "parity.values", "nms.detections")  # and of the suite's
+# The checks whose passing shows that what differs on pictures is noise: of the user's, and of the suite's.
+ON_OWN = ("parity.images", "nms.images")
+ON_OTHERS = ("parity.declared", "parity.values", "nms.detections")
 UNSHOWN = (EngineError, EngineDied, CannotRun, Refuses, OutputsDiffer, NotShown)  # why nothing is shown
 
 

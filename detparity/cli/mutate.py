@@ -109,20 +109,20 @@ def _mutated(options: argparse.Namespace, plan: Plan, path: Path, where: Tuple[C
     from detparity.tools.mutate.results import Results, read, score, survivors, table
 
     console, scratch = where
-    about = {"file": sha256(options.artifact), "seed": plan.seed, "groups": list(plan.groups), "detparity": __version__}
-    about["against"] = " ".join(choice_of(options).arguments)
     if options.share:  # of another process, which writes the file
         known = read(path)[1]
         for record in running.judge(Bench(_asked(options)), plan, lambda number: number in known, scratch):
             print(json.dumps(record), flush=True)
         return 0
-    results = Results(path, about)
     console.stage("loading the model")
-    bench = Bench(_asked(options))
+    asked = _asked(options)
+    bench = Bench(asked)
+    results = Results(path, {**_about(options, plan), "model": bench.model, "promise": _promises(asked)})
     console.stage("whether it conforms", options.artifact.name)
     problem = "" if results.records else bench.problem()  # an earlier run has seen it
     if problem:
         raise InputError(f"{options.artifact} does not conform, and mutants are made of a file that does: {problem}")
+    results.begin()
     start, before = time.monotonic(), len(results.records)
     jobs = min(options.jobs or usable_cores(), plan.limit)
     show = _progress(console, plan.limit, results)
@@ -136,6 +136,25 @@ def _mutated(options: argparse.Namespace, plan: Plan, path: Path, where: Tuple[C
     )
     left = {record["outcome"] for record in survivors(records)}
     return 0 if not left else UNDECIDED_CODE if left == {UNDECIDED} else 1
+
+
+def _about(options: argparse.Namespace, plan: Plan) -> Dict[str, Any]:
+    """What results are of, beside the model and what the file promises."""
+    drawn = {"seed": plan.seed, "groups": list(plan.groups)}
+    against = " ".join(choice_of(options).arguments)
+    return {"file": sha256(options.artifact), **drawn, "detparity": __version__, "against": against}
+
+
+def _promises(asked: Options) -> str:
+    """The options that a verdict follows from, in one line."""
+    images = asked.images.arguments if asked.images is not None else []
+    words = [
+        *asked.promised.arguments,
+        *images,
+        f"--budget {asked.budget.text}",
+        *(["--strict"] if asked.strict else []),
+    ]
+    return " ".join(map(str, (asked.variant or "", *(asked.img_size or ()), *words))).strip()
 
 
 def _progress(console: Console, limit: int, results: Any) -> Any:

@@ -30,7 +30,7 @@ def exported_files(paths: Sequence[Path]) -> List[Path]:
 def _below(folder: Path) -> List[Path]:
     found: List[Path] = []
     seen = 0
-    for folder_path, folders, names in os.walk(str(folder)):
+    for folder_path, folders, names in os.walk(str(folder), onerror=_unreadable):
         seen += len(folders) + len(names)
         if seen > MOST:
             raise InputError(
@@ -41,6 +41,10 @@ def _below(folder: Path) -> List[Path]:
         folders[:] = [name for name in folders if not name.startswith(".") and name not in models]
         found += [Path(folder_path, name) for name in names if _is_exported(Path(folder_path, name))]
     return sorted(found)
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}")
 
 
 def _is_exported(path: Path) -> bool:

@@ -38,6 +38,14 @@ def of_the_end(died: EngineDied) -> Finding:
     return Finding(f"{died}.", notes=notes, evidence=evidence, fix=fix)
 
 
+def refused(error: object, at: object = None) -> Finding:
+    """The finding of an engine that does not run a file, at a case, or at all."""
+    text, where = str(error)[:600], "" if at is None else f" at {at}"
+    return Finding(
+        f"does not run{where}.", notes=(text,), evidence={**({} if at is None else {"case": at}), "refused": text}
+    )
+
+
 @dataclass(frozen=True)
 class Check:
     """A named check. run: takes a Context, returns findings; applies: whether the contract requires it; needs: checks without

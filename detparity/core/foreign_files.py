@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
 from typing import AbstractSet, Callable, List, NamedTuple, Optional, Tuple
+
+from detparity.core import protobuf
 
 
 class Foreign(NamedTuple):
@@ -145,7 +148,6 @@ def _by_ending(path: Path, head: bytes) -> Optional[Foreign]:
 
 _ONNX_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 _ONNX_GRAPH, _CORE_ML_MODELS = 7, range(200, 4000)
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_FIELDS = 10_000
 
 
@@ -158,7 +160,7 @@ def _protobuf(path: Path, head: bytes) -> Optional[Foreign]:
         path.suffix.lower() == ".mlmodel" and _ONNX_GRAPH not in numbers
     ):
         return Foreign("a Core ML model", _ONNX_SOURCE)
-    if (_ONNX_GRAPH, _BYTES) in fields and numbers <= _ONNX_FIELDS:
+    if (_ONNX_GRAPH, protobuf.BYTES) in fields and numbers <= _ONNX_FIELDS:
         if complete:
             return ONNX
         return Foreign("an ONNX file cut short", "copy or download it again", True)
@@ -168,43 +170,17 @@ def _protobuf(path: Path, head: bytes) -> Optional[Foreign]:
 
 
 def _fields(path: Path) -> Tuple[List[Tuple[int, int]], bool]:
-    """Number and wire type of the fields of a protobuf message as far as they are well formed, and whether the file ends with one.
-    What they hold is passed over."""
-    found: List[Tuple[int, int]] = []
+    """Number and wire type of the fields of a protobuf message as far as they are well formed, and whether the file ends with one."""
+    found: List[protobuf.Field] = []
     size = _size(path)
     try:
         with path.open("rb") as stream:
-            position = 0
-            while position < size and len(found) < _MOST_FIELDS:
-                stream.seek(position)
-                data = stream.read(30)
-                tag, used = _varint(data)
-                number, wire = tag >> 3, tag & 7
-                if number == 0:
-                    return found, False
-                length = {_FIXED64: 8, _FIXED32: 4}.get(wire, 0)
-                if wire in (_VARINT, _BYTES):
-                    value, more = _varint(data[used:])
-                    used += more
-                    length = value if wire == _BYTES else 0
-                elif not length:
-                    return found, False
-                found.append((number, wire))
-                position += used + length
-    except (OSError, IndexError):
-        return found, False
-    return found, position == size
-
-
-def _varint(data: bytes) -> Tuple[int, int]:
-    """A number and how many bytes it takes. Raises IndexError where it does not end."""
-    value = 0
-    for index in range(10):
-        byte = data[index]
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return value, index + 1
-    raise IndexError(10)
+            for one in itertools.islice(protobuf.fields(stream, 0, size), _MOST_FIELDS):
+                found.append(one)
+        complete = (found[-1].stop if found else 0) == size
+    except (OSError, ValueError):
+        complete = False
+    return [(one.number, one.wire) for one in found], complete
 
 
 def _size(path: Path) -> int:

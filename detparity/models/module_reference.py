@@ -91,13 +91,16 @@ class ModuleReference:
         return mode.made
 
     def weights(self) -> Dict[str, np.ndarray]:
-        """Weights of its convolutions in float32 by module path, and those with batch-norm folded in as `PATH, folded`."""
-        folded: Optional[nn.Module] = None
+        """Weights of its convolutions in float32 by module path, and those with batch-norm folded in as `PATH, folded`. Raises
+        CannotRunReference where the module does not run, without which it is not known what may be folded."""
+        images = torch.rand(
+            self._facts.shape, generator=torch.Generator().manual_seed(0)
+        )  # what shows a wrong fold: no black one
         try:
             with torch.no_grad(), symbolic_functions():
-                folded = self._folded(torch.zeros(self._facts.shape))
-        except Exception:  # the module's own code raises what it likes
-            pass
+                folded = self._folded(images)
+        except Exception as error:  # the module's own code raises what it likes
+            raise CannotRunReference(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}") from None
         found = _convolutions(self._module)
         other = _convolutions(folded) if folded is not None else {}
         changed = {name: value for name, value in other.items() if not np.array_equal(value, found[name])}

@@ -41,4 +41,4 @@ def test_detections_off_by_twice_what_is_stated_are_found(clean, judged, session
         moved[0, column] -= 2 * found["sees"][key]["smallest"]
         assert nms.judge_outputs(context, case, {name: moved}), key
     assert len(found["power"]) == 2 and all(0 < value < 0.1 for value in found["power"].values())
-    assert "candidates in scene 0, which score under 0.25" in found["blind_spots"][0]
+    assert "candidates in scene 1, which score under 0.25" in found["blind_spots"][0]

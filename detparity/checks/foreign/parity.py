@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from detparity.checks.inputs import first_photo
 from detparity.core.case import Case
 from detparity.core.contract import MUST
 from detparity.core.decisions import Choice
-from detparity.core.findings import CannotRun, Check, Finding, Row
+from detparity.core.findings import CannotRun, Check, Finding, Row, refused
 from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
 from detparity.core.text import number
 from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
@@ -149,15 +150,16 @@ def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]
         context.named(context.exact_outputs)
         outputs = context.predict(case, **engine)
         choices = context.choices(case, **engine)
-    except EngineError as refused:
-        error = refused
+    except EngineError as raised:
+        error = raised
     except OutputsDiffer as other:
         return [
             Finding(f"{other}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",))
         ]
     truth = context.truth(case, choices)
     if error is not None:
-        return [_refused(context, case, str(error)[:600])]
+        wrong = refused(error, case)
+        return [replace(wrong, notes=(*wrong.notes, *too_few(context, str(error)[:600])))]
     found = judged_of(context, case, truth, outputs)
     if found is not None and context.layout.selected:
         found = settled(context, case, outputs, found, **engine)
@@ -201,12 +203,6 @@ def judged_of(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Ar
         if found is not None:
             return found
     return None
-
-
-def _refused(context: ForeignContext, case: Case, text: str) -> Finding:
-    return Finding(
-        f"does not run at {case}.", notes=(text, *too_few(context, text)), evidence={"case": case, "refused": text}
-    )
 
 
 def _shapes(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays) -> Optional[Finding]:

@@ -56,19 +56,25 @@ def read_back(rows: Rows, left: Left) -> Optional[Tuple[Choice, ...]]:
     """The model's choices up to the last suppression whose candidates score as rows without a partner do, which retains those that
     the file has rows of; None where there is none, or it would take too many runs."""
     count = max(len(next(iter(one.tables.values()), ())) for one in rows.truth.images)
-    found, last, runs = list(rows.own), -1, 0
-    for at, choice in enumerate(rows.own):
-        forced = [one for one in rows.truth.forced if one.node == choice.node]
-        if choice.kind != SUPPRESSION or len(forced) != 1 or not count:
-            continue
-        pool = _near(forced[0], left)
-        runs += -(-len(pool) // count)
-        if not len(pool) or runs > MOST:
-            continue
+    pools = dict(_pools(rows, left)) if count else {}
+    if sum(-(-len(pool) // count) for _, pool in pools.values()) > MOST:
+        return None
+    found, last = list(rows.own), -1
+    for at, (forced, pool) in pools.items():
         seen = _seen(rows, at, pool, count)
         if seen is not None:
-            found[at], last = _completed(choice, forced[0], pool, seen, left), at
-    return tuple(found[: last + 1]) if last >= 0 and runs <= MOST else None
+            found[at], last = _completed(rows.own[at], forced, pool, seen, left), at
+    return tuple(found[: last + 1]) if last >= 0 else None
+
+
+def _pools(rows: Rows, left: Left) -> Iterator[Tuple[int, Tuple[Forced, np.ndarray]]]:
+    """The suppressions of the model that are run once, by their number, with the candidates that they may have retained otherwise."""
+    for at, choice in enumerate(rows.own):
+        forced = [one for one in rows.truth.forced if one.node == choice.node]
+        if choice.kind == SUPPRESSION and len(forced) == 1:
+            pool = _near(forced[0], left)
+            if len(pool):
+                yield at, (forced[0], pool)
 
 
 def _near(forced: Forced, left: Left) -> np.ndarray:

@@ -14,6 +14,7 @@ from detparity.core.contract import MUST
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.precision import EPSILON, FLOAT32, HALVES
 from detparity.core.text import number
+from detparity.models.reference import CannotRunReference
 
 SAME = 0.5  # share of its numbers that are the model's, from which on a tensor is one of the model's
 # Spacings of half precision that a number may be off: batch-norm may be folded in half precision, which rounds six times.
@@ -29,7 +30,10 @@ def weights(context: ForeignContext) -> Iterator[Finding]:
     if ask is None:
         raise CannotRun("the weights of its model are not known", hides=False)
     stored = [one for one in onnx_convs(context.onnx.graph) if one.rounded and one.weight.size >= LEAST]
-    expected = ask()
+    try:
+        expected = ask()
+    except CannotRunReference as error:
+        raise CannotRun(f"the weights of its model are not known: {error}") from None
     pairs = [(one, *_nearest(one, expected)) for one in stored]
     found = [(one, name, fits) for one, name, fits in pairs if fits.mean() >= SAME]
     if not found:

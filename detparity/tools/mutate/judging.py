@@ -41,7 +41,8 @@ TEXT = 200  # letters of a message
 
 
 class Bench:
-    """Two sessions, quick and full, with one model between them. Raises InputError where the model or the file cannot be used.
+    """Two sessions, quick and full, with one model between them; model: its digest. Raises InputError where the model or the file
+    cannot be used.
 
     What the file itself promises, as it was read, holds for its mutants: its variant, its thresholds, its names, axes and opset.
     """
@@ -59,6 +60,8 @@ class Bench:
         if subject.died is not None:
             raise InputError(f"{self.path}: {subject.died}")
         context = first.judged(self.path)
+        about = context.oracle.reference.facts if isinstance(context, ForeignContext) else context.facts
+        self.model = about.digest
         first.heads = heads_of(first, [subject])
         if isinstance(context, ForeignContext):
             assert first.foreign is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from detparity.core.errors import InputError
+from detparity.core.files import write_text
 from detparity.core.text import columns
 from detparity.tools.mutate.judging import BROKEN, EQUIVALENT, KILLED, SURVIVED, UNDECIDED
 
@@ -18,21 +19,25 @@ SHOWN = 20  # of the mutants that survived
 
 class Results:
     """The records of a run, in a file that another run goes on with. about: what the run is of; the first line of the file. Raises
-    InputError where the file is there and is of something else."""
+    InputError where the file is there and is of something else. Nothing is written before `begin`."""
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
         self.records: Dict[int, Record] = {}
+        self._about = about
         if not path.exists() or not path.stat().st_size:
-            path.write_text(json.dumps(about) + "\n", encoding="utf-8")
+            return
         first, self.records = read(path)
         other = [key for key in about if first.get(key) != about[key]]
         if other:
             raise InputError(
                 f"{path} has results of another {other[0]} ({first.get(other[0])}): --results names another file"
             )
-        lines = [first, *self.records.values()]  # a run may have been ended while it wrote
-        path.write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
+
+    def begin(self) -> None:
+        """Write what is known, and leave out the line that a run did not finish."""
+        lines = [self._about, *self.records.values()]
+        write_text(self.path, "".join(json.dumps(one) + "\n" for one in lines))
 
     def add(self, record: Record) -> None:
         self.records[int(record["mutant"])] = record

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,11 @@ pytest.importorskip("torch", minversion="1.13")
 import torch
 from detparity.kit.tests.checks.foreign.two_stages import WIDTH, Drawn, evaluated
 
+from detparity.checks.foreign import parity
 from detparity.checks.foreign.far_off import FAR_OFF, MANY_ROWS, plainly_wrong
+from detparity.checks.foreign.rows import Explained
+from detparity.core.case import Case
+from detparity.core.findings import CannotRun, Finding
 from detparity.core.layout import PRESETS
 from detparity.oracle.output_floor import groups_of, tables_of
 from detparity.oracle.row_matching import typical_distance
@@ -82,3 +88,21 @@ def test_distances_of_the_median_row():
         f"\ncorrect: at most {max(rows[False]):.3f} of {len(rows[False])}; other weights: at least {min(rows[True]):.3f}"
     )
     assert 1.5 * max(rows[False]) < FAR_OFF < min(rows[True]) / 1.5
+
+
+@pytest.mark.parametrize(("by", "left", "found"), [(9, 80, True), (9, 50, False), (0, 80, False)])
+def test_more_rows_than_near_ties_exchange_are_a_finding_where_they_are_far_off(monkeypatch, by, left, found):
+    """Where 30 near ties are left: 80 rows far off are a finding; fewer, or as near as the model's, are what the ties may exchange."""
+    case = Case((64, 96), (("noise", 0),))
+    tables = _rows(MANY_ROWS, 0)
+    image = SimpleNamespace(groups=groups_of(LAYOUT, tables, (4, 9)), tables=tables)
+    truth = SimpleNamespace(images=[image], outputs={name: value[None] for name, value in tables.items()})
+    context = SimpleNamespace(layout=LAYOUT, truth=lambda case: truth, choices=lambda case, every: ())
+    monkeypatch.setattr(parity, "by_ties", lambda *_: Explained((), (), left, 30))
+    outputs = {name: value[None] for name, value in _rows(MANY_ROWS, by).items()}
+    wrong = Finding("selects other rows.")
+    if found:
+        assert parity.settled(context, case, outputs, wrong) is wrong
+    else:
+        with pytest.raises(CannotRun, match="30 near ties"):
+            parity.settled(context, case, outputs, wrong)

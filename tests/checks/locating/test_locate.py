@@ -81,15 +81,20 @@ class Network(nn.Module):
         return y.flatten(2).transpose(1, 2).sigmoid()
 
 
-@pytest.fixture(scope="module")
-def given() -> Tuple[onnx.ModelProto, Trace, np.ndarray]:
+def network() -> Tuple[Network, np.ndarray]:
+    """The network with its batch-norm set, and a picture."""
     torch.manual_seed(3)
     module = Network().train()
     pictures = images.batch_of([("natural", 0)], SIZE)
     with torch.no_grad():
         for _ in range(60):
             module(torch.from_numpy(np.concatenate([pictures, 1 - pictures])))
-    module.eval()
+    return module.eval(), pictures
+
+
+@pytest.fixture(scope="module")
+def given() -> Tuple[onnx.ModelProto, Trace, np.ndarray]:
+    module, pictures = network()
     buffer = io.BytesIO()
     keywords: Dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with warnings.catch_warnings():

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch", minversion="1.13")
 
 import torch
-from detparity.kit.tests.checks.locating.test_locate import SIZE, Network
+from detparity.kit.tests.checks.locating.test_locate import SIZE, network
 from torch import nn
 
 from detparity.checks.locating.bundle import part_of
@@ -73,13 +73,7 @@ def reference(module: nn.Module, pictures: np.ndarray) -> Trace:
 
 @pytest.fixture(scope="module")
 def given() -> Tuple[nn.Module, Trace, np.ndarray]:
-    torch.manual_seed(3)
-    module = Network().train()
-    pictures = images.batch_of([("natural", 0)], SIZE)
-    with torch.no_grad():
-        for _ in range(60):
-            module(torch.from_numpy(np.concatenate([pictures, 1 - pictures])))
-    module.eval()
+    module, pictures = network()
     return module, reference(module, pictures), pictures
 
 

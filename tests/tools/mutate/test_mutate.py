@@ -139,6 +139,10 @@ def test_a_run_goes_on_where_another_ended(folder, command, monkeypatch):
         folder / "grid.onnx", "--model", "bundled", "--mutant-seed", 5, "--kinds", "io", "--results", results
     )
     assert code == 2 and "results of another seed" in err
+    code, _, err = command(
+        folder / "grid.onnx", "--model", "bundled", "--strict", "--kinds", "io", "--results", results
+    )
+    assert code == 2 and "results of another promise" in err
 
 
 def test_what_cannot_be_mutated_is_one_line(folder, command, tmp_path):
@@ -156,6 +160,7 @@ def test_what_cannot_be_mutated_is_one_line(folder, command, tmp_path):
     ):
         code, _, err = command(*words)
         assert code == 2 and says in err and len(err.strip().splitlines()) == 1, err
+    assert not list(Path().glob("*.mutants.jsonl"))
 
 
 def test_the_table_counts_and_names_what_survived():
