@@ -18,13 +18,13 @@ HELD = "_detparity_held"  # marks a tensor in float32 because the half type cann
 
 class Rounded(TorchDispatchMode):
     """Operators whose floating operands are all of the half type compute in float32 and round once. Views, and operators that mix
-    types, are left as they are. A result that the half type cannot hold stays in float32, and what is computed from it until it fits.
-    free: how many of the modules that run stay in float32, in which nothing is rounded; inside: paths of the modules that run; beyond:
+    types, are left as they are. holds: whether a result that the half type cannot hold stays in float32, and what is computed from it
+    until it fits, which takes `_following` for modules that are given it. free: how many of the modules that run stay in float32, in which nothing is rounded; inside: paths of the modules that run; beyond:
     of those that gave numbers which the half type cannot hold."""
 
-    def __init__(self, half: torch.dtype = torch.float16) -> None:
+    def __init__(self, half: torch.dtype = torch.float16, holds: bool = False) -> None:
         super().__init__()
-        self.half, self.free = half, 0
+        self.half, self.holds, self.free = half, holds, 0
         self.inside: List[str] = []
         self.beyond: Dict[str, None] = {}
 
@@ -56,7 +56,7 @@ class Rounded(TorchDispatchMode):
         if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
             return value
         found = value.to(self.half)
-        if not _loses(value, found):
+        if not self.holds or not _loses(value, found):
             return found
         self.beyond[self.inside[-1] if self.inside else ""] = None
         return _hold(value)
@@ -102,7 +102,7 @@ class HalfModule:
 
     def run(self, call: Callable[[nn.Module], Any]) -> Any:
         """What it gives."""
-        mode = Rounded(self._half)
+        mode = Rounded(self._half, holds=True)
         with _following(self._copy, mode, self._left), mode:
             found = call(self._copy)
         self.beyond.update(mode.beyond)
