@@ -18,9 +18,12 @@ HELD = "_detparity_held"  # marks a tensor in float32 because the half type cann
 
 class Rounded(TorchDispatchMode):
     """Operators whose floating operands are all of the half type compute in float32 and round once. Views, and operators that mix
-    types, are left as they are. holds: whether a result that the half type cannot hold stays in float32, and what is computed from it
-    until it fits, which takes `_following` for modules that are given it. free: how many of the modules that run stay in float32, in which nothing is rounded; inside: paths of the modules that run; beyond:
-    of those that gave numbers which the half type cannot hold."""
+    types, are left as they are.
+
+    holds: whether a result that the half type cannot hold stays in float32, and what is computed from it until it fits, for which
+    modules have to be followed; free: how many of the modules that run stay in float32, in which nothing is rounded; inside: paths of
+    the modules that run; beyond: of those that gave numbers which the half type cannot hold.
+    """
 
     def __init__(self, half: torch.dtype = torch.float16, holds: bool = False) -> None:
         super().__init__()
