@@ -89,17 +89,12 @@ def scene(size: Size, seed: int) -> np.ndarray:
 
 
 def mosaic(size: Size, seed: int) -> np.ndarray:
-    """Four kinds in the quarters of one picture, those that need not fill it to show what they show."""
-    top, left = size[0] // 2, size[1] // 2
+    """Eight kinds in two rows of one picture: they need not fill it to show what they show."""
     image = np.empty((3, *size), np.float32)
-    for make_one, rows, columns in (
-        (gradient, slice(0, top), slice(0, left)),
-        (single_channel, slice(0, top), slice(left, None)),
-        (checkerboard, slice(top, None), slice(0, left)),
-        (low_contrast, slice(top, None), slice(left, None)),
-    ):
-        part = image[:, rows, columns]
-        part[...] = make_one((part.shape[1], part.shape[2]), seed)
+    rows = ((gradient, scene, single_channel, white), (checkerboard, natural, low_contrast, dark))
+    for strip, row in zip(np.array_split(image, len(rows), axis=1), rows):
+        for part, make_one in zip(np.array_split(strip, len(row), axis=2), row):
+            part[...] = make_one((part.shape[1], part.shape[2]), seed)
     return image
 
 
@@ -116,8 +111,9 @@ KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
     "checkerboard": checkerboard,
     "mosaic": mosaic,
 }
-# All that the other kinds show, in fewer pictures.
-FEW = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
+# All that the other kinds show, in fewer pictures; what is decided on detections needs pictures that are full of objects.
+FEW = ("noise", "mosaic", "black")
+OF_DETECTIONS = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
 # A picture as numbers of lower precision hold it: "8-bit noise" is noise in steps of 1/255.
 ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "8-bit": lambda image: np.rint(image * np.float32(255)) / np.float32(255),

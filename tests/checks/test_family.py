@@ -15,7 +15,7 @@ from detparity.cli.export import rounded
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import Size, parse_variant
 from detparity.engines.reference_runs import Oracle, make_oracle
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.models.yolov7.architectures import ARCHITECTURES, plan
 from detparity.models.yolov7.detector import make_detector
 from detparity.models.yolov7.network import joined

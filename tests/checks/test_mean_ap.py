@@ -15,7 +15,7 @@ from detparity.checks.opening import make_context, open_file
 from detparity.core.contract import contract_for
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.inputs.scenes import CLASSES, scene
 from detparity.models.choice import ModelChoice
 from detparity.models.yolov7.detector import make_detector

@@ -11,7 +11,7 @@ from detparity.checks.session import Options, Session
 from detparity.checks.weights import coverage
 from detparity.core.contract import INFO
 from detparity.core.vocabulary import parse_variant
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.models.choice import ModelChoice
 from detparity.tools.export_cache import export_bytes
 

@@ -12,7 +12,7 @@ from detparity.checks.opening import make_context, open_file
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.models.yolov7.seeded import seeded
 from detparity.tools.export_cache import export_bytes
 

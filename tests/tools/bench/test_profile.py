@@ -22,7 +22,7 @@ from detparity.core.errors import InputError
 from detparity.core.vocabulary import EngineError, parse_variant
 from detparity.engines import onnxruntime
 from detparity.engines.reference_runs import make_oracle
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
 from detparity.models.yolov7.architectures import ARCHITECTURES, build
 from detparity.models.yolov7.seeded import seeded
