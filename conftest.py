@@ -30,9 +30,9 @@ SHARED_DATA = HERE.parent / "shared" / "data"
 # `tox -e demo` and the lanes judge every exporter's file; the default run one of each form, and smoke whether these are right.
 FORMS = (
     *("grid", "raw-dynamic", "end2end-ort-dynamic-batch", "end2end-trt", "end2end-trt-nms"),
-    *("grid-dynamo-dynamic", "traced", "scripted", "lite"),
+    *("grid-dynamo", "traced", "scripted", "lite"),
 )
-SLOWEST = "grid-dynamo-dynamic"  # takes as long to make as all the others of these: not in smoke
+SLOWEST = "grid-dynamo"  # takes as long to make as all the others of these: not in smoke; five times that with axes that vary
 SMOKE = (
     "export.made",
     "structure.load",
@@ -43,6 +43,7 @@ SMOKE = (
     "nms.detections",
 )
 GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
+ONE_GROUP = ("tests/checks/foreign",)  # folders whose files judge the same exports
 SUBJECT_IN_ID = re.compile(r"::test_\w+\[([\w.-]+):")  # `test_promise[grid:parity.sizes]`, `test_conforms[yolov7:grid]`
 
 
@@ -153,7 +154,8 @@ def _golden_cases(config: pytest.Config) -> List[Any]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadgroup`, everything about one artifact goes to one worker, which exports it and works out its truths once.
+    """With `--dist loadgroup`, everything about one artifact goes to one worker, which exports it and works out its truths once;
+    so do the tests of one file, which share what they are made from.
 
     By the ids of the tests: the marks of pytest-xdist 3.8 travel in an attribute that pytest 9.2 no longer reads.
     """
@@ -169,11 +171,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def worker_group(nodeid: str) -> str:
-    """What must stay on one worker with this test: all that is asked of one artifact or architecture, and the benchmarks."""
+    """What must stay on one worker with this test: all that is asked of one artifact or architecture, the benchmarks, and the tests of
+    one file, or of one folder of files that judge the same exports."""
     if nodeid.startswith(("suites/runtime/", "benchmarks/")):
         return "suites/runtime"
     found = SUBJECT_IN_ID.search(nodeid)
-    return found.group(1) if found else nodeid
+    if found:
+        return found.group(1)
+    file = nodeid.partition("::")[0]
+    return next((folder for folder in ONE_GROUP if file.startswith(folder + "/")), file)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

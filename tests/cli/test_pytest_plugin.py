@@ -59,11 +59,11 @@ def project(tmp_path):
 def inside(tmp_path, monkeypatch, capsys):
     """The same in this process, which has imported everything already."""
 
-    def run(*arguments):
-        monkeypatch.chdir(tmp_path)
+    def run(*arguments, plugin=PLUGIN, cwd=tmp_path):
+        monkeypatch.chdir(cwd)
         for name in LEFT_OUT:
             monkeypatch.delenv(name, raising=False)
-        code = pytest.main([*PLUGIN, f"--rootdir={tmp_path}", "--import-mode=importlib", *map(str, arguments)])
+        code = pytest.main([*plugin, f"--rootdir={cwd}", "--import-mode=importlib", *map(str, arguments)])
         shown = capsys.readouterr()
         return int(code), shown.out + shown.err
 
@@ -225,18 +225,22 @@ def test_nor_does_a_run_that_is_cut_short(inside, good, tmp_path):
     assert [check["outcome"] for check in entry["checks"]] == ["passed"]
 
 
-def test_a_file_that_crashes_onnx_is_a_finding_with_workers_too(project, good, tmp_path):
-    pytest.importorskip("xdist")
+@pytest.mark.parametrize(
+    "workers", [pytest.param(0, id="alone"), pytest.param(2, id="workers", marks=pytest.mark.lanes)]
+)  # with workers: five processes that import torch
+def test_a_file_that_crashes_onnx_is_a_finding(workers, inside, project, good, tmp_path):
+    if workers:
+        pytest.importorskip("xdist")
     onnx.save(crashes_in_inference(), tmp_path / "bad.onnx")
     report = tmp_path / "report.json"
 
-    code, out = project(
+    code, out = (project if workers else inside)(
         "--detparity-artifact=bad.onnx",
         f"--detparity-artifact={good}",
         *MODEL,
         "--detparity-checks=structure.load",
         f"--detparity-json={report}",
-        *("-n", "2"),
+        *(("-n", "2") if workers else ()),
     )
 
     found = {entry["path"]: entry["verdict"] for entry in json.loads(report.read_text())["artifacts"]}
@@ -263,8 +267,8 @@ def test_without_its_options_it_does_nothing(project, tmp_path):
     assert code == 0 and "detparity:" not in out, out
 
 
-def test_the_short_options_of_a_clone_select_the_files_checks_alone(project, good):
-    code, out = project(
+def test_the_short_options_of_a_clone_select_the_files_checks_alone(inside, good):
+    code, out = inside(
         f"--artifact={good}",
         "--arch=yolov7-tiny",
         "--width=0.25",

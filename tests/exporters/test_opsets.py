@@ -34,7 +34,7 @@ ONNX = [name for name, variant in MADE.items() if variant.onnx and not variant.d
 DYNAMO = [name for name, variant in MADE.items() if variant.dynamo]
 TYPICAL = [
     ("raw", 11),
-    ("grid", 17),
+    pytest.param("grid", 17, marks=pytest.mark.lanes),
     ("end2end-ort-dynamic-batch", 13),
     pytest.param("end2end-trt-nms-dynamic-batch", 11, marks=pytest.mark.lanes),
     pytest.param("end2end-trt-nms", 17, marks=pytest.mark.lanes),

@@ -234,9 +234,10 @@ def _measure(
     """Time contenders interleaved at `given` (batch, size), each in a new process first for its cold start."""
     batch, size = given
     cold: Dict[str, cold_start.ColdStart] = {}
-    for title, one in contenders.items():
-        say(f"loading {title} in a new process")
-        cold[title] = _owned(title, cold_start.measure)(one.recipe, batch, size)
+    with cold_start.Processes() as processes:
+        for title, one in contenders.items():
+            say(f"loading {title} in a new process")
+            cold[title] = _owned(title, processes.measure)(one.recipe, batch, size)
     feeds = make_feeds(batch, size)
     say(f"timing {len(contenders)} contenders, interleaved: {asked.rounds} rounds after {WARM_UP} to warm up")
     series = take_turns(
