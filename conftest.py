@@ -32,7 +32,9 @@ FORMS = (
     *("grid", "raw-dynamic", "end2end-ort-dynamic-batch", "end2end-trt", "end2end-trt-nms"),
     *("grid-dynamo", "traced", "scripted", "lite"),
 )
-SLOWEST = "grid-dynamo"  # takes as long to make as all the others of these: not in smoke; five times that with axes that vary
+SLOWEST = (
+    "grid-dynamo"  # takes as long to make as all the others of these: not in smoke; five times that with axes that vary
+)
 SMOKE = (
     "export.made",
     "structure.load",
@@ -44,6 +46,9 @@ SMOKE = (
 )
 GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
 ONE_GROUP = ("tests/checks/foreign",)  # folders whose files judge the same exports
+BY_TORCH_EXPORT = re.compile(
+    r"\[[\w-]+-dynamo|torch_export|grid_dynamo_hold|tests/exporters/test_opsets"
+)  # ten seconds of imports
 SUBJECT_IN_ID = re.compile(r"::test_\w+\[([\w.-]+):")  # `test_promise[grid:parity.sizes]`, `test_conforms[yolov7:grid]`
 
 
@@ -175,6 +180,8 @@ def worker_group(nodeid: str) -> str:
     one file, or of one folder of files that judge the same exports."""
     if nodeid.startswith(("suites/runtime/", "benchmarks/")):
         return "suites/runtime"
+    if BY_TORCH_EXPORT.search(nodeid):
+        return "torch.export"
     found = SUBJECT_IN_ID.search(nodeid)
     if found:
         return found.group(1)

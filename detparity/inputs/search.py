@@ -51,8 +51,8 @@ def smallest_failure(
 
 @contextlib.contextmanager
 def _no_constants_of_code() -> Iterator[None]:
-    """Draw the same whatever was imported: newer versions of hypothesis also draw numbers that they read in the sources of all imported
-    code outside site-packages, which takes seconds."""
+    """Draw the same whatever was imported. Newer versions of hypothesis also draw numbers that they read, for seconds, in the sources
+    of all imported code outside site-packages."""
     if not hasattr(providers, "_get_local_constants") or not hasattr(providers, "CONSTANTS_CACHE"):
         yield
         return

@@ -14,9 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from detparity.core import resources
-from detparity.core.vocabulary import parse_variant
 from detparity.models.yolov7.seeded import seeded
-from detparity.tools.export_cache import export_bytes
+from detparity.tools.export_cache import exported
 
 ROOT = resources.root()
 MODEL = ("--detparity-arch=yolov7-tiny", "--detparity-width=0.25")
@@ -30,10 +29,10 @@ def test_mine():
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory):
+def good(tmp_path_factory, shared_folder):
     """A right export of the seeded model."""
     path = tmp_path_factory.mktemp("good") / "best.onnx"
-    path.write_bytes(export_bytes(seeded("yolov7-tiny", 0.25, 0), parse_variant("grid"), (64, 96)))
+    path.write_bytes(exported(seeded("yolov7-tiny", 0.25, 0), "grid", (64, 96), shared_folder).read_bytes())
     return path
 
 

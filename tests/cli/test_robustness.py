@@ -23,9 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 from detparity.cli import main as command_line
 from detparity.core import files, resources
 from detparity.core.errors import InputError
-from detparity.core.vocabulary import parse_variant
 from detparity.models.yolov7.seeded import seeded
-from detparity.tools.export_cache import export_bytes
+from detparity.tools.export_cache import exported
 
 MODEL = ("--arch", "yolov7-tiny", "--width", "0.25")
 QUICK = ("--checks", "structure.axes")
@@ -33,9 +32,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="devices, pipes and signal
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, shared_folder):
     path = tmp_path_factory.mktemp("made") / "best.onnx"
-    path.write_bytes(export_bytes(seeded("yolov7-tiny", 0.25, 0), parse_variant("grid"), (64, 96)))
+    path.write_bytes(exported(seeded("yolov7-tiny", 0.25, 0), "grid", (64, 96), shared_folder).read_bytes())
     return path
 
 

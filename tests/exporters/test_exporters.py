@@ -83,7 +83,7 @@ def test_simplified_files_conform_strictly(name, tool, session, tmp_path):
     assert not [entry.key for entry in onnx.load(path).metadata_props if "onnxsim" in entry.key]
 
 
-@pytest.mark.parametrize("name", ["grid", "traced"])
+@pytest.mark.parametrize("name", ["grid", pytest.param("traced", marks=pytest.mark.lanes)])
 def test_a_fixed_batch_is_preserved(name, session, tmp_path):
     path = tmp_path / "batch"
     path.write_bytes(export_bytes(session.detector, parse_variant(name), SIZE, batch=3))
@@ -102,7 +102,7 @@ MODELS = (("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1))
     [
         (*MODELS[0], "raw-dynamic-batch"),
         pytest.param(*MODELS[1], "grid-dynamic", marks=pytest.mark.lanes),
-        (*MODELS[1], "traced-dynamic"),
+        pytest.param(*MODELS[1], "traced-dynamic", marks=pytest.mark.lanes),
         pytest.param(*MODELS[0], "grid-dynamic", marks=pytest.mark.lanes),
         pytest.param(*MODELS[1], "raw-dynamic-batch", marks=pytest.mark.lanes),
         pytest.param(*MODELS[0], "traced-dynamic", marks=pytest.mark.lanes),

@@ -214,8 +214,9 @@ def test_without_onnxscript_the_reason_names_it(monkeypatch):
 
 
 @needs_dynamo
-def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_machine(session, capfd):
-    content = _export(session, "raw-dynamo")
+def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_machine(good, capfd):
+    good.cache_clear()
+    content = good("raw-dynamo")
 
     assert capfd.readouterr() == ("", "")
     assert str(resources.root()).encode() not in content
@@ -247,11 +248,11 @@ def test_every_opset_by_torch_export_conforms_strictly(name, opset, session, tmp
 
 
 @needs_dynamo
-def test_what_cannot_be_converted_down_is_refused_in_one_line_and_writes_nothing(monkeypatch, tmp_path, capsys):
-    real = dynamo_export.export_dynamo
+def test_what_cannot_be_converted_down_is_refused_in_one_line_and_writes_nothing(good, monkeypatch, tmp_path, capsys):
+    content = good("raw-dynamo")
 
-    def with_antialias(*arguments):
-        model = onnx.load_from_string(real(*arguments))
+    def with_antialias(*_):
+        model = onnx.load_from_string(content)
         next(node for node in model.graph.node if node.op_type == "Resize").attribute.append(
             helper.make_attribute("antialias", 1)
         )

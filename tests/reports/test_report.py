@@ -36,8 +36,9 @@ def test_what_a_test_records_is_plain(name, session, shared_folder):
 @pytest.mark.parametrize(
     "nodeid, group",
     [
-        ("suites/parity/test_parity.py::test_promise[grid-dynamo:parity.sizes]", "grid-dynamo"),
-        ("suites/golden/test_golden.py::test_golden[grid-dynamo:values]", "grid-dynamo"),
+        ("suites/parity/test_parity.py::test_promise[grid-dynamo:parity.sizes]", "torch.export"),
+        ("suites/golden/test_golden.py::test_golden[grid-dynamo:values]", "torch.export"),
+        ("suites/golden/test_golden.py::test_golden[grid-dynamic:values]", "grid-dynamic"),
         ("suites/nms/test_nms.py::test_promise[best.onnx:nms.tail]", "best.onnx"),
         ("tests/checks/test_family.py::test_conforms[deploy-yolov7-e6e:lite]", "deploy-yolov7-e6e"),
         ("suites/runtime/test_ratios.py::test_ratio[tail]", "suites/runtime"),
