@@ -235,8 +235,9 @@ def test_a_newer_opset_conforms_or_is_refused(session, tmp_path, opset=19):
 
 
 @needs_dynamo
-def test_converted_down_it_conforms_strictly(session, tmp_path):
-    _must_conform(session, tmp_path / "f.onnx", "grid-dynamo-dynamic-batch", 12)
+@pytest.mark.parametrize("name", ["grid-dynamo", pytest.param("grid-dynamo-dynamic-batch", marks=pytest.mark.lanes)])
+def test_converted_down_it_conforms_strictly(name, session, tmp_path):
+    _must_conform(session, tmp_path / "f.onnx", name, 12)
 
 
 @needs_dynamo
@@ -281,6 +282,7 @@ def test_what_cannot_be_converted_down_is_refused_in_one_line_and_writes_nothing
 
 
 @needs_dynamo
+@pytest.mark.lanes  # its marks one by one below; an export takes ten seconds
 def test_a_file_of_someone_else_is_recognised_by_its_marks(session, tmp_path):
     """As torch.onnx.export leaves it: axes under the exporter's names, the newest IR version, notes on every node."""
     network = importlib.import_module("detparity.models.yolov7.network")

@@ -224,6 +224,7 @@ def test_simplified_files(detector, made, variant, simplify):
     assert _disagreeing(found) == []
 
 
+@pytest.mark.lanes  # names decide nothing, as below; an export takes ten seconds
 def test_an_export_through_torch_export(detector, made):
     pytest.importorskip("onnxscript")
     torch = pytest.importorskip("torch")
