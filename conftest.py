@@ -15,7 +15,7 @@ from detparity.checks.run import judge
 from detparity.checks.session import Session, Subject
 from detparity.cli import pytest_plugin as plugin
 from detparity.core import resources
-from detparity.core.array_cache import ArrayCache
+from detparity.core.array_cache import ArrayCache, default_folder
 from detparity.core.errors import InputError, NotMade, clipped
 from detparity.core.findings import MADE
 from detparity.core.vocabulary import EngineError
@@ -214,12 +214,12 @@ def caches(shared_folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def session(pytestconfig: pytest.Config, shared_folder: Path) -> Session:
+def session(pytestconfig: pytest.Config, shared_folder: Path, caches: Path) -> Session:
     """The run: its model, reference and opened files."""
     found = plugin.session_of(pytestconfig)
     found.own = KitExports(shared_folder)
     if found.options.cache is not None:
-        found.options = replace(found.options, cache=ArrayCache(shared_folder / "references"))
+        found.options = replace(found.options, cache=ArrayCache(default_folder()))
     return found
 
 
