@@ -23,7 +23,7 @@ from detparity.tools.golden.evaluate import Folders
 from detparity.tools.golden.index import INDEX, Entry, problems, read_index, store
 from detparity.tools.golden.pending import Pending
 
-SIZE = (64, 96)
+SIZE = (128, 160)
 NAME = "car-detector"
 
 
