@@ -5,8 +5,7 @@ All are functions of (size, seed) alone and draw from numpy's PCG64, whose strea
 
 from __future__ import annotations
 
-import functools
-from typing import Callable, Dict, List, Mapping, Sequence
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -130,7 +129,8 @@ def _bfloat16(image: np.ndarray) -> np.ndarray:
 
 
 _ADDED: Dict[str, Callable[[Size, int], np.ndarray]] = {}
-MADE = 8  # pictures cached: a check uses the one it has just judged again
+HELD = 40_000_000  # bytes of pictures that are held for the next check, 8 of 640x640
+_MADE: Dict[Tuple[str, Size, int], np.ndarray] = {}
 
 
 def untied(images: np.ndarray) -> np.ndarray:
@@ -144,9 +144,17 @@ def add(kind: str, made: Callable[[Size, int], np.ndarray]) -> None:
     _ADDED[kind] = made
 
 
-@functools.lru_cache(maxsize=MADE)
 def make(kind: str, size: Size, seed: int) -> np.ndarray:
     """Return the image of this kind, (3, H, W) float32 in 0..1. It is shared, and cannot be written to."""
+    key = (kind, size, seed)
+    image = _MADE.pop(key, None)
+    _MADE[key] = image = _drawn(*key) if image is None else image  # the last, as the one used last
+    while len(_MADE) > 1 and sum(one.nbytes for one in _MADE.values()) > HELD:
+        del _MADE[next(iter(_MADE))]
+    return image
+
+
+def _drawn(kind: str, size: Size, seed: int) -> np.ndarray:
     rounding, _, plain = kind.rpartition(" ")
     image = (KINDS.get(plain) or _ADDED[plain])(size, seed)
     if rounding:
