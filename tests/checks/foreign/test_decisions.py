@@ -21,6 +21,7 @@ from onnx import helper
 from detparity.checks.foreign.measured import low_power
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.checks.foreign.parity import DECLARED
+from detparity.checks.judging import undecided
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice, Forced, breach
 from detparity.core.promises import Promises
@@ -293,6 +294,8 @@ def test_a_limit_is_not_blamed_on_a_file_whose_model_refuses(tmp_path):
 
     assert not context.to_blame(EngineDied("time", "is still running", 60.0))
     assert context.to_blame(EngineDied("crash", "crashes"))
+    assert not context.to_blame(EngineDied("killed", "was killed"))
+    assert undecided(EngineDied("killed", "was killed")) == "was killed; run it again"
 
 
 @pytest.fixture
