@@ -161,7 +161,7 @@ def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]
         wrong = refused(error, case)
         return [replace(wrong, notes=(*wrong.notes, *too_few(context, str(error)[:600])))]
     found = judged_of(context, case, truth, outputs)
-    if found is not None and context.layout.selected:
+    if found is not None and context.layout.selected and "shapes" not in found.evidence:
         found = settled(context, case, outputs, found, **engine)
     return [found] if found is not None else []
 
