@@ -23,6 +23,7 @@ from detparity.core import environment
 from detparity.core.errors import InputError
 from detparity.core.files import write_bytes, write_text
 from detparity.core.version import __version__
+from detparity.core.vocabulary import EngineError
 from detparity.engines.remote import client
 
 LARGEST = 200_000  # bytes
@@ -89,8 +90,13 @@ def part_of(search: Search, fault: Fault) -> Part:
     names = list(client().prepare(RUNTIME, model, HOW[RUNTIME]).input_names)
     inputs = [search.program.feeding(name, given) for name in names]
     expected = search.given(fault.tensor)
-    found = _run(model, names, inputs)
-    _, allowed = Noise(fault.noise, fault.largest).limits(expected)
+    found = _run(model, names, inputs).reshape(expected.shape)
+    noise = Noise(fault.noise, fault.largest)
+    if search.program.converted:
+        there = search.program.rounded(given, [fault.tensor])[fault.tensor].astype(np.float64)
+        if not noise.allows(found, there):
+            raise EngineError("the part, as ONNX, gives other numbers than in the program")
+    _, allowed = noise.limits(expected)
     return Part(model, tuple(inputs), found, expected, np.ones(expected.shape, bool), allowed)
 
 
