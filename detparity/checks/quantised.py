@@ -23,6 +23,7 @@ from detparity.oracle.average_precision import Detected, Objects
 from detparity.oracle.detection_budget import Losses, losses
 
 SCENES = 24  # on which a budget is measured where there are no pictures of the user's
+MORE = 96  # where those leave it open
 ELSEWHERE = 8  # pictures at another size, where sizes vary
 FEWEST = 20  # detections of the model, under which a budget says little
 STEPS = 1 / 50  # of a score: a coarser one moves detections over the usual thresholds
@@ -41,8 +42,11 @@ def budget(context: Any) -> Iterator[Finding]:
         )
         return
     limits: Budget = context.budget
-    context.notes["budget"] = record(found, limits)
     over, open_ = _beyond(found, limits)
+    if open_ and not over and not context.photos:
+        found = context.notes["losses"] = _losses(context, _seen(context, MORE))
+        over, open_ = _beyond(found, limits)
+    context.notes["budget"] = record(found, limits)
     if over:
         yield _finding(found, limits, over, "", _costliest(context))
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +13,9 @@ from detparity.kit.tests.defects import edits
 from detparity.checks import quantised
 from detparity.core.budget import DEFAULTS, budget_of
 from detparity.core.errors import InputError
+from detparity.core.findings import CannotRun
 from detparity.inputs import images
+from detparity.oracle.detection_budget import Loss, Losses
 from detparity.tools.export_cache import exported
 
 pytest.importorskip("onnxruntime.quantization")
@@ -28,6 +32,28 @@ def source(session, shared_folder):
 def good(source):
     """A file of 8 bits, calibrated on scenes."""
     return to_int8(source, [images.make("scene", SIZE, 9000 + seed) for seed in range(8)])
+
+
+@pytest.mark.parametrize(
+    "photos, low, looked_at, wrong", [((), 0.06, 96, 1), ((), 0.04, 96, 0), (("mine",), 0.06, 24, 0)]
+)
+def test_where_24_scenes_leave_it_open_more_are_looked_at(photos, low, looked_at, wrong, monkeypatch):
+    def lost(count):
+        loss = Loss(0.08, low if count > quantised.SCENES else 0.02, 0.1)
+        return Losses({"lost": loss}, count, 9 * count, 9 * count, True)
+
+    monkeypatch.setattr(quantised, "_seen", lambda context, count: [None] * count)
+    monkeypatch.setattr(quantised, "_losses", lambda context, seen: lost(len(seen)))
+    monkeypatch.setattr(quantised, "_costliest", lambda context: [])
+    monkeypatch.setattr(quantised, "knows_scenes", lambda contract: True)
+    contract = SimpleNamespace(variant=SimpleNamespace(dynamic_size=False))
+    context = SimpleNamespace(photos=photos, notes={}, budget=budget_of(), contract=contract)
+    if wrong:
+        assert len(list(quantised.budget(context))) == 1
+    else:
+        with pytest.raises(CannotRun, match="open: give more by --images"):
+            list(quantised.budget(context))
+    assert context.notes["losses"].pictures == looked_at
 
 
 def test_a_good_file_of_8_bits_conforms(good, judged, outcomes, red):
