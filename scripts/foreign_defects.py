@@ -205,18 +205,7 @@ def other_weights(model: Model, at: Columns) -> None:
 
 def another_models_file(model: Model, at: Columns) -> None:
     """a small file of another network, with the same names"""
-    inputs, outputs = list(model.graph.input), [value.name for value in model.graph.output]
-    shape = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
-    weight = numpy_helper.from_array(np.full((int(np.prod(shape[-2:])), 4), 0.1, np.float32), "w")
-    nodes = [
-        onnx.helper.make_node("Reshape", [inputs[0].name, "to"], ["rows"]),
-        onnx.helper.make_node("MatMul", ["rows", "w"], ["four"]),
-    ]
-    nodes += [onnx.helper.make_node("Identity", ["four"], [name]) for name in outputs]
-    to = numpy_helper.from_array(np.array([1, 3, int(np.prod(shape[-2:]))], np.int64), "to")
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 4]) for name in outputs]
-    graph = onnx.helper.make_graph(nodes, "other", inputs, values, [weight, to])
-    model.graph.CopyFrom(graph)
+    edits.another_network(model)
 
 
 DEFECTS: Tuple[Edit, ...] = (

@@ -200,9 +200,9 @@ class Context(Judging):
 
 def to_blame(error: EngineDied, oracle: Oracle, size: Size) -> bool:
     """Whether a file that ended its process is at fault: always by a crash; at a limit of time or memory where the reference needs
-    under a quarter of it at this size."""
-    if error.how == "crash":
-        return True
+    under a quarter of it at this size; not where another process ended it."""
+    if error.how in ("crash", "killed"):
+        return error.how == "crash"
     seconds = oracle.run_again(("noise", 0), size)
     if error.how == "time":
         return 4 * seconds < error.seconds

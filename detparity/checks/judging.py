@@ -15,7 +15,6 @@ from detparity.core.runtimes import RUNTIMES
 from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
 from detparity.engines.remote import client
 
-UNDECIDED = "the reference needs more than a quarter of that"
 Key = Tuple[str, str, int, Tuple[str, ...], str]
 Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
 
@@ -150,13 +149,19 @@ class Judging:
             if self.to_blame(error):
                 findings, result = (of_the_end(error),), "failed"
             else:
-                reason, result, incomplete = f"{error}; {UNDECIDED}", "skipped", True
+                reason, result, incomplete = undecided(error), "skipped", True
         except EngineError as error:
             findings, result = self.fold(self, check.id, (refused(error),)), "failed"
         except Exception as error:  # a check that breaks is reported as broken, never as passed
             reason, result, incomplete = f"{type(error).__name__}: {error}", "error", True
         seconds = time.perf_counter() - start
         return Outcome(check.id, check.level, result, findings, reason, incomplete, seconds, self.clock.engine - before)
+
+
+def undecided(error: EngineDied) -> str:
+    """Why the end of a process says nothing about the file, as a reason."""
+    killed = error.how == "killed"
+    return f"{error}; {'run it again' if killed else 'the reference needs more than a quarter of that'}"
 
 
 def _key(name: str, how: Load) -> Key:

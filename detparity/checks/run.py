@@ -19,7 +19,7 @@ from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.measured import measured as foreign_measured
 from detparity.checks.foreign.open_file import precision_record, record
 from detparity.checks.inputs import first_case, slots_note
-from detparity.checks.judging import UNDECIDED
+from detparity.checks.judging import undecided
 from detparity.checks.known_failures import settle
 from detparity.checks.latency import latency
 from detparity.checks.locating.note import with_fault
@@ -110,7 +110,7 @@ def _unread(session: Session, subject: Subject) -> Judged:
     elif _at_fault(session, died):
         outcome = Outcome(loads, MUST, "failed", (of_the_end(died),))
     else:
-        outcome = Outcome(loads, MUST, "skipped", reason=f"{died}; {UNDECIDED}", incomplete=True)
+        outcome = Outcome(loads, MUST, "skipped", reason=undecided(died), incomplete=True)
     repeat = repeat_command(session.options, str(path), loads, subject.on)
     texts = tuple(render(subject.title, loads, finding, repeat) for finding in outcome.findings)
     how = f"not read: it {died}" if died is not None else f"not judged: {subject.missing}"

@@ -41,10 +41,13 @@ class Limits:
     seconds: float = 60.0
 
 
-@dataclass(frozen=True)
+OUTSIDE = "was killed by another process (SIGKILL), as Linux does where the machine has no memory left"
+
+
+@dataclass(eq=False)  # not frozen: Python sets the traceback of what is raised
 class Died(Exception):
-    """A worker ended in the middle of a request. how: "crash", "time" or "memory"; what: in words, such as `SIGSEGV`; output: the
-    last lines it printed; peak: the most memory it held, in bytes."""
+    """A worker ended in the middle of a request. how: "crash", "time", "memory" or "killed" (by another process: nothing is known of
+    the request); what: as text, such as `SIGSEGV`; output: the last lines it printed; peak: the most memory it held, in bytes."""
 
     how: str
     what: str
@@ -214,7 +217,12 @@ class _Server:
         except EOFError:
             code = self._process.wait()
             self._worker = 0
-            raise _ServerDied("crash", f"the child process ended ({ending(code)})", self.printed(), 0) from None
+            how, what = (
+                ("killed", OUTSIDE)
+                if code == -signal.SIGKILL
+                else ("crash", f"the child process ended ({ending(code)})")
+            )
+            raise _ServerDied(how, what, self.printed(), 0) from None
         if "ended" in found:
             self._worker = 0
         return found
@@ -224,7 +232,10 @@ class _Server:
         full = self.limits.memory is not None and peak > 0.9 * self.limits.memory
         if full or "bad_alloc" in output or "MemoryError" in output:
             return Died("memory", f"takes more than {(self.limits.memory or 0) / 1e9:.1f} GB of memory", output, peak)
-        return Died("crash", ending(int(ended["ended"])), output, peak)
+        code = int(ended["ended"])
+        if code == -signal.SIGKILL:  # which no worker sends itself
+            return Died("killed", OUTSIDE, output, peak)
+        return Died("crash", ending(code), output, peak)
 
     def printed(self) -> str:
         """The end of what the child has printed."""

@@ -217,7 +217,7 @@ class EngineError(Exception):
 
 class EngineDied(Exception):
     """The process of an engine, or of onnx, ended or was ended over an artifact: no refusal, but a defect of the file or a limit of
-    this machine. how: "crash", "time" or "memory"; the text is a clause about the file, such as `crashes the process (SIGSEGV) while
+    this machine. how: as `core.isolate.Died` has it; the text is a clause about the file, such as `crashes the process (SIGSEGV) while
     it runs`; seconds: the limit of time it had; printed: the last lines that process printed."""
 
     def __init__(self, how: str, text: str, seconds: float = 0.0, printed: Tuple[str, ...] = ()) -> None:

@@ -7,6 +7,7 @@ has a file name which the `stacklevel` of warnings passes over, so that a warnin
 
 from __future__ import annotations
 
+import functools
 import importlib.abc
 import importlib.machinery
 import inspect
@@ -14,16 +15,17 @@ import itertools
 import sys
 import threading
 import types
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Set
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Set, Tuple
 
+_KEY = "the number of a hook"
 FRAME = "<detparity.capture, skipped by warnings as importlib._bootstrap is>"
 _TEXT = """
 def made({cells}):
-    def {name}(*args, **kwargs):
+    def observed(*args, **kwargs):
         if 0:
             {cells}
         from detparity.models.capture_hooks import HOOKS
-        hook = HOOKS[{key}]
+        hook = HOOKS[{key!r}]
         call = hook.began(args, kwargs)
         try:
             result = hook.original(*args, **kwargs)
@@ -32,7 +34,7 @@ def made({cells}):
             raise
         hook.ended(call, result)
         return result
-    return {name}
+    return observed
 """
 
 
@@ -147,10 +149,18 @@ class Hook:
 
 def _code(key: int, name: str, cells: Sequence[str]) -> types.CodeType:
     """The code of an observed function, with the same free variables as the code it is exchanged for."""
+    code = _compiled(tuple(cells))
+    return code.replace(co_consts=tuple(key if one == _KEY else one for one in code.co_consts), co_name=name)
+
+
+@functools.cache
+def _compiled(cells: Tuple[str, ...]) -> types.CodeType:
+    """That code with `_KEY` in place of the hook's own."""
     found: Dict[str, Any] = {}
-    text = _TEXT.format(cells=", ".join(cells) or "", name=name, key=key)
+    text = _TEXT.format(cells=", ".join(cells) or "", key=_KEY)
     exec(compile(text.replace("if 0:\n            \n", "if 0:\n            pass\n"), FRAME, "exec"), found)
-    return found["made"](*([None] * len(cells))).__code__
+    made: types.CodeType = found["made"](*([None] * len(cells))).__code__
+    return made
 
 
 class Installation(importlib.abc.MetaPathFinder):

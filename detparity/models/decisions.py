@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from detparity.core.decisions import BEST, CUT, SUPPRESSION, Choice, Forced, completed, nearest
-from detparity.oracle.suppressed import retained
+from detparity.core.decisions import BEST, CUT, SUPPRESSION, Choice, Forced
+from detparity.oracle.matched_choices import Matching, Operator
 
 RISING = ("aten::sort", "aten::argsort", "aten::min", "aten::argmin")  # take the smallest where nothing else is stated
 OPERATORS = ("aten::topk", "aten::sort", "aten::argsort", "aten::argmax", "aten::argmin", "aten::max", "aten::min")
@@ -27,127 +27,95 @@ class Forcing(TorchDispatchMode):
 
     def __init__(self, choices: Sequence[Choice]) -> None:
         super().__init__()
-        self._left = list(choices)
-        self._kinds = {choice.kind for choice in choices}
-        self.forced: List[Forced] = []
-        self.others: List[str] = []
-        self._calls: Dict[str, int] = {}
+        self._matching = Matching(choices)
+
+    @property
+    def forced(self) -> List[Forced]:
+        return self._matching.forced
+
+    @property
+    def others(self) -> List[str]:
+        return self._matching.others
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = operator._schema.name
         found = operator(*args, **(kwargs or {}))
-        if name in COMPARING and CUT in self._kinds:
-            return self._compared(name, found, arguments(operator, args, kwargs or {}))
-        if name in OPERATORS:
-            given = arguments(operator, args, kwargs or {})
-            if name not in REDUCING or "dim" in given:
-                return self._chosen(name, found, given)
-        if name == "torchvision::nms" and SUPPRESSION in self._kinds:
-            return self._suppressed(name, found, arguments(operator, args, kwargs or {}))
-        return found
+        if kind_of(name) not in self._matching.kinds:
+            return found
+        given = arguments(operator, args, kwargs or {})
+        made = decided(name, found, given)
+        chosen = self._matching.given(made) if made is not None else None
+        if made is None or chosen is None:
+            return found
+        if made.own.kind == BEST:
+            return _taken(found, made.own, given, chosen)
+        return torch.from_numpy(chosen if made.own.kind == CUT else chosen.astype(np.int64)).to(found.device)
 
-    def _suppressed(self, name: str, found: Any, given: Mapping[str, Any]) -> Any:
-        """A call is given what the file's node retained of its candidates, in the order of its own scores."""
-        boxes, scores = plain(given["dets"]), plain(given["scores"])
-        for choice in self._left:
-            if choice.kind != SUPPRESSION or choice.boxes is None:
-                continue
-            held = retained(choice, boxes, scores)
-            if held is None:
-                continue
-            self._calls[choice.node] = self._calls.get(choice.node, 0) + 1
-            same = bool(np.array_equal(held, found.cpu().numpy()))
-            self.forced.append(
-                Forced(
-                    choice.node, name, scores, True, False, 0, same, SUPPRESSION, self._calls[choice.node], boxes, held,
-                    float(given["iou_threshold"]),
-                )
-            )  # fmt: skip
-            return torch.from_numpy(held.astype(np.int64)).to(found.device)
-        self.others.append(name)
-        return found
 
-    def _chosen(self, name: str, found: Any, given: Mapping[str, Any]) -> Any:
-        read = given["self"]
-        flat = given.get("dim") is None and name in ("aten::argmax", "aten::argmin")
-        scores = read.reshape(-1) if flat else read
-        axis = 0 if flat else axis_of(given, scores.dim())
-        answer = found if isinstance(found, torch.Tensor) else found[1]
-        if not scores.dim():
-            return found
-        own = plain(scores)
-        choice = nearest(self._left, BEST, own, own.shape[axis])
-        if choice is None:
-            self.others.append(name)
-            return found
-        self._left = [one for one in self._left if one is not choice]
-        wide = answer.reshape(1) if flat else answer if answer.dim() == scores.dim() else answer.unsqueeze(axis)
-        moved = wide.movedim(axis, -1)
-        mine = moved.reshape(-1, moved.shape[-1]).cpu().numpy()
-        chosen = completed(mine, choice.rows.astype(np.int64))
-        self.forced.append(
-            Forced(
-                choice.node, name, own.copy(), _largest(name, given), bool(given.get("sorted", True)), mine.shape[1],
-                bool(np.array_equal(mine, chosen)),
-            )
-        )  # fmt: skip
-        indices = torch.from_numpy(np.ascontiguousarray(chosen)).reshape(moved.shape).movedim(-1, axis)
-        indices = indices.to(answer.device).contiguous()
-        if isinstance(found, torch.Tensor):
-            return indices.reshape(answer.shape)
-        return torch.gather(scores, axis, indices).reshape(found[0].shape), indices.reshape(answer.shape)
-
-    def _compared(self, name: str, found: Any, given: Mapping[str, Any]) -> Any:
-        left, right = given["self"], given["other"]
-        if not left.is_floating_point():
-            return found
-        numbers = plain(left - right)
-        choice = nearest(self._left, CUT, numbers, 0)
-        if choice is None:
-            return found
-        self._left = [one for one in self._left if one is not choice]
-        mask = torch.from_numpy(choice.indices.reshape(numbers.shape).astype(bool)).to(found.device)
-        same = bool(torch.equal(mask, found))
-        self.forced.append(Forced(choice.node, name, numbers.copy(), COMPARING[name], False, 0, same, CUT))
-        return mask
+def _taken(found: Any, own: Choice, given: Mapping[str, Any], rows: np.ndarray) -> Any:
+    """What an operator that takes the best returns where it takes these. rows: see `Matching.given`."""
+    answer = found if isinstance(found, torch.Tensor) else found[1]
+    wide = own.indices if own.indices.ndim == own.scores.ndim else np.expand_dims(own.indices, own.axis)
+    moved = rows.reshape(np.moveaxis(wide, own.axis, -1).shape)
+    indices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(moved, -1, own.axis))).to(answer.device)
+    if isinstance(found, torch.Tensor):
+        return indices.reshape(answer.shape)
+    return torch.gather(given["self"], own.axis, indices).reshape(found[0].shape), indices.reshape(answer.shape)
 
 
 class Recording(TorchDispatchMode):
-    """What every selecting operator chooses by itself, and from which numbers. made: in the order they ran, called by operator and
-    number."""
+    """What every selecting operator chooses by itself, and from which numbers. operators: in the order they ran, each choice called by
+    operator and number; most: bytes that may be held, beyond which nothing more is recorded; complete: whether all of them were."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = float("inf")) -> None:
         super().__init__()
-        self.made: List[Choice] = []
+        self.operators: List[Operator] = []
+        self.complete = True
+        self._left = most
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = operator._schema.name
         found = operator(*args, **(kwargs or {}))
-        if name in COMPARING or name in OPERATORS or name == "torchvision::nms":
-            choice = _own(f"{name} {len(self.made)}", name, found, arguments(operator, args, kwargs or {}))
-            self.made += [choice] if choice is not None else []
+        if self.complete and kind_of(name):
+            made = decided(name, found, arguments(operator, args, kwargs or {}), len(self.operators))
+            if made is not None:
+                self._left -= made.own.scores.nbytes + made.own.indices.nbytes
+                self.complete = self._left >= 0
+                self.operators += [made] if self.complete else []
         return found
 
 
-def _own(title: str, name: str, found: Any, given: Mapping[str, Any]) -> Optional[Choice]:
+def kind_of(name: str) -> str:
+    """What an operator decides, by its name; empty where it decides nothing."""
+    if name in OPERATORS:
+        return BEST
+    return CUT if name in COMPARING else SUPPRESSION if name == "torchvision::nms" else ""
+
+
+def decided(name: str, found: Any, given: Mapping[str, Any], number: int = 0) -> Optional[Operator]:
+    """A selecting operator as it ran; None where it decides nothing after all."""
+    title = f"{name} {number}"
     if name in COMPARING:
         left, right = given["self"], given["other"]
-        if not left.is_floating_point() or not left.dim():
+        if not left.is_floating_point():
             return None
-        return Choice(title, plain(left - right), found.cpu().numpy(), 0, CUT)
+        return Operator(name, Choice(title, plain(left - right), found.cpu().numpy().copy(), 0, CUT), COMPARING[name])
     if name == "torchvision::nms":
-        boxes, scores, held = plain(given["dets"]), plain(given["scores"]), found.cpu().numpy()
+        boxes, scores, held = plain(given["dets"]).copy(), plain(given["scores"]).copy(), found.cpu().numpy()
         indices = np.stack([np.zeros_like(held), np.zeros_like(held), held], 1)
         limits = (float(given["iou_threshold"]), -np.inf, 0)
-        return Choice(title, scores[None, None], indices, 0, SUPPRESSION, boxes[None], limits=limits)
-    flat = given.get("dim") is None and name in ("aten::argmax", "aten::argmin")
-    if (name in REDUCING and "dim" not in given) or not given["self"].dim() or not given["self"].is_floating_point():
+        own = Choice(title, scores[None, None], indices, 0, SUPPRESSION, boxes[None], limits=limits)
+        return Operator(name, own)
+    if (name in REDUCING and "dim" not in given) or not given["self"].dim():
         return None
+    flat = given.get("dim") is None and name in ("aten::argmax", "aten::argmin")
     scores = plain(given["self"].reshape(-1) if flat else given["self"])
     axis = 0 if flat else axis_of(given, scores.ndim)
     answer = (found if isinstance(found, torch.Tensor) else found[1]).cpu().numpy()
     wide = answer.reshape(1) if flat else answer if answer.ndim == scores.ndim else np.expand_dims(answer, axis)
-    return Choice(title, scores.copy(), wide, axis)
+    own = Choice(title, scores.copy(), wide.copy(), axis)
+    ordered, floating = bool(given.get("sorted", True)), given["self"].is_floating_point()
+    return Operator(name, own, _largest(name, given), ordered, floating)
 
 
 def _largest(name: str, given: Mapping[str, Any]) -> bool:

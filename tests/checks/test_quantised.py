@@ -104,6 +104,35 @@ def test_a_tensor_read_by_another_scale_is_found(spoil, good, judged):
     assert finding.message.startswith("reads 1 quantised tensors by another scale than they were made by, first in ")
 
 
+def test_biases_by_scales_of_other_channels_are_found(good, judged):
+    model = onnx.load_from_string(good)
+    constants = {one.name for one in model.graph.initializer}
+    stored = [one for one in edits.nodes(model, "DequantizeLinear") if one.input[0] in constants]
+    node = next(one for one in stored if edits.value_of(model, one.input[0]).dtype == np.int32)
+    values = edits.value_of(model, node.input[1]).copy()
+    values[[values.argmin(), values.argmax()]] = values[[values.argmax(), values.argmin()]]
+    node.input[1] = edits.add_constant(model, values)
+
+    (finding,) = judged(model).outcome("precision.scales").findings
+    assert finding.message.startswith("stores biases of 1 convolutions by another scale than features and weights have")
+    assert ", in 2 of " in finding.message
+
+
+def test_one_unlike_picture_is_no_wrong_calibration(source, judged):
+    black = judged(to_int8(source, [np.zeros((3, *SIZE), np.float32)] * 2))
+    share = {kind: {one[0].name: one[1] for one in quantised._codes(_on(black, kind))} for kind in ("black", "scene")}
+    most = max(share["scene"], key=lambda name: share["scene"][name])
+
+    assert share["scene"][most] > quantised.SATURATED > share["black"][most]
+
+
+def _on(context, kind):
+    """The same with two of three pictures of this kind."""
+    other = "scene" if kind == "black" else "black"
+    context.photos = ((kind, 0), (other, 1), (kind, 2))
+    return context
+
+
 def test_a_calibration_without_a_range_is_found(good, judged):
     model = onnx.load_from_string(good)
     node = edits.nodes(model, "QuantizeLinear")[10]

@@ -134,6 +134,18 @@ def test_what_it_printed_is_there_with_its_answer_in_order(monkeypatch):
     assert caught.value.output == "an end\n"
 
 
+def test_a_worker_that_another_process_ends_is_no_crash(child):
+    """As Linux does where memory is short, which a file need not have filled."""
+    os.kill(child.request("who")[0], signal.SIGKILL)
+
+    with pytest.raises(Died, match="was killed by another process") as caught:
+        child.request("echo", 1)
+
+    assert caught.value.how == "killed"
+    caught.value.__traceback__ = None  # as contextlib does
+    assert child.request("echo", 1)[0] == 1
+
+
 def test_nothing_is_left_when_it_is_closed():
     child = Child(HANDLERS)
     worker = child.request("who")[0]

@@ -217,3 +217,19 @@ def anchors(model: onnx.ModelProto) -> List[str]:
     """Names of the anchor tensors, level by level: what multiplies a square in the decode."""
     squares = [node.output[0] for node in nodes(model, "Pow")]
     return [str(node.input[1]) for node in nodes(model, "Mul") if node.input[0] in squares]
+
+
+def another_network(model: onnx.ModelProto) -> None:
+    """The graph of another network, with the same names: every output has one picture, three rows and four columns."""
+    inputs, outputs = list(model.graph.input), [value.name for value in model.graph.output]
+    shape = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
+    weight = numpy_helper.from_array(np.full((int(np.prod(shape[-2:])), 4), 0.1, np.float32), "w")
+    nodes = [
+        onnx.helper.make_node("Reshape", [inputs[0].name, "to"], ["rows"]),
+        onnx.helper.make_node("MatMul", ["rows", "w"], ["four"]),
+    ]
+    nodes += [onnx.helper.make_node("Identity", ["four"], [name]) for name in outputs]
+    to = numpy_helper.from_array(np.array([1, 3, int(np.prod(shape[-2:]))], np.int64), "to")
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 4]) for name in outputs]
+    graph = onnx.helper.make_graph(nodes, "other", inputs, values, [weight, to])
+    model.graph.CopyFrom(graph)

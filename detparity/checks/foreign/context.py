@@ -117,8 +117,8 @@ class ForeignContext(Judging):
 
     def to_blame(self, error: EngineDied) -> bool:
         """A file is at fault where the reference needs under a quarter of the limit on the same input."""
-        if error.how == "crash":
-            return True
+        if error.how in ("crash", "killed"):
+            return error.how == "crash"
         try:
             self.oracle.run(EXACT, self.given(self.declared))
         except Refuses:  # what the model needs is not known

@@ -177,3 +177,10 @@ def first_image_replaced(model):
 
     edits.splice(model, "output0", mixed)
     return model
+
+
+@defect("parity.declared", on="torchvision", says="gives other shapes than the model")
+def file_of_another_network(model):
+    """Another network, under the same names: its outputs have another rank than the model's selection of rows."""
+    edits.another_network(model)
+    return model

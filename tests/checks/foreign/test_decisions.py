@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,6 +14,7 @@ pytest.importorskip("torch", minversion="1.13")  # float64 of any module
 import torch
 from detparity.kit.tests.checks.foreign.stand_ins import OPSET
 from detparity.kit.tests.defects import edits
+from detparity.kit.tests.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
@@ -19,6 +22,7 @@ from onnx import helper
 from detparity.checks.foreign.measured import low_power
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.checks.foreign.parity import DECLARED
+from detparity.checks.judging import undecided
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice, Forced, breach
 from detparity.core.promises import Promises
@@ -95,24 +99,67 @@ def test_a_correct_file_conforms_however_many_ties_there_are(steps, seed, verdic
     assert verdict(module, model, "parity.values") == []
 
 
-def test_a_picture_costs_one_run_in_float64_and_one_in_float32(tmp_path):
-    """One more in float64 where the outputs' layout is found, without the file's choices."""
+@pytest.mark.parametrize("steps", [0, 8])
+def test_a_picture_costs_one_run_in_float64_and_one_in_float32(steps, tmp_path):
+    """None is repeated where the file chose as the model; one is where it chose otherwise on the declared picture, whose first run
+    found the outputs' layout."""
     path, runs = tmp_path / "file.onnx", []
-    module = TwoStage(8)
-    onnx.save(file_of(module), str(path))
+    onnx.save(file_of(TwoStage(steps)), str(path))
 
-    class Counted(ModuleReference):
-        def run_forced(self, how, images, choices):
-            runs.append((how, bool(choices)))
-            return super().run_forced(how, images, choices)
+    class Counted(TwoStage):
+        def forward(self, images):
+            runs.append(images.dtype)
+            return super().forward(images)
 
-    reference = Counted(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), (), "detr")))
+    module = Counted(steps).eval()
+    reference = ModuleReference(Made(module, ReferenceFacts("two stages", "", (1, 3, *SIZE), (), "detr")))
     context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
     outcomes = [context.outcome(check).outcome for check in ("parity.declared", "parity.values")]
 
+    forced = context.chosen_truth(context.declared).forced
     pictures = len(DECLARED) + 2
     assert outcomes == ["passed", "passed"]
-    assert sorted(runs) == sorted([("eager", True), ("exact", True)] * pictures + [("exact", False)])
+    assert [one.same for one in forced] == [steps == 0]
+    assert runs.count(torch.float32) == pictures
+    assert runs.count(torch.float64) == pictures + (steps > 0)
+
+
+class Deciding(torch.nn.Module):
+    """One operator of each kind of choice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+
+    def forward(self, images):
+        self.runs += 1
+        x = images.mean(1).flatten(1)
+        best, order = x.topk(4, 1).indices, (3 * x).sort(1, descending=True).indices
+        first, held = (5 * x).argmax(1), torch.where(x > 0.5, x, torch.zeros_like(x))
+        return x.gather(1, best), x.gather(1, order), first, held
+
+
+def test_a_run_under_the_models_own_choices_is_not_made_again():
+    """What it would have been given is what a run of the model is given."""
+    images = np.random.default_rng(0).random((2, 3, 4, 5), dtype=np.float32)
+    facts = ReferenceFacts("deciding", "", (1, 3, 4, 5), (), "")
+    one, other = (ModuleReference(Made(Deciding().eval(), facts)) for _ in range(2))
+
+    alone = one.run("exact", images)
+    own = one.decisions(images)
+    outputs, forced = one.run_forced("exact", images, own)
+    again, run = other.run_forced("exact", images, own)
+
+    assert [one._exact_module().runs, other._exact_module().runs] == [1, 1]
+    assert len(own) == 4 and all(choice.same for choice in forced)
+    assert list(map(str, forced)) == list(map(str, run))
+    assert all(
+        np.array_equal(alone[name], outputs[name]) and np.array_equal(again[name], outputs[name]) for name in alone
+    )
+
+    changed = [replace(own[0], indices=own[0].indices[:, ::-1].copy()), *own[1:]]
+    assert [choice.same for choice in one.run_forced("exact", images, changed)[1]] == [False, True, True, True]
+    assert one._exact_module().runs == 2
 
 
 def test_ties_do_part_file_and_model(tmp_path):
@@ -176,7 +223,7 @@ def test_boxes_of_another_query_are_a_finding(verdict):
     assert message.startswith("differs from the model at") and "pred_boxes" in message
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.floats(0.0, 0.1))
 def test_a_choice_by_noisy_scores_is_legal_and_a_worse_one_is_not(seed, count, noise):
     rng = np.random.default_rng(seed)
@@ -248,6 +295,8 @@ def test_a_limit_is_not_blamed_on_a_file_whose_model_refuses(tmp_path):
 
     assert not context.to_blame(EngineDied("time", "is still running", 60.0))
     assert context.to_blame(EngineDied("crash", "crashes"))
+    assert not context.to_blame(EngineDied("killed", "was killed"))
+    assert undecided(EngineDied("killed", "was killed")) == "was killed; run it again"
 
 
 @pytest.fixture
