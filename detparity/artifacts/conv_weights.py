@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from detparity.core.vocabulary import ConvWeights
 
 UNFOLDED = frozenset(("BatchNormalization", "Mul", "Add"))
 CONVOLUTIONS = ("Conv", "FusedConv")  # the second is ONNX Runtime's own, of the same inputs
+PASSING = ("Identity", "Cast")
+FLOAT, INTEGERS = 1, (2, 3, 4, 5, 6, 7, 9, 12, 13)  # of onnx.TensorProto
 STORED_AS = {"float16": "float16", "bfloat16": "bfloat16", "int8": "8 bits", "uint8": "8 bits"}
 
 
@@ -49,7 +51,22 @@ class _Constants:
         self._graph, self._constants, self._producers = graph, graph.constants, graph.producers()
 
     def tensor(self, name: str) -> Optional[_Tensor]:
-        start, name = name, behind(name, self._graph, self._producers, ("Identity", "Cast"))
+        found = self._stored(name)
+        return replace(found, value=np.trunc(found.value)) if found is not None and self._cut(name) else found
+
+    def _cut(self, name: str) -> bool:
+        """Whether a tensor becomes integers before it is read."""
+        seen: Set[str] = set()
+        while name not in seen and name in self._producers and self._producers[name].op in PASSING:
+            node = self._producers[name]
+            if node.op == "Cast" and node.number("to", FLOAT) in INTEGERS:
+                return True
+            seen.add(name)
+            name = node.first
+        return False
+
+    def _stored(self, name: str) -> Optional[_Tensor]:
+        start, name = name, behind(name, self._graph, self._producers, PASSING)
         node = self._producers.get(name)
         value = self._constants.get(name)
         if value is not None and value.dtype.kind in "fV":

@@ -156,6 +156,15 @@ def test_weights_rounded_twice_are_found(store, clean, judged):
     assert message.startswith("stores 1 tensor that differs from the fused checkpoint, first model.")
 
 
+def test_weights_that_become_integers_before_they_are_read_are_found(clean, judged):
+    model = clean("raw")
+    name = edits.weight(model, 20)
+    edits.splice(model, name, lambda x, op: op("Cast", op("Cast", x, to=TensorProto.INT32), to=TensorProto.FLOAT))
+
+    (message,) = _message(judged(model), "structure.weights")
+    assert message.startswith("stores 1 tensor that differs from the fused checkpoint, first model.")
+
+
 def test_exchanged_scales_of_channels_are_found(clean, judged):
     model = _pairs(clean("raw"))
     scale = next(node.input[1] for node in edits.nodes(model, "DequantizeLinear"))

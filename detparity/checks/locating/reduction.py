@@ -57,7 +57,7 @@ def _worst(part: Part) -> Tuple[int, ...]:
     return tuple(int(one) for one in np.unravel_index(int(np.nan_to_num(error, nan=np.inf).argmax()), error.shape))
 
 
-def _bare(part: Part) -> Part:
+def _bare(part: Part) -> Optional[Part]:
     """Without what does not compute."""
     model = onnx_fed.without_shapes(part.model)
     return _of(part, model, part.inputs, (slice(None),) * part.expected.ndim)
