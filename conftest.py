@@ -15,7 +15,7 @@ from detparity.checks.run import judge
 from detparity.checks.session import Session, Subject
 from detparity.cli import pytest_plugin as plugin
 from detparity.core import resources
-from detparity.core.array_cache import ArrayCache
+from detparity.core.array_cache import ArrayCache, default_folder
 from detparity.core.errors import InputError, NotMade, clipped
 from detparity.core.findings import MADE
 from detparity.core.vocabulary import EngineError
@@ -30,9 +30,11 @@ SHARED_DATA = HERE.parent / "shared" / "data"
 # `tox -e demo` and the lanes judge every exporter's file; the default run one of each form, and smoke whether these are right.
 FORMS = (
     *("grid", "raw-dynamic", "end2end-ort-dynamic-batch", "end2end-trt", "end2end-trt-nms"),
-    *("grid-dynamo-dynamic", "traced", "scripted", "lite"),
+    *("grid-dynamo", "traced", "scripted", "lite"),
 )
-SLOWEST = "grid-dynamo-dynamic"  # takes as long to make as all the others of these: not in smoke
+SLOWEST = (
+    "grid-dynamo"  # takes as long to make as all the others of these: not in smoke; five times that with axes that vary
+)
 SMOKE = (
     "export.made",
     "structure.load",
@@ -43,6 +45,10 @@ SMOKE = (
     "nms.detections",
 )
 GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
+ONE_GROUP = ("tests/checks/foreign",)  # folders whose files judge the same exports
+BY_TORCH_EXPORT = re.compile(
+    r"\[[\w-]+-dynamo|torch_export|grid_dynamo_hold|tests/exporters/test_opsets"
+)  # ten seconds of imports
 SUBJECT_IN_ID = re.compile(r"::test_\w+\[([\w.-]+):")  # `test_promise[grid:parity.sizes]`, `test_conforms[yolov7:grid]`
 
 
@@ -153,7 +159,8 @@ def _golden_cases(config: pytest.Config) -> List[Any]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadgroup`, everything about one artifact goes to one worker, which exports it and works out its truths once.
+    """With `--dist loadgroup`, everything about one artifact goes to one worker, which exports it and works out its truths once;
+    so do the tests of one file, which share what they are made from.
 
     By the ids of the tests: the marks of pytest-xdist 3.8 travel in an attribute that pytest 9.2 no longer reads.
     """
@@ -169,11 +176,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def worker_group(nodeid: str) -> str:
-    """What must stay on one worker with this test: all that is asked of one artifact or architecture, and the benchmarks."""
+    """What must stay on one worker with this test: all that is asked of one artifact or architecture, the benchmarks, and the tests of
+    one file, or of one folder of files that judge the same exports."""
     if nodeid.startswith(("suites/runtime/", "benchmarks/")):
         return "suites/runtime"
+    if BY_TORCH_EXPORT.search(nodeid):
+        return "torch.export"
     found = SUBJECT_IN_ID.search(nodeid)
-    return found.group(1) if found else nodeid
+    if found:
+        return found.group(1)
+    file = nodeid.partition("::")[0]
+    return next((folder for folder in ONE_GROUP if file.startswith(folder + "/")), file)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -201,12 +214,12 @@ def caches(shared_folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def session(pytestconfig: pytest.Config, shared_folder: Path) -> Session:
+def session(pytestconfig: pytest.Config, shared_folder: Path, caches: Path) -> Session:
     """The run: its model, reference and opened files."""
     found = plugin.session_of(pytestconfig)
     found.own = KitExports(shared_folder)
     if found.options.cache is not None:
-        found.options = replace(found.options, cache=ArrayCache(shared_folder / "references"))
+        found.options = replace(found.options, cache=ArrayCache(default_folder()))
     return found
 
 

@@ -13,7 +13,7 @@ from detparity.checks.opening import make_context, open_file
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.inputs.images import make
 from detparity.models.yolov7.seeded import seeded
 from detparity.tools.bench.candidates import numbered_call, of_file, prepare

@@ -31,6 +31,7 @@ from detparity.artifacts.onnx_mutations import mutated, title
 from detparity.checks.locating import bundle
 from detparity.checks.locating.causes import cause_of
 from detparity.checks.locating.program import OnnxProgram, Part
+from detparity.checks.locating.reduction import smaller
 from detparity.checks.locating.script_program import ScriptProgram
 from detparity.checks.locating.search import Fault, Search
 from detparity.core.vocabulary import EngineError
@@ -116,7 +117,7 @@ def _searched(name: str, program: Any, true: Callable[[Part, Any], bool], folder
 def _bundled(search: Search, fault: Fault, folder: Path) -> Optional[Sequence[Any]]:
     """Bytes of a bundle, and whether it shows the fault; None where there is none, as for TorchScript."""
     try:
-        part = bundle.smaller(bundle.part_of(search, fault))
+        part = smaller(bundle.part_of(search, fault))
     except EngineError:
         return None
     return bundle.write(

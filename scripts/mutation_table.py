@@ -26,13 +26,15 @@ SEED = "1"  # of the mutants
 
 @dataclass(frozen=True)
 class File:
-    """model: options of the reference; export: of `detparity export`; else the side of a package's model; layout: for the table."""
+    """model: options of the reference; export: of `detparity export`; else the side of a package's model; layout: for the table;
+    kinds: groups of mutants, where not all."""
 
     model: Tuple[str, ...]
     layout: str
     export: Tuple[str, ...] = ()
     side: int = 0
     share: float = 1.0  # of the mutants asked for
+    kinds: str = ""
 
 
 GENERIC = """import torch
@@ -62,6 +64,7 @@ def build():
 """
 BUNDLED = ("--model", "bundled")
 YOLOV7 = ("--arch", "yolov7", "--width", "0.25")
+INT8 = ("--grid", "--int8", "--images", "scenes")
 FILES: Mapping[str, File] = {
     "bundled grid": File(BUNDLED, "grid-dynamic", ("--grid", "--dynamic")),
     "bundled end2end-ort": File(
@@ -69,7 +72,8 @@ FILES: Mapping[str, File] = {
     ),
     "bundled end2end-trt": File(BUNDLED, "end2end-trt", ("--end2end",), share=0.5),
     "bundled float16": File(BUNDLED, "grid, float16", ("--grid", "--half"), share=0.5),
-    "bundled 8 bits": File(BUNDLED, "grid, int8", ("--grid", "--int8", "--images", "scenes"), share=0.5),
+    "bundled 8 bits": File(BUNDLED, "grid, int8", INT8, share=0.5),
+    "bundled 8 bits, their scales": File(BUNDLED, "grid, int8", INT8, share=0.5, kinds="quantisation"),
     "yolov7 raw": File(YOLOV7, "raw", ()),
     "generic module": File(("--model", "generic.py:build"), "generic", side=96),
     "yolov8n": File(("--model", "ultralytics:yolov8n.yaml", "--condition"), "ultralytics", side=160),
@@ -147,8 +151,12 @@ def records(folder: Path, name: str) -> List[Mapping[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def slug(name: str) -> str:
+    return name.replace(",", "").replace(" ", "-")
+
+
 def results(folder: Path, name: str) -> Path:
-    return folder / f"{name.replace(' ', '-')}.jsonl"
+    return folder / f"{slug(name)}.jsonl"
 
 
 def table(folder: Path) -> Iterator[str]:
@@ -192,7 +200,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     worst = 0
     for name in [] if options.table else fnmatch.filter(FILES, options.only):
         file = FILES[name]
-        folder = options.folder / name.replace(" ", "-")
+        folder = options.folder / slug(name)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "model.onnx"
         if not there(file):
@@ -211,6 +219,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             SEED,
         ]
         words += ["--img-size", str(file.side)] if file.side else []  # its norms are set at that size
+        words += ["--kinds", file.kinds] if file.kinds else []
         words += ["--jobs", options.jobs, "--results", str(results(options.folder, name))]
         worst = max(worst, command.main(words))
     print("\n".join(table(options.folder)))

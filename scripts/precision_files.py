@@ -272,10 +272,20 @@ def output_scale(model: Model, source: Source) -> None:
     _changed(model, -1, 1, lambda scale: scale * 2)
 
 
+def bias_channels_swapped(model: Model, source: Source) -> None:
+    """the scales of two channels of a bias are exchanged"""
+    _exchange(model, np.dtype(np.int32))
+
+
 def channels_swapped(model: Model, source: Source) -> None:
     """the scales of two channels of one layer are exchanged"""
+    _exchange(model, np.dtype(np.int8))
+
+
+def _exchange(model: Model, kind: np.dtype) -> None:
     constants = {one.name for one in model.graph.initializer}
     weights = [node for node in edits.nodes(model, "DequantizeLinear") if node.input[0] in constants]
+    weights = [node for node in weights if edits.value_of(model, node.input[0]).dtype == kind]
     scales = [node for node in weights if np.ndim(edits.value_of(model, node.input[1])) == 1]
     node = scales[len(scales) // 3]
     values = edits.value_of(model, node.input[1])
@@ -294,6 +304,7 @@ DEFECTS: Mapping[str, Tuple[str, Callable[[Model, Source], None], Sequence[str]]
     "a scale off by one step": ("8 bits", scale_off, ("precision.scales",)),
     "a zero point off by one": ("8 bits", zero_off, ("precision.scales",)),
     "channel scales exchanged": ("8 bits", channels_swapped, ("structure.weights", "precision.weights")),
+    "scales of a bias exchanged": ("8 bits", bias_channels_swapped, ("precision.scales",)),
     "a wrong output scale": ("8 bits", output_scale, ("precision.scales",)),
 }
 

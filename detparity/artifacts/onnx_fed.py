@@ -76,25 +76,53 @@ def with_weights(content: bytes, weight: np.ndarray, bias: np.ndarray) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def one_channel(content: bytes, channel: int) -> Optional[bytes]:
-    """One convolution with one of its output channels; None where the model is anything else."""
+def one_channel(content: bytes, at: Sequence[int]) -> Optional[Tuple[bytes, int, slice]]:
+    """One convolution, or one product with constants, with one of its output channels: the model, the axis of its output, and which
+    channels along axis 1 of its input are left. None where the model is anything else. at: of the output, a position."""
     model = onnx.load_from_string(content)
     constants = {one.name: one for one in model.graph.initializer}
-    if len(model.graph.node) != 1 or model.graph.node[0].op_type != "Conv":
+    nodes = [node for node in model.graph.node if node.op_type != "Constant"]
+    if len(nodes) != 1 or len(model.graph.node) != 1:
         return None
-    node = model.graph.node[0]
-    groups = next((one.i for one in node.attribute if one.name == "group"), 1)
-    if groups != 1 or any(name not in constants for name in node.input[1:]):
+    (node,) = nodes
+    names = [name for name in node.input[1:] if name]
+    if not names or node.input[0] in constants or any(name not in constants for name in names):
         return None
-    for name in node.input[1:]:
-        value = onnx.numpy_helper.to_array(constants[name])[channel : channel + 1]
+    values = [onnx.numpy_helper.to_array(constants[name]) for name in names]
+    left = slice(None)
+    if node.op_type == "MatMul":
+        axis, some = len(at) - 1, [values[0][..., at[-1] : at[-1] + 1]]
+    elif node.op_type == "Conv":
+        axis, some = 1, [value[at[1] : at[1] + 1] for value in values]
+        left = _group(node, values[0], at[1])
+    else:
+        return None
+    for name, value in zip(names, some):
         constants[name].CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
-    return bytes(model.SerializeToString())
+    return bytes(model.SerializeToString()), axis, left
+
+
+def _group(node: onnx.NodeProto, weight: np.ndarray, channel: int) -> slice:
+    """Input channels that an output channel of a convolution reads; the convolution then has one group."""
+    groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+    if groups == 1:
+        return slice(None)
+    group = channel // (len(weight) // groups)
+    for one in node.attribute:
+        one.i = 1 if one.name == "group" else one.i
+    return slice(group * weight.shape[1], (group + 1) * weight.shape[1])
 
 
 def without_shapes(content: bytes) -> bytes:
-    """The model with inputs of any shape."""
+    """The model with inputs of any shape, and nothing but what computes."""
     model = onnx.load_from_string(content)
     for value in model.graph.input:
         value.type.tensor_type.ClearField("shape")
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    for part in (model, model.graph, *model.graph.node):
+        part.ClearField("doc_string")
+        if "metadata_props" in part.DESCRIPTOR.fields_by_name:  # of a node since onnx 1.16
+            part.ClearField("metadata_props")
     return bytes(model.SerializeToString())

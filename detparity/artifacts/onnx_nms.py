@@ -11,6 +11,7 @@ from detparity.artifacts.onnx_graph import Graph, Node, behind
 
 OPERATORS = ("NonMaxSuppression", "EfficientNMS_TRT")
 PASSING = ("Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape")
+HALF_TYPES = {10: "float16", 16: "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,47 @@ def _class_offset(graph: Graph, boxes: str) -> Optional[float]:
             elif node.op == "Add" and offset is None:
                 offset = 1.0  # the bare class index is added
     return offset or 0.0
+
+
+@dataclass(frozen=True)
+class HalfOffset:
+    """A class offset that goes through half precision. node: what computes or casts in it; kind: the type; pixels: the constant."""
+
+    node: Node
+    kind: str
+    pixels: float
+
+
+def half_offset(graph: Graph) -> Optional[HalfOffset]:
+    """Of the boxes of the first NonMaxSuppression: what rounds them to half precision after a multiple of a constant was added."""
+    first = next((node for node in graph.walk() if node.op == "NonMaxSuppression"), None)
+    producers, types = graph.producers(), {**graph.inferred, **graph.declared}
+    waiting: List[Tuple[str, Optional[Node], str]] = [(first.inputs[0], None, "")] if first is not None else []
+    seen: Set[str] = set()
+    while waiting:
+        name, by, kind = waiting.pop()
+        node = producers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        cast = HALF_TYPES.get(node.get("to"), "") if node.op == "Cast" else ""
+        own = types[name].dtype if name in types else ""
+        found = cast or (own if own in HALF_TYPES.values() else "")
+        by, kind = (node, found) if found else (by, kind)
+        if node.op == "Add":
+            added = max(map(abs, _multiplied(graph, node)), default=0.0)
+            if added and by is not None:
+                return HalfOffset(by, kind, added)
+        elif node.op in (*PASSING, "Concat", "Slice", "Transpose", "Gather"):
+            waiting += [(one, by, kind) for one in (node.inputs if node.op == "Concat" else node.inputs[:1])]
+    return None
+
+
+def _multiplied(graph: Graph, node: Node) -> List[float]:
+    """The constants that operands of an addition are multiples of."""
+    producers, found = graph.producers(), []
+    for name in node.inputs:
+        made = producers.get(behind(name, graph, producers, PASSING))
+        if made is not None and made.op == "Mul":
+            found += [value for value in (_scalar(constant(graph, one)) for one in made.inputs) if value is not None]
+    return found

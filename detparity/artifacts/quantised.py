@@ -25,6 +25,7 @@ READS: Mapping[str, Sequence[Tuple[int, int, int]]] = {
     ),
 }
 PASSING = ("Identity", "Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze", "MaxPool", "Resize", "Flatten", "Split")
+SAME = 1e-4  # relative difference of two scales, of which one is a product in float32
 SPREADING = (*PASSING, "Concat", "Gather")
 
 
@@ -96,6 +97,25 @@ def mismatches(graph: Graph) -> Iterator[Tuple[Node, str, Scale, Scale]]:
                 own, read = made[node.inputs[tensor]], _scale(graph, node, scale, zero)
                 if read is not None and not own.same(read):
                     yield node, node.inputs[tensor], own, read
+
+
+def biases(graph: Graph) -> Iterator[Tuple[Node, int, int]]:
+    """Convolutions whose bias has for most channels the scale of features times that of weights, and for some another: (node,
+    channels that differ, channels). A tool that gives biases scales of their own does so for all."""
+    producers = graph.producers()
+    for node in graph.nodes:
+        read = [producers.get(name) for name in node.inputs[:3]] if node.op == "Conv" else []
+        scales = [
+            _scale(graph, one, 1, 2) if one is not None and one.op == "DequantizeLinear" else None for one in read
+        ]
+        if len(scales) < 3 or any(one is None for one in scales):
+            continue
+        features, weights, bias = (np.ravel(one.scale).astype(np.float64) for one in scales if one is not None)
+        if features.size != 1 or weights.size not in (1, bias.size):
+            continue
+        wrong = np.abs(bias - features * weights) > SAME * np.abs(bias)
+        if 0 < wrong.sum() <= wrong.size // 2:
+            yield node, int(wrong.sum()), int(wrong.size)
 
 
 def last_scales(graph: Graph) -> List[Tuple[str, Node, Scale]]:

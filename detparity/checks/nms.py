@@ -156,7 +156,7 @@ def _findings(certificate: Certificate, where: object) -> List[Finding]:
 def detections(context: Context) -> Iterator[Finding]:
     """Every kind of picture at the declared size and batch."""
     contract = context.contract
-    cases = cases_of(contract.batch, images.FEW, 1, contract.size)
+    cases = cases_of(contract.batch, images.OF_DETECTIONS, 1, contract.size)
     draws = 2 if distinct(contract.batch, contract.size) == contract.batch else 0
     tried = space(context, cases, draws, only=contract.size, batches=(contract.batch, contract.batch))
     yield from explained(context, context.explore(tried, lambda case: compare(context, case)), judge_outputs)

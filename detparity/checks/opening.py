@@ -14,7 +14,8 @@ from detparity.core.clock import Clock
 from detparity.core.vocabulary import Size
 from detparity.engines.reference_runs import Oracle
 from detparity.engines.remote import client
-from detparity.inputs import box_strategies, case_strategies
+from detparity.inputs.explore import explore as explore_cases
+from detparity.inputs.explore import explore_predictions, glance
 
 
 def open_file(
@@ -34,7 +35,7 @@ def make_context(
     found: Intake,
     oracle: Oracle,
     clock: Clock,
-    explore: Explorer = case_strategies.explore,
+    explore: Explorer = explore_cases,
     quick: bool = False,
 ) -> Context:
     """The context of an opened artifact. quick: try less of everything (docs/performance.md: what that misses)."""
@@ -46,11 +47,11 @@ def make_context(
         detector.weights,
         detector.slopes,
         oracle,
-        case_strategies.glance if quick else explore,
+        glance if quick else explore,
         clock,
         checks.by_default(checks.registry()),
         found.how,
-        box_strategies.explore,
+        explore_predictions,
         quick,
         fold=fold,
         precision=found.precision,

@@ -12,7 +12,7 @@ from detparity.checks.foreign.context import OutputsDiffer
 from detparity.checks.foreign.truth import Refuses
 from detparity.checks.mean_ap import knows_scenes, scene_objects
 from detparity.checks.pictures import NotShown, Seen
-from detparity.checks.precision import _case, _is_onnx, _lower, _scores_of, quantised
+from detparity.checks.precision import _is_onnx, _lower, _scores_of, quantised
 from detparity.core.budget import ABOUT, Budget
 from detparity.core.contract import MUST, SHOULD
 from detparity.core.findings import CannotRun, Check, Finding, Row
@@ -23,11 +23,13 @@ from detparity.oracle.average_precision import Detected, Objects
 from detparity.oracle.detection_budget import Losses, losses
 
 SCENES = 24  # on which a budget is measured where there are no pictures of the user's
+MORE = 96  # where those leave it open
 ELSEWHERE = 8  # pictures at another size, where sizes vary
 FEWEST = 20  # detections of the model, under which a budget says little
 STEPS = 1 / 50  # of a score: a coarser one moves detections over the usual thresholds
 SATURATED = 0.10  # share of a tensor's numbers beyond its range, from which on the range is another picture's
 AT_ONCE = 24
+DIFFERENT = 5  # pictures, on more than half of which a range has to be too narrow: of any picture some numbers are larger than before
 
 
 def budget(context: Any) -> Iterator[Finding]:
@@ -40,8 +42,11 @@ def budget(context: Any) -> Iterator[Finding]:
         )
         return
     limits: Budget = context.budget
-    context.notes["budget"] = record(found, limits)
     over, open_ = _beyond(found, limits)
+    if open_ and not over and not context.photos:
+        found = context.notes["losses"] = _losses(context, _seen(context, MORE))
+        over, open_ = _beyond(found, limits)
+    context.notes["budget"] = record(found, limits)
     if over:
         yield _finding(found, limits, over, "", _costliest(context))
         return
@@ -190,6 +195,15 @@ def scales(context: Any) -> Iterator[Finding]:
             tuple((node.title, made.text, read.text) for node, _, made, read in wrong[:8]),
             evidence={"nodes": [node.title for node, *_ in wrong]},
         )
+    biases = list(tensors.biases(graph))
+    if biases:
+        node, count, channels = biases[0]
+        yield Finding(
+            f"stores biases of {len(biases)} convolutions by another scale than features and weights have together, first of "
+            f"{node.title}, in {count} of {channels} channels.",
+            tuple((one.title, f"{wrong} of {every} channels") for one, wrong, every in biases[:8]),
+            evidence={"nodes": [one.title for one, *_ in biases]},
+        )
     empty = [one for one in tensors.tensors(graph) if not (_usual(one.scale.scale)).all()]
     if empty:
         yield Finding(
@@ -229,18 +243,19 @@ Code = Tuple[tensors.Quantised, float, int, bool]
 
 
 def _codes(context: Any) -> List[Code]:
-    """Of each quantised tensor on pictures: share of its numbers at an end of its range, number of levels used, and whether what it is
-    made from varies."""
+    """Of each quantised tensor: the share of its numbers beyond its range on the picture in the middle, number of levels used, and
+    whether what it is made from varies."""
     made = tensors.tensors(context.onnx.graph)
     found: List[Code] = []
     for start in range(0, len(made), AT_ONCE):
         some = made[start : start + AT_ONCE]
         names = [one.name for one in some] + [one.real for one in some if one.real]
-        shown = _shown(context, names)
+        shown = _shown(context, names, _pictures(context))
         for one in some:
-            codes = shown[one.name]
-            varied = one.real not in shown or float(np.ptp(shown[one.real])) > 0
-            found.append((one, _cut(one, codes, shown.get(one.real)), len(np.unique(codes)), varied))
+            cut = float(np.median([_cut(one, each[one.name], each.get(one.real)) for each in shown]))
+            levels = max(len(np.unique(each[one.name])) for each in shown)
+            varied = one.real not in shown[0] or any(float(np.ptp(each[one.real])) > 0 for each in shown)
+            found.append((one, cut, levels, varied))
     return found
 
 
@@ -256,27 +271,34 @@ def _cut(one: tensors.Quantised, codes: np.ndarray, real: Optional[np.ndarray]) 
     return float(((real < low) | (real > high)).mean())
 
 
-def _shown(context: Any, names: Sequence[str]) -> Dict[str, np.ndarray]:
-    """Inner tensors on a picture."""
-    case = _picture(context)
-    images = context.batch(case) if hasattr(context, "batch") else context.given(case)
+def _shown(context: Any, names: Sequence[str], cases: Sequence[Any]) -> List[Dict[str, np.ndarray]]:
+    """Inner tensors on each of these pictures."""
     own = {value.name for value in context.onnx.graph.inputs}
     inner = [name for name in dict.fromkeys(names) if name not in own]
+    found = []
     try:
         runner = client().prepare("onnxruntime", expose(context.artifact.path, inner), Load("disabled"))
-        feed = context.form.feed(context.form.image, images, "ones")
-        return {**feed, **runner.call(feed)}
+        for case in cases:
+            images = context.batch(case) if hasattr(context, "batch") else context.given(case)
+            feed = context.form.feed(context.form.image, images, "ones")
+            found.append({**feed, **runner.call(feed)})
     except EngineError as error:
         raise CannotRun(f"its inner tensors cannot be shown ({str(error)[:120]})", hides=False) from None
+    return found
 
 
 def _picture(context: Any) -> Any:
+    return _pictures(context, 1)[0]
+
+
+def _pictures(context: Any, most: int = DIFFERENT) -> List[Any]:
+    """The user's own pictures, else scenes, a batch of them in each case."""
     from detparity.core.case import Case
 
-    if context.photos:
-        photos = context.photos
-        return Case(context.contract.size, tuple(photos[slot % len(photos)] for slot in range(context.contract.batch)))
-    return _case(context, "scene")
+    size, batch = context.contract.size, context.contract.batch
+    photos = context.photos or tuple(("scene", slot) for slot in range(most * batch))
+    count = min(most, -(-len(photos) // batch))
+    return [Case(size, tuple(photos[(k * batch + slot) % len(photos)] for slot in range(batch))) for k in range(count)]
 
 
 def resolution(context: Any) -> Iterator[Finding]:
@@ -323,7 +345,7 @@ def signal_to_noise(context: Any) -> List[Tuple[str, float]]:
     for start in range(0, len(made), AT_ONCE):
         some = made[start : start + AT_ONCE]
         try:
-            shown = _shown(context, [name for one in some for name in (one.name, one.real)])
+            shown = _shown(context, [name for one in some for name in (one.name, one.real)], [_picture(context)])[0]
         except CannotRun:
             return []
         for one in some:

@@ -42,7 +42,7 @@ def main(request: Path) -> int:
 
 def judged(captures: capture.Captures, options: Mapping[str, Any], code: int) -> int:
     """The verdict's exit code. Whatever the command did to this process, its captures are judged as anywhere else."""
-    from detparity.cli.capture_judging import judge_captures
+    from detparity.cli.capture_verdict import judge_captures
     from detparity.cli.main import guarded
 
     return guarded(lambda: judge_captures(captures, options, code))

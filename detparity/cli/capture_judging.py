@@ -1,11 +1,10 @@
-"""What follows a captured command: the captures are stored where that was asked for, judged, and reported."""
+"""The files that a captured command left, each judged against the module of its call."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import itertools
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
@@ -21,19 +20,15 @@ from detparity.checks.run import Options, Session, about, judge_all
 from detparity.cli.check_files import judge
 from detparity.cli.console import Console
 from detparity.cli.options import PICTURES, images_of
-from detparity.cli.outputs import write_reports
 from detparity.core.budget import budget_of
 from detparity.core.case import Case
-from detparity.core.contract import MUST
 from detparity.core.decisions import Choice
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
 from detparity.core.findings import CannotRun
-from detparity.core.text import columns
-from detparity.core.verdict import EXIT, overall
 from detparity.core.vocabulary import EngineDied, EngineError
 from detparity.models.capture import CapturedCall, Captures
-from detparity.models.capture_store import folder_of, write
+from detparity.models.capture_store import folder_of
 from detparity.models.capture_versions import Version
 from detparity.models.captured_reference import by_file, promises_of, reference_of
 from detparity.models.choice import ModelChoice
@@ -41,45 +36,6 @@ from detparity.models.reference import EXACT
 from detparity.models.stored_reference import RecordedReference
 from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
-
-
-def judge_captures(captures: Captures, options: Mapping[str, Any], code: int = 0) -> int:
-    """Report what was captured, and return the verdict's exit code. options: of `detparity capture`; code: how the command ended."""
-    to = sys.stderr if "-" in (options.get(name) for name in ("json", "html", "junit", "markdown")) else sys.stdout
-    with Console(options, to, options.get("started")) as console:
-        return _judged(captures, options, code, console)
-
-
-def _judged(captures: Captures, options: Mapping[str, Any], code: int, console: Console) -> int:
-    """Store, judge and report; the verdict's exit code."""
-    if options.get("keep"):
-        write(captures, Path(options["keep"]))
-    rows = captured.table(captures)
-    if len(rows) > 1:
-        console("\n".join(columns(rows)) + "\n")
-    verdicts = [_calls_verdict(captures, code, console)]
-    if any(captured.judged_here(path) for call in captures for path in call.files):
-        found = judge_files(captures, options, console)
-        verdicts.append(found["verdict"])
-        found["verdict"] = overall([verdict for verdict in verdicts if verdict])
-        _write_reports(found, options)
-    worst = overall([verdict for verdict in verdicts if verdict])
-    if len(verdicts) == 1 or worst != verdicts[-1]:
-        console(f"Verdict of the command: {worst}")
-    return EXIT[worst]
-
-
-def _calls_verdict(captures: Captures, code: int, show: Console) -> str:
-    """Say what the calls show before a file is judged; its verdict, empty where they show nothing against it."""
-    found = list(captured.findings(captures, code))
-    missing = captured.missing(captures)
-    for finding in found:
-        show(finding.message + ("" if finding.level == MUST else f" ({finding.level})"))
-    for reason in missing:
-        show(reason)
-    if any(finding.level == MUST for finding in found):
-        return "violates"
-    return "incomplete" if missing else ""
 
 
 def judge_files(captures: Captures, options: Mapping[str, Any], console: Console) -> Dict[str, Any]:
@@ -216,8 +172,3 @@ def _conforms(session: Session, version: Path, path: Path) -> bool:
     except InputError:  # that version cannot be used at all
         return False
     return bool(entry) and entry["verdict"] == "conforms"
-
-
-def _write_reports(found: Dict[str, Any], options: Mapping[str, Any]) -> None:
-    paths = {name: Path(options[name]) if options.get(name) else None for name in ("json", "html", "junit", "markdown")}
-    write_reports(found, argparse.Namespace(**paths, annotations=options.get("annotations")))

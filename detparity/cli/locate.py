@@ -108,11 +108,12 @@ def _located(asked: Any, console: Console, folder: Optional[Path]) -> Any:
 def _bundled(folder: Path, answer: Any, evidence: Mapping[str, Any], path: Path) -> str:
     """Write a bundle; what it is, in a line."""
     from detparity.checks.locating import bundle
+    from detparity.checks.locating.reduction import smaller
     from detparity.core.files import sha256
     from detparity.core.vocabulary import EngineError
 
     try:
-        part = bundle.smaller(bundle.part_of(answer.search, answer.located.faults[0]))
+        part = smaller(bundle.part_of(answer.search, answer.located.faults[0]))
     except EngineError as error:
         raise InputError(f"no bundle of {path.name}: {error}") from None
     facts = {**evidence, "case": str(evidence["case"]), "file": path.name, "sha256": sha256(path)}

@@ -40,6 +40,14 @@ def default_folder() -> Path:
     return base / "detparity"
 
 
+def default_cache() -> Optional[ArrayCache]:
+    """The cache in that folder; None for a user without a home."""
+    try:
+        return ArrayCache(default_folder())
+    except InputError:
+        return None
+
+
 @dataclass(frozen=True)
 class ArrayCache:
     """folder: made when the first entry is written; limit: bytes of all entries, of which the longest unused are removed first."""

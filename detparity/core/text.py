@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from typing import List, Optional, Sequence
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
-from detparity.core.findings import Finding, Row
 from detparity.core.guides import fix_of, guides
+
+if TYPE_CHECKING:  # a tenth of what --help takes
+    from detparity.core.findings import Finding, Row
 
 WIDTH = 100
 

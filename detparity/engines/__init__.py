@@ -53,6 +53,7 @@ ENGINES: Mapping[str, Engine] = {
         Engine("efficient_nms", (PLUGIN,)),
         Engine("torchscript", ("torchscript",)),
         Engine("torchscript_steps", ()),
+        Engine("torchscript_part", ()),
         Engine("lite", ("lite",)),
         Engine("onnx_reference", ("onnx",)),
         Engine("onnx_exact", ()),

@@ -7,14 +7,11 @@ ties.
 
 from __future__ import annotations
 
-from typing import Callable, List, Sequence, Tuple
+from typing import List, Tuple
 
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
-
-from detparity.core.findings import Finding
-from detparity.inputs.search import smallest_failure
 
 Floats = npt.NDArray[np.float64]
 
@@ -150,22 +147,3 @@ def _row(
     elif broken == "all":
         row[:] = np.nan
     return row
-
-
-def explore(
-    images: Tuple[int, int],
-    classes: int,
-    side: int,
-    score_threshold: float,
-    draws: int,
-    judge: Callable[[np.ndarray], Sequence[Finding]],
-) -> Sequence[Finding]:
-    """Feed drawn predictions (batch, rows, 5 + classes) to `judge`; return the findings of the smallest that
-    fail, or none.
-
-    Deterministic: the draws depend on the arguments alone.
-    """
-    space = predictions(
-        images=images, boxes=(0, 8), classes=(classes, classes), side=side, score_threshold=score_threshold
-    )
-    return smallest_failure(space, judge, draws)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import List, Sequence, Tuple
+from typing import Sequence, Tuple
 
 from hypothesis import strategies as st
 
-from detparity.core.case import Case, Judge, Space
+from detparity.core.case import Case, Space
 from detparity.core.errors import InputError
-from detparity.core.findings import Finding
 from detparity.core.vocabulary import Size
 from detparity.inputs.scenes import Scene, scene
-from detparity.inputs.search import smallest_failure
 
 SEEDS = 40
 
@@ -57,57 +54,3 @@ def cases(space: Space) -> st.SearchStrategy[Case]:
     low, high = space.batches
     batch = st.lists(pictures(kinds=space.kinds), min_size=low, max_size=high)
     return st.builds(lambda size, batch: Case(size, tuple(batch)), size, batch)
-
-
-def explore(space: Space, judge: Judge) -> Sequence[Finding]:
-    """Try the cases a space names, then drawn ones; return the findings of the smallest case found to fail.
-
-    Deterministic: the draws depend on the space alone. After a failure only smaller cases of the same space are tried.
-    """
-    for case in space.always:
-        found = judge(case)
-        if found:
-            return _smallest(space, judge, case, found)
-    return smallest_failure(cases(space), judge, space.draws) if space.draws else ()
-
-
-def glance(space: Space, judge: Judge) -> Sequence[Finding]:
-    """What `detparity check --quick` does instead of `explore`: the first of the cases a space names, and no drawn ones."""
-    return explore(replace(space, always=space.always[:1], draws=0), judge)
-
-
-def _smallest(space: Space, judge: Judge, case: Case, found: Sequence[Finding]) -> Sequence[Finding]:
-    """Shrink a named case by hand: fewer pictures, plainer pictures, smaller sides, while it still fails."""
-    current, best = case, found
-    improved = True
-    while improved:
-        improved = False
-        for smaller in _smaller(space, current):
-            result = judge(smaller)
-            if result:
-                current, best, improved = smaller, result, True
-                break
-    return best
-
-
-def _smaller(space: Space, case: Case) -> List[Case]:
-    found: List[Case] = []
-    low, _ = space.batches
-    if len(case.pictures) > low:
-        found.append(Case(case.size, case.pictures[: max(low, len(case.pictures) // 2)]))
-    if space.only is None:
-        for size in _smaller_sizes(case.size, space.stride, space.least):
-            found.append(Case(size, case.pictures))
-    plain = tuple((space.kinds[0], slot) for slot in range(len(case.pictures)))
-    if plain != case.pictures:
-        found.append(Case(case.size, plain))
-    return found
-
-
-def _smaller_sizes(size: Size, stride: int, least: int) -> List[Size]:
-    height, width = size
-    halves = [max(least, side // 2 // stride * stride) for side in size]
-    sizes = [(halves[0], halves[1]), (halves[0], width), (height, halves[1])]
-    sizes += [(height - stride, width)] if height > least else []
-    sizes += [(height, width - stride)] if width > least else []
-    return [candidate for candidate in sizes if candidate != size]

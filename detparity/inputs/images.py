@@ -5,8 +5,7 @@ All are functions of (size, seed) alone and draw from numpy's PCG64, whose strea
 
 from __future__ import annotations
 
-import functools
-from typing import Callable, Dict, List, Mapping, Sequence
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -89,17 +88,12 @@ def scene(size: Size, seed: int) -> np.ndarray:
 
 
 def mosaic(size: Size, seed: int) -> np.ndarray:
-    """Four kinds in the quarters of one picture, those that need not fill it to show what they show."""
-    top, left = size[0] // 2, size[1] // 2
+    """Eight kinds in two rows of one picture: they need not fill it to show what they show."""
     image = np.empty((3, *size), np.float32)
-    for make_one, rows, columns in (
-        (gradient, slice(0, top), slice(0, left)),
-        (single_channel, slice(0, top), slice(left, None)),
-        (checkerboard, slice(top, None), slice(0, left)),
-        (low_contrast, slice(top, None), slice(left, None)),
-    ):
-        part = image[:, rows, columns]
-        part[...] = make_one((part.shape[1], part.shape[2]), seed)
+    rows = ((gradient, scene, single_channel, white), (checkerboard, natural, low_contrast, dark))
+    for strip, row in zip(np.array_split(image, len(rows), axis=1), rows):
+        for part, make_one in zip(np.array_split(strip, len(row), axis=2), row):
+            part[...] = make_one((part.shape[1], part.shape[2]), seed)
     return image
 
 
@@ -116,8 +110,9 @@ KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
     "checkerboard": checkerboard,
     "mosaic": mosaic,
 }
-# All that the other kinds show, in fewer pictures.
-FEW = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
+# All that the other kinds show, in fewer pictures; what is decided on detections needs pictures that are full of objects.
+FEW = ("noise", "mosaic", "black")
+OF_DETECTIONS = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
 # A picture as numbers of lower precision hold it: "8-bit noise" is noise in steps of 1/255.
 ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "8-bit": lambda image: np.rint(image * np.float32(255)) / np.float32(255),
@@ -134,7 +129,8 @@ def _bfloat16(image: np.ndarray) -> np.ndarray:
 
 
 _ADDED: Dict[str, Callable[[Size, int], np.ndarray]] = {}
-MADE = 8  # pictures cached: a check uses the one it has just judged again
+HELD = 40_000_000  # bytes of pictures that are held for the next check, 8 of 640x640
+_MADE: Dict[Tuple[str, Size, int], np.ndarray] = {}
 
 
 def untied(images: np.ndarray) -> np.ndarray:
@@ -148,9 +144,17 @@ def add(kind: str, made: Callable[[Size, int], np.ndarray]) -> None:
     _ADDED[kind] = made
 
 
-@functools.lru_cache(maxsize=MADE)
 def make(kind: str, size: Size, seed: int) -> np.ndarray:
     """Return the image of this kind, (3, H, W) float32 in 0..1. It is shared, and cannot be written to."""
+    key = (kind, size, seed)
+    image = _MADE.pop(key, None)
+    _MADE[key] = image = _drawn(*key) if image is None else image  # the last, as the one used last
+    while len(_MADE) > 1 and sum(one.nbytes for one in _MADE.values()) > HELD:
+        del _MADE[next(iter(_MADE))]
+    return image
+
+
+def _drawn(kind: str, size: Size, seed: int) -> np.ndarray:
     rounding, _, plain = kind.rpartition(" ")
     image = (KINDS.get(plain) or _ADDED[plain])(size, seed)
     if rounding:

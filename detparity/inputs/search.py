@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Callable, List, Sequence, TypeVar
+import contextlib
+from typing import Callable, Iterator, List, Sequence, TypeVar
+from unittest import mock
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import providers
 
 from detparity.core.findings import Finding
 
@@ -39,7 +42,21 @@ def smallest_failure(
             raise _Failing
 
     try:
-        run()
+        with _no_constants_of_code():
+            run()
     except _Failing:
         return failing[-1]
     return ()
+
+
+@contextlib.contextmanager
+def _no_constants_of_code() -> Iterator[None]:
+    """Draw the same whatever was imported. Newer versions of hypothesis also draw numbers that they read, for seconds, in the sources
+    of all imported code outside site-packages."""
+    if not hasattr(providers, "_get_local_constants") or not hasattr(providers, "CONSTANTS_CACHE"):
+        yield
+        return
+    nothing = providers.Constants()
+    cache = type(providers.CONSTANTS_CACHE)(1024)
+    with mock.patch.multiple(providers, _get_local_constants=lambda: nothing, CONSTANTS_CACHE=cache):
+        yield

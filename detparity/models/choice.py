@@ -11,7 +11,6 @@ from typing import Any, FrozenSet, List, Optional, Sequence, Tuple
 
 from detparity.core import resources
 from detparity.core.errors import InputError
-from detparity.core.file_kind import require_checkpoint
 from detparity.core.files import require_file
 
 BUNDLED_SIZE = (256, 320)  # height, width of the bundled detector's exports: not square, so that swapped axes show
@@ -171,6 +170,8 @@ def _modules(path: Path) -> FrozenSet[str]:
 
 def load_detector(choice: ModelChoice) -> Any:
     """Return the detector. Raises InputError for a file or a name that cannot be used."""
+    from detparity.core.file_kind import require_checkpoint  # not for the parsers, which import this module
+
     require_one_model(choice)
     chosen = choice.weights or choice.arch is not None or choice.cfg is not None
     for path in choice.weights:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from detparity.core.decisions import Choice, Forced
+from detparity.core.text import listed
 from detparity.core.trace import Trace
 from detparity.models import fold
 from detparity.models.compat.onednn import onednn
@@ -20,7 +21,9 @@ from detparity.models.float64 import exactly
 from detparity.models.low_precision import FOLDED as HALF_FOLDED
 from detparity.models.low_precision import ROUNDED, half_of
 from detparity.models.module_copy import copied
+from detparity.models.parts import parts
 from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
+from detparity.models.rounded import HalfModule
 from detparity.models.symbolic_functions import SymbolicCall, symbolic_functions
 from detparity.oracle.matched_choices import Operator, as_chosen
 
@@ -70,6 +73,7 @@ class ModuleReference:
     def __init__(self, made: Made) -> None:
         self._module, self._call = made.module, made.call
         self._copies: Dict[str, Optional[nn.Module]] = {}
+        self._halves: Dict[str, HalfModule] = {}
         self._notes: List[str] = []
         self._last: Optional[_OwnRun] = None
         self._facts = replace(made.facts, ways=WAYS, digest=made.facts.digest or digest(made.module))
@@ -189,19 +193,49 @@ class ModuleReference:
             return self._call(module, x)
 
     def _half(self, how: str, x: torch.Tensor) -> Any:
-        """In half precision: operators in float32 whose results are rounded, or the kernels that torch has."""
+        """In half precision: operators in float32 whose results are rounded where the type can hold them, or the kernels that torch
+        has; where these give numbers that are none, the run by operators is used."""
         half: torch.dtype = getattr(torch, half_of(how))
-        if how not in self._copies:
-            folded = self._folded(x) if how.endswith(HALF_FOLDED) else None
-            self._copies[how] = copied(folded if folded is not None else self._module)[0].to(half)
-        module = self._copies[how]
-        assert module is not None
         if ROUNDED not in how:
-            return self._call(module, x.to(half))
-        from detparity.models.rounded import Rounded
+            if how not in self._copies:
+                self._copies[how] = copied(self._module)[0].to(half)
+            kernels = self._copies[how]
+            assert kernels is not None
+            found = self._call(kernels, x.to(half))
+            if all(np.isfinite(value).all() for value in arrays(found).values() if value.dtype.kind == "f"):
+                return found
+            how += ROUNDED
+        folded = self._folded(x) if how.endswith(HALF_FOLDED) else None
+        return self._rounded(how, folded if folded is not None else self._module, x)
 
-        with Rounded(half):
-            return self._call(module, x.to(half))
+    def _rounded(self, how: str, module: nn.Module, x: torch.Tensor) -> Any:
+        half: torch.dtype = getattr(torch, half_of(how))
+        if how not in self._halves:
+            self._halves[how] = HalfModule(module, half)
+        one = self._halves[how]
+        found = one.run(lambda copy: self._call(copy, x.to(half)))
+        if one.beyond and not any(note.startswith(f"{half_of(how)} cannot hold") for note in self._notes):
+            self._notes.append(
+                f"{half_of(how)} cannot hold the numbers of {_named(one)}: its noise is that of runs that leave them in float32"
+            )
+        return found
+
+    def islands(self, precision: str, images: np.ndarray) -> List[Tuple[str, Dict[str, np.ndarray]]]:
+        """What the module gives in half precision with parts left in float32, by what is left: first nothing but what
+        the type cannot hold.
+        Raises CannotRunReference."""
+        half: torch.dtype = getattr(torch, precision)
+        x = torch.from_numpy(np.array(images))
+        try:
+            with torch.no_grad(), symbolic_functions():
+                first = self._rounded(precision + ROUNDED, self._module, x)
+                found = [(_named(self._halves[precision + ROUNDED]) or "nothing", arrays(first))]
+                for title, left in parts(self._module, lambda one: self._call(one, x)).items():
+                    part = HalfModule(self._module, half, left).run(lambda copy: self._call(copy, x.to(half)))
+                    found.append((title, arrays(part)))
+        except Exception as error:  # the module's own code raises what it likes
+            raise CannotRunReference(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}") from None
+        return found
 
     def _folded(self, x: torch.Tensor) -> Optional[nn.Module]:
         if FOLDED not in self._copies:
@@ -226,6 +260,11 @@ class ModuleReference:
             one = arrays(self._call(check, x.double()))
         other = arrays(self._exact(x))
         return module if all(name in one and _same(value, one[name]) for name, value in other.items()) else None
+
+
+def _named(half: HalfModule) -> str:
+    """What half precision cannot hold, as a list in a sentence."""
+    return listed([path or "the model itself" for path in half.beyond], 3)
 
 
 def _convolutions(module: nn.Module) -> Dict[str, np.ndarray]:

@@ -71,9 +71,18 @@ def weights(_: Mapping[str, Any], __: Arrays) -> Answer:
     return {"order": list(found)}, {f"weight {index}": value for index, value in enumerate(found.values())}
 
 
+def islands(content: Mapping[str, Any], arrays: Arrays) -> Answer:
+    """What it gives in half precision with parts left in float32, see `ModuleReference.islands`."""
+    found = _MADE[0].islands(content["precision"], arrays["images"])
+    names = [[title, list(outputs)] for title, outputs in found]
+    return {"parts": names}, {
+        f"{index} {name}": value for index, (_, outputs) in enumerate(found) for name, value in outputs.items()
+    }
+
+
 HANDLERS: Mapping[str, Handler] = {
     **{"make": make, "facts": facts, "run": run},
-    **{"decisions": decisions, "trace": trace, "weights": weights},
+    **{"decisions": decisions, "trace": trace, "weights": weights, "islands": islands},
 }
 
 # The first operator under a dispatch mode imports 800 modules of torch: here, before the server forks, and not in each worker.

@@ -89,6 +89,16 @@ class RemoteReference:
         content, found = self._ask("weights", {}, {})
         return {name: found[f"weight {index}"] for index, name in enumerate(content["order"])}
 
+    def islands(self, precision: str, images: np.ndarray) -> List[Tuple[str, Dict[str, np.ndarray]]]:
+        """See `ModuleReference.islands`."""
+        if self._generation != self._child.generation:
+            self._make()
+        content, found = self._ask("islands", {"precision": precision}, {"images": images})
+        return [
+            (title, {name: found[f"{index} {name}"] for name in names})
+            for index, (title, names) in enumerate(content["parts"])
+        ]
+
     def close(self) -> None:
         """End the worker that holds the model; its server serves the next one."""
         if not self._closed:

@@ -24,6 +24,8 @@ from detparity.oracle.nms_case import (
     score_rounding,
 )
 
+BLOCK = 256  # detections whose overlaps with all better ones are computed at once
+
 
 def unreadable(case: Case, classes: int) -> Tuple[List[Breach], Mask]:
     """Detections with numbers that are not finite or classes that do not exist, and the mask of the
@@ -210,34 +212,39 @@ def overlaps(case: Case, judged: Ints) -> Tuple[List[Breach], int]:
     move = reported_move(case)
     breaches: List[Breach] = []
     near = 0
-    for rank, index in enumerate(ranked):
-        better = ranked[:rank]
+    for start in range(0, len(ranked), BLOCK):
+        some, better = ranked[start : start + BLOCK, None], ranked[None, : start + BLOCK]
+        pairs = np.arange(better.shape[1])[None] < start + np.arange(len(some))[:, None]
         if not rule.class_agnostic:
-            better = better[given.classes[better] == given.classes[index]]
-        if not len(better):
+            pairs &= given.classes[better] == given.classes[some]
+        if not pairs.any():
             continue
-        box = given.boxes[index]
-        overlaps = iou(box, given.boxes[better])
-        lowest, _ = iou_bounds(box, given.boxes[better], move[index], move[better])
-        certain = rule.suppresses(lowest)
-        near += int((rule.suppresses(overlaps) & ~certain).sum())
-        if certain.any():
-            worst = int(np.argmax(np.where(certain, lowest, -1.0)))
-            breaches.append(
-                case.breach(
-                    "overlap",
-                    int(index),
-                    f"overlaps {case.name(better[worst])} with IoU {overlaps[worst]:.6g} (at least "
-                    f"{lowest[worst]:.6g} within noise), over the threshold {rule.iou_threshold:g}",
-                    suppressor_place=int(given.positions[better[worst]]),
-                    suppressor_box=numbers(given.boxes[better[worst]]),
-                    suppressor_score=float(given.scores[better[worst]]),
-                    iou=float(overlaps[worst]),
-                    iou_lowest=float(lowest[worst]),
-                    iou_threshold=rule.iou_threshold,
-                )
-            )
+        overlaps = iou(given.boxes[some], given.boxes[better])
+        lowest, _ = iou_bounds(given.boxes[some], given.boxes[better], move[some], move[better])
+        certain = rule.suppresses(lowest) & pairs
+        near += int((rule.suppresses(overlaps) & pairs & ~certain).sum())
+        for row in np.flatnonzero(certain.any(axis=1)):
+            worst = int(np.argmax(np.where(certain[row], lowest[row], -1.0)))
+            pair = int(some[row, 0]), int(better[0, worst])
+            breaches.append(_overlap(case, pair, float(overlaps[row, worst]), float(lowest[row, worst])))
     return breaches, near
+
+
+def _overlap(case: Case, pair: Tuple[int, int], overlap: float, lowest: float) -> Breach:
+    """pair: a detection and the better one that should have suppressed it; overlap, lowest: their IoU, and the least within noise."""
+    given, threshold = case.given, case.rule.iou_threshold
+    index, better = pair
+    return case.breach(
+        "overlap",
+        index,
+        f"overlaps {case.name(better)} with IoU {overlap:.6g} (at least {lowest:.6g} within noise), over the threshold {threshold:g}",
+        suppressor_place=int(given.positions[better]),
+        suppressor_box=numbers(given.boxes[better]),
+        suppressor_score=float(given.scores[better]),
+        iou=overlap,
+        iou_lowest=lowest,
+        iou_threshold=threshold,
+    )
 
 
 def missing(case: Case, judged: Ints, taken: Set[int], explained: Set[int]) -> Tuple[List[Breach], Dict[str, int]]:

@@ -14,7 +14,7 @@ from detparity.core.clock import Clock
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
 from detparity.inputs import images
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.inputs.images import batch_of
 from detparity.models.yolov7.seeded import seeded
 from detparity.oracle.noise_floor import STATISTICS, count_of, limit, measure, split_levels

@@ -18,13 +18,12 @@ from detparity.checks import context
 from detparity.checks.run import Options, Session, judge_all
 from detparity.cli import main as command_line
 from detparity.core import landlock
-from detparity.core.vocabulary import parse_variant
 from detparity.engines import remote
 from detparity.engines.reference_runs import Oracle
 from detparity.models.choice import ModelChoice
 from detparity.models.compat import jit
 from detparity.models.yolov7.seeded import seeded
-from detparity.tools.export_cache import export_bytes
+from detparity.tools.export_cache import exported
 
 MODEL = ("--arch", "yolov7-tiny", "--width", "0.25", "--quick")
 ROWS, FIELDS = 3 * (8 * 12 + 4 * 6 + 2 * 3), 85
@@ -38,9 +37,9 @@ def short_limits(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory):
+def good(tmp_path_factory, shared_folder):
     path = tmp_path_factory.mktemp("good") / "good.onnx"
-    path.write_bytes(export_bytes(seeded("yolov7-tiny", 0.25, 0), parse_variant("grid"), (64, 96)))
+    path.write_bytes(exported(seeded("yolov7-tiny", 0.25, 0), "grid", (64, 96), shared_folder).read_bytes())
     return path
 
 

@@ -44,9 +44,9 @@ def _converted(model, keep):
     "head, make, given",
     [
         ("grid", to_half, "float32"),
-        ("raw", to_half, "float32"),
+        pytest.param("raw", to_half, "float32", marks=pytest.mark.lanes),
         ("grid", lambda model: _converted(model, False), "float16"),
-        ("grid", lambda model: _converted(model, True), "float32"),
+        pytest.param("grid", lambda model: _converted(model, True), "float32", marks=pytest.mark.lanes),
     ],
     ids=["ours", "ours-raw", "converted", "converted, float32 in and out"],
 )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
 from detparity.kit.exporters.low_precision import to_int8
 from detparity.kit.tests.defects import edits
 
+from detparity.checks import quantised
 from detparity.core.budget import DEFAULTS, budget_of
 from detparity.core.errors import InputError
+from detparity.core.findings import CannotRun
 from detparity.inputs import images
+from detparity.oracle.detection_budget import Loss, Losses
 from detparity.tools.export_cache import exported
 
 pytest.importorskip("onnxruntime.quantization")
@@ -27,6 +32,28 @@ def source(session, shared_folder):
 def good(source):
     """A file of 8 bits, calibrated on scenes."""
     return to_int8(source, [images.make("scene", SIZE, 9000 + seed) for seed in range(8)])
+
+
+@pytest.mark.parametrize(
+    "photos, low, looked_at, wrong", [((), 0.06, 96, 1), ((), 0.04, 96, 0), (("mine",), 0.06, 24, 0)]
+)
+def test_where_24_scenes_leave_it_open_more_are_looked_at(photos, low, looked_at, wrong, monkeypatch):
+    def lost(count):
+        loss = Loss(0.08, low if count > quantised.SCENES else 0.02, 0.1)
+        return Losses({"lost": loss}, count, 9 * count, 9 * count, True)
+
+    monkeypatch.setattr(quantised, "_seen", lambda context, count: [None] * count)
+    monkeypatch.setattr(quantised, "_losses", lambda context, seen: lost(len(seen)))
+    monkeypatch.setattr(quantised, "_costliest", lambda context: [])
+    monkeypatch.setattr(quantised, "knows_scenes", lambda contract: True)
+    contract = SimpleNamespace(variant=SimpleNamespace(dynamic_size=False))
+    context = SimpleNamespace(photos=photos, notes={}, budget=budget_of(), contract=contract)
+    if wrong:
+        assert len(list(quantised.budget(context))) == 1
+    else:
+        with pytest.raises(CannotRun, match="open: give more by --images"):
+            list(quantised.budget(context))
+    assert context.notes["losses"].pictures == looked_at
 
 
 def test_a_good_file_of_8_bits_conforms(good, judged, outcomes, red):
@@ -75,6 +102,35 @@ def test_a_tensor_read_by_another_scale_is_found(spoil, good, judged):
     (finding,) = judged(spoil(onnx.load_from_string(good))).outcome("precision.scales").findings
 
     assert finding.message.startswith("reads 1 quantised tensors by another scale than they were made by, first in ")
+
+
+def test_biases_by_scales_of_other_channels_are_found(good, judged):
+    model = onnx.load_from_string(good)
+    constants = {one.name for one in model.graph.initializer}
+    stored = [one for one in edits.nodes(model, "DequantizeLinear") if one.input[0] in constants]
+    node = next(one for one in stored if edits.value_of(model, one.input[0]).dtype == np.int32)
+    values = edits.value_of(model, node.input[1]).copy()
+    values[[values.argmin(), values.argmax()]] = values[[values.argmax(), values.argmin()]]
+    node.input[1] = edits.add_constant(model, values)
+
+    (finding,) = judged(model).outcome("precision.scales").findings
+    assert finding.message.startswith("stores biases of 1 convolutions by another scale than features and weights have")
+    assert ", in 2 of " in finding.message
+
+
+def test_one_unlike_picture_is_no_wrong_calibration(source, judged):
+    black = judged(to_int8(source, [np.zeros((3, *SIZE), np.float32)] * 2))
+    share = {kind: {one[0].name: one[1] for one in quantised._codes(_on(black, kind))} for kind in ("black", "scene")}
+    most = max(share["scene"], key=lambda name: share["scene"][name])
+
+    assert share["scene"][most] > quantised.SATURATED > share["black"][most]
+
+
+def _on(context, kind):
+    """The same with two of three pictures of this kind."""
+    other = "scene" if kind == "black" else "black"
+    context.photos = ((kind, 0), (other, 1), (kind, 2))
+    return context
 
 
 def test_a_calibration_without_a_range_is_found(good, judged):

@@ -11,7 +11,7 @@ from detparity.checks.session import Options, Session
 from detparity.checks.weights import coverage
 from detparity.core.contract import INFO
 from detparity.core.vocabulary import parse_variant
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.models.choice import ModelChoice
 from detparity.tools.export_cache import export_bytes
 
@@ -89,7 +89,7 @@ def test_the_frozen_grids_are_shown_one_by_one(official, shared_data):
     assert list(_named(context, context.contract.size)) == []
 
 
-@pytest.mark.parametrize("name", ["scripted", "lite"])
+@pytest.mark.parametrize("name", ["scripted", pytest.param("lite", marks=pytest.mark.lanes)])  # one graph, saved twice
 def test_the_official_weights_can_be_scripted(name, official, tmp_path):
     path = tmp_path / "official"
     path.write_bytes(export_bytes(official.detector, parse_variant(name), (64, 96)))

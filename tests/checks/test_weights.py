@@ -59,10 +59,19 @@ OTHERS = {
 }
 
 
+OF_SHAPES = (
+    "width",
+    "architecture",
+)  # seen by the shapes of the first convolutions, as "classes" is by those of the last
+
+
 @pytest.mark.parametrize(
     "name, check, other",
     [
-        *(("grid", "structure.weights", other) for other in OTHERS),
+        *(
+            pytest.param("grid", "structure.weights", other, marks=pytest.mark.lanes if other in OF_SHAPES else ())
+            for other in OTHERS
+        ),
         *(
             pytest.param("traced", "script.weights", other, marks=pytest.mark.lanes if other != "weights" else ())
             for other in OTHERS

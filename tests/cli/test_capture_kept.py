@@ -16,7 +16,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from detparity.cli import main
-from detparity.cli.capture_judging import judge_captures
+from detparity.cli.capture_verdict import judge_captures
 from detparity.models import capture_store
 from detparity.models.capture import capturing
 

@@ -21,18 +21,18 @@ from detparity.core.vocabulary import parse_variant
 from detparity.inputs.scenes import CLASSES
 from detparity.models.choice import ModelChoice, bundled_weights, load_detector
 from detparity.models.compat.pickler import save
-from detparity.tools.export_cache import export_bytes
+from detparity.tools.export_cache import export_bytes, exported
 
 SIZE = (64, 96)
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "report.schema.json"
 
 
 @pytest.fixture(scope="module")
-def files(session, tmp_path_factory):
+def files(session, tmp_path_factory, shared_folder):
     """Good files of the bundled detector at a small size, by variant."""
     folder = tmp_path_factory.mktemp("files")
     for name, suffix in (("grid", "onnx"), ("raw", "onnx"), ("grid-dynamic", "onnx"), ("traced", "pt")):
-        (folder / f"{name}.{suffix}").write_bytes(export_bytes(session.detector, parse_variant(name), SIZE))
+        (folder / f"{name}.{suffix}").write_bytes(exported(session.detector, name, SIZE, shared_folder).read_bytes())
     return folder
 
 

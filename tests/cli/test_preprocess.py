@@ -42,6 +42,7 @@ def folder(tmp_path_factory):
     (found / "broken.npy").write_bytes((found / "right.npy").read_bytes()[:200])
     (found / "text.npy").write_text("no numbers")
     (found / "mine.py").write_text(FUNCTIONS)
+    (found / "plain.py").write_text(FUNCTIONS.replace(", torch", ""))
     (found / "broken.png").write_bytes((found / "x.png").read_bytes()[:500])
     return found
 
@@ -88,7 +89,7 @@ def test_a_function_is_called_apart_and_compared(folder, capsys):
     code, out, _ = _run(capsys, "--image", image, "--with", f"{mine}:stretched")
     assert code == 1 and "framing     stretch " in out
 
-    code, out, _ = _run(capsys, "--image", image, "--with", f"{mine}:of_picture", "--takes", "bgr")
+    code, out, _ = _run(capsys, "--image", image, "--with", f"{folder}/plain.py:of_picture", "--takes", "bgr")
     assert code == 1 and "channels    BGR" in out and "framing     letterbox" in out
 
 
@@ -101,10 +102,10 @@ def test_a_function_is_called_apart_and_compared(folder, capsys):
         (("--image", "x.png", "--tensor", "no.npy"), "no.npy"),
         (("--image", "x.png", "--tensor", "broken.npy"), "broken.npy is no .npy file of numbers"),
         (("--image", "x.png", "--tensor", "text.npy"), "text.npy is no .npy file of numbers"),
-        (("--image", "x.png", "--with", "mine.py:crashing"), "it ended its process (SIGSEGV)"),
-        (("--image", "x.png", "--with", "mine.py:raising"), "has no attribute 'shape' (line 10)"),
-        (("--image", "x.png", "--with", "mine.py:text"), "it returned str, not a tensor"),
-        (("--image", "x.png", "--with", "mine.py:number"), "it has no function number"),
+        (("--image", "x.png", "--with", "plain.py:crashing"), "it ended its process (SIGSEGV)"),
+        (("--image", "x.png", "--with", "plain.py:raising"), "has no attribute 'shape' (line 10)"),
+        (("--image", "x.png", "--with", "plain.py:text"), "it returned str, not a tensor"),
+        (("--image", "x.png", "--with", "plain.py:number"), "it has no function number"),
         (("--image", "x.png", "--with", "mine.py"), "neither FILE.py:FUNC"),
         (("--image", "black.png", "--tensor", "black.npy"), "the picture is of one colour"),
         (("--image", "x.png"), "one of the arguments --tensor --with"),

@@ -14,9 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from detparity.core import resources
-from detparity.core.vocabulary import parse_variant
 from detparity.models.yolov7.seeded import seeded
-from detparity.tools.export_cache import export_bytes
+from detparity.tools.export_cache import exported
 
 ROOT = resources.root()
 MODEL = ("--detparity-arch=yolov7-tiny", "--detparity-width=0.25")
@@ -30,10 +29,10 @@ def test_mine():
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory):
+def good(tmp_path_factory, shared_folder):
     """A right export of the seeded model."""
     path = tmp_path_factory.mktemp("good") / "best.onnx"
-    path.write_bytes(export_bytes(seeded("yolov7-tiny", 0.25, 0), parse_variant("grid"), (64, 96)))
+    path.write_bytes(exported(seeded("yolov7-tiny", 0.25, 0), "grid", (64, 96), shared_folder).read_bytes())
     return path
 
 
@@ -59,11 +58,11 @@ def project(tmp_path):
 def inside(tmp_path, monkeypatch, capsys):
     """The same in this process, which has imported everything already."""
 
-    def run(*arguments):
-        monkeypatch.chdir(tmp_path)
+    def run(*arguments, plugin=PLUGIN, cwd=tmp_path):
+        monkeypatch.chdir(cwd)
         for name in LEFT_OUT:
             monkeypatch.delenv(name, raising=False)
-        code = pytest.main([*PLUGIN, f"--rootdir={tmp_path}", "--import-mode=importlib", *map(str, arguments)])
+        code = pytest.main([*plugin, f"--rootdir={cwd}", "--import-mode=importlib", *map(str, arguments)])
         shown = capsys.readouterr()
         return int(code), shown.out + shown.err
 
@@ -225,18 +224,22 @@ def test_nor_does_a_run_that_is_cut_short(inside, good, tmp_path):
     assert [check["outcome"] for check in entry["checks"]] == ["passed"]
 
 
-def test_a_file_that_crashes_onnx_is_a_finding_with_workers_too(project, good, tmp_path):
-    pytest.importorskip("xdist")
+@pytest.mark.parametrize(
+    "workers", [pytest.param(0, id="alone"), pytest.param(2, id="workers", marks=pytest.mark.lanes)]
+)  # with workers: five processes that import torch
+def test_a_file_that_crashes_onnx_is_a_finding(workers, inside, project, good, tmp_path):
+    if workers:
+        pytest.importorskip("xdist")
     onnx.save(crashes_in_inference(), tmp_path / "bad.onnx")
     report = tmp_path / "report.json"
 
-    code, out = project(
+    code, out = (project if workers else inside)(
         "--detparity-artifact=bad.onnx",
         f"--detparity-artifact={good}",
         *MODEL,
         "--detparity-checks=structure.load",
         f"--detparity-json={report}",
-        *("-n", "2"),
+        *(("-n", "2") if workers else ()),
     )
 
     found = {entry["path"]: entry["verdict"] for entry in json.loads(report.read_text())["artifacts"]}
@@ -263,8 +266,8 @@ def test_without_its_options_it_does_nothing(project, tmp_path):
     assert code == 0 and "detparity:" not in out, out
 
 
-def test_the_short_options_of_a_clone_select_the_files_checks_alone(project, good):
-    code, out = project(
+def test_the_short_options_of_a_clone_select_the_files_checks_alone(inside, good):
+    code, out = inside(
         f"--artifact={good}",
         "--arch=yolov7-tiny",
         "--width=0.25",

@@ -12,7 +12,7 @@ from detparity.checks.opening import make_context, open_file
 from detparity.core.clock import Clock
 from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.models.yolov7.seeded import seeded
 from detparity.tools.export_cache import export_bytes
 
@@ -51,13 +51,12 @@ def test_every_onnx_variant_of_raw_and_grid_has_an_exporter():
     assert {f"{head}{axes}" for head in ("raw", "grid") for axes in ("", "-dynamic-batch", "-dynamic")} <= made
 
 
-def _outcomes(detector, name, path, heads=("grid",), skip=("parity.evaluator",)):
+def _outcomes(detector, name, path, oracle=None):
     clock = Clock()
     found = open_file(path, detector.facts, name)
-    context = make_context(
-        detector, found, make_oracle(detector, clock, (found.contract.variant.head,)), clock, explore
-    )
-    return {check: context.outcome(check) for check in applicable(context) if check not in skip}
+    oracle = oracle or make_oracle(detector, clock, (found.contract.variant.head,))
+    context = make_context(detector, found, oracle, clock, explore)
+    return {check: context.outcome(check) for check in applicable(context) if check != "parity.evaluator"}
 
 
 def _green(outcomes):
@@ -66,23 +65,29 @@ def _green(outcomes):
     }
 
 
-@pytest.mark.parametrize("tool", ["onnxsim", "onnxslim"])
-@pytest.mark.parametrize("name", ["raw", "grid-dynamic"])
+@pytest.mark.parametrize(
+    "name, tool",
+    [
+        ("grid-dynamic", "onnxsim"),
+        ("grid-dynamic", "onnxslim"),
+        *(pytest.param("raw", tool, marks=pytest.mark.lanes) for tool in ("onnxsim", "onnxslim")),  # less to simplify
+    ],
+)
 def test_simplified_files_conform_strictly(name, tool, session, tmp_path):
     pytest.importorskip(tool, reason=f"{tool} is an extra, a subject of --simplify")
     path = tmp_path / "simplified.onnx"
     path.write_bytes(export_bytes(session.detector, parse_variant(name), SIZE, simplify=tool))
 
-    assert _green(_outcomes(session.detector, name, path)) == {}
+    assert _green(_outcomes(session.detector, name, path, session.oracle)) == {}
     assert not [entry.key for entry in onnx.load(path).metadata_props if "onnxsim" in entry.key]
 
 
-@pytest.mark.parametrize("name", ["grid", "traced"])
+@pytest.mark.parametrize("name", ["grid", pytest.param("traced", marks=pytest.mark.lanes)])
 def test_a_fixed_batch_is_preserved(name, session, tmp_path):
     path = tmp_path / "batch"
     path.write_bytes(export_bytes(session.detector, parse_variant(name), SIZE, batch=3))
 
-    outcomes = _outcomes(session.detector, name, path)
+    outcomes = _outcomes(session.detector, name, path, session.oracle)
 
     assert _green(outcomes) == {}
     assert "parity.isolation" in outcomes
@@ -94,9 +99,9 @@ MODELS = (("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1))
 @pytest.mark.parametrize(
     "name, width, seed, classes, variant",
     [
-        (*MODELS[1], "grid-dynamic"),
         (*MODELS[0], "raw-dynamic-batch"),
-        (*MODELS[1], "traced-dynamic"),
+        pytest.param(*MODELS[1], "grid-dynamic", marks=pytest.mark.lanes),
+        pytest.param(*MODELS[1], "traced-dynamic", marks=pytest.mark.lanes),
         pytest.param(*MODELS[0], "grid-dynamic", marks=pytest.mark.lanes),
         pytest.param(*MODELS[1], "raw-dynamic-batch", marks=pytest.mark.lanes),
         pytest.param(*MODELS[0], "traced-dynamic", marks=pytest.mark.lanes),

@@ -34,7 +34,7 @@ ONNX = [name for name, variant in MADE.items() if variant.onnx and not variant.d
 DYNAMO = [name for name, variant in MADE.items() if variant.dynamo]
 TYPICAL = [
     ("raw", 11),
-    ("grid", 17),
+    pytest.param("grid", 17, marks=pytest.mark.lanes),
     ("end2end-ort-dynamic-batch", 13),
     pytest.param("end2end-trt-nms-dynamic-batch", 11, marks=pytest.mark.lanes),
     pytest.param("end2end-trt-nms", 17, marks=pytest.mark.lanes),
@@ -214,8 +214,9 @@ def test_without_onnxscript_the_reason_names_it(monkeypatch):
 
 
 @needs_dynamo
-def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_machine(session, capfd):
-    content = _export(session, "raw-dynamo")
+def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_machine(good, capfd):
+    good.cache_clear()
+    content = good("raw-dynamo")
 
     assert capfd.readouterr() == ("", "")
     assert str(resources.root()).encode() not in content
@@ -234,8 +235,9 @@ def test_a_newer_opset_conforms_or_is_refused(session, tmp_path, opset=19):
 
 
 @needs_dynamo
-def test_converted_down_it_conforms_strictly(session, tmp_path):
-    _must_conform(session, tmp_path / "f.onnx", "grid-dynamo-dynamic-batch", 12)
+@pytest.mark.parametrize("name", ["grid-dynamo", pytest.param("grid-dynamo-dynamic-batch", marks=pytest.mark.lanes)])
+def test_converted_down_it_conforms_strictly(name, session, tmp_path):
+    _must_conform(session, tmp_path / "f.onnx", name, 12)
 
 
 @needs_dynamo
@@ -247,11 +249,11 @@ def test_every_opset_by_torch_export_conforms_strictly(name, opset, session, tmp
 
 
 @needs_dynamo
-def test_what_cannot_be_converted_down_is_refused_in_one_line_and_writes_nothing(monkeypatch, tmp_path, capsys):
-    real = dynamo_export.export_dynamo
+def test_what_cannot_be_converted_down_is_refused_in_one_line_and_writes_nothing(good, monkeypatch, tmp_path, capsys):
+    content = good("raw-dynamo")
 
-    def with_antialias(*arguments):
-        model = onnx.load_from_string(real(*arguments))
+    def with_antialias(*_):
+        model = onnx.load_from_string(content)
         next(node for node in model.graph.node if node.op_type == "Resize").attribute.append(
             helper.make_attribute("antialias", 1)
         )
@@ -280,6 +282,7 @@ def test_what_cannot_be_converted_down_is_refused_in_one_line_and_writes_nothing
 
 
 @needs_dynamo
+@pytest.mark.lanes  # its marks one by one below; an export takes ten seconds
 def test_a_file_of_someone_else_is_recognised_by_its_marks(session, tmp_path):
     """As torch.onnx.export leaves it: axes under the exporter's names, the newest IR version, notes on every node."""
     network = importlib.import_module("detparity.models.yolov7.network")

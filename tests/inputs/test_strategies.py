@@ -9,6 +9,7 @@ from detparity.core.case import Case, Space
 from detparity.core.errors import InputError
 from detparity.core.findings import Finding
 from detparity.inputs import case_strategies
+from detparity.inputs.explore import explore
 
 SPACE = Space((), 30, stride=32, least=32, most=320, batches=(1, 4), kinds=("noise", "natural", "dark"))
 
@@ -34,7 +35,7 @@ def test_cases_stay_in_their_space(case):
 def test_a_drawn_failure_shrinks_to_the_smallest_case():
     judge, _ = _failing_when(lambda case: case.size[0] >= 96 and len(case.pictures) >= 2)
 
-    found = case_strategies.explore(SPACE, judge)
+    found = explore(SPACE, judge)
 
     assert [finding.message for finding in found] == [f"fails at {Case((96, 32), (('noise', 0), ('noise', 0)))}"]
 
@@ -44,7 +45,7 @@ def test_a_named_failure_shrinks_as_well():
     named = Case((320, 320), (("dark", 3), ("natural", 1)))
     space = Space((named,), 0, stride=32, least=32, most=320, batches=(1, 4))
 
-    found = case_strategies.explore(space, judge)
+    found = explore(space, judge)
 
     assert found[0].message == f"fails at {Case((32, 64), (('noise', 0),))}"
 
@@ -53,7 +54,7 @@ def test_a_fixed_size_is_never_left():
     judge, tried = _failing_when(lambda case: True)
     space = Space((Case((64, 96), (("dark", 1),)),), 3, stride=32, only=(64, 96), kinds=("noise",))
 
-    case_strategies.explore(space, judge)
+    explore(space, judge)
 
     assert {case.size for case in tried} == {(64, 96)}
 
@@ -61,8 +62,8 @@ def test_a_fixed_size_is_never_left():
 def test_the_same_space_gives_the_same_cases():
     first, seen = _failing_when(lambda case: False)
     second, again = _failing_when(lambda case: False)
-    case_strategies.explore(SPACE, first)
-    case_strategies.explore(SPACE, second)
+    explore(SPACE, first)
+    explore(SPACE, second)
 
     assert seen == again
     assert len(set(seen)) > 10

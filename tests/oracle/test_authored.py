@@ -28,7 +28,7 @@ from detparity.core.contract import NmsPromise
 from detparity.core.vocabulary import Arrays, Load
 from detparity.engines import efficient_nms, onnxruntime
 from detparity.engines.reference_runs import make_oracle
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice
 from detparity.models.yolov7.seeded import seeded
 from detparity.oracle import nms

@@ -7,6 +7,7 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import pytest
+from detparity.kit.tests.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from detparity.oracle.nms import NmsRule, candidates, greedy
 from detparity.oracle.nms_alternatives import answers
 from detparity.oracle.nms_case import Tolerance
 
-FAST = settings(max_examples=60, derandomize=True, database=None, deadline=None)
+FAST = settings(max_examples=examples(60), derandomize=True, database=None, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
 CLASSES = 2
 IMAGES = 3

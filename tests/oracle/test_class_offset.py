@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
+from detparity.kit.tests.examples import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from detparity.oracle.class_offset import (
     worst_pair,
 )
 
-FAST = settings(max_examples=40, derandomize=True, database=None, deadline=None)
+FAST = settings(max_examples=examples(40), derandomize=True, database=None, deadline=None)
 
 # Anchors of the sizes that detectors use, made up.
 THREE_LEVELS = HeadRange(

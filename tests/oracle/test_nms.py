@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from detparity.kit.tests.examples import examples
 from hypothesis import Phase, example, find, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -21,7 +22,7 @@ from detparity.oracle import nms
 from detparity.oracle.boxes import Floats, corners, iou, iou_bounds, ordered, pairwise_iou
 from detparity.oracle.nms import Candidates, NmsRule
 
-FAST = settings(max_examples=100, derandomize=True, database=None, deadline=None)
+FAST = settings(max_examples=examples(100), derandomize=True, database=None, deadline=None)
 RULES = st.builds(
     NmsRule,
     iou_threshold=st.sampled_from([0.5, 0.45, 0.65, 0.0, 1.0]),

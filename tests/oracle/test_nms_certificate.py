@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
+from detparity.kit.tests.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -24,7 +25,7 @@ from detparity.oracle.nms import NmsRule
 from detparity.oracle.nms_case import Certificate, Detections, Tolerance
 from detparity.oracle.nms_certificate import certify_image, certify_padded, certify_rows
 
-FAST = settings(max_examples=100, derandomize=True, database=None, deadline=None)
+FAST = settings(max_examples=examples(100), derandomize=True, database=None, deadline=None)
 
 # An answer: for each image (n, 6) x1, y1, x2, y2, class, score.
 Answer = List[Floats]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from detparity.kit.tests.examples import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detparity.oracle.row_matching import matched
 
-FAST = settings(max_examples=150, derandomize=True, database=None, deadline=None)
+FAST = settings(max_examples=examples(150), derandomize=True, database=None, deadline=None)
 LIMITS = np.array([1.0, 0.5])
 VALUES = st.one_of(st.integers(-3, 3).map(float), st.just(float("nan")), st.just(float("inf")))
 ROWS = st.lists(st.tuples(VALUES, VALUES), max_size=5).map(lambda rows: np.array(rows, float).reshape(-1, 2))

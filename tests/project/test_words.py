@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 
 from detparity.core import resources
@@ -47,6 +48,11 @@ def _sources():
                 yield path, path.relative_to(ROOT).as_posix()
 
 
+@functools.cache
+def _tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _words(identifier):
     identifier = re.sub(r"in_place", "", identifier, flags=re.IGNORECASE)  # the technical term
     return {part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", identifier)}
@@ -87,7 +93,7 @@ def test_identifiers_are_plain():
     wrong = [
         f"{name}:{line}: {identifier}"
         for path, name in _sources()
-        for line, identifier in _identifiers(ast.parse(path.read_text(encoding="utf-8")))
+        for line, identifier in _identifiers(_tree(path))
         if _words(identifier) & (AVOIDED - ALLOWED.get(name, set()))
     ]
 
@@ -99,7 +105,7 @@ def test_messages_and_options_are_plain():
     for path, name in _sources():
         if name.startswith("tests/"):  # tests quote what others say
             continue
-        for line, text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
+        for line, text in _texts(_tree(path)):
             if _avoided(text) - ALLOWED.get(name, set()) or PHRASES.search(text):
                 wrong.append(f"{name}:{line}: {text[:80]!r}")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from detparity.checks.run import judge
+from detparity.checks.session import Options, Session
 from detparity.core import resources
 from detparity.core.clock import Clock
 from detparity.core.findings import Finding, Outcome
 from detparity.core.verdict import artifact_verdict, exit_code, outcome_record, overall
+from detparity.tools.export_cache import exported
 
 
 def _plain(value):
@@ -19,10 +21,12 @@ def _plain(value):
 
 
 @pytest.mark.parametrize("name", ["traced", "grid"])
-def test_what_a_test_records_is_plain(name, session):
+def test_what_a_test_records_is_plain(name, session, shared_folder):
     """The version of torch is no plain text, and once ended every run on two workers."""
-    subject = next(one for one in session.subjects() if one.title == name)
-    record = judge(session, subject, "parity.declared").record
+    path = exported(session.detector, name, (64, 96), shared_folder)
+    run = Session(Options(artifacts=(path,)))
+    run.detector, run.oracle = session.detector, session.oracle
+    record = judge(run, run.subject(path), "parity.declared").record
 
     assert set(record["measured"]) == {"noise", "power", "sees", "blind_spots", "weights", "engine"}
     assert record["measured"]["weights"] == {"compared": 58, "not_comparable": []}
@@ -32,13 +36,15 @@ def test_what_a_test_records_is_plain(name, session):
 @pytest.mark.parametrize(
     "nodeid, group",
     [
-        ("suites/parity/test_parity.py::test_promise[grid-dynamo:parity.sizes]", "grid-dynamo"),
-        ("suites/golden/test_golden.py::test_golden[grid-dynamo:values]", "grid-dynamo"),
+        ("suites/parity/test_parity.py::test_promise[grid-dynamo:parity.sizes]", "torch.export"),
+        ("suites/golden/test_golden.py::test_golden[grid-dynamo:values]", "torch.export"),
+        ("suites/golden/test_golden.py::test_golden[grid-dynamic:values]", "grid-dynamic"),
         ("suites/nms/test_nms.py::test_promise[best.onnx:nms.tail]", "best.onnx"),
         ("tests/checks/test_family.py::test_conforms[deploy-yolov7-e6e:lite]", "deploy-yolov7-e6e"),
         ("suites/runtime/test_ratios.py::test_ratio[tail]", "suites/runtime"),
-        ("tests/cli/test_cli.py::test_x", "tests/cli/test_cli.py::test_x"),
-        ("tests/cli/test_cli.py::test_x[a b: c]", "tests/cli/test_cli.py::test_x[a b: c]"),
+        ("tests/cli/test_cli.py::test_x", "tests/cli/test_cli.py"),
+        ("tests/cli/test_cli.py::test_x[a b: c]", "tests/cli/test_cli.py"),
+        ("tests/checks/foreign/test_controls.py::test_x[detr-sizes]", "tests/checks/foreign"),
     ],
 )
 def test_all_about_one_artifact_goes_to_one_worker(nodeid, group, pytestconfig):

@@ -18,7 +18,8 @@ DRAWN_STRIDE = 64  # sizes that vary are multiples of it: every pyramid known to
 class ForeignContract:
     """kind: of the artifact; promises: of its exporter; size (height, width) and batch: what the file fixes, or its example where it
     varies; batched: whether the image has a batch axis; varies_batch, varies_size: what the file declares or was promised to take;
-    class_offset: whether it keeps classes apart by a constant, and it is known where its head can put boxes."""
+    class_offset: whether it keeps classes apart by a constant, and it is known where its head can put boxes, or it adds that in
+    half precision."""
 
     kind: str
     promises: Promises

@@ -8,13 +8,17 @@ import numpy as np
 
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.parity import DECLARED
-from detparity.checks.foreign.truth import CaseTruth, paired
+from detparity.checks.foreign.truth import CaseTruth, ImageTruth, paired, paired_wider
 from detparity.core.case import Case
 from detparity.core.layout import BOX, PIXELS, PROBABILITY, SCORE, Field, describe
+from detparity.core.precision import HALVES
 from detparity.core.text import number
+from detparity.core.vocabulary import Arrays
+from detparity.models.reference import CannotRunReference
 from detparity.oracle.noise_floor import limit
-from detparity.oracle.output_floor import Group, is_probability, measure, tables_of
+from detparity.oracle.output_floor import Group, groups_of, is_probability, measure, tables_of
 
+ISLANDS = 3  # parts that a report names, those that gain most
 SHOWN = 12  # groups of a report, the worst ones
 DEAD = 1e-9  # spread of a column over its largest value, under which all its rows are the same
 LOWEST_SCORE = 1e-3  # the best score of every picture is under it: nothing is detected
@@ -29,7 +33,8 @@ def measured(context: ForeignContext) -> Dict[str, Any]:
     low = low_power(context)
     if low:
         found["low_power"] = low
-    return found
+    gained = [] if context.quick else islands(context)
+    return {**found, "islands": gained} if gained else found
 
 
 def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
@@ -60,6 +65,35 @@ def _noise(context: ForeignContext) -> Dict[str, Dict[str, float]]:
     return {key: rows[key] for key in rows if key in worst}
 
 
+def islands(context: ForeignContext) -> List[Dict[str, Any]]:
+    """Which parts of a model would gain by float32, of a file of half precision: what is left in it, and the errors of one scene by
+    output and field. Nothing where the model cannot be asked, or refuses."""
+    reference: Any = context.oracle.reference
+    precision = context.contract.precision
+    if precision not in HALVES or not hasattr(reference, "islands"):
+        return []
+    case = Case(context.contract.size, (("scene", 0), *context.declared.pictures[1:]))
+    truth = context.truth(case).images[0]
+    with context.clock.running():
+        try:
+            found = reference.islands(precision, context.oracle.taken(context.given(case)))
+        except CannotRunReference:
+            return []
+    rows = [(left, _errors(context, truth, context.named(outputs))) for left, outputs in found]
+    first, *others = rows
+    best = sorted(others, key=lambda one: -max(first[1][key] / max(one[1][key], 1e-30) for key in first[1]))[:ISLANDS]
+    return [{"left": left, "errors": errors} for left, errors in (first, *best)]
+
+
+def _errors(context: ForeignContext, truth: ImageTruth, outputs: Arrays) -> Dict[str, float]:
+    """Root mean square by output and field."""
+    mine, yours, _ = paired_wider(truth.tables, tables_of(context.layout, outputs, 0), context.layout)
+    squares: Dict[str, List[np.ndarray]] = {}
+    for group in groups_of(context.layout, mine, context.contract.size):
+        squares.setdefault(_name(group), []).append(((group.of(yours) - group.of(mine)) ** 2).ravel())
+    return {key: float(np.sqrt(np.concatenate(parts).mean())) for key, parts in squares.items() if sum(map(len, parts))}
+
+
 def low_power(context: ForeignContext) -> List[str]:
     """Why a verdict of `conforms` would mean little here: nothing detected, saturated scores, dead outputs, noise as large as what
     would be looked for."""
@@ -70,7 +104,7 @@ def low_power(context: ForeignContext) -> List[str]:
         *_selected_nothing(context, truths),
         *_scores(truths),
         *_dead(truths),
-        *_blurred(truths),
+        *_blurred(truths, context.oracle.precision),
     ]
     return list(dict.fromkeys(found))
 
@@ -136,12 +170,12 @@ def _spread(group: Group, tables: Mapping[str, np.ndarray]) -> float:
     return float(np.ptp(values, axis=0).max(initial=0.0)) / max(float(np.abs(values).max(initial=0.0)), 1e-30)
 
 
-def _blurred(truths: List[CaseTruth]) -> List[str]:
+def _blurred(truths: List[CaseTruth], precision: str) -> List[str]:
     found = []
     for truth in truths:
         for group, stats in truth.images[0].floor().items():
             if not np.isfinite(stats.max):
-                found.append(f"float32 itself overflows in {_name(group)}")
+                found.append(f"{precision} itself overflows in {_name(group)}")
     for truth in truths[:1]:
         for group, stats in truth.images[0].floor().items():
             limit = _visible(group.field, group.of(truth.images[0].tables))

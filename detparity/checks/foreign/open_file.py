@@ -188,7 +188,7 @@ def _onnx_contract(
     )
     contract = of_onnx(file, image, shape, size, promises)
     suppression = onnx_nms.find(file.graph) if reference.facts.anchors else None
-    if suppression is not None and suppression.max_wh:
+    if (suppression is not None and suppression.max_wh) or onnx_nms.half_offset(file.graph) is not None:
         contract = replace(contract, class_offset=True)
     return contract, f"at {_by(size)}, opset {file.opsets.get('', 0)}{_asked(promises)}"
 

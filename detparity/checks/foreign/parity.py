@@ -24,7 +24,13 @@ from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
 from detparity.oracle.output_floor import Excess, excesses, measure, out_of_order, tables_of
 
 DECLARED = ("noise", "natural", "scene")
-OTHERS = ("gradient", "mosaic", "dark", "white", "black")
+OTHERS = ("mosaic", "black")  # between them all other kinds
+FOR_A_MARGIN = (
+    *OTHERS,
+    "gradient",
+    "dark",
+    "white",
+)  # each by itself: one of them may decide what the others leave open
 PER_TIE = 2  # rows that a near tie exchanges by itself: one of the model's for one of the file's
 UNLIKE = 0.5  # correlation under which two outputs have nothing in common
 
@@ -33,7 +39,7 @@ def declared(context: ForeignContext) -> Iterator[Finding]:
     """Three pictures; others beside them while nothing that is chosen inside has a margin."""
     cases = [_case(context, kind) for kind in DECLARED]
     found = _first(context, cases)
-    for kind in OTHERS:
+    for kind in FOR_A_MARGIN:
         if found or not undecided(context, cases):
             break
         cases.append(_case(context, kind))
@@ -45,8 +51,7 @@ def declared(context: ForeignContext) -> Iterator[Finding]:
 
 
 def values(context: ForeignContext) -> Iterator[Finding]:
-    kinds = OTHERS[:2] if context.quick else OTHERS
-    yield from _first(context, [_case(context, kind) for kind in kinds])
+    yield from _first(context, [_case(context, kind) for kind in OTHERS[: 1 if context.quick else None]])
 
 
 def photos(context: ForeignContext) -> Iterator[Finding]:
@@ -82,10 +87,10 @@ def batches(context: ForeignContext) -> Iterator[Finding]:
 
 
 def cases(context: ForeignContext) -> List[Case]:
-    """Every case that these checks ask the model about."""
+    """Every case that these checks may ask the model about."""
     found = [
         context.declared,
-        *(_case(context, kind) for kind in (*DECLARED, *(OTHERS[:2] if context.quick else OTHERS))),
+        *(_case(context, kind) for kind in (*DECLARED, *FOR_A_MARGIN)),
     ]
     if context.contract.varies_size:
         found += [_sized(context, size) for size in context.sizes()]

@@ -2,8 +2,7 @@
 
     DIR/part.onnx, DIR/arrays.npz, DIR/facts.json, DIR/replay.py
 
-The part holds the weights of those nodes alone, of a convolution one output channel where that still shows the difference; large
-pictures are cut to a window in which the part gives what the complete file gives.
+The part holds the weights of those nodes alone, and is made smaller by `reduction.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from detparity.artifacts import onnx_fed
 from detparity.checks.locating.matching import Noise
 from detparity.checks.locating.program import HOW, RUNTIME
 from detparity.checks.locating.search import Fault, Search
@@ -23,10 +21,10 @@ from detparity.core import environment
 from detparity.core.errors import InputError
 from detparity.core.files import write_bytes, write_text
 from detparity.core.version import __version__
+from detparity.core.vocabulary import EngineError
 from detparity.engines.remote import client
 
 LARGEST = 200_000  # bytes
-WINDOW = 16  # cells of the input, of a window
 NAMES = ("part.onnx", "arrays.npz", "facts.json", "replay.py")
 
 SCRIPT = '''"""python replay.py: repeats one difference of an exported detector, with numpy and onnxruntime alone."""
@@ -89,72 +87,21 @@ def part_of(search: Search, fault: Fault) -> Part:
     names = list(client().prepare(RUNTIME, model, HOW[RUNTIME]).input_names)
     inputs = [search.program.feeding(name, given) for name in names]
     expected = search.given(fault.tensor)
-    found = _run(model, names, inputs)
-    _, allowed = Noise(fault.noise, fault.largest).limits(expected)
+    found = run(model, inputs).reshape(expected.shape)
+    noise = Noise(fault.noise, fault.largest)
+    if search.program.converted:
+        there = search.program.rounded(given, [fault.tensor])[fault.tensor].astype(np.float64)
+        if not noise.allows(found, there):
+            raise EngineError("the part, as ONNX, gives other numbers than in the program")
+    _, allowed = noise.limits(expected)
     return Part(model, tuple(inputs), found, expected, np.ones(expected.shape, bool), allowed)
 
 
-def _run(model: bytes, names: Sequence[str], inputs: Sequence[np.ndarray]) -> np.ndarray:
+def run(model: bytes, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """What a part gives. Raises EngineError."""
     runner = client().prepare(RUNTIME, model, HOW[RUNTIME])
-    (found,) = runner.call(dict(zip(names, inputs))).values()
+    (found,) = runner.call(dict(zip(runner.input_names, inputs))).values()
     return found.astype(np.float64)
-
-
-def smaller(part: Part) -> Part:
-    """The same with fewer weights and numbers, where that still shows the difference."""
-    for change in (_one_channel, _window):
-        try:
-            reduced = change(part)
-        except Exception:  # the part is of another form: it stays as it is
-            continue
-        if reduced is not None and reduced.shows:
-            part = reduced
-    return part
-
-
-def _one_channel(part: Part) -> Optional[Part]:
-    """Of a convolution the output channel that is most wrong."""
-    error = np.abs(part.found - part.expected)
-    channel = int(np.unravel_index(int(error.argmax()), error.shape)[1])
-    model = onnx_fed.one_channel(part.model, channel)
-    if model is None:
-        return None
-    one = slice(channel, channel + 1)
-    found = _run(model, list(client().prepare(RUNTIME, model, HOW[RUNTIME]).input_names), part.inputs)
-    return Part(model, part.inputs, found, part.expected[:, one], part.judged[:, one], part.allowed)
-
-
-def _window(part: Part) -> Optional[Part]:
-    """A window of (B, C, H, W) inputs of one height and width, around what is most wrong."""
-    shapes = {one.shape[2:] for one in part.inputs}
-    if any(one.ndim != 4 for one in (*part.inputs, part.found)) or len(shapes) != 1:
-        return None
-    (size,) = shapes
-    rows, columns = (_span(part, axis, size[axis]) for axis in (0, 1))
-    inputs = [np.ascontiguousarray(one[:, :, slice(*rows[0]), slice(*columns[0])]) for one in part.inputs]
-    model = onnx_fed.without_shapes(part.model)
-    names = list(client().prepare(RUNTIME, model, HOW[RUNTIME]).input_names)
-    found = _run(model, names, inputs)
-    window = (slice(None), slice(None), slice(*rows[1]), slice(*columns[1]))
-    before, expected = part.found[window], part.expected[window]
-    if found.shape != before.shape:
-        return None
-    same = np.abs(found - before) <= part.allowed
-    return Part(model, tuple(inputs), found, expected, same & part.judged[window], part.allowed)
-
-
-def _span(part: Part, axis: int, size: int) -> Tuple[Tuple[int, int], Tuple[int, int]]:
-    """Where a window begins and ends, in the input and in the output."""
-    out = part.found.shape[2 + axis]
-    error = np.abs(part.found - part.expected)
-    at = int(np.unravel_index(int(error.argmax()), error.shape)[2 + axis])
-    if max(size, out) % min(size, out):
-        raise ValueError("it is not enlarged or reduced by an integer factor")
-    step = max(size // out, 1)
-    middle = at * size // out
-    start = max(0, min(middle - WINDOW // 2, size - WINDOW)) // step * step
-    end = min(start + max(WINDOW, step), size)
-    return (start, end), (start * out // size, end * out // size)
 
 
 def write(folder: Path, part: Part, facts: Mapping[str, Any]) -> int:

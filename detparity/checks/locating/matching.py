@@ -32,9 +32,11 @@ class Noise:
         return bool(_rms(error) <= rms and np.abs(error).max(initial=0.0) <= largest)
 
     def limits(self, expected: np.ndarray) -> Tuple[float, float]:
-        least = EPS32 * _rms(expected)
-        most = EPS32 * float(np.abs(expected).max(initial=0.0))
-        return LIMITS["rms"] * max(self.rms, least), LIMITS["max"] * max(self.largest, most)
+        return self.bounds(_rms(expected), float(np.abs(expected).max(initial=0.0)))
+
+    def bounds(self, rms: float, largest: float) -> Tuple[float, float]:
+        """For a tensor of these: root mean square and largest error that are noise."""
+        return LIMITS["rms"] * max(self.rms, EPS32 * rms), LIMITS["max"] * max(self.largest, EPS32 * largest)
 
 
 def noise_of(exact: Mapping[str, np.ndarray], rounded: Mapping[str, np.ndarray]) -> Dict[str, Noise]:
@@ -64,6 +66,10 @@ class Sketch:
     rms: float
     low: float
     high: float
+
+    @property
+    def largest(self) -> float:
+        return max(abs(self.low), abs(self.high))
 
     def near(self, other: Sketch, rms: float, largest: float) -> bool:
         return (
@@ -108,20 +114,19 @@ class Index:
         mine = sketch(found)
         result = []
         for number in self.by_size.get(found.size, ()):
-            value = self.trace.values[number]
-            if mine.near(self.sketches[number], *noise.limits(value)):
-                order = self._order(found, value, noise)
+            theirs = self.sketches[number]
+            limits = noise.bounds(theirs.rms, theirs.largest)
+            if mine.near(theirs, *limits):
+                order = self._order(found, self.trace.values[number], noise, limits[1])
                 result += [Match(number, one, found.shape) for one in order]
         return result
 
-    def _order(self, found: np.ndarray, value: np.ndarray, noise: Noise) -> List[Order]:
-        if noise.allows(found.reshape(-1), value.reshape(-1)):
-            return [None]
-        _, largest = noise.limits(value)
-        for axes in _orders(value.shape):
-            moved = value.transpose(axes).reshape(-1)
-            probe = np.abs(moved[:PROBE] - found.reshape(-1)[:PROBE]).max() <= largest
-            if probe and noise.allows(found.reshape(-1), moved):
+    def _order(self, found: np.ndarray, value: np.ndarray, noise: Noise, largest: float) -> List[Order]:
+        flat = found.reshape(-1)
+        for axes in (None, *_orders(value.shape)):
+            moved = value if axes is None else value.transpose(axes)
+            probe = np.abs(moved.flat[:PROBE] - flat[:PROBE]).max() <= largest
+            if probe and noise.allows(flat, moved.reshape(-1)):
                 return [axes]
         return []
 

@@ -31,7 +31,10 @@ class Part:
 
 class Program(Protocol):
     """parts: in the order they run; image: name of the tensor that is the image; outputs: names; fixed: tensors that are the
-    same for other images of one size."""
+    same for other images of one size; converted: whether `content` is of another form than the file."""
+
+    @property
+    def converted(self) -> bool: ...
 
     @property
     def parts(self) -> Sequence[Part]: ...
@@ -60,6 +63,8 @@ class Program(Protocol):
 
 class OnnxProgram:
     """See `Program`. feed: what the file is called with; runs: how many inferences there were."""
+
+    converted = False
 
     def __init__(self, path: Path, graph: Graph, image: str, feed: Given, engine: str = RUNTIME) -> None:
         self._path, self._feed, self._engine = path, dict(feed), engine

@@ -11,20 +11,22 @@ import numpy as np
 
 from detparity.checks.locating.program import Given, Part
 from detparity.core.trace import other
-from detparity.core.vocabulary import EngineError, Load
+from detparity.core.vocabulary import Load
 from detparity.engines.remote import client
 
 ENGINE = "torchscript_steps"
-NO_PART = "a bundle repeats with numpy and ONNX Runtime, and a part of a TorchScript program needs torch"
-IMAGES, GIVEN, STEPS = "images", "given ", "steps"
+PARTS = "torchscript_part"
+IMAGES, GIVEN, STEPS, PART = "images", "given ", "steps", "part"
 FRAME = re.compile(r"([^/\\\"]+\.py)(?:\((\d+)\)|\", line (\d+))")  # as a trace and as a script record it
 
 
 class ScriptProgram:
     """See `program.Program`. Tensors are called by the order in which operators give them; runs: how many inferences there were."""
 
+    converted = True
+
     def __init__(self, path: Path, images: np.ndarray) -> None:
-        self._images, self.image, self.runs = images, "0", 0
+        self._path, self._images, self.image, self.runs = path, images, "0", 0
         self._runners = {how: client().prepare(ENGINE, path, Load(how)) for how in ("exact", "disabled")}
         self._first = self._called("disabled", {})
         content = json.loads(self._first.pop(STEPS).tobytes())
@@ -47,10 +49,15 @@ class ScriptProgram:
         return {name: found[name] for name in shown if name in found}
 
     def content(self, given: Given, shown: Sequence[str]) -> bytes:
-        raise EngineError(NO_PART)
+        """By torch's exporter, of the operators that run in between; raises EngineError where it has none of them."""
+        (name,) = shown
+        runner = client().prepare(PARTS, self._path, Load("disabled"))
+        values = {GIVEN + one: value for one, value in given.items()}
+        return runner.call({IMAGES: self._images, PART: np.array(int(name)), **values})[PART].tobytes()
 
     def feeding(self, name: str, given: Given) -> np.ndarray:
-        raise EngineError(NO_PART)
+        value = self._images if name == IMAGES else given[name[len(GIVEN) :]]
+        return value.astype(np.float32)
 
     def _called(self, how: str, given: Given, images: Optional[np.ndarray] = None) -> Dict[str, np.ndarray]:
         self.runs += 1

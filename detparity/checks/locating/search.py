@@ -146,24 +146,36 @@ class Search:
     def _next(self) -> bool:
         """Find the next pair; whether there is one."""
         best: Dict[str, List[Match]] = {}
-        pair = None
+        pair, most = None, 0
         missing = [name for name in self.tensors if name not in self.known]
         ends = len(self._lost())
         for name, match in self._candidates():
-            shown = [one for one in missing if one != name]
-            given = {**self._given(), name: self.index.laid(match)}
-            matched = self._matched(self.program.exact(given, shown)) if shown else {}
-            if len(matched) > len(best) or (
+            matched, broken = self._tried(name, match, [one for one in missing if one != name])
+            if len(matched) - broken > most or (
                 pair is None and name in self.program.outputs and match.value in self.trace.outputs
             ):
-                best, pair = matched, (name, match)
-            if pair is not None and self._left({*self.known, *best, name}) == 0:
+                best, pair, most = matched, (name, match), len(matched) - broken
+            if pair == (name, match) and not broken and self._left({*self.known, *best, name}) == 0:
                 break
         if pair is None or ends == 0:
             return False
         self.pairs[pair[0]] = pair[1]
         self._take({pair[0]: [pair[1]], **best})
         return True
+
+    def _tried(self, name: str, match: Match, missing: Sequence[str]) -> Tuple[Dict[str, List[Match]], int]:
+        """What is the model's once a tensor is given its numbers, and how many of its readers, which were the model's, then are not:
+        of a tensor and its copy, one of which should be another, the copy is what breaks nothing."""
+        right = [one for one in self.file.readers.get(name, ()) if one in self.known and one not in self.pairs]
+        given = {**self._given(), name: self.index.laid(match)}
+        shown = [*missing, *right]
+        values = self.program.exact(given, shown) if shown else {}
+        found = {one: values.pop(one) for one in right}
+        return self._matched(values), sum(not self._is(one, value, given[one]) for one, value in found.items())
+
+    def _is(self, name: str, found: np.ndarray, expected: np.ndarray) -> bool:
+        """How many numbers there are follows from what is chosen, and says nothing."""
+        return found.shape != expected.shape or self.noise.get(name, Noise(0.0, 0.0)).allows(found, expected)
 
     def _left(self, known: Set[str]) -> int:
         return sum(int(np.prod(self.shapes[name])) > 1 for name in self.file.lost(known))

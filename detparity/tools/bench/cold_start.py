@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -10,7 +11,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Dict, Mapping, Optional
 
 from detparity import engines
 from detparity.core.environment import line_of
@@ -19,6 +20,7 @@ from detparity.core.vocabulary import EngineError, Size
 from detparity.inputs.images import batch_of
 from detparity.tools.bench.candidates import Recipe, pictures_of, prepare
 
+ANSWER = b"cold start: "  # before an answer, among whatever a runtime prints
 CALLS = 3  # before the memory is read: the first allocates most, arenas grow a little after it
 
 
@@ -32,35 +34,81 @@ class ColdStart:
     peak: Optional[int]
 
 
-def measure(recipe: Recipe, batch: int, size: Size) -> ColdStart:
-    """Prepare and run a contender in a process of its own. Raises EngineError where it fails there."""
-    code = f"import sys; sys.path[0] = {str(PACKAGE.parent)!r}; from detparity.tools.bench.cold_start import answer; answer()"
-    question = pickle.dumps((recipe, batch, size))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], input=question, capture_output=True, check=False
-    )
-    if done.returncode:
-        raise EngineError(f"the process that ran {recipe.path or recipe.engine} ended without an answer")
-    found = json.loads(done.stdout.splitlines()[-1])
-    if "error" in found:
-        raise EngineError(found["error"])
-    return ColdStart(**found)
+class Processes:
+    """Where contenders are measured: a process for each set of imports, and in it a fork for each contender, so that none waits for
+    imports and each has a peak of its own. Used in a `with` statement, which ends them."""
+
+    def __init__(self) -> None:
+        self._started: Dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for process in self._started.values():
+            for stream in (process.stdin, process.stdout):
+                assert stream is not None
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+            process.wait()
+        self._started.clear()
+
+    def measure(self, recipe: Recipe, batch: int, size: Size) -> ColdStart:
+        """Prepare and run a contender in a process of its own. Raises EngineError where it fails there."""
+        process = self._process(recipe)
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(pickle.dumps((recipe, batch, size)))
+            process.stdin.flush()
+        found = next((line for line in process.stdout if line.startswith(ANSWER)), None)
+        if found is None or not hasattr(os, "fork"):
+            self.__exit__()
+        answer = json.loads(found[len(ANSWER) :]) if found else {}
+        if not answer:
+            raise EngineError(f"the process that ran {recipe.path or recipe.engine} ended without an answer")
+        if "error" in answer:
+            raise EngineError(answer["error"])
+        return ColdStart(**answer)
+
+    def _process(self, recipe: Recipe) -> subprocess.Popen[bytes]:
+        imports = "onnxruntime" if recipe.engine == "onnxruntime" else "torch"
+        if imports not in self._started:
+            code = f"import sys; sys.path[0] = {str(PACKAGE.parent)!r}; "
+            code += "from detparity.tools.bench.cold_start import serve; serve()"
+            words = [sys.executable, "-W", "ignore", "-c", code]
+            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self._started[imports] = subprocess.Popen(words, **streams)  # type: ignore[call-overload]
+        return self._started[imports]
 
 
-def answer() -> None:
-    """Read the question of `measure` from standard input, which is this program's own, and print the answer."""
-    recipe, batch, size = pickle.loads(sys.stdin.buffer.read())
-    _import(recipe)
-    if hasattr(os, "fork"):  # in a fork the peak counter starts anew, also where the system does not let it be reset
-        child = os.fork()
-        if child:
-            sys.exit(1 if os.waitpid(child, 0)[1] else 0)  # a signal is no answer either
-    try:
-        found = asdict(_inside(recipe, batch, size))
-    except EngineError as error:
-        found = {"error": str(error)}
-    print("\n" + json.dumps(found), flush=True)
-    os._exit(0)  # threads that a runtime started before the fork are not here to be waited for
+def serve() -> None:
+    """Answer the questions of `Processes.measure` from standard input, which is this program's own, until it ends."""
+    while True:
+        try:
+            recipe, batch, size = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        _import(recipe)
+        if hasattr(
+            os, "fork"
+        ):  # in a fork the peak counter starts anew, also where the system does not let it be reset
+            child = os.fork()
+            if child:
+                if os.waitpid(child, 0)[1]:  # a signal is no answer either
+                    _print({})
+                continue
+        try:
+            found = asdict(_inside(recipe, batch, size))
+        except EngineError as error:
+            found = {"error": str(error)}
+        _print(found)
+        os._exit(0)  # threads that a runtime started before the fork are not here to be waited for
+
+
+def _print(answer: Mapping[str, Any]) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"\n" + ANSWER + json.dumps(answer).encode() + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _inside(recipe: Recipe, batch: int, size: Size) -> ColdStart:

@@ -15,6 +15,7 @@ from detparity.checks import nms, parity
 from detparity.checks.context import Context
 from detparity.checks.session import Options, Session
 from detparity.core import environment as facts
+from detparity.core.array_cache import default_cache
 from detparity.core.case import Case
 from detparity.core.errors import InputError, NotMade, clipped
 from detparity.core.text import render
@@ -116,9 +117,10 @@ def run(asked: Asked, scratch: Path, say: Say) -> Measured:
     if asked.rounds < LEAST_ROUNDS:
         raise InputError(f"--rounds {asked.rounds}: an interval takes {LEAST_ROUNDS} at least")
     threads = asked.threads or facts.usable_cores()
-    session = Session(
-        Options(asked.choice, asked.artifacts, asked.variant, asked.img_size, asked.promise), KitExports(scratch)
+    options = Options(
+        asked.choice, asked.artifacts, asked.variant, asked.img_size, asked.promise, cache=default_cache()
     )
+    session = Session(options, KitExports(scratch))
     contexts = _contexts(session, say)
     batch, size = _input(contexts, asked)
     head = "raw" if {context.contract.variant.head for context in contexts} == {"raw"} else "grid"
@@ -234,9 +236,10 @@ def _measure(
     """Time contenders interleaved at `given` (batch, size), each in a new process first for its cold start."""
     batch, size = given
     cold: Dict[str, cold_start.ColdStart] = {}
-    for title, one in contenders.items():
-        say(f"loading {title} in a new process")
-        cold[title] = _owned(title, cold_start.measure)(one.recipe, batch, size)
+    with cold_start.Processes() as processes:
+        for title, one in contenders.items():
+            say(f"loading {title} in a new process")
+            cold[title] = _owned(title, processes.measure)(one.recipe, batch, size)
     feeds = make_feeds(batch, size)
     say(f"timing {len(contenders)} contenders, interleaved: {asked.rounds} rounds after {WARM_UP} to warm up")
     series = take_turns(

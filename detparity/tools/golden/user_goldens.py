@@ -12,6 +12,7 @@ from detparity.artifacts import open
 from detparity.checks.context import Context
 from detparity.checks.session import Options, Session
 from detparity.core import resources
+from detparity.core.array_cache import default_cache
 from detparity.core.errors import InputError, clipped
 from detparity.core.vocabulary import EngineDied, EngineError, Size
 from detparity.models.choice import ModelChoice
@@ -45,7 +46,8 @@ def _context(asked: Asked) -> Context:
         raise InputError(
             f"--name {clipped(asked.name, 60)}: letters, digits, dots, hyphens and underscores make a name"
         )
-    session = Session(Options(asked.choice, (asked.path,), asked.variant, asked.img_size, asked.promise))
+    files, cache = (asked.path,), default_cache()
+    session = Session(Options(asked.choice, files, asked.variant, asked.img_size, asked.promise, cache=cache))
     return session.context(asked.path)
 
 

@@ -20,7 +20,7 @@ from detparity.core.case import Judge, Space
 from detparity.core.errors import InputError
 from detparity.core.findings import Finding, Outcome, fails
 from detparity.core.promises import Promises
-from detparity.inputs import case_strategies
+from detparity.inputs.explore import explore
 from detparity.tools.mutate.equivalent import Equivalence
 
 KILLED, SURVIVED, UNDECIDED, EQUIVALENT, BROKEN = "killed", "survived", "undecided", "equivalent", "broken"
@@ -186,7 +186,7 @@ def first_only(space: Space, judge: Judge) -> Sequence[Finding]:
 def until_found(space: Space, judge: Judge) -> Sequence[Finding]:
     """All of them in order, until one fails, and then drawn ones."""
     found = next(filter(None, (judge(case) for case in space.always)), ())
-    return found or case_strategies.explore(replace(space, always=()), judge)
+    return found or explore(replace(space, always=()), judge)
 
 
 def _decisive(outcome: Outcome, strict: bool) -> Optional[Finding]:

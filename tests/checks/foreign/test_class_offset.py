@@ -10,7 +10,7 @@ pytest.importorskip("torch", minversion="1.13")
 
 import torch
 
-from detparity.cli.capture_judging import judge_captures
+from detparity.cli.capture_verdict import judge_captures
 from detparity.models.capture import capturing
 from detparity.models.yolov7.foreign_head import head_of
 

@@ -14,6 +14,7 @@ pytest.importorskip("torch", minversion="1.13")  # float64 of any module
 import torch
 from detparity.kit.tests.checks.foreign.stand_ins import OPSET
 from detparity.kit.tests.defects import edits
+from detparity.kit.tests.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
@@ -222,7 +223,7 @@ def test_boxes_of_another_query_are_a_finding(verdict):
     assert message.startswith("differs from the model at") and "pred_boxes" in message
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.floats(0.0, 0.1))
 def test_a_choice_by_noisy_scores_is_legal_and_a_worse_one_is_not(seed, count, noise):
     rng = np.random.default_rng(seed)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+
 import pytest
 
 pytest.importorskip("torch", minversion="1.13")
@@ -9,9 +12,10 @@ pytest.importorskip("torch", minversion="1.13")
 import onnx
 import torch
 from detparity.kit.tests.checks.foreign import stand_ins
-from detparity.kit.tests.checks.foreign.stand_ins import STATIC
+from detparity.kit.tests.checks.foreign.stand_ins import STATIC, TRACED
 from detparity.kit.tests.defects import edits
 
+from detparity.checks.foreign.measured import islands, low_power
 from detparity.models.rounded import Rounded
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -91,3 +95,47 @@ def test_views_are_written_through_and_types_as_stated():
         mean = x.sum(dtype=torch.float32)
     assert x.tolist() == [0.0, 1.0, 2.099609375, 3.099609375, 4.0, 5.0]
     assert stated.dtype == mean.dtype == torch.float32
+
+
+def _overflowing():
+    """A stage whose features are beyond float16, which the next convolution scales back."""
+    module = copy.deepcopy(stand_ins.made("maps"))
+    with torch.no_grad():
+        for value in (module.stages[0][1].weight, module.stages[0][1].bias):
+            value.mul_(1e6)
+        module.stages[1][0].weight.div_(1e6)
+    return module
+
+
+def _in_half(module):
+    half = copy.deepcopy(module).half()
+    try:
+        traced = torch.jit.trace(half, torch.zeros(1, 3, *stand_ins.SIZE).half())
+    except RuntimeError as error:
+        pytest.skip(f"this torch has no half kernels: {error}")
+    buffer = io.BytesIO()
+    torch.jit.save(traced, buffer)
+    return buffer.getvalue()
+
+
+def test_what_float16_cannot_hold_stays_in_float32_in_the_noise(judged):
+    module = _overflowing()
+    context = judged("maps", TRACED, _in_half(module), module, quick=False)
+
+    assert context.outcome("parity.declared").outcome == "failed"
+    assert not [one for one in low_power(context) if "overflows" in one]
+    assert [
+        one for one in context.oracle.reference.facts.notes if "float16 cannot hold the numbers of stages.0.1" in one
+    ]
+    first, *others = islands(context)
+    assert first["left"] == "stages.0.1, stages.0.2"
+    assert {one["left"] for one in others} <= {"stem", "stages", "heads"} and len(others) == 3
+
+
+def test_parts_in_float32_gain_what_their_rounding_costs(judged):
+    context = judged("maps", STATIC, half("maps"))
+    first, *others = islands(context)
+    errors = {one["left"]: one["errors"] for one in others}
+
+    assert first["left"] == "nothing" and len(others) == 3
+    assert sum(errors["stages"].values()) < sum(first["errors"].values())

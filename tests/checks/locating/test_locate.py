@@ -233,6 +233,17 @@ def test_an_output_that_is_another_tensor_of_the_model_is_a_fault(given: Any, tm
     assert fault.tensor == "out" and cause is not None and cause.kind == "other activation"
 
 
+def test_of_a_tensor_and_its_copy_the_one_that_breaks_nothing_is_wrong(given: Any, tmp_path: Path) -> None:
+    """A sigmoid that is left out of a SiLU: its output equals its input, and the product of both is the model's with either."""
+    model = copied(given[0])
+    node = edits.nodes(model, "Sigmoid")[0]
+    node.op_type = "Identity"
+    search = searched(given, model, tmp_path)
+    (fault,) = search.located().faults
+    cause = cause_of(search, fault)
+    assert fault.tensor == node.output[0] and cause is not None and cause.kind == "other activation"
+
+
 def inserted(model: onnx.ModelProto, kind: str) -> onnx.NodeProto:
     """An operator behind the pool that the model does not have."""
     (pool,) = edits.nodes(model, "MaxPool")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, Tuple
@@ -13,10 +15,10 @@ import pytest
 pytest.importorskip("torch", minversion="1.13")
 
 import torch
-from detparity.kit.tests.checks.locating.test_locate import SIZE, network
+from detparity.kit.tests.checks.locating.test_locate import BARE, SIZE, network
 from torch import nn
 
-from detparity.checks.locating.bundle import part_of
+from detparity.checks.locating.bundle import LARGEST, part_of
 from detparity.checks.locating.causes import cause_of
 from detparity.checks.locating.script_program import ScriptProgram
 from detparity.checks.locating.search import Search
@@ -134,8 +136,16 @@ def test_a_weight_and_a_number_are_found_with_their_causes(given: Any, tmp_path:
     assert fault.module == "leaky"
     cause = cause_of(search, fault)
     assert cause is not None and cause.kind == "activation slope"
-    with pytest.raises(EngineError, match="needs torch"):
-        part_of(search, fault)
+    part = part_of(search, fault)
+    assert part.shows and len(part.inputs) == 1
+
+
+def test_a_part_that_writes_to_what_it_reads_has_no_bundle(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    module, pictures = Writing().eval(), images.batch_of([("natural", 0)], SIZE)
+    program = searched(traced(module, pictures), reference(module, pictures), pictures, tmp_path).program
+    with pytest.raises(EngineError, match="writes to what it reads"):
+        program.content({}, [program.outputs[0]])
 
 
 def test_the_commands_name_the_operator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +160,13 @@ def test_the_commands_name_the_operator(tmp_path: Path, capsys: pytest.CaptureFi
     with torch.no_grad():
         script.two.bias[1] += 0.25
     script.save(str(file))
-    assert main.main(["locate", str(file), *model, "--json", str(report)]) == 1
+    bundle = tmp_path / "bundle"
+    assert main.main(["locate", str(file), *model, "--json", str(report), "--bundle", str(bundle)]) == 1
+    assert sum(one.stat().st_size for one in bundle.iterdir()) < LARGEST
+    ran = subprocess.run(
+        [sys.executable, "-c", BARE, str(bundle / "replay.py")], capture_output=True, text=True, timeout=100
+    )
+    assert ran.returncode == 1 and "it still differs" in ran.stdout, ran.stderr
     first = json.loads(report.read_text())["first"]
     assert (first["module"], first["kind"]) == ("two", "Conv2d") and "of two" in first["node"]
     assert first["kind_of_cause"] == "bias"

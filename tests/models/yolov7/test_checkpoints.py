@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detparity.kit.tests.examples import examples
 from detparity.kit.tests.models.yolov7 import standins
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -183,7 +184,7 @@ _CELLS = [(index, position) for index, row in enumerate(_ROWS) for position in (
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_value_anywhere_in_a_table_gives_a_model_or_one_line(data):
     rows = copy.deepcopy(_ROWS)
@@ -472,7 +473,7 @@ _PATHS = [
 ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(_PATHS), _VALUES), min_size=1, max_size=2))
 def test_any_value_anywhere_gives_a_model_or_one_line(tmp_path_factory, changes):
     model = copy.deepcopy(_BASE)

@@ -30,7 +30,7 @@ from detparity.core.findings import Outcome
 from detparity.core.vocabulary import EngineError, parse_variant
 from detparity.engines import lite, torchscript
 from detparity.engines.reference_runs import make_oracle
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.inputs.images import batch_of
 from detparity.models.compat import jit
 from detparity.models.yolov7.network import Level, Network, Predictions

@@ -128,6 +128,12 @@ def exported_grid(exports):
     return exports("grid")
 
 
+@pytest.fixture
+def not_started(monkeypatch):
+    """Cold starts are not measured, which takes a process that imports torch."""
+    monkeypatch.setattr(cold_start.Processes, "measure", lambda *_: cold_start.ColdStart(0.1, 0.1, None))
+
+
 def test_a_run_is_reported_as_text_and_data(exports, tmp_path, capsys):
     pytest.importorskip("jinja2")
     files = [exports("end2end-ort"), exports("end2end-trt"), exports("lite")]
@@ -219,7 +225,9 @@ def test_a_file_with_the_plugin_is_verified_completely(session, exports, monkeyp
         require_right(one, prepare(one.recipe), 1, BUNDLED_SIZE)
 
 
-def test_a_file_that_stops_on_a_later_picture_ends_the_run_in_a_sentence(exported_grid, monkeypatch, tmp_path, capsys):
+def test_a_file_that_stops_on_a_later_picture_ends_the_run_in_a_sentence(
+    not_started, exported_grid, monkeypatch, tmp_path, capsys
+):
     made = command.prepare
 
     def prepares(recipe, detector=None):
@@ -241,7 +249,7 @@ def test_a_file_that_stops_on_a_later_picture_ends_the_run_in_a_sentence(exporte
     assert not (tmp_path / "run.json").exists()
 
 
-def test_what_was_measured_is_not_lost_over_a_profile(exported_grid, monkeypatch, capsys):
+def test_what_was_measured_is_not_lost_over_a_profile(not_started, exported_grid, monkeypatch, capsys):
     def fails(*given):
         raise EngineError("the runtime's profile holds 1 of 23 runs")
 
@@ -254,7 +262,7 @@ def test_what_was_measured_is_not_lost_over_a_profile(exported_grid, monkeypatch
 
 
 def test_files_of_one_name_get_their_paths_and_one_given_twice_is_timed_once(
-    exported_grid, tmp_path, monkeypatch, capsys
+    not_started, exported_grid, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     for folder in ("a", "b"):
@@ -331,8 +339,34 @@ def test_what_fails_in_its_own_process_raises(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
 
-    with pytest.raises(EngineError):
-        cold_start.measure(Recipe("onnxruntime", 1, str(broken)), 1, (32, 32))
+    with cold_start.Processes() as processes:
+        for _ in range(2):  # the process that forked it goes on
+            with pytest.raises(EngineError, match=r"Protobuf parsing failed|INVALID_PROTOBUF"):
+                processes.measure(Recipe("onnxruntime", 1, str(broken)), 1, (32, 32))
+
+
+def test_a_process_that_is_killed_is_one_error_and_the_next_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(KILLED_AT_FIRST)
+    with cold_start.Processes() as processes:
+        with pytest.raises(EngineError, match="ended without an answer"):
+            processes.measure(Recipe("onnxruntime", 1, "x.onnx"), 1, (32, 32))
+        with pytest.raises(EngineError, match=r"x\.onnx"):
+            processes.measure(Recipe("onnxruntime", 1, "x.onnx"), 1, (32, 32))
+
+
+# The first fork of a process ends by a signal.
+KILLED_AT_FIRST = """
+import os
+own, forks = os.fork, []
+def fork():
+    child = own()
+    forks.append(child)
+    if not child and len(forks) == 1:
+        os.kill(os.getpid(), 9)
+    return child
+os.fork = fork
+"""
 
 
 def test_the_highest_memory_is_counted_from_the_mark_on():
@@ -438,17 +472,13 @@ def test_a_ratio_waits_for_review_and_is_judged_where_it_was_recorded_alone(sess
     assert judge_ratio(context, "decode", elsewhere, folders, "a test", "again") == (None, "processor a, and here b")
 
 
-def test_what_cannot_be_made_faster_is_left_out_and_the_rest_is_timed(exports, monkeypatch, capsys):
+def test_what_cannot_be_made_faster_is_left_out_and_the_rest_is_timed(not_started, exports, monkeypatch, capsys):
     from detparity.engines import torchscript
 
     def refuses(path, threads=0):
         raise EngineError("it cannot be optimised for inference: no")
 
     monkeypatch.setattr(torchscript, "prepare_frozen", refuses)
-    measured = cold_start.measure
-    monkeypatch.setattr(
-        cold_start, "measure", lambda recipe, *given: measured(recipe, *given) if recipe.engine != "frozen" else None
-    )
 
     assert main.main([*BENCH, str(exports("traced")), "--rounds", "6"]) == 0
 

@@ -22,7 +22,7 @@ from detparity.core.errors import InputError
 from detparity.core.vocabulary import EngineError, parse_variant
 from detparity.engines import onnxruntime
 from detparity.engines.reference_runs import make_oracle
-from detparity.inputs.case_strategies import explore
+from detparity.inputs.explore import explore
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice, load_detector
 from detparity.models.yolov7.architectures import ARCHITECTURES, build
 from detparity.models.yolov7.seeded import seeded
@@ -36,7 +36,7 @@ from detparity.tools.bench.attribution import (
     modules_of,
     owners,
 )
-from detparity.tools.export_cache import export_bytes
+from detparity.tools.export_cache import export_bytes, exported
 
 MODEL_STAGES = ["backbone", "neck", "head"]
 # By variant: the stages a profile of it must show, of those after the head.
@@ -124,18 +124,9 @@ def detector():
 
 
 @pytest.fixture(scope="module")
-def made(detector, tmp_path_factory):
-    """Call with a variant for the path of the bundled detector's export, made once."""
-    folder, found = tmp_path_factory.mktemp("profiled"), {}
-
-    def make(variant, simplify=None):
-        key = f"{variant}-{simplify}"
-        if key not in found:
-            found[key] = folder / f"{key}.onnx"
-            found[key].write_bytes(export_bytes(detector, parse_variant(variant), BUNDLED_SIZE, simplify=simplify))
-        return found[key]
-
-    return make
+def made(detector, shared_folder):
+    """Call with a variant for the path of the bundled detector's export, made once for all workers."""
+    return lambda variant, simplify=None: exported(detector, variant, BUNDLED_SIZE, shared_folder, simplify=simplify)
 
 
 # --- stages of a model
@@ -216,8 +207,15 @@ def test_suppression_begins_where_rows_are_filtered(detector, made):
 
 
 @pytest.mark.proof  # of attribution alone: old onnxsim breaks on what old torch exports
-@pytest.mark.parametrize("simplify", ["onnxsim", "onnxslim"])
-@pytest.mark.parametrize("variant", ["grid", "end2end-ort"])
+@pytest.mark.parametrize(
+    "variant, simplify",
+    [
+        ("grid", "onnxsim"),
+        ("end2end-ort", "onnxslim"),
+        pytest.param("grid", "onnxslim", marks=pytest.mark.slow),
+        pytest.param("end2end-ort", "onnxsim", marks=pytest.mark.slow),
+    ],
+)
 def test_simplified_files(detector, made, variant, simplify):
     pytest.importorskip(simplify)
     found = _profile(detector, made(variant, simplify))
@@ -226,6 +224,7 @@ def test_simplified_files(detector, made, variant, simplify):
     assert _disagreeing(found) == []
 
 
+@pytest.mark.lanes  # names decide nothing, as below; an export takes ten seconds
 def test_an_export_through_torch_export(detector, made):
     pytest.importorskip("onnxscript")
     torch = pytest.importorskip("torch")
@@ -297,7 +296,13 @@ def test_architectures(tmp_path, name, width):
 
 @pytest.mark.parametrize(
     "name",
-    ["raw", "grid", "grid-dynamic", "grid-dynamic-batch", "end2end-ort", "end2end-ort-dynamic-batch", "end2end-trt"],
+    [
+        *("raw", "grid-dynamic", "end2end-ort", "end2end-trt"),
+        *(
+            pytest.param(n, marks=pytest.mark.lanes)
+            for n in ("grid", "grid-dynamic-batch", "end2end-ort-dynamic-batch")
+        ),
+    ],
 )
 def test_files_of_the_official_script(shared_data, name):
     official = load_detector(ModelChoice(weights=(shared_data / "checkpoints" / "yolov7-tiny-torch1.13.pt",)))

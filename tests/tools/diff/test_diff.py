@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from detparity.kit.tests.examples import examples
 from detparity.kit.tests.tools.diff import small_graphs as small
 from onnx import TensorProto, helper, numpy_helper
 
@@ -571,7 +572,7 @@ def test_flipped_bytes_never_give_a_traceback(diff, monkeypatch):
     content = small.conditional().SerializeToString()
     rng = np.random.default_rng(0)
     codes = set()
-    for _ in range(150):
+    for _ in range(examples(150)):
         offset, step = int(rng.integers(len(content))), int(rng.integers(1, 256))
         other = bytearray(content)
         other[offset] = (other[offset] + step) % 256

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -425,45 +422,38 @@ def test_a_picture_that_cannot_be_drawn_is_reported(tmp_path, seen):
     assert not (tmp_path / "seen.png").exists()
 
 
-def test_pytest_blesses_nothing(tmp_path):
+def test_pytest_blesses_nothing(tmp_path, monkeypatch, capsys):
     """A golden that is missing, and one that differs, fail their tests and wait outside the golden folder."""
-    golden = tmp_path / "golden"
-    shutil.copytree(resources.root() / "golden" / "graph", golden / "graph")
-    shutil.copytree(resources.root() / "golden" / "values", golden / "values")
-    for entry in read_index(resources.root() / "golden"):
+    golden, root = tmp_path / "golden", resources.root()
+    shutil.copytree(root / "golden" / "graph", golden / "graph")
+    shutil.copytree(root / "golden" / "values", golden / "values")
+    for entry in read_index(root / "golden"):
         if entry.name == "graph/grid":
             content = json.loads((golden / entry.file).read_text())
             store(golden, entry, {**content, "opsets": {"ai.onnx": 11}})
     before = {path: path.read_bytes() for path in golden.rglob("*") if path.is_file()}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        str(resources.root() / "pytest.ini"),
-    ]
-    command += ["--golden", str(golden), "--pending", str(tmp_path / "waits"), "--rootdir", str(resources.root())]
-    command += [str(resources.root() / "suites/golden/test_golden.py"), "-k", "grid:graph or grid:values and not dyn"]
-    environment = {**os.environ, "PYTHONPATH": str(resources.root()), "PYTHONDONTWRITEBYTECODE": "1"}
+    options = ["-q", "-p", "no:cacheprovider", "-c", str(root / "pytest.ini"), "--rootdir", str(root)]
+    options += ["--golden", str(golden), "--pending", str(tmp_path / "waits")]
+    options += [str(root / "suites/golden/test_golden.py"), "-k", "grid:graph or grid:values and not dyn"]
+    monkeypatch.chdir(tmp_path)
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+        monkeypatch.delenv(name, raising=False)
 
-    found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    code, printed = pytest.main(options), capsys.readouterr().out
 
-    assert found.returncode == 1, found.stdout + found.stderr
-    assert "golden: grid is not what its golden says (graph/grid)." in found.stdout and "opset 11 -> 12" in found.stdout
-    assert "golden: grid has no golden (values/grid)." in found.stdout
+    assert code == 1, printed
+    assert "golden: grid is not what its golden says (graph/grid)." in printed and "opset 11 -> 12" in printed
+    assert "golden: grid has no golden (values/grid)." in printed
     assert kinds_in(tmp_path / "waits") == ["graph/grid.json", "values/grid.json"]
     assert {path: path.read_bytes() for path in golden.rglob("*") if path.is_file()} == before
-    assert "2 goldens wait for review:  detparity review" in found.stdout
+    assert "2 goldens wait for review:  detparity review" in printed
 
     (golden / "graph" / "grid.json").write_text("{}")  # by hand
-    found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    code, printed = pytest.main([*options[:-1], "grid:graph and not dyn"]), capsys.readouterr().out
 
-    assert found.returncode == 1 and "Traceback" not in found.stdout
-    assert "golden: grid cannot be compared with graph/grid" in found.stdout and "changed by hand" in found.stdout
-    assert "Repeat:  pytest" in found.stdout
+    assert code == 1 and "Traceback" not in printed
+    assert "golden: grid cannot be compared with graph/grid" in printed and "changed by hand" in printed
+    assert "Repeat:  pytest" in printed
 
 
 def test_the_index_of_a_users_folder_says_who_asks(home):
