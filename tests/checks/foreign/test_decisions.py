@@ -117,7 +117,7 @@ def test_a_picture_costs_one_run_in_float64_and_one_in_float32(steps, tmp_path):
     outcomes = [context.outcome(check).outcome for check in ("parity.declared", "parity.values")]
 
     forced = context.chosen_truth(context.declared).forced
-    pictures = len(DECLARED) + 2
+    pictures = len(DECLARED) + 1
     assert outcomes == ["passed", "passed"]
     assert [one.same for one in forced] == [steps == 0]
     assert runs.count(torch.float32) == pictures
