@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as drawn
 
-from detparity.core import landlock
+from detparity.core import isolate, landlock
 from detparity.core.isolate import Child, Died, Limits, Refused
 
 HANDLERS = "detparity.kit.tests.core.child_handlers"
@@ -85,6 +85,36 @@ def test_a_hang_is_ended(child):
 
     assert caught.value.how == "time"
     assert child.request("echo", 1)[0] == 1
+
+
+def test_time_spent_waiting_for_a_processor_does_not_count(child, monkeypatch):
+    start = time.monotonic()
+    monkeypatch.setattr(
+        isolate, "waited", lambda _: time.monotonic() - start if time.monotonic() < start + 1.0 else 1.0
+    )
+    with pytest.raises(Died) as caught:
+        child.request("hang", seconds=0.2)
+
+    assert caught.value.how == "time" and time.monotonic() - start >= 1.2
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="what a process waited for is stated by Linux alone"
+)
+def test_the_time_a_process_waits_for_a_processor_is_read():
+    only = {min(os.sched_getaffinity(0))}
+    words = [sys.executable, "-c", "while True: pass"]
+    rivals = [subprocess.Popen(words, preexec_fn=lambda: os.sched_setaffinity(0, only)) for _ in range(2)]
+    try:
+        until = time.monotonic() + 20
+        while min(isolate.waited(one.pid) for one in rivals) < 0.05 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert all(isolate.waited(one.pid) >= 0.05 for one in rivals)
+    finally:
+        for one in rivals:
+            one.kill()
+            one.wait()
+    assert isolate.waited(rivals[0].pid) == 0.0
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts what is mapped on Linux alone")
