@@ -14,7 +14,7 @@ from detparity.artifacts import onnx_edit, onnx_graph
 from detparity.artifacts.input_form import image_shape, input_form
 from detparity.artifacts.metadata import class_names, parse
 from detparity.artifacts.onnx_decisions import Selection, forced, selections
-from detparity.core.decisions import BEST, SUPPRESSION, Choice, Forced, fitted, nearest
+from detparity.core.decisions import BEST, SUPPRESSION, Choice, Forced, fitted, followed, nearest
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
 from detparity.core.vocabulary import EngineError, Load, Runner
@@ -115,7 +115,8 @@ class GraphReference:
             changed = copy.copy(self)
             changed.path, changed._runners = Path(folder) / "scaled.onnx", {}
             changed.path.write_bytes(onnx_edit.scaled(self.path, *weight))
-            return changed.run_forced(how if how == EXACT else WAYS[1], images, choices)[0]
+            found, given = changed.run_forced(how if how == EXACT else WAYS[1], images, choices)
+            return found if followed(given, choices) else {}
 
     def _shown(self, how: str, images: np.ndarray, given: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Outputs, and what every node that decides reads and chooses, where those of `given` are given what they choose."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from detparity.core.decisions import Choice, Forced
+from detparity.core.decisions import Choice, Forced, followed
 from detparity.core.text import listed
 from detparity.core.trace import Trace
 from detparity.models import fold
@@ -141,13 +141,14 @@ class ModuleReference:
     def run_scaled(
         self, how: str, weight: Tuple[str, float], images: np.ndarray, choices: Sequence[Choice] = ()
     ) -> Dict[str, np.ndarray]:
-        """What it gives with one of its weights times a factor, in float64 or the first float32 way, under a file's choices. Raises
-        CannotRunReference."""
-        exact = how == EXACT
-        forcing: Any = Forcing(choices) if choices else contextlib.nullcontext()
+        """What it gives with one of its weights times a factor, in float64 or the first float32 way, under a file's choices; nothing
+        where they cannot be given to it. Raises CannotRunReference."""
+        exact, mode = how == EXACT, Forcing(choices)
+        forcing: Any = mode if choices else contextlib.nullcontext()
         module = self._exact_module() if exact else self._module
         with _refusing(), scaled(module, *weight), torch.no_grad(), symbolic_functions(), forcing:
-            return arrays(self._run(how if exact else WAYS[0], torch.from_numpy(np.array(images))))
+            found = arrays(self._run(how if exact else WAYS[0], torch.from_numpy(np.array(images))))
+        return found if followed(mode.forced, choices) else {}
 
     def _run(self, how: str, x: torch.Tensor) -> Any:
         if how == EXACT:

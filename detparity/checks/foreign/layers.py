@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.parity import DECLARED
 from detparity.checks.foreign.truth import CaseTruth, paired
 from detparity.core.case import Case
+from detparity.core.errors import InputError
 from detparity.core.findings import CannotRun
 from detparity.core.precision import FLOAT32
 from detparity.core.text import listed
-from detparity.core.vocabulary import Arrays
+from detparity.core.vocabulary import Arrays, EngineDied, EngineError
 from detparity.models.reference import EXACT, CannotRunReference
 from detparity.oracle.noise_floor import STATISTICS, Stats, limit
 from detparity.oracle.output_floor import Group, measure, tables_of
@@ -60,7 +61,7 @@ def smallest_by_weight(context: ForeignContext, most: int, progress: Progress) -
         if not scaled.compares:
             return _unknown("nothing is selected on any of the declared pictures")
         return _measured(scaled, names, most, progress)
-    except (CannotRunReference, CannotRun) as error:
+    except (CannotRunReference, CannotRun, EngineError, EngineDied, InputError) as error:  # a verdict stands without this
         return _unknown(str(error)[:200])
 
 
@@ -73,17 +74,27 @@ def _measured(scaled: _Scaled, names: Sequence[str], most: int, progress: Progre
     seen: Dict[str, float] = {}
     unseen: List[str] = []
     error, unscaled = FIRST, scaled.share(names[0], 0.0)
+    if not math.isfinite(unscaled):
+        return _unknown("the model itself chooses otherwise in float32")
     for number, index in enumerate(picked, 1):
         progress(number, len(picked))
         found = smallest(partial(scaled.share, names[index]), error, unscaled)
-        if found is None:
-            unseen.append(names[index])
-        else:
+        if found is not None:
             seen[names[index]] = error = found
-    few = (
-        f"an error of up to {MOST:.0%} in {len(unseen)} of {len(picked)} weights that were scaled: {listed(unseen, 3)}"
-    )
-    return Layers(seen, len(names), (few,) if unseen else ())
+        elif names[index] not in scaled.chosen:
+            unseen.append(names[index])
+    blind = []
+    if unseen:
+        blind.append(f"an error of up to {MOST:.0%} in {_of(unseen, picked)}")
+    others = [name for name in names if name in scaled.chosen and name not in seen]
+    if others:
+        what = "what the model chooses from changes before any number that comes out"
+        blind.append(f"which error is seen in {_of(others, picked)}: {what}")
+    return Layers(seen, len(names), tuple(blind))
+
+
+def _of(some: Sequence[str], picked: Sequence[int]) -> str:
+    return f"{len(some)} of {len(picked)} weights that were scaled ({listed(some, 3)})"
 
 
 def smallest(share: Callable[[float], float], start: float, unscaled: float = 0.0) -> Optional[float]:
@@ -129,27 +140,33 @@ def _rows(truth: CaseTruth) -> int:
 
 
 class _Scaled:
-    """Runs of one case with a weight scaled, measured against floors of all float32 ways, under the choices of the file."""
+    """Runs of one case with a weight scaled, measured against floors of all float32 ways, under the choices of the file that the model
+    can be given. chosen: weights with an error under which other rows come out, or the choices can no longer be given."""
 
     def __init__(self, context: ForeignContext, case: Case) -> None:
         self._context = context
         self._truth = context.chosen_truth(case)
         while context.grow(case, self._truth):
             pass
+        left = {one.node for one in self._truth.unmatched()}
+        self._choices = tuple(one for one in self._truth.choices if one.node not in left)
         self._images = context.oracle.taken(context.given(case))
         self._floors = [_usable(image.floor()) for image in self._truth.images]
+        self.chosen: Set[str] = set()
         self._how = FLOAT32 if context.contract.precision == FLOAT32 else EXACT
         self.compares = any(group.of(one.tables).size for one in self._truth.images for group in one.groups)
 
     def share(self, name: str, error: float) -> float:
-        """The largest statistic as a share of its limit; infinite where the file would have other shapes or other rows."""
+        """The largest statistic as a share of its limit; infinite where other shapes or other rows come out."""
         reference: Any = self._context.oracle.reference
         with self._context.clock.running():
-            outputs = reference.run_scaled(self._how, (name, 1.0 + error), self._images, self._truth.choices)
-        return self._of(outputs)
+            outputs = reference.run_scaled(self._how, (name, 1.0 + error), self._images, self._choices)
+        found = self._of(self._context.named(outputs)) if outputs else math.inf
+        if not math.isfinite(found):
+            self.chosen.add(name)
+        return found
 
     def _of(self, outputs: Arrays) -> float:
-        outputs = self._context.named(outputs)
         layout, largest = self._context.layout, 0.0
         if not layout.selected and any(outputs[name].shape != one.shape for name, one in self._truth.outputs.items()):
             return math.inf
