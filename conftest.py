@@ -30,11 +30,10 @@ SHARED_DATA = HERE.parent / "shared" / "data"
 # `tox -e demo` and the lanes judge every exporter's file; the default run one of each form, and smoke whether these are right.
 FORMS = (
     *("grid", "raw-dynamic", "end2end-ort-dynamic-batch", "end2end-trt", "end2end-trt-nms"),
-    *("grid-dynamo", "traced", "scripted", "lite"),
+    *("grid-dynamo", "traced", "scripted", "lite", "grid-half", "grid-int8"),
 )
-SLOWEST = (
-    "grid-dynamo"  # takes as long to make as all the others of these: not in smoke; five times that with axes that vary
-)
+# Not in smoke: by torch.export one takes as long to make as all the others; a lower precision has its own noise and its own checks.
+NOT_SMOKE = ("grid-dynamo", "grid-half", "grid-int8")
 SMOKE = (
     "export.made",
     "structure.load",
@@ -141,7 +140,7 @@ def _promises(config: pytest.Config, groups: List[str]) -> List[Any]:
 def _marks(config: pytest.Config, exporter: str, check: str) -> List[pytest.MarkDecorator]:
     """Where the exporters and the model are chosen, every test is in the default run."""
     if exporter in FORMS:
-        return [pytest.mark.smoke] if check in SMOKE and exporter != SLOWEST else []
+        return [pytest.mark.smoke] if check in SMOKE and exporter not in NOT_SMOKE else []
     chosen = config.getoption("exporter") or plugin.session_of(config).choice != ModelChoice()
     return [] if chosen else [pytest.mark.lanes]
 

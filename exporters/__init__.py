@@ -15,7 +15,7 @@ from .options import ExportOptions as ExportOptions
 
 MODULES = (
     *("onnx_raw", "onnx_grid", "onnx_dynamo", "end2end_ort", "end2end_trt", "end2end_trt_nms"),
-    *("traced", "scripted", "lite", "lite_mobile"),
+    *("traced", "scripted", "lite", "lite_mobile", "half", "traced_half", "int8"),
 )
 
 
@@ -28,7 +28,7 @@ CONVERTERS = (
 
 class Exporter(Protocol):
     """A module that makes files. VARIANTS: names of the variants it can make; where a variant has its exporter already, a name
-    for the second one, and the variant in `PROMISE`."""
+    for the second one, and the variant of that name in `PROMISE`. A precision below float32 is promised by name in `PRECISION`."""
 
     VARIANTS: Tuple[str, ...]
 

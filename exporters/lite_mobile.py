@@ -14,7 +14,7 @@ from .options import ExportOptions, metadata
 from .scripted import script
 
 VARIANTS = ("lite-mobile",)
-PROMISE = "lite"
+PROMISE = {"lite-mobile": "lite"}
 
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:

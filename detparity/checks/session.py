@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
 
@@ -62,6 +62,9 @@ class OwnExports(Protocol):
 
     def promised(self, name: str) -> str:
         """The name of the variant that this exporter makes."""
+
+    def precision(self, name: str) -> Optional[str]:
+        """The precision below float32 that this exporter promises, or None."""
 
     def missing(self, name: str) -> Optional[str]:
         """Why the exporter does not exist in this environment, or None where it does."""
@@ -239,6 +242,9 @@ class Session:
         subjects = []
         for name in self.exporters():
             contract = contract_for(parse_variant(self.own.promised(name)), self.detector.facts, BUNDLED_SIZE)
+            precision = self.own.precision(name)
+            if precision is not None:
+                contract = replace(contract, precision=precision, promised_precision=precision)
             asked = self._applying(contract)
             subjects.append(Subject(name, None, name, asked if MADE in asked else (MADE, *asked)))
         return subjects
@@ -307,9 +313,13 @@ class Session:
     def open(self, path: Path, name: Optional[str] = None) -> Intake:
         """Read one artifact; name: of the own exporter that made it. Raises InputError where it cannot be used."""
         if path not in self._opened:
-            options = self.options
-            variant = options.variant if name is None or self.own is None else self.own.promised(name)
-            found = open_file(path, self.detector.facts, variant, options.img_size, name, options.promised)
+            options, variant, asked = self.options, self.options.variant, self.options.promised
+            if name is not None and self.own is not None:
+                variant, asked = (
+                    self.own.promised(name),
+                    replace(asked, precision=self.own.precision(name) or asked.precision),
+                )
+            found = open_file(path, self.detector.facts, variant, options.img_size, name, asked)
             self._require_memory(path, found.contract)
             self._opened[path] = found
         return self._opened[path]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import detparity.kit.exporters as exporters
 from detparity.core import environment as facts
@@ -28,7 +28,17 @@ SUFFIX = {
 
 def promised(name: str) -> str:
     """The name of the variant that the exporter called `name` makes: `name` itself, except where two exporters make one variant."""
-    return str(getattr(exporters.registry()[name], "PROMISE", name))
+    return str(_by_name(name, "PROMISE") or name)
+
+
+def precision(name: str) -> Optional[str]:
+    """The precision that the exporter called `name` promises, None for float32, of which nothing is promised."""
+    return _by_name(name, "PRECISION")
+
+
+def _by_name(name: str, mapping: str) -> Optional[str]:
+    stated: Mapping[str, str] = getattr(exporters.registry()[name], mapping, {})
+    return stated.get(name)
 
 
 def missing(name: str) -> Optional[str]:
@@ -122,6 +132,9 @@ class KitExports:
 
     def promised(self, name: str) -> str:
         return promised(name)
+
+    def precision(self, name: str) -> Optional[str]:
+        return precision(name)
 
     def missing(self, name: str) -> Optional[str]:
         return missing(name)

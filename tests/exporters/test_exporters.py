@@ -14,7 +14,8 @@ from detparity.core.vocabulary import parse_variant
 from detparity.engines.reference_runs import make_oracle
 from detparity.inputs.explore import explore
 from detparity.models.yolov7.seeded import seeded
-from detparity.tools.export_cache import export_bytes
+from detparity.tools.export_cache import export_bytes, missing, precision, promised
+from detparity.tools.golden.content import asked_goldens
 
 SIZE = (64, 96)
 VARIANTS = ("raw", "grid", "grid-dynamic-batch", "grid-dynamic", "traced", "traced-dynamic", "scripted", "lite")
@@ -49,6 +50,30 @@ def test_every_onnx_variant_of_raw_and_grid_has_an_exporter():
     made = set(exporters.registry())
 
     assert {f"{head}{axes}" for head in ("raw", "grid") for axes in ("", "-dynamic-batch", "-dynamic")} <= made
+
+
+@pytest.mark.parametrize("name", ["grid-half", "traced-half", "grid-int8"])
+def test_a_lower_precision_is_the_promised_one_and_the_same_each_time(name, session, tmp_path):
+    reason = missing(name)
+    if reason:
+        pytest.skip(reason)
+    one, other = (tmp_path / f"{k}{'.pt' if 'traced' in name else '.onnx'}" for k in range(2))
+    for path in (one, other):
+        path.write_bytes(export_bytes(session.detector, parse_variant(promised(name)), SIZE, exporter=name))
+
+    found = open_file(one, session.detector.facts, promised(name))
+
+    assert found.precision.name == found.contract.precision == precision(name)
+    assert "traced" in name or one.read_bytes() == other.read_bytes()  # archives of torch have names that count up
+
+
+def test_a_lower_precision_has_goldens_where_its_numbers_are_the_same_everywhere():
+    kinds = {}
+    for name, kind in asked_goldens(list(exporters.registry())):
+        kinds.setdefault(name, []).append(kind)
+
+    assert kinds["grid-half"] == kinds["grid"] and kinds["end2end-ort-half"] == kinds["end2end-ort"]
+    assert not [name for name in kinds if precision(name) == "int8"]
 
 
 def _outcomes(detector, name, path, oracle=None):

@@ -30,7 +30,7 @@ VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 # The newest opset up to 17 that the TorchScript-based exporter of a version writes; 17 from torch 1.13 on.
 NEWEST = {(1, 7): 12, (1, 8): 13, (1, 10): 14, (1, 11): 15, (1, 12): 16}.get(VERSION, 17)
 MADE = {name: parse_variant(promised(name)) for name in exporters.registry()}
-ONNX = [name for name, variant in MADE.items() if variant.onnx and not variant.dynamo]
+ONNX = [name for name, variant in MADE.items() if variant.onnx and not variant.dynamo and name == variant.name]
 DYNAMO = [name for name, variant in MADE.items() if variant.dynamo]
 TYPICAL = [
     ("raw", 11),

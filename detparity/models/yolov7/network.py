@@ -216,15 +216,21 @@ class _HalfNetwork(Network):
         return [level.float() for level in super().forward(images.half())]
 
 
+def has_half_kernels() -> bool:
+    """Whether this torch convolves float16 on the CPU."""
+    if int(torch.__version__.split(".")[0]) < 2:  # without kernels, and it looks for a GPU when it is asked
+        return False
+    try:
+        nn.Conv2d(1, 1, 1).half()(torch.zeros(1, 1, 1, 1).half())
+    except RuntimeError:
+        return False
+    return True
+
+
 def half_network(network: Network) -> Network:
     """A copy with float16 weights. What decodes, anchors and strides, stays in float32. Raises InputError where this torch has no
     kernels for it."""
-    try:
-        old = int(torch.__version__.split(".")[0]) < 2  # without kernels, and it looks for a GPU when it is asked
-        missing = old or nn.Conv2d(1, 1, 1).half()(torch.zeros(1, 1, 1, 1).half()) is None
-    except RuntimeError:
-        missing = True
-    if missing:
+    if not has_half_kernels():
         raise InputError(
             f"torch {torch.__version__} cannot convolve float16 on the CPU, so it traces nothing in it: --include onnx"
         )
