@@ -61,7 +61,13 @@ def smallest_by_weight(context: ForeignContext, most: int, progress: Progress) -
         if not scaled.compares:
             return _unknown("nothing is selected on any of the declared pictures")
         return _measured(scaled, names, most, progress)
-    except (CannotRunReference, CannotRun, EngineError, EngineDied, InputError) as error:  # a verdict stands without this
+    except (
+        CannotRunReference,
+        CannotRun,
+        EngineError,
+        EngineDied,
+        InputError,
+    ) as error:  # a verdict stands without this
         return _unknown(str(error)[:200])
 
 
@@ -85,16 +91,16 @@ def _measured(scaled: _Scaled, names: Sequence[str], most: int, progress: Progre
             unseen.append(names[index])
     blind = []
     if unseen:
-        blind.append(f"an error of up to {MOST:.0%} in {_of(unseen, picked)}")
+        blind.append(f"an error of up to {MOST:.0%} in {_of(unseen, len(picked))}")
     others = [name for name in names if name in scaled.chosen and name not in seen]
     if others:
         what = "what the model chooses from changes before any number that comes out"
-        blind.append(f"which error is seen in {_of(others, picked)}: {what}")
+        blind.append(f"which error is seen in {_of(others, len(picked))}: {what}")
     return Layers(seen, len(names), tuple(blind))
 
 
-def _of(some: Sequence[str], picked: Sequence[int]) -> str:
-    return f"{len(some)} of {len(picked)} weights that were scaled ({listed(some, 3)})"
+def _of(some: Sequence[str], count: int) -> str:
+    return f"{len(some)} of {count} weights that were scaled ({listed(some, 3)})"
 
 
 def smallest(share: Callable[[float], float], start: float, unscaled: float = 0.0) -> Optional[float]:
