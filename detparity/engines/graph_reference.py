@@ -114,7 +114,10 @@ class GraphReference:
         with tempfile.TemporaryDirectory() as folder:
             changed = copy.copy(self)
             changed.path, changed._runners = Path(folder) / "scaled.onnx", {}
-            changed.path.write_bytes(onnx_edit.scaled(self.path, *weight))
+            try:
+                changed.path.write_bytes(onnx_edit.scaled(self.path, *weight))
+            except ValueError as error:  # protobuf's limit of 2 GB, which external tensors are beyond
+                raise CannotRunReference(f"its weights cannot be changed: {error}") from None
             found, given = changed.run_forced(how if how == EXACT else WAYS[1], images, choices)
             return found if followed(given, choices) else {}
 
