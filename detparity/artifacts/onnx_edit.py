@@ -55,6 +55,17 @@ def tail_of(source: Union[Path, bytes], cut: Mapping[str, int], integers: Sequen
     return bytes(model.SerializeToString())
 
 
+def scaled(source: Union[Path, bytes], name: str, factor: float) -> bytes:
+    """The model with a constant times a factor, in the constant's own type."""
+    model = _model(source)
+    makers = [node for node in model.graph.node if node.op_type == "Constant" and name in node.output]
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name == name]
+    for tensor in [*tensors, *(one.t for node in makers for one in node.attribute if one.name == "value")]:
+        value = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array((value * factor).astype(value.dtype), tensor.name))
+    return bytes(model.SerializeToString())
+
+
 def prune(model: onnx.ModelProto, stop: AbstractSet[str] = frozenset()) -> None:
     """Keep the nodes that lead to the outputs, looking back no further than `stop`; inferred shapes go with the rest."""
     needed = {value.name for value in model.graph.output}

@@ -12,6 +12,7 @@ import numpy as np
 from detparity.checks import NOT_QUICK
 from detparity.checks.context import Context
 from detparity.checks.foreign.context import ForeignContext
+from detparity.checks.foreign.layers import Layers, Progress, smallest_by_weight
 from detparity.checks.foreign.parity import DECLARED
 from detparity.checks.inputs import first_case
 from detparity.checks.nms import tolerance_of
@@ -37,9 +38,18 @@ def of_home(context: Context, detector: Any, most: int = FEW) -> Dict[str, Any]:
     return {**power, "sees": detected, "blind_spots": [*_home_blind(context), *_blind(context)]}
 
 
-def of_foreign(context: ForeignContext) -> Dict[str, Any]:
-    """The same of a file of any detector, on its first declared case."""
-    return {"sees": _groups(context), "blind_spots": [*_foreign_blind(context), *_blind(context)]}
+def of_foreign(
+    context: ForeignContext, most: int = 0, progress: Progress = lambda number, count: None
+) -> Dict[str, Any]:
+    """The same of a file of any detector, on its first declared case. most: weights that are changed; progress: see
+    `layers.smallest_by_weight`."""
+    found = smallest_by_weight(context, most, progress) if most else Layers({}, 0)
+    power = {"power": dict(found.seen), "power_of": found.count} if found.seen else {}
+    return {
+        **power,
+        "sees": _groups(context),
+        "blind_spots": [*_foreign_blind(context), *found.blind, *_blind(context)],
+    }
 
 
 def of_budget(context: Any, found: Mapping[str, Any]) -> Dict[str, Any]:

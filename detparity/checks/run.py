@@ -208,7 +208,8 @@ def _artifact(context: AnyContext) -> Dict[str, Any]:
 
 def _measured(session: Session, context: AnyContext) -> Optional[Dict[str, Any]]:
     if isinstance(context, ForeignContext):
-        return {**foreign_measured(context), **power.of_foreign(context), "engine": engine_facts(context)}
+        few = 0 if context.quick or context.on else power.FEW
+        return {**foreign_measured(context), **power.of_foreign(context, few), "engine": engine_facts(context)}
     if context.on or (context.quick and (session.compares_engines or context.contract.precision in HALVES)):
         return {"noise": noise_of(context), "engine": engine_facts(context)}
     if context.quick:

@@ -31,12 +31,16 @@ from detparity.core.text import columns, number
 from detparity.engines.remote import client
 from detparity.models.choice import of_a_package, require_named, require_one_model
 
+MOST = 100  # weights of a model that is not of the home family
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_any_model(parser)
     parser.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the exported file")
-    parser.add_argument("--layers", type=int, metavar="N", help="convolutions, evenly spread (default: all)")
+    parser.add_argument(
+        "--layers", type=int, metavar="N", help=f"weights, evenly spread (default: all; {MOST} of another model)"
+    )
     parser.add_argument("--variant", help="what the file promises to be (default: read from it)")
     parser.add_argument("--img-size", type=int, nargs="+", metavar="N", help="height, width, where it declares none")
     add_nms(parser, None, None, None)
@@ -96,7 +100,8 @@ def _found(options: argparse.Namespace, console: Console) -> Dict[str, Any]:
     try:
         if isinstance(context, Context):
             return power.of_home(context, session.detector, options.layers or sys.maxsize)
-        return power.of_foreign(context)
+        stage = "running the model with one weight changed at a time: {} of {}"
+        return power.of_foreign(context, options.layers or MOST, lambda *at: console.stage(stage.format(*at)))
     except CannotRun as error:
         raise InputError(f"{options.artifact}: {error}") from None
 
@@ -106,6 +111,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if layers:
         rows = [("weights, in the order they run", "smallest relative error")]
         yield from columns([*rows, *((name, number(value)) for name, value in layers.items())])
+        if len(layers) < found.get("power_of", 0):
+            yield f"  {len(layers)} of {found['power_of']} weights, evenly spread (--layers N: more)"
         yield ""
     rows = [("numbers", "smallest error")]
     yield from columns(

@@ -79,6 +79,11 @@ class Forced:
         return f"{self.node} {self.call}" if self.call else self.node
 
 
+def followed(forced: Sequence[Forced], choices: Sequence[Choice]) -> bool:
+    """Whether a run was computed from each of these choices."""
+    return {one.node for one in choices} <= {one.node for one in forced if one.followed}
+
+
 @dataclass(frozen=True)
 class Breach:
     """Why a choice is illegal: candidates `first` and `second` of what was read, and by how much more than nothing."""

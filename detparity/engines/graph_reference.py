@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity import engines
-from detparity.artifacts import onnx_graph
+from detparity.artifacts import onnx_edit, onnx_graph
 from detparity.artifacts.input_form import image_shape, input_form
 from detparity.artifacts.metadata import class_names, parse
 from detparity.artifacts.onnx_decisions import Selection, forced, selections
-from detparity.core.decisions import BEST, SUPPRESSION, Choice, Forced, fitted, nearest
+from detparity.core.decisions import BEST, SUPPRESSION, Choice, Forced, fitted, followed, nearest
 from detparity.core.errors import InputError
 from detparity.core.files import sha256
 from detparity.core.vocabulary import EngineError, Load, Runner
@@ -22,6 +24,10 @@ from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
 # Float32 ways: the interpreter in float32, and a runtime without and with its optimisations.
 WAYS = ("interpreter", "onnxruntime", "onnxruntime optimised")
 RUNTIME = "onnxruntime"  # or the engine that has TensorRT's plugin, for a file that needs it
+LEARNED = frozenset(
+    ("Conv", "ConvTranspose", "FusedConv", "DeformConv", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization")
+    + ("InstanceNormalization", "GroupNormalization")
+)  # operators with weights among their first two inputs
 LOADS = {
     EXACT: ("onnx_exact", Load("exact")),
     "interpreter": ("onnx_exact", Load("float32")),
@@ -44,6 +50,8 @@ class GraphReference:
             raise InputError(f"{path} takes no image, so it is no exported detector")
         self._selections = tuple(one for one in selections(file.graph) if not one.inside)
         self._constants = file.graph.constants
+        read = [name for node in file.graph.nodes if node.op in LEARNED for name in node.inputs[:2]]
+        self._weights = [name for name in dict.fromkeys(read) if _is_weight(self._constants.get(name))]
         self._outputs = tuple(value.name for value in file.graph.outputs)
         self._facts = ReferenceFacts(
             title, sha256(path), _numbers(shape), WAYS, names=_names(file.metadata), model=False
@@ -94,6 +102,21 @@ class GraphReference:
         shown = self._shown(EXACT, images, {})
         made = [one.choice(shown, self._constants) for one in self._selections]
         return [one for one in made if one is not None]
+
+    def weights_read(self, images: np.ndarray) -> List[str]:
+        """See `ModuleReference.weights_read`; in the order of the nodes."""
+        return list(self._weights)
+
+    def run_scaled(
+        self, how: str, weight: Tuple[str, float], images: np.ndarray, choices: Sequence[Choice] = ()
+    ) -> Dict[str, np.ndarray]:
+        """See `ModuleReference.run_scaled`."""
+        with tempfile.TemporaryDirectory() as folder:
+            changed = copy.copy(self)
+            changed.path, changed._runners = Path(folder) / "scaled.onnx", {}
+            changed.path.write_bytes(onnx_edit.scaled(self.path, *weight))
+            found, given = changed.run_forced(how if how == EXACT else WAYS[1], images, choices)
+            return found if followed(given, choices) else {}
 
     def _shown(self, how: str, images: np.ndarray, given: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Outputs, and what every node that decides reads and chooses, where those of `given` are given what they choose."""
@@ -153,6 +176,10 @@ def _matched(read: Sequence[Read], choices: Sequence[Choice]) -> List[Tuple[str,
         indices = fitted(own, choice)
         found.append((node.chosen, indices.astype(own.indices.dtype), _forced(node, now, own, choice, indices)))
     return found
+
+
+def _is_weight(value: Optional[np.ndarray]) -> bool:
+    return value is not None and value.dtype.kind == "f" and value.size > 1
 
 
 def has_plugin(file: onnx_graph.OnnxFile) -> bool:

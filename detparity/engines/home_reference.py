@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Dict
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
+from detparity.core.decisions import Choice
 from detparity.core.vocabulary import Size
 from detparity.engines import eager
 from detparity.models.module_reference import Made, ModuleReference
@@ -44,3 +45,13 @@ class HomeReference:
         except RuntimeError as error:
             raise CannotRunReference(" ".join(str(error).split())[:300]) from None
         return {name: array for name, array in found.items() if name.startswith(LOGITS) == self._raw}
+
+    def weights_read(self, images: np.ndarray) -> List[str]:
+        """See `ModuleReference.weights_read`."""
+        return self._module.weights_read(images)
+
+    def run_scaled(
+        self, how: str, weight: Tuple[str, float], images: np.ndarray, choices: Sequence[Choice] = ()
+    ) -> Dict[str, np.ndarray]:
+        """See `ModuleReference.run_scaled`."""
+        return self._module.run_scaled(how, weight, images, choices)

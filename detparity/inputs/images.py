@@ -88,9 +88,9 @@ def scene(size: Size, seed: int) -> np.ndarray:
 
 
 def mosaic(size: Size, seed: int) -> np.ndarray:
-    """Eight kinds in two rows of one picture: they need not fill it to show what they show."""
+    """Six kinds in two rows of one picture, those that need not fill it to show what they show."""
     image = np.empty((3, *size), np.float32)
-    rows = ((gradient, scene, single_channel, white), (checkerboard, natural, low_contrast, dark))
+    rows = ((gradient, scene, single_channel), (checkerboard, natural, low_contrast))
     for strip, row in zip(np.array_split(image, len(rows), axis=1), rows):
         for part, make_one in zip(np.array_split(strip, len(row), axis=2), row):
             part[...] = make_one((part.shape[1], part.shape[2]), seed)
@@ -111,8 +111,8 @@ KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
     "mosaic": mosaic,
 }
 # All that the other kinds show, in fewer pictures; what is decided on detections needs pictures that are full of objects.
-FEW = ("noise", "mosaic", "black")
-OF_DETECTIONS = ("noise", "natural", "scene", "mosaic", "dark", "white", "black")
+FEW = ("noise", "mosaic", "dark", "white", "black")
+OF_DETECTIONS = ("noise", "natural", "scene", *FEW[1:])
 # A picture as numbers of lower precision hold it: "8-bit noise" is noise in steps of 1/255.
 ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "8-bit": lambda image: np.rint(image * np.float32(255)) / np.float32(255),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from detparity.core.decisions import Choice, Forced
+from detparity.core.decisions import Choice, Forced, followed
 from detparity.core.text import listed
 from detparity.core.trace import Trace
 from detparity.models import fold
@@ -24,6 +24,7 @@ from detparity.models.module_copy import copied
 from detparity.models.parts import parts
 from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
 from detparity.models.rounded import HalfModule
+from detparity.models.scaled import Reading, scaled, weights_of
 from detparity.models.symbolic_functions import SymbolicCall, symbolic_functions
 from detparity.oracle.matched_choices import Operator, as_chosen
 
@@ -96,7 +97,7 @@ class ModuleReference:
             return dict(own.outputs), forced
         x = torch.from_numpy(np.array(images))
         mode: Any = Forcing(choices) if choices else Recording(HELD) if how == EXACT else contextlib.nullcontext()
-        try:
+        with _refusing():
             with torch.no_grad(), symbolic_functions() as functions:
                 if how == FOLDED:
                     self._folded(x)  # folding runs the module itself, which must not use up the choices
@@ -106,22 +107,14 @@ class ModuleReference:
             if isinstance(mode, Recording):
                 self._last = _OwnRun(_content(images), found, tuple(mode.operators)) if mode.complete else None
             return dict(found), mode.forced if isinstance(mode, Forcing) else []
-        except CannotRunReference:
-            raise
-        except Exception as error:  # the module's own code raises what it likes
-            text = " ".join(str(error).split())[:400]
-            raise CannotRunReference(f"{type(error).__name__}: {text}") from None
 
     def decisions(self, images: np.ndarray) -> List[Choice]:
         """What the module chooses by itself in float64, in the order it does. Raises CannotRunReference."""
         operators: Sequence[Operator] = self._last.operators if self._last is not None else ()
         if self._last is None or self._last.images != _content(images):
             mode = Recording()
-            try:
-                with torch.no_grad(), symbolic_functions(), mode:
-                    self._exact(torch.from_numpy(np.array(images)))
-            except Exception as error:
-                raise CannotRunReference(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}") from None
+            with _refusing(), torch.no_grad(), symbolic_functions(), mode:
+                self._exact(torch.from_numpy(np.array(images)))
             operators = mode.operators
         return [one.own for one in operators if one.own.scores.ndim and one.floating]
 
@@ -131,15 +124,31 @@ class ModuleReference:
         images = torch.rand(
             self._facts.shape, generator=torch.Generator().manual_seed(0)
         )  # what shows a wrong fold: no black one
-        try:
-            with torch.no_grad(), symbolic_functions():
-                folded = self._folded(images)
-        except Exception as error:  # the module's own code raises what it likes
-            raise CannotRunReference(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}") from None
+        with _refusing(), torch.no_grad(), symbolic_functions():
+            folded = self._folded(images)
         found = _convolutions(self._module)
         other = _convolutions(folded) if folded is not None else {}
         changed = {name: value for name, value in other.items() if not np.array_equal(value, found[name])}
         return {**found, **{f"{name}, folded": value for name, value in changed.items()}}
+
+    def weights_read(self, images: np.ndarray) -> List[str]:
+        """Names of its weights, in the order they are read on these images; biases are left out. Raises CannotRunReference."""
+        mode = Reading(weights_of(self._module))
+        with _refusing(), torch.no_grad(), symbolic_functions(), mode:
+            self._float32(WAYS[0], torch.from_numpy(np.array(images)))
+        return list(mode.read)
+
+    def run_scaled(
+        self, how: str, weight: Tuple[str, float], images: np.ndarray, choices: Sequence[Choice] = ()
+    ) -> Dict[str, np.ndarray]:
+        """What it gives with one of its weights times a factor, in float64 or the first float32 way, under a file's choices; nothing
+        where they cannot be given to it. Raises CannotRunReference."""
+        exact, mode = how == EXACT, Forcing(choices)
+        forcing: Any = mode if choices else contextlib.nullcontext()
+        module = self._exact_module() if exact else self._module
+        with _refusing(), scaled(module, *weight), torch.no_grad(), symbolic_functions(), forcing:
+            found = arrays(self._run(how if exact else WAYS[0], torch.from_numpy(np.array(images))))
+        return found if followed(mode.forced, choices) else {}
 
     def _run(self, how: str, x: torch.Tensor) -> Any:
         if how == EXACT:
@@ -151,12 +160,8 @@ class ModuleReference:
         from detparity.models.recording import recorded
 
         module = self._exact_module()
-        try:
-            with symbolic_functions():
-                return recorded(module, lambda x: self._call(module, x), images)
-        except Exception as error:  # the module's own code raises what it likes
-            text = " ".join(str(error).split())[:400]
-            raise CannotRunReference(f"{type(error).__name__}: {text}") from None
+        with _refusing(), symbolic_functions():
+            return recorded(module, lambda x: self._call(module, x), images)
 
     def _exact_module(self) -> nn.Module:
         if EXACT not in self._copies:
@@ -226,15 +231,12 @@ class ModuleReference:
         Raises CannotRunReference."""
         half: torch.dtype = getattr(torch, precision)
         x = torch.from_numpy(np.array(images))
-        try:
-            with torch.no_grad(), symbolic_functions():
-                first = self._rounded(precision + ROUNDED, self._module, x)
-                found = [(_named(self._halves[precision + ROUNDED]) or "nothing", arrays(first))]
-                for title, left in parts(self._module, lambda one: self._call(one, x)).items():
-                    part = HalfModule(self._module, half, left).run(lambda copy: self._call(copy, x.to(half)))
-                    found.append((title, arrays(part)))
-        except Exception as error:  # the module's own code raises what it likes
-            raise CannotRunReference(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}") from None
+        with _refusing(), torch.no_grad(), symbolic_functions():
+            first = self._rounded(precision + ROUNDED, self._module, x)
+            found = [(_named(self._halves[precision + ROUNDED]) or "nothing", arrays(first))]
+            for title, left in parts(self._module, lambda one: self._call(one, x)).items():
+                part = HalfModule(self._module, half, left).run(lambda copy: self._call(copy, x.to(half)))
+                found.append((title, arrays(part)))
         return found
 
     def _folded(self, x: torch.Tensor) -> Optional[nn.Module]:
@@ -260,6 +262,17 @@ class ModuleReference:
             one = arrays(self._call(check, x.double()))
         other = arrays(self._exact(x))
         return module if all(name in one and _same(value, one[name]) for name, value in other.items()) else None
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """What the module's own code raises in the block, as CannotRunReference."""
+    try:
+        yield
+    except CannotRunReference:
+        raise
+    except Exception as error:
+        raise CannotRunReference(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}") from None
 
 
 def _named(half: HalfModule) -> str:

@@ -80,9 +80,23 @@ def islands(content: Mapping[str, Any], arrays: Arrays) -> Answer:
     }
 
 
+def weights_read(_: Mapping[str, Any], arrays: Arrays) -> Answer:
+    """Names of its weights in the order they are read."""
+    return {"names": _MADE[0].weights_read(arrays["images"])}, {}
+
+
+def run_scaled(content: Mapping[str, Any], arrays: Arrays) -> Answer:
+    """What it gives with one of its weights scaled, see `ModuleReference.run_scaled`."""
+    choices = from_message(Choice, content["choices"], arrays, "choice")
+    weight = (content["weight"], content["factor"])
+    found = _MADE[0].run_scaled(content["way"], weight, arrays["images"], choices)
+    return {"order": list(found)}, found
+
+
 HANDLERS: Mapping[str, Handler] = {
     **{"make": make, "facts": facts, "run": run},
     **{"decisions": decisions, "trace": trace, "weights": weights, "islands": islands},
+    **{"weights_read": weights_read, "run_scaled": run_scaled},
 }
 
 # The first operator under a dispatch mode imports 800 modules of torch: here, before the server forks, and not in each worker.

@@ -99,6 +99,23 @@ class RemoteReference:
             for index, (title, names) in enumerate(content["parts"])
         ]
 
+    def weights_read(self, images: np.ndarray) -> List[str]:
+        """See `ModuleReference.weights_read`."""
+        if self._generation != self._child.generation:
+            self._make()
+        return list(self._ask("weights_read", {}, {"images": images})[0]["names"])
+
+    def run_scaled(
+        self, how: str, weight: Tuple[str, float], images: np.ndarray, choices: Sequence[Choice] = ()
+    ) -> Dict[str, np.ndarray]:
+        """See `ModuleReference.run_scaled`."""
+        if self._generation != self._child.generation:
+            self._make()
+        described, arrays = to_message(choices, "choice")
+        asked = {"way": how, "weight": weight[0], "factor": weight[1], "choices": described}
+        content, found = self._ask("run_scaled", asked, {"images": images, **arrays})
+        return {name: found[name] for name in content["order"]}
+
     def close(self) -> None:
         """End the worker that holds the model; its server serves the next one."""
         if not self._closed:

@@ -67,7 +67,10 @@ def test_a_picture_without_labels_leaves_the_map_of_the_others():
 
 def _judged(losses_, text):
     context = types.SimpleNamespace(
-        budget=budget_of(text), notes={"losses": losses_}, contract=types.SimpleNamespace(varies_size=False)
+        budget=budget_of(text),
+        notes={"losses": losses_},
+        contract=types.SimpleNamespace(varies_size=False),
+        photos=(("photo", 0),),
     )
     return list(quantised.budget(context))
 

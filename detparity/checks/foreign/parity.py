@@ -24,13 +24,8 @@ from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
 from detparity.oracle.output_floor import Excess, excesses, measure, out_of_order, tables_of
 
 DECLARED = ("noise", "natural", "scene")
-OTHERS = ("mosaic", "black")  # between them all other kinds
-FOR_A_MARGIN = (
-    *OTHERS,
-    "gradient",
-    "dark",
-    "white",
-)  # each by itself: one of them may decide what the others leave open
+OTHERS = ("mosaic", "dark", "white", "black")  # between them all other kinds
+FOR_A_MARGIN = ("gradient", *OTHERS)
 PER_TIE = 2  # rows that a near tie exchanges by itself: one of the model's for one of the file's
 UNLIKE = 0.5  # correlation under which two outputs have nothing in common
 

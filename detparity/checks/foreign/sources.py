@@ -101,6 +101,14 @@ class _Program:
     def decisions(self, images: np.ndarray) -> List[Choice]:
         return self._reference.decisions(images)  # type: ignore[attr-defined]
 
+    def weights_read(self, images: np.ndarray) -> List[str]:
+        return self._reference.weights_read(images)  # type: ignore[attr-defined]
+
+    def run_scaled(
+        self, how: str, weight: Tuple[str, float], images: np.ndarray, choices: Sequence[Choice] = ()
+    ) -> Dict[str, np.ndarray]:
+        return self._reference.run_scaled(how, weight, images, choices)  # type: ignore[attr-defined]
+
 
 def _against(choice: ModelChoice, size: Optional[Size]) -> Callable[[Path], Reference]:
     other: Optional[Path] = None if choice.against == SELF else Path(str(choice.against))

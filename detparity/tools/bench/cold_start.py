@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
+import numpy as np
+
 from detparity import engines
 from detparity.core.environment import line_of
 from detparity.core.resources import PACKAGE
@@ -89,16 +91,15 @@ def serve() -> None:
         except EOFError:
             return
         _import(recipe)
-        if hasattr(
-            os, "fork"
-        ):  # in a fork the peak counter starts anew, also where the system does not let it be reset
+        feed = batch_of(pictures_of(0, batch), size)  # what making it needs is no part of the contender's peak
+        if hasattr(os, "fork"):  # in a fork the counter starts anew, also where the system does not let it be reset
             child = os.fork()
             if child:
                 if os.waitpid(child, 0)[1]:  # a signal is no answer either
                     _print({})
                 continue
         try:
-            found = asdict(_inside(recipe, batch, size))
+            found = asdict(_inside(recipe, feed))
         except EngineError as error:
             found = {"error": str(error)}
         _print(found)
@@ -111,9 +112,7 @@ def _print(answer: Mapping[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _inside(recipe: Recipe, batch: int, size: Size) -> ColdStart:
-    _import(recipe)
-    feed = batch_of(pictures_of(0, batch), size)
+def _inside(recipe: Recipe, feed: np.ndarray) -> ColdStart:
     before = _mark()
     start = time.perf_counter()
     runner = prepare(recipe)

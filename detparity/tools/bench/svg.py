@@ -8,7 +8,7 @@ from typing import List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-WIDTH, LEFT, RIGHT, TOP, LINE = 900, 230, 30, 14, 30
+WIDTH, LEFT, RIGHT, TOP, LINE = 900, 290, 30, 14, 30
 HEIGHT, FOOT = 340, 46
 INK = "currentColor"
 MARKS = ("circle", "square", "triangle", "diamond", "cross")

@@ -49,7 +49,7 @@ def _bad(found):
     }
 
 
-@pytest.mark.parametrize(("name", "kind"), _each())
+@pytest.mark.parametrize(("name", "kind"), list(_each()))
 def test_every_check_passes(name, kind, judged, outcomes):
     context = judged(name, kind, _file(name, kind))
     assert _bad(outcomes(context)) == {}

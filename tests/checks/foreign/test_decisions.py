@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from detparity.checks.foreign.measured import low_power
 from detparity.checks.foreign.open_file import ForeignSource, open_context
 from detparity.checks.foreign.parity import DECLARED
 from detparity.checks.judging import undecided
+from detparity.checks.power import of_foreign
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice, Forced, breach
 from detparity.core.promises import Promises
@@ -32,6 +34,7 @@ from detparity.inputs.images import batch_of
 from detparity.models.compat.onnx_export import export_onnx
 from detparity.models.module_reference import Made, ModuleReference
 from detparity.models.reference import ReferenceFacts
+from detparity.models.scaled import scaled
 from detparity.oracle.noise_floor import SIGMOID, SIGMOID_MOST
 
 SIZE = (64, 96)
@@ -461,3 +464,21 @@ def test_a_sigmoid_is_as_far_off_as_is_allowed_for():
     x = np.linspace(-20, 20, 400_000, dtype=np.float32)
     (y,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
     assert 2 * SIGMOID < np.abs(y - 1 / (1 + np.exp(-x.astype(np.float64)))).max() <= SIGMOID_MOST
+
+
+def test_errors_in_weights_are_measured_under_the_choices_of_the_file(tmp_path):
+    module, path = TwoStage(), tmp_path / "file.onnx"
+
+    def opened(changed):
+        onnx.save(file_of(changed), str(path))
+        reference = ModuleReference(Made(module.eval(), ReferenceFacts("two stages", "", (1, 3, *SIZE), (), "detr")))
+        return open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
+
+    found = of_foreign(opened(module), 9)
+    text = "which error is seen in 1 of 4 weights that were scaled (score.weight): what the model chooses from changes"
+    assert list(found["power"]) == ["backbone.0.weight", "backbone.2.weight", "decode.weight"]
+    assert any(one.startswith(text) for one in found["blind_spots"])
+    for share, outcome in ((2.0, "failed"), (0.1, "passed")):
+        other = copy.deepcopy(module)
+        with scaled(other, "backbone.0.weight", 1 + share * found["power"]["backbone.0.weight"]):
+            assert opened(other).outcome("parity.declared").outcome == outcome, share

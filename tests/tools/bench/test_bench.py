@@ -6,6 +6,7 @@ import gc
 import importlib
 import json
 import math
+import os
 import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -343,6 +344,13 @@ def test_what_fails_in_its_own_process_raises(tmp_path):
         for _ in range(2):  # the process that forked it goes on
             with pytest.raises(EngineError, match=r"Protobuf parsing failed|INVALID_PROTOBUF"):
                 processes.measure(Recipe("onnxruntime", 1, str(broken)), 1, (32, 32))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or not Path("/proc/self/status").exists(), reason="the peak is read there")
+def test_a_cold_start_has_a_peak(exported_grid):
+    with cold_start.Processes() as processes:
+        found = [processes.measure(Recipe("onnxruntime", 1, str(exported_grid)), 1, BUNDLED_SIZE) for _ in range(2)]
+    assert all(one.peak is not None and 100_000 < one.peak < 2**30 for one in found)
 
 
 def test_a_process_that_is_killed_is_one_error_and_the_next_is_measured(tmp_path, monkeypatch):
