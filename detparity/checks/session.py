@@ -7,7 +7,7 @@ import functools
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from detparity.checks.foreign.open_file import ForeignSource, kind_of, open_cont
 from detparity.checks.known_failures import KnownFailures, applying, read
 from detparity.checks.latency import Timed
 from detparity.checks.opening import make_context, open_file
+from detparity.checks.own_exports import OwnExports
 from detparity.core import environment
 from detparity.core.array_cache import ArrayCache
 from detparity.core.budget import USUAL, Budget
@@ -48,29 +49,6 @@ LOADS = "script.load"  # the check that a TorchScript file loads; where that end
 
 MEMORY_SHARE = 0.75  # of the machine's memory, that a verdict may need
 COPIES = 4  # of images and outputs, that are held at one time
-
-
-class OwnExports(Protocol):
-    """What the exporters beside the package make: judged where no file is given."""
-
-    @property
-    def known_failures(self) -> Path:
-        """The file of their known failures."""
-
-    def names(self) -> Sequence[str]:
-        """Names of the exporters."""
-
-    def promised(self, name: str) -> str:
-        """The name of the variant that this exporter makes."""
-
-    def precision(self, name: str) -> Optional[str]:
-        """The precision below float32 that this exporter promises, or None."""
-
-    def missing(self, name: str) -> Optional[str]:
-        """Why the exporter does not exist in this environment, or None where it does."""
-
-    def make(self, detector: Any, name: str) -> Path:
-        """The exported file. Raises NotMade."""
 
 
 @dataclass(frozen=True)
