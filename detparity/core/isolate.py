@@ -192,9 +192,11 @@ class _Server:
                     break
             elif self._status in there:
                 raise self._died(self._next_status())
-            elif until < start + seconds + waited(self._worker) - before:
-                until = start + seconds + waited(self._worker) - before
             else:
+                longer = start + seconds + waited(self._worker) - before
+                if longer > until:
+                    until = longer
+                    continue
                 self._kill()
                 ended = self._next_status()
                 raise Died("time", f"is not done after {seconds:.0f} s", self.printed(), int(ended.get("peak", 0)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 
 from detparity.core.guides import fix_of, guides
 
-if TYPE_CHECKING:  # a tenth of what --help takes
+if TYPE_CHECKING:  # --help imports this module, and needs no findings
     from detparity.core.findings import Finding, Row
 
 WIDTH = 100

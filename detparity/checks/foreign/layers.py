@@ -29,11 +29,10 @@ from detparity.oracle.output_floor import Group, measure, tables_of
 FIRST = 1e-3  # relative error that is tried first
 MOST = 1.0  # the largest one: a weight of twice its size
 RUNS = 8  # of the model, for one weight: two where it acts linearly
-NEAR, AIM = (
-    1.25,
-    1.1,
-)  # shares of a limit: an error is the smallest that is seen when it reaches one of them, and which is aimed at
+NEAR = 1.25  # times a limit: an error that reaches no more is the smallest that is seen
+AIM = 1.1  # times a limit, that the next run is to reach
 FURTHEST = 100.0  # times that an error grows or shrinks from one run to the next
+UNKNOWN = (CannotRunReference, CannotRun, EngineError, EngineDied, InputError)
 Progress = Callable[[int, int], None]
 
 
@@ -61,13 +60,7 @@ def smallest_by_weight(context: ForeignContext, most: int, progress: Progress) -
         if not scaled.compares:
             return _unknown("nothing is selected on any of the declared pictures")
         return _measured(scaled, names, most, progress)
-    except (
-        CannotRunReference,
-        CannotRun,
-        EngineError,
-        EngineDied,
-        InputError,
-    ) as error:  # a verdict stands without this
+    except UNKNOWN as error:  # a verdict stands without this
         return _unknown(str(error)[:200])
 
 
