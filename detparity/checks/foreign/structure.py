@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from detparity.artifacts.metadata import class_names, image_size, parse
+from detparity.artifacts.onnx_graph import Dim, Value
 from detparity.checks import structure
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
@@ -18,6 +19,7 @@ from detparity.core.text import listed
 from detparity.core.vocabulary import EngineError
 
 Run = Callable[[Any], Iterable[Finding]]
+SCORES = ("logit", "score", "class", "cls")  # in the name of an output that has no boxes
 
 
 def _softer(run: Run, level: str = SHOULD) -> Run:
@@ -201,20 +203,32 @@ def _counts(names: int, columns: int, queries: bool) -> bool:
 
 def contradicting(context: ForeignContext) -> Iterator[Finding]:
     """A name that says what the tensor is not: boxes have four columns, scores and logits lie where boxes do not."""
-    graph = context.onnx.graph
-    shaped = {value.name: value.shape for value in graph.outputs if value.shape is not None and len(value.shape) >= 2}
-    wide = {name: shape[-1] for name, shape in shaped.items() if isinstance(shape[-1], int)}
-    boxes = [name for name in wide if "box" in name.lower() and "label" not in name.lower()]
-    scores = [name for name in wide if any(word in name.lower() for word in ("logit", "score", "class", "cls"))]
-    for box in boxes:
-        other = next((name for name in scores if wide[name] == 4 and name != box), None)
+    outputs = context.onnx.graph.outputs
+    boxes = [value for value in outputs if "box" in value.name.lower() and "label" not in value.name.lower()]
+    scores = [value for value in outputs if any(word in value.name.lower() for word in SCORES)]
+    if not boxes or not scores:
+        return
+    shapes = {value.name: _columns_known(context, value) for value in (*boxes, *scores)}
+    wide = {name: shape[-1] for name, shape in shapes.items() if len(shape) >= 2 and isinstance(shape[-1], int)}
+    for box in (value.name for value in boxes if value.name in wide):
+        other = next((value.name for value in scores if wide.get(value.name) == 4 and value.name != box), None)
         if wide[box] not in (4, 5, 6, 7) and other is not None:
             yield Finding(
                 f"names its outputs the opposite of what they are: {box!r} has {wide[box]} columns, {other!r} has 4.",
-                ((box, shape_text(shaped[box])), (other, shape_text(shaped[other]))),
+                ((box, shape_text(shapes[box])), (other, shape_text(shapes[other]))),
                 notes=("Who reads the outputs by name takes scores for boxes.",),
                 evidence={"names": [box, other]},
             )
+
+
+def _columns_known(context: ForeignContext, value: Value) -> Tuple[Dim, ...]:
+    """The declared shape of an output; the produced one where its last axis is declared to vary, or nothing is."""
+    if value.shape and isinstance(value.shape[-1], int):
+        return value.shape
+    try:
+        return tuple(context.predict(context.declared)[value.name].shape)
+    except EngineError:
+        return value.shape or ()  # that it does not run is structure.shapes' to report
 
 
 def script_load(context: ForeignContext) -> Iterator[Finding]:
