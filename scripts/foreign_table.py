@@ -182,6 +182,26 @@ def _libreyolo(name: str, options: Dict[str, Any], side: int) -> None:
     model.export(output_path=f"{name}.{suffix}", imgsz=side, **options)
 
 
+def spread(model: Any, images: Any) -> None:
+    """Scores of RetinaNet and FCOS that differ: torchvision draws these weights so small that all scores are under the threshold, and
+    nothing would be detected. images: what `model` is called with, once."""
+    import torch
+
+    seen: Dict[Any, float] = {}
+
+    def note(module: Any, _: Any, given: Any) -> None:
+        seen[module] = max(seen.get(module, 0.0), float(given.std()))
+
+    layers = [module for name, module in model.named_modules() if name.endswith("cls_logits")]
+    hooks = [one.register_forward_hook(note) for one in layers]
+    with torch.no_grad():
+        model(images)
+        for layer, deviation in seen.items():
+            layer.weight.mul_(1.5 / deviation)
+    for hook in hooks:
+        hook.remove()
+
+
 def _torchvision(name: str, options: Dict[str, Any], side: int) -> None:
     import torch
     from torchvision.models import get_model
@@ -190,6 +210,7 @@ def _torchvision(name: str, options: Dict[str, Any], side: int) -> None:
     model = get_model(name, weights=None, weights_backbone=None, **given).eval()
     image = torch.rand(3, side, side)
     conditioned(model, list(pictures(side)), lambda module, images: module(images))
+    spread(model, [image])
     names = ["boxes", "scores", "labels"] if not name.startswith("faster") else ["boxes", "labels", "scores"]
     torch.onnx.export(
         model, ([image],), f"{name}.onnx", opset_version=17, input_names=["image"], output_names=names, dynamo=False

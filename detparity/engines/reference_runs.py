@@ -11,7 +11,7 @@ import random
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 
 import numpy as np
 
@@ -57,6 +57,7 @@ class Oracle:
         self._heads = tuple(dict.fromkeys((*heads, "grid")))
         self._stored: OrderedDict[Tuple[Picture, Size], Known] = OrderedDict()
         self._latest: Tuple[Optional[Tuple[Picture, Size]], Dict[str, Arrays]] = (None, {})  # of one image, its runs
+        self._in_vain: Set[Size] = set()  # sizes at which two float32 runs were followed by one in float64
         self._once: Dict[Hashable, Any] = {}
 
     @property
@@ -90,13 +91,16 @@ class Oracle:
             yield self._keep(key, self._completed(key, known)).truths[head]
 
     def pair(self, picture: Picture, size: Size, head: str) -> Optional[Pair]:
-        """Two float32 runs of an image, where they spare its float64 run: None where the truth is known, here or in the cache."""
+        """Two float32 runs of an image, where they may spare its float64 run: None where the truth is known, here or in the cache, and
+        where they did not spare that of another image of this size."""
         key = (picture, size)
         if len(self._ways.ways) < 2:
             return None
         known = (
             self._stored.get(key) or self._read(key, ReferenceCache.find) or self._read(key, ReferenceCache.find_pairs)
         )
+        if known is None and size in self._in_vain:
+            return None
         if known is None:
             known = self._run_two(key)
             self._leave(key, known)
@@ -115,6 +119,8 @@ class Oracle:
         self.asked += 1
         known = self._stored.get(key)
         if known is None or not known.truths:
+            if known is not None:  # the float64 run of this image was not spared
+                self._in_vain.add(key[1])
             stored = self._read(key, ReferenceCache.find)
             self._keep(key, self._begun(key) if stored is None else stored)
         self._stored.move_to_end(key)

@@ -207,6 +207,18 @@ def test_what_is_surely_within_by_two_runs_is_within_by_the_truth(session, kind,
     assert min(counts.values()) > 20
 
 
+def test_two_runs_in_vain_are_not_tried_on_other_pictures_of_that_size(session):
+    from detparity.engines import reference_runs as reference
+
+    oracle = reference.Oracle(session.detector.facts, session.oracle._ways)
+    size = (96, 128)
+    assert oracle.pair(("noise", 5), size, "grid") is not None and oracle.pair(("scene", 5), size, "grid") is not None
+    oracle.truth(("scene", 5), size, "grid")  # the two were not enough
+    assert oracle.pair(("black", 0), size, "grid") is None
+    assert oracle.pair(("noise", 5), size, "grid") is not None  # known already
+    assert oracle.pair(("black", 0), (64, 96), "grid") is not None
+
+
 def test_two_runs_of_one_kernel_are_no_pair(session):
     from detparity.engines import reference_runs as reference
 
