@@ -27,6 +27,7 @@ from detparity.models.reference import CannotRunReference
 
 STEPS = 1.01  # of 8 bits: a quantiser may round up or down
 MOSTLY = 0.5  # share of its numbers, from which on a constant is a tensor of the model's
+SAMPLE = 500  # numbers that are compared first
 LEAST = 16  # numbers of a constant, under which another may be near by chance
 
 
@@ -133,13 +134,22 @@ def _known(one: Rounded, tensors: Sequence[np.ndarray]) -> _Known:
     """The nearest tensor of the model that a constant is a rounding of."""
     best: Optional[np.ndarray] = None
     least, most = float("inf"), 0.0
+    some = slice(None, None, max(1, one.value.size // SAMPLE))
+    steps = np.broadcast_to(one.step, one.value.shape)
     for tensor in (form for every in tensors if every.size == one.value.size for form in _as(every, one.value.shape)):
-        error = np.abs(one.value - tensor)
-        share = float((error <= STEPS * one.step + TOLERANCE * np.abs(tensor).max()).mean())
+        slack = TOLERANCE * float(np.abs(tensor).max())
+        if _share(one.value.ravel()[some], tensor.ravel()[some], steps.ravel()[some], slack) < MOSTLY / 2:
+            continue
+        share, error = _share(one.value, tensor, steps, slack), float(np.square(one.value - tensor).sum())
         most = max(most, share)
-        if share == 1 and float(np.square(error).sum()) < least:
-            best, least = tensor, float(np.square(error).sum())
+        if share == 1 and error < least:
+            best, least = tensor, error
     return _Known(best, most if one.value.size >= LEAST else float(best is not None))
+
+
+def _share(value: np.ndarray, tensor: np.ndarray, steps: np.ndarray, slack: float) -> float:
+    """The share of numbers that are a rounding of the tensor's."""
+    return float((np.abs(value - tensor) <= STEPS * steps + slack).mean())
 
 
 def _as(tensor: np.ndarray, shape: Sequence[int]) -> Iterator[np.ndarray]:
