@@ -14,6 +14,7 @@ from detparity.core.vocabulary import ConvWeights
 UNFOLDED = frozenset(("BatchNormalization", "Mul", "Add"))
 CONVOLUTIONS = ("Conv", "FusedConv")  # the second is ONNX Runtime's own, of the same inputs
 PASSING = ("Identity", "Cast")
+MOSTLY = 0.5  # share of its numbers, from which on a tensor in 8 bits is one of the model's
 FLOAT, INTEGERS = 1, (2, 3, 4, 5, 6, 7, 9, 12, 13)  # of onnx.TensorProto
 STORED_AS = {"float16": "float16", "bfloat16": "bfloat16", "int8": "8 bits", "uint8": "8 bits"}
 
@@ -164,7 +165,7 @@ def named(expected: Sequence[ConvWeights], stored: Sequence[Stored]) -> Dict[int
 
 
 def by_content(expected: Sequence[ConvWeights], indices: Sequence[int], stored: Sequence[Stored]) -> Dict[int, Stored]:
-    """Those of the model at `indices` with the nearest of the same shape, where any is near."""
+    """Those of the model at `indices` with the nearest of the same shape, where any is near, or of 8 bits mostly the same."""
     found: Dict[int, Stored] = {}
     left = list(stored)
     for index in indices:
@@ -172,10 +173,18 @@ def by_content(expected: Sequence[ConvWeights], indices: Sequence[int], stored: 
         same = [s for s in left if s.weight.shape == conv.weight.shape]
         if same:
             best = min(same, key=lambda s: _distance(s.weight, conv.weight))
-            if _distance(best.weight, conv.weight) < 0.1:
-                found[index] = best
-                left.remove(best)
+            if _distance(best.weight, conv.weight) >= 0.1:
+                best = max(same, key=lambda s: _share_stored(s, conv.weight))
+                if _share_stored(best, conv.weight) < MOSTLY:
+                    continue
+            found[index] = best
+            left = [one for one in left if one is not best]
     return found
+
+
+def _share_stored(found: Stored, expected: np.ndarray) -> float:
+    """The share of a tensor's numbers that are those expected, rounded to 8 bits."""
+    return 0.0 if found.step is None else float((np.abs(found.weight - expected) <= found.step).mean())
 
 
 def _distance(found: np.ndarray, expected: np.ndarray) -> float:

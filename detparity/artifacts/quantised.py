@@ -24,6 +24,7 @@ READS: Mapping[str, Sequence[Tuple[int, int, int]]] = {
         ("QLinearSigmoid", "QLinearLeakyRelu", "QLinearGlobalAveragePool", "QLinearAveragePool"), ((0, 1, 2),)
     ),
 }
+BIASES = {"QLinearConv": 8, "QGemm": 6}  # positions of biases, whose scale is that of features and weights together
 PASSING = ("Identity", "Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze", "MaxPool", "Resize", "Flatten", "Split")
 SAME = 1e-4  # relative difference of two scales, of which one is a product in float32
 SPREADING = (*PASSING, "Concat", "Gather")
@@ -116,6 +117,20 @@ def biases(graph: Graph) -> Iterator[Tuple[Node, int, int]]:
         wrong = np.abs(bias - features * weights) > SAME * np.abs(bias)
         if 0 < wrong.sum() <= wrong.size // 2:
             yield node, int(wrong.sum()), int(wrong.size)
+
+
+def shared_biases(graph: Graph) -> Iterator[Tuple[Node, Node, float]]:
+    """Biases of integers that two operators read, each by the scale of its own features and weights: (first, other, their ratio)."""
+    first: Dict[str, Tuple[Node, np.ndarray]] = {}
+    for node in graph.nodes:
+        position = BIASES.get(node.op, len(node.inputs))
+        scales = [graph.constants.get(name) for name in (*node.inputs[1:2], *node.inputs[4:5])]
+        if position >= len(node.inputs) or not node.inputs[position] or any(one is None for one in scales):
+            continue
+        step = np.prod([np.max(one) for one in scales if one is not None])
+        known = first.setdefault(node.inputs[position], (node, step))
+        if abs(step - known[1]) > SAME * known[1]:
+            yield known[0], node, float(step / known[1])
 
 
 def last_scales(graph: Graph) -> List[Tuple[str, Node, Scale]]:

@@ -24,12 +24,14 @@ def registry() -> Dict[str, Check]:
         script,
         structure,
         target,
+        unrounded,
         weights,
     )
 
     found: Dict[str, Check] = {}
     for module in (
-        *(export, structure, script, baked_size, weights, metadata, precision, quantised, parity, mean_ap, nms),
+        *(export, structure, script, baked_size, weights, metadata, precision, unrounded, quantised),
+        *(parity, mean_ap, nms),
         *(endpoint, engine, target),
     ):
         for check in module.CHECKS:

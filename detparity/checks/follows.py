@@ -23,7 +23,12 @@ LIKE = 10.0  # factor between the errors of one cause on different pictures
 # What an export of another model fails besides its weights.
 OF_THE_MODEL = ("structure.outputs", "structure.axes", "structure.shapes", "structure.attributes", "structure.metadata")
 OF_THE_SCRIPT = ("script.structure", "script.attributes", "script.metadata")
-OF_A_LOSS = ("precision.scales", "precision.calibration", "precision.resolution")  # what explains one in 8 bits
+OF_A_LOSS = (
+    "precision.unrounded",
+    "precision.scales",
+    "precision.calibration",
+    "precision.resolution",
+)  # what explains one in 8 bits
 SHAPES = ("structure.shapes", "script.structure")
 
 

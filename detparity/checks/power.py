@@ -57,7 +57,9 @@ def of_budget(context: Any, found: Mapping[str, Any]) -> Dict[str, Any]:
     seen = {
         ABOUT[name]: {"smallest": row["budget"], "unit": ""} for name, row in found["losses"].items() if name in ABOUT
     }
-    few = [f"an error in a weight that moves no more detections than the budget allows ({found['pictures']} pictures)"]
+    plain = context.outcomes.get("precision.unrounded")
+    what = "a range or a step of 8 bits" if plain is not None and plain.outcome == "passed" else "an error in a weight"
+    few = [f"{what} that moves no more detections than the budget allows ({found['pictures']} pictures)"]
     return {"sees": seen, "blind_spots": [*few, *_blind(context)]}
 
 

@@ -204,6 +204,13 @@ def scales(context: Any) -> Iterator[Finding]:
             tuple((one.title, f"{wrong} of {every} channels") for one, wrong, every in biases[:8]),
             evidence={"nodes": [one.title for one, *_ in biases]},
         )
+    for first, other, ratio in tensors.shared_biases(graph):
+        yield Finding(
+            f"stores one bias for {first.title} and {other.title}, which read it by scales {number(ratio)} times each other.",
+            fix="Give each its own bias before the file is quantised: a tool merged those that were equal in float32.",
+            evidence={"nodes": [first.title, other.title]},
+        )
+        break
     empty = [one for one in tensors.tensors(graph) if not (_usual(one.scale.scale)).all()]
     if empty:
         yield Finding(

@@ -119,16 +119,19 @@ class ModuleReference:
         return [one.own for one in operators if one.own.scores.ndim and one.floating]
 
     def weights(self) -> Dict[str, np.ndarray]:
-        """Weights of its convolutions in float32 by module path, and those with batch-norm folded in as `PATH, folded`. Raises
-        CannotRunReference where the module does not run, without which it is not known what may be folded."""
+        """Its tensors in float32 by name, weights of convolutions by module path, and those with batch-norm folded in, or worked out
+        by a run, as `NAME, folded`. Raises CannotRunReference where the module does not run, without which neither is known."""
         images = torch.rand(
             self._facts.shape, generator=torch.Generator().manual_seed(0)
         )  # what shows a wrong fold: no black one
         with _refusing(), torch.no_grad(), symbolic_functions():
             folded = self._folded(images)
-        found = _convolutions(self._module)
-        other = _convolutions(folded) if folded is not None else {}
-        changed = {name: value for name, value in other.items() if not np.array_equal(value, found[name])}
+            self._exact(images)
+        found = {**_tensors(self._exact_module()), **_tensors(self._module)}
+        other = _tensors(folded) if folded is not None else {}
+        changed = {
+            name: one for name, one in other.items() if name not in found or not np.array_equal(one, found[name])
+        }
         return {**found, **{f"{name}, folded": value for name, value in changed.items()}}
 
     def weights_read(self, images: np.ndarray) -> List[str]:
@@ -280,9 +283,17 @@ def _named(half: HalfModule) -> str:
     return listed([path or "the model itself" for path in half.beyond], 3)
 
 
-def _convolutions(module: nn.Module) -> Dict[str, np.ndarray]:
-    parts = ((name, part) for name, part in module.named_modules() if isinstance(part, fold.CONVOLUTIONS))
-    return {name: plain(part.weight.float()) for name, part in parts}
+def _tensors(module: nn.Module) -> Dict[str, np.ndarray]:
+    """Tensors of more than one number, the weight of a convolution under its path, those that a module holds as plain attributes as
+    well."""
+    parts = {name: part for name, part in module.named_modules() if isinstance(part, fold.CONVOLUTIONS)}
+    found = {name: plain(part.weight.float()) for name, part in parts.items()}
+    held = [(f"{path}.{name}", one) for path, part in module.named_modules() for name, one in vars(part).items()]
+    plainly = [(name, one) for name, one in held if isinstance(one, torch.Tensor)]
+    for name, one in (*module.named_parameters(), *module.named_buffers(), *plainly):
+        if one.is_floating_point() and one.numel() > 1 and not (name.endswith(".weight") and name[:-7] in parts):
+            found[name] = plain(one.float())
+    return found
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

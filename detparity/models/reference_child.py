@@ -66,7 +66,7 @@ def trace(_: Mapping[str, Any], arrays: Arrays) -> Answer:
 
 
 def weights(_: Mapping[str, Any], __: Arrays) -> Answer:
-    """Those of its convolutions, see `ModuleReference.weights`."""
+    """Its tensors, see `ModuleReference.weights`."""
     found = _MADE[0].weights()
     return {"order": list(found)}, {f"weight {index}": value for index, value in enumerate(found.values())}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
+from detparity.artifacts.onnx_graph import plain_name
 from detparity.checks import nms, parity, power
 from detparity.checks.inputs import first_case
 from detparity.core.case import Case
@@ -26,6 +28,19 @@ def test_numbers_off_by_twice_what_is_stated_are_found(group, clean, judged, ses
     assert group in finding.evidence["out_of_bounds"]
     assert 0 < next(iter(found["power"].values())) < 1
     assert found["blind_spots"] == ["your own pictures: none were given (--images)"]
+
+
+def test_a_weight_off_by_twice_what_is_stated_is_found_and_a_tenth_of_it_is_not(clean, judged, session):
+    context = judged(clean("grid"))
+    case = first_case(context)
+    ((key, size),) = power.of_home(context, session.detector, 1)["power"].items()
+
+    for times, seen in ((2, True), (0.1, False)):
+        model = clean("grid")
+        (weight,) = (one for one in model.graph.initializer if plain_name(one.name).endswith(key))
+        values = onnx.numpy_helper.to_array(weight).astype(np.float64) * (1 + times * size)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
+        assert bool(parity.compare(judged(model), case)) == seen, times
 
 
 def test_detections_off_by_twice_what_is_stated_are_found(clean, judged, session):

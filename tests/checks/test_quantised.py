@@ -104,6 +104,61 @@ def test_a_tensor_read_by_another_scale_is_found(spoil, good, judged):
     assert finding.message.startswith("reads 1 quantised tensors by another scale than they were made by, first in ")
 
 
+def _reversed(x, op):
+    return op("Gather", x, np.array([2, 1, 0]), axis=1)
+
+
+def _cut_to_integers(x, op):
+    return op("Cast", op("Cast", x, to=onnx.TensorProto.INT32), to=onnx.TensorProto.FLOAT)
+
+
+@pytest.mark.parametrize(
+    "where, change, cause", [(0, _reversed, "the channels of its image"), (-3, _cut_to_integers, "")]
+)
+def test_what_no_loss_shows_is_found_without_the_rounding(where, change, cause, good, judged):
+    model = onnx.load_from_string(good)
+    edits.splice(model, edits.nodes(model, "QuantizeLinear")[where].input[0], change)
+
+    context = judged(model)
+    (finding,) = context.outcome("precision.unrounded").findings
+    assert (
+        finding.message.startswith("without its rounding to 8 bits differs from the model at ")
+        and cause in finding.message
+    )
+    assert context.outcome("structure.weights").outcome == "passed"
+
+
+def test_exchanged_channels_are_found_under_another_name(good, judged):
+    model = onnx.load_from_string(good)
+    node = next(
+        one for one in edits.nodes(model, "DequantizeLinear") if one.input[0].endswith("68.block.conv.weight_quantized")
+    )
+    value = edits.value_of(model, node.input[0])
+    node.input[0] = edits.add_constant(model, np.concatenate([value[1::-1], value[2:]]))
+
+    context = judged(model)
+    (finding,) = context.outcome("structure.weights").findings
+    assert finding.message == "stores 1 tensor that differs from the fused checkpoint, first model.68.conv.weight."
+    assert context.outcome("precision.unrounded").reason == "blocked by structure.weights"
+
+
+@pytest.mark.parametrize("form", ["QOperator", "dynamic"])
+def test_other_forms_of_8_bits_are_judged_without_their_rounding(form, source, judged, tmp_path):
+    from detparity.kit.exporters.low_precision import _in_float, _Pictures
+    from onnxruntime import quantization as tool
+
+    model = onnx.load_from_string(source)
+    path, target, left = tmp_path / "x.onnx", tmp_path / "y.onnx", _in_float(model.graph)
+    path.write_bytes(source)
+    if form == "dynamic":
+        tool.quantize_dynamic(path, target, weight_type=tool.QuantType.QUInt8, nodes_to_exclude=left)
+    else:
+        reader = _Pictures(model.graph.input[0], [images.make("scene", SIZE, 9000)])
+        tool.quantize_static(path, target, reader, quant_format=tool.QuantFormat.QOperator, nodes_to_exclude=left)
+
+    assert judged(target.read_bytes()).outcome("precision.unrounded").outcome == "passed"
+
+
 def test_biases_by_scales_of_other_channels_are_found(good, judged):
     model = onnx.load_from_string(good)
     constants = {one.name for one in model.graph.initializer}

@@ -9,8 +9,19 @@ from detparity.core.findings import Check
 
 def registry() -> Dict[str, Check]:
     """All checks, by id, in the order reports show them."""
-    from detparity.checks import endpoint, engine, precision, quantised, target
+    from detparity.checks import endpoint, engine, precision, quantised, target, unrounded
     from detparity.checks.foreign import parity, stored_weights, structure, suppression
 
-    modules = (structure, target, precision, stored_weights, quantised, parity, suppression, endpoint, engine)
+    modules = (
+        structure,
+        target,
+        precision,
+        stored_weights,
+        unrounded,
+        quantised,
+        parity,
+        suppression,
+        endpoint,
+        engine,
+    )
     return {check.id: check for module in modules for check in module.CHECKS}

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch", minversion="1.13")
 
+import numpy as np
 import onnx
 import torch
 from detparity.kit.tests.checks.foreign import stand_ins
@@ -85,6 +86,16 @@ def test_weights_of_lower_precision_are_the_models_rounded_once(make, spoil, jud
         finding.message.startswith("stores 1 of ")
         and " convolutions with other numbers than the model's" in finding.message
     )
+
+
+def test_a_file_of_8_bits_without_its_rounding_is_its_model(judged):
+    model = _int8()
+    good = judged("maps", STATIC, model).outcome("precision.unrounded")
+    assert good.outcome == "passed", (good.reason, good.findings)
+
+    edits.splice(model, model.graph.input[0].name, lambda x, op: op("Gather", x, np.array([2, 1, 0]), axis=1))
+    (finding,) = judged("maps", STATIC, model).outcome("precision.unrounded").findings
+    assert finding.message.startswith("without its rounding to 8 bits ")
 
 
 def test_views_are_written_through_and_types_as_stated():
