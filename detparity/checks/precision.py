@@ -146,7 +146,7 @@ def _largest(context: Any, names: List[str]) -> Dict[str, float]:
     """The largest value of these tensors on a scene, by the file's own run."""
     found: Dict[str, float] = {}
     images = (
-        context.batch(_case(context, "scene")) if hasattr(context, "batch") else context.given(_case(context, "scene"))
+        context.batch(_case(context, "scene")) if hasattr(context, "batch") else context.fed(_case(context, "scene"))
     )
     for start in range(0, len(names), AT_ONCE):
         some = names[start : start + AT_ONCE]

@@ -279,7 +279,7 @@ def _shown(context: Any, names: Sequence[str], cases: Sequence[Any]) -> List[Dic
     try:
         runner = client().prepare("onnxruntime", expose(context.artifact.path, inner), Load("disabled"))
         for case in cases:
-            images = context.batch(case) if hasattr(context, "batch") else context.given(case)
+            images = context.batch(case) if hasattr(context, "batch") else context.fed(case)
             feed = context.form.feed(context.form.image, images, "ones")
             found.append({**feed, **runner.call(feed)})
     except EngineError as error:

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from detparity.artifacts import onnx_graph
+from detparity.artifacts.input_form import CHANNELS, channels_last
 from detparity.core.errors import InputError
 from detparity.core.promises import Promises
 from detparity.models.capture import CapturedCall
+from detparity.models.example import pixels_of
 from detparity.models.module_reference import Made, ModuleReference
-from detparity.models.reference import ReferenceFacts
+from detparity.models.reference import PLAIN, ReferenceFacts
 from detparity.models.yolov7.foreign_head import head_of
 
 
@@ -23,7 +25,8 @@ def reference_of(call: CapturedCall) -> ModuleReference:
     """
     if call.module is None:
         raise InputError(f"{call.exporter} exported what cannot be a reference: {call.problem}")
-    key, shape = _image(call)
+    key, image = _image(call)
+    kind, prepared = pixels_of(image)
 
     def called(module: nn.Module, images: torch.Tensor) -> Any:
         arguments = [*call.arguments]
@@ -35,24 +38,27 @@ def reference_of(call: CapturedCall) -> ModuleReference:
         return module(*arguments, **keywords)
 
     notes = [f"shared with the script, as it cannot be copied: {', '.join(call.shared[:6])}"] if call.shared else []
+    notes += ["pixels are from 0 to 255, as those of the example are"] * (prepared != PLAIN)
     title = f"{type(call.module).__name__}, captured at {call.exporter}"
     anchors, strides = head_of(call.module)
     facts = ReferenceFacts(
         title,
         "",
-        shape,
+        tuple(map(int, image.shape)),
         (),
         names=_names(call.module),
+        preprocessing=prepared,
         code=True,
         notes=tuple(notes),
         anchors=anchors,
         strides=strides,
+        image=kind,
     )
     return ModuleReference(Made(call.module, facts, called))
 
 
-def _image(call: CapturedCall) -> Tuple[Tuple[Any, ...], Tuple[int, ...]]:
-    """Which argument is the image, by position or by name, or which of a list of images, and its shape."""
+def _image(call: CapturedCall) -> Tuple[Tuple[Any, ...], torch.Tensor]:
+    """Which argument is the image, by position or by name, or which of a list of images, and the image itself."""
     given: Dict[Any, Any] = {**dict(enumerate(call.arguments)), **call.kwargs}
     tensors: Dict[Tuple[Any, ...], torch.Tensor] = {}
     for key, value in given.items():
@@ -61,11 +67,18 @@ def _image(call: CapturedCall) -> Tuple[Tuple[Any, ...], Tuple[int, ...]]:
     for key, value in given.items():
         if isinstance(value, (list, tuple)):
             tensors.update({(key, k): one for k, one in enumerate(value) if isinstance(one, torch.Tensor)})
-    images = [key for key, value in tensors.items() if value.dim() in (3, 4) and value.shape[-3] == 3]
+    images = [key for key, value in tensors.items() if _coloured(value)]
     if len(images) != 1:
         shapes = ", ".join(str(tuple(value.shape)) for value in tensors.values()) or "no tensor"
-        raise InputError(f"{call.exporter} was given {shapes}: one image of three channels is expected")
-    return images[0], tuple(map(int, tensors[images[0]].shape))
+        raise InputError(
+            f"{call.exporter} was given {shapes}: models that take one image of three channels can be judged, and no others yet"
+        )
+    return images[0], tensors[images[0]]
+
+
+def _coloured(value: torch.Tensor) -> bool:
+    """Whether a tensor has the axes of images of three channels, these before or, in a batch, after height and width."""
+    return value.dim() in (3, 4) and (value.shape[-3] == CHANNELS or channels_last(tuple(value.shape)))
 
 
 def _names(module: nn.Module) -> Tuple[str, ...]:
@@ -99,7 +112,7 @@ def _written(call: CapturedCall) -> int:
 
 def _shape(call: CapturedCall) -> Tuple[int, ...]:
     try:
-        return _image(call)[1]
+        return tuple(map(int, _image(call)[1].shape))
     except InputError:
         return ()
 

@@ -245,6 +245,15 @@ def test_a_stream_that_is_written_later(module, here):
     assert calls[0].first.read_bytes() == calls[0].files[0].read_bytes()
 
 
+def test_a_program_in_a_stream_that_is_written_later(module, here):
+    with capturing() as calls:
+        stream = io.BytesIO()
+        torch.jit.save(torch.jit.trace(module, IMAGES), stream)
+        (here / "late.pt").write_bytes(stream.getvalue())
+
+    assert [names(call) for call in calls] == [["late.pt"]] and not calls.unclaimed
+
+
 def test_torchscript_and_what_is_made_of_it(module, here):
     with capturing() as calls:
         traced = torch.jit.trace(module, IMAGES)

@@ -62,7 +62,7 @@ def locate(session: Session, context: AnyContext, case: Case) -> Answer:
     _require_torch()
     images = context.batch(case) if isinstance(context, Context) else context.given(case)
     try:
-        program = _program(context, images)
+        program = _program(context, images if isinstance(context, Context) else context.fed(case))
         trace = _trace(session, context, images)
         search = Search(trace, program)
         located = search.located()
