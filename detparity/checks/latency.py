@@ -33,7 +33,9 @@ def timed(context: Any, title: str) -> Timed:
     runner = context.runner(threads=THREADS)
     name = context.form.image or runner.input_names[0]
     foreign = isinstance(context, ForeignContext)
-    feed: Arrays = context.feed(case, (name,)) if foreign else context.form.feed(name, context.batch(case), context.filled)
+    feed: Arrays = (
+        context.feed(case, (name,)) if foreign else context.form.feed(name, context.batch(case), context.filled)
+    )
     return Timed(title, runner, feed, contract.size, contract.batch)
 
 

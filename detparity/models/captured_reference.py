@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from detparity.artifacts import onnx_graph
 from detparity.artifacts.input_form import CHANNELS, channels_last
 from detparity.core.errors import InputError
-from detparity.core.promises import Promises
+from detparity.core.promises import Promises, of_batch
 from detparity.models.capture import CapturedCall
 from detparity.models.example import pixels_of
 from detparity.models.module_reference import Made, ModuleReference
@@ -29,8 +30,9 @@ def reference_of(call: CapturedCall) -> ModuleReference:
     kind, prepared = pixels_of(image)
 
     def called(module: nn.Module, images: torch.Tensor) -> Any:
-        arguments = [*call.arguments]
-        keywords = dict(call.kwargs)
+        count = len(images) if images.dim() == 4 else 1
+        arguments = [_of_batch(one, image, count) for one in call.arguments]
+        keywords = {name: _of_batch(one, image, count) for name, one in call.kwargs.items()}
         given: Any = arguments if isinstance(key[0], int) else keywords
         given[key[0]] = (
             images if len(key) == 1 else [images if k == key[1] else one for k, one in enumerate(given[key[0]])]
@@ -57,16 +59,25 @@ def reference_of(call: CapturedCall) -> ModuleReference:
     return ModuleReference(Made(call.module, facts, called))
 
 
-def _image(call: CapturedCall) -> Tuple[Tuple[Any, ...], torch.Tensor]:
-    """Which argument is the image, by position or by name, or which of a list of images, and the image itself."""
+def _of_batch(value: Any, image: torch.Tensor, count: int) -> Any:
+    return of_batch(value, image.shape, count) if isinstance(value, torch.Tensor) else value
+
+
+def _tensors(call: CapturedCall) -> Dict[Tuple[Any, ...], torch.Tensor]:
+    """The tensors of a call by position or by name, and where they lie in a list."""
     given: Dict[Any, Any] = {**dict(enumerate(call.arguments)), **call.kwargs}
     tensors: Dict[Tuple[Any, ...], torch.Tensor] = {}
     for key, value in given.items():
         if isinstance(value, torch.Tensor):
             tensors[(key,)] = value
-    for key, value in given.items():
-        if isinstance(value, (list, tuple)):
+        elif isinstance(value, (list, tuple)):
             tensors.update({(key, k): one for k, one in enumerate(value) if isinstance(one, torch.Tensor)})
+    return tensors
+
+
+def _image(call: CapturedCall) -> Tuple[Tuple[Any, ...], torch.Tensor]:
+    """Which argument is the image, by position or by name, or which of a list of images, and the image itself."""
+    tensors = _tensors(call)
     images = [key for key, value in tensors.items() if _coloured(value)]
     if len(images) != 1:
         shapes = ", ".join(str(tuple(value.shape)) for value in tensors.values()) or "no tensor"
@@ -95,11 +106,24 @@ def _names(module: nn.Module) -> Tuple[str, ...]:
 def promises_of(call: CapturedCall) -> Promises:
     """What the call asked of its exporter. A program that torch itself saves was asked for no names and no opset."""
     shape = _shape(call)
+    others = _others(call) if shape else ()
     if not call.exporter.startswith("torch.onnx"):
-        return Promises(call.exporter, shape=shape)
+        return Promises(call.exporter, shape=shape, others=others)
+    names = (call.input_names, call.output_names)
     return Promises(
-        call.exporter, call.input_names, call.output_names, _dynamic(call), call.opset, shape, _written(call)
+        call.exporter,
+        *names,
+        dynamic=_dynamic(call),
+        opset=call.opset,
+        shape=shape,
+        written=_written(call),
+        others=others,
     )
+
+
+def _others(call: CapturedCall) -> Tuple[np.ndarray, ...]:
+    image = _image(call)[0]
+    return tuple(value.detach().cpu().numpy() for key, value in _tensors(call).items() if key != image)
 
 
 def _written(call: CapturedCall) -> int:

@@ -8,7 +8,9 @@ import torch
 
 from detparity.core.layout import Preprocessing
 
-BEYOND = 8.0  # pixels of an example that were not divided by 255 reach further, and by ImageNet's numbers no more than 2.7
+BEYOND = (
+    8.0  # pixels of an example that were not divided by 255 reach further, and by ImageNet's numbers no more than 2.7
+)
 
 
 def pixels_of(image: torch.Tensor) -> Tuple[str, Preprocessing]:

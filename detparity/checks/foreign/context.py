@@ -178,9 +178,14 @@ class ForeignContext(Judging):
     def feed(self, case: Case, names: Sequence[str] = ()) -> Arrays:
         """What the file is given of a case, by name; names: of the inputs of its runner, for a runtime whose files name none."""
         images, name = self.fed(case), self.form.image or names[0]
-        if self.contract.batched:
-            return self.form.feed(name, images, "ones")
-        return {name: images.astype(_dtype(self.form.dtype))}
+        others = self.contract.promises.beside(len(case.pictures))
+        known = [value.name for value in self.form.others] or [f"input {k}" for k, _ in enumerate(others, 1)]
+        fed = (
+            self.form.feed(name, images, "ones")
+            if self.contract.batched
+            else {name: images.astype(_dtype(self.form.dtype))}
+        )
+        return {**fed, **dict(zip(known, others))}
 
     @functools.cached_property
     def layout(self) -> Layout:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from detparity.artifacts.metadata import class_names, image_size, parse
 from detparity.checks import structure
@@ -128,14 +128,23 @@ def operators(context: ForeignContext) -> Iterator[Finding]:
     """Training-mode and random operators; operators of a domain that only one runtime has."""
     graph = context.onnx.graph
     own = set(context.onnx.functions)
-    domains: dict[str, List[Any]] = {}
+    domains: Dict[str, List[Any]] = {}
+    training: Dict[str, List[str]] = {}
     for node in graph.walk():
         if node.op in structure.RANDOM_OPS and not node.domain:
             yield Finding(f"uses the random operator {node.op}.", (("node", node.title),), level=SHOULD)
         elif structure._trains(node, graph):
-            yield Finding(f"has a {node.op} in training mode.", (("node", node.title),))
+            training.setdefault(node.op, []).append(node.title)
         elif node.domain and node.full_op not in own:
             domains.setdefault(node.domain, []).append(node)
+    for op, titles in training.items():
+        many = f"has a {op}" if len(titles) == 1 else f"has {len(titles)} times {op}"
+        yield Finding(
+            f"{many} in training mode.",
+            (("nodes", listed(titles, 3)),),
+            notes=("It computes other numbers than in evaluation: call eval() before export.",),
+            evidence={"nodes": titles},
+        )
     for domain, nodes in domains.items():
         yield replace(structure._foreign(domain, nodes), level=INFO)
 

@@ -135,3 +135,45 @@ def test_what_is_no_colour_image_is_one_line(shape, tmp_path, monkeypatch):
         torch.jit.trace(nn.Identity(), torch.zeros(shape))
     with pytest.raises(InputError, match="one image of three channels can be judged, and no others yet"):
         reference_of(exports.captures[0])
+
+
+class Scaled(nn.Module):
+    """Boxes in pixels of the original image, whose height and width are another input; wrong: in the other order."""
+
+    def __init__(self, wrong: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 4, 4)
+        self.wrong = wrong
+
+    def forward(self, images, sizes):
+        rows = self.conv(images).sigmoid().flatten(2).transpose(1, 2)
+        sizes = sizes.flip(1) if self.wrong else sizes
+        return rows * torch.cat([sizes, sizes], 1)[:, None].float()
+
+
+@pytest.mark.parametrize(("wrong", "outcome"), [(False, "passed"), (True, "failed")])
+def test_other_inputs_are_given_as_in_the_captured_call(wrong, outcome, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example = (torch.rand(2, 3, *SIDES), torch.tensor([[480, 640], [480, 640]]))
+    with detparity.capture() as exports:
+        torch.jit.trace(Scaled().eval(), example)
+    torch.jit.trace(Scaled(wrong).eval(), example).save("best.pt")
+    reference, promises = reference_of(exports.captures[0]), promises_of(exports.captures[0])
+    context = open_context(
+        tmp_path / "best.pt", ForeignSource(lambda _: reference, lambda _: promises), None, Clock(), True
+    )
+    assert context.outcome("parity.declared").outcome == outcome
+    assert [len(one) for count in (1, 2, 3) for one in promises.beside(count)] == [1, 2, 3]
+
+
+def test_a_file_with_another_input_of_unknown_numbers_is_one_line(tmp_path):
+    module = Detector().eval()
+    file = _file(module, 255.0)
+    file.graph.input.append(helper.make_tensor_value_info("sizes", TensorProto.INT64, (1, 2)))
+    onnx.save(file, str(tmp_path / "best.onnx"))
+    reference = ModuleReference(Made(module, ReferenceFacts("detector", "", (1, 3, *SIDES), ())))
+    with pytest.raises(
+        InputError, match="'sizes' beside an image, where nothing is known to be given: `detparity capture"
+    ):
+        open_context(tmp_path / "best.onnx", ForeignSource(lambda _: reference), None, Clock(), True)
