@@ -8,6 +8,9 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 
+OPEN = "Dim.AUTO"  # the symbol of an axis that the exporter may fix or leave open, as it finds
+
+
 @dataclass(frozen=True)
 class Promises:
     """source: who promised it, for the report. inputs, outputs: names in order, empty where none were asked for; dynamic: by tensor,
@@ -24,6 +27,10 @@ class Promises:
     written: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     others: Tuple[np.ndarray, ...] = ()
+
+    def varying(self, tensor: str) -> Mapping[int, str]:
+        """The axes of a tensor that were asked to vary, with their symbols."""
+        return {axis: symbol for axis, symbol in (self.dynamic or {}).get(tensor, {}).items() if symbol != OPEN}
 
     def beside(self, batch: int) -> Tuple[np.ndarray, ...]:
         """The same for a batch of so many images."""

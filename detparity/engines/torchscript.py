@@ -97,8 +97,8 @@ def runner(engine: str, module: Callable[..., Any], how: Load = Load(), image: s
                 torch.set_num_threads(threads)
             with torch.no_grad():
                 given = torch.from_numpy(feed["images"])
-                others = [torch.from_numpy(value) for name, value in feed.items() if name != "images"]
-                result = module(given if image == "float32" else given.to(half), *others)
+                beside = [torch.from_numpy(value) for name, value in feed.items() if name != "images"]
+                result = module(given if image == "float32" else given.to(half), *beside)
         except Exception as error:  # errors of the interpreter carry their own traceback text
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise EngineError(lines[-1] if lines else type(error).__name__) from None

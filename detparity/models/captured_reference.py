@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -63,9 +64,19 @@ def _of_batch(value: Any, image: torch.Tensor, count: int) -> Any:
     return of_batch(value, image.shape, count) if isinstance(value, torch.Tensor) else value
 
 
+def _in_order(call: CapturedCall) -> List[str]:
+    """Names of the arguments that were given by name, in the order of the module's parameters."""
+    try:
+        known = [*inspect.signature(call.module.forward).parameters] if call.module is not None else []
+    except (TypeError, ValueError):  # a function that states no signature
+        known = []
+    return [*(name for name in known if name in call.kwargs), *(name for name in call.kwargs if name not in known)]
+
+
 def _tensors(call: CapturedCall) -> Dict[Tuple[Any, ...], torch.Tensor]:
-    """The tensors of a call by position or by name, and where they lie in a list."""
-    given: Dict[Any, Any] = {**dict(enumerate(call.arguments)), **call.kwargs}
+    """The tensors of a call by position or by name, and where they lie in a list, in the order of the module's parameters."""
+    given: Dict[Any, Any] = dict(enumerate(call.arguments))
+    given.update({name: call.kwargs[name] for name in _in_order(call)})
     tensors: Dict[Tuple[Any, ...], torch.Tensor] = {}
     for key, value in given.items():
         if isinstance(value, torch.Tensor):

@@ -177,3 +177,13 @@ def test_a_file_with_another_input_of_unknown_numbers_is_one_line(tmp_path):
         InputError, match="'sizes' beside an image, where nothing is known to be given: `detparity capture"
     ):
         open_context(tmp_path / "best.onnx", ForeignSource(lambda _: reference), None, Clock(), True)
+
+
+def test_a_flag_that_changes_no_number_decides_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = Detector()  # in training mode, and no part of it computes otherwise there
+    with detparity.capture() as exports:
+        torch.jit.trace(module, module.example()).save("best.pt")
+    reference = reference_of(exports.captures[0])
+    context = open_context(tmp_path / "best.pt", ForeignSource(lambda _: reference), None, Clock(), True)
+    assert [finding.level for finding in context.outcome("script.training").findings] == ["SHOULD"]
