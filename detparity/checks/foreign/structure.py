@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Container, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from detparity.artifacts.metadata import class_names, image_size, parse
 from detparity.artifacts.onnx_graph import Dim, Value
@@ -60,12 +60,20 @@ def names(context: ForeignContext) -> Iterator[Finding]:
         ("inputs", promises.inputs, own),
         ("outputs", promises.outputs, [value.name for value in graph.outputs]),
     ):
-        if asked and list(asked) != found:
+        left = promises.written == len(found) if what == "outputs" else False
+        if asked and _other_names(asked, found, graph.initializers, left):
             yield Finding(
                 f"has other {what} than asked for: {listed(found, 4)}.",
                 (("asked for", ", ".join(asked)), ("file", ", ".join(found))),
                 evidence={what: found},
             )
+
+
+def _other_names(asked: Sequence[str], found: Sequence[str], weights: Container[str], left: bool) -> bool:
+    """Whether tensors have other names than asked for. Exporters take names in order: of more than there are, the others are those of
+    weights. left: whether the exporter's own file has as many, so that those after the last name asked for have names of its own."""
+    same = all(one == other for one, other in zip(asked, found)) and (left or len(found) <= len(asked))
+    return not same or any(name not in weights for name in asked[len(found) :])
 
 
 def axes(context: ForeignContext) -> Iterator[Finding]:
@@ -75,7 +83,7 @@ def axes(context: ForeignContext) -> Iterator[Finding]:
         raise CannotRun("it is not known which axes were asked to vary", hides=False)
     own = [value for value in graph.inputs if value.name not in graph.initializers]
     for value in (*own, *graph.outputs):
-        asked = promises.dynamic.get(value.name, {})
+        asked = promises.varying(value.name)
         for axis, dim in enumerate(value.shape or ()):
             if isinstance(dim, int) and axis in asked:
                 yield Finding(
@@ -130,14 +138,23 @@ def operators(context: ForeignContext) -> Iterator[Finding]:
     """Training-mode and random operators; operators of a domain that only one runtime has."""
     graph = context.onnx.graph
     own = set(context.onnx.functions)
-    domains: dict[str, List[Any]] = {}
+    domains: Dict[str, List[Any]] = {}
+    training: Dict[str, List[str]] = {}
     for node in graph.walk():
         if node.op in structure.RANDOM_OPS and not node.domain:
             yield Finding(f"uses the random operator {node.op}.", (("node", node.title),), level=SHOULD)
         elif structure._trains(node, graph):
-            yield Finding(f"has a {node.op} in training mode.", (("node", node.title),))
+            training.setdefault(node.op, []).append(node.title)
         elif node.domain and node.full_op not in own:
             domains.setdefault(node.domain, []).append(node)
+    for op, titles in training.items():
+        many = f"has a {op}" if len(titles) == 1 else f"has {len(titles)} times {op}"
+        yield Finding(
+            f"{many} in training mode.",
+            (("nodes", listed(titles, 3)),),
+            notes=("It computes other numbers than in evaluation: call eval() before export.",),
+            evidence={"nodes": titles},
+        )
     for domain, nodes in domains.items():
         yield replace(structure._foreign(domain, nodes), level=INFO)
 
@@ -241,9 +258,18 @@ def script_load(context: ForeignContext) -> Iterator[Finding]:
 
 
 def script_training(context: ForeignContext) -> Iterator[Finding]:
-    if context.script.training or context.script.training_ops:
-        what = listed(context.script.training_ops) if context.script.training_ops else "its flag"
+    if context.script.training_ops:
+        what = listed(context.script.training_ops)
         yield Finding(f"was saved in training mode ({what}).", notes=("Call eval() before export.",))
+    elif context.script.training:
+        yield Finding(
+            "was saved with its flag `training` set.",
+            notes=(
+                "No operator in it was recorded in training, and its numbers are judged as it is. torch.jit.freeze refuses it, and so "
+                "does what calls that: call eval() on the outermost module before export.",
+            ),
+            level=SHOULD,
+        )
 
 
 def script_devices(context: ForeignContext) -> Iterator[Finding]:

@@ -3,7 +3,9 @@ deprecated."""
 
 from __future__ import annotations
 
+import importlib
 import io
+import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,9 @@ SHIM = Shim(
     "it is in training, whatever its module is, and cannot be frozen",
     until="TorchScript is no longer exported to",
 )
+
+
+TORCHVISION = "torchvision"
 
 
 @contextmanager
@@ -72,8 +77,20 @@ def save(module: torch.jit.ScriptModule, target: Union[str, IO[bytes]], extra_fi
 
 
 def load(source: Union[str, IO[bytes]], extra_files: Dict[str, str]) -> torch.jit.ScriptModule:
-    """Load an archive on the CPU, filling the values of `extra_files` in place."""
+    """Load an archive on the CPU, filling the values of `extra_files` in place. torchvision is imported where its operators are asked
+    for: it registers them."""
     with _quiet():
+        try:
+            return torch.jit.load(source, map_location="cpu", _extra_files=extra_files)
+        except RuntimeError as error:
+            if TORCHVISION + "::" not in str(error) or TORCHVISION in sys.modules:
+                raise
+        try:
+            importlib.import_module(TORCHVISION)
+        except ImportError:
+            raise RuntimeError(f"it has operators of {TORCHVISION}, which is not installed") from None
+        if not isinstance(source, str):
+            source.seek(0)
         return torch.jit.load(source, map_location="cpu", _extra_files=extra_files)
 
 
