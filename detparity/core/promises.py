@@ -7,7 +7,6 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-
 OPEN = "Dim.AUTO"  # the symbol of an axis that the exporter may fix or leave open, as it finds
 
 
