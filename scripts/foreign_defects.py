@@ -41,7 +41,8 @@ CHECKS = "structure,parity.declared,parity.batches,parity.sizes"
 @dataclass(frozen=True)
 class Columns:
     """Where a layout has what: names of the outputs of boxes, scores and class numbers (by position), the axis of the columns, the
-    first score column, and the form of the boxes. any_size: the file takes other sizes than it declares, and gives what the model does."""
+    first score column, and the form of the boxes. any_size: the file takes other sizes than it declares, and gives what the model
+    does."""
 
     boxes: int
     scores: int

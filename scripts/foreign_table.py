@@ -368,12 +368,7 @@ def page(folder: Path) -> str:
     """docs/foreign.md from the results."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     order = {job.key: number for number, job in enumerate(jobs(list(FAMILIES)))}
-    results.sort(
-        key=lambda one: (
-            list(FAMILIES).index(one["package"]),
-            order.get(Job(one["package"], one["name"], one["words"], one["seed"]).key, 0),
-        )
-    )
+    results.sort(key=lambda one: (list(FAMILIES).index(one["package"]), order.get(_key(one), 0)))
     verdicts: Dict[str, int] = {}
     revisions: Dict[str, int] = {}
     for one in results:
@@ -381,7 +376,7 @@ def page(folder: Path) -> str:
         revisions[revision] = revisions.get(revision, 0) + 1
         one["verdict"] = "no file" if one["verdict"] == "none" else one["verdict"]
         verdicts[one["verdict"]] = verdicts.get(one["verdict"], 0) + 1
-    here = sum(one.get("size", SIZE) == SIZE for one in results)
+    named = [one for one in results if one.get("size", SIZE) == SIZE and _key(one) in order]
     lines = [
         "# Other people's exporters, judged",
         "",
@@ -392,7 +387,7 @@ def page(folder: Path) -> str:
         "",
         "    python scripts/foreign_table.py run RESULTS && python scripts/foreign_table.py page RESULTS > docs/foreign.md",
         "",
-        f"{len(results)} exports, {here} of the {len(order)} that the script names and {len(results) - here} at another size: "
+        f"{len(results)} exports, {len(named)} of the {len(order)} that the script names and {len(results) - len(named)} others: "
         + f"{', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}. "
         + f"Judged at revisions: {', '.join(f'{name} ({count})' for name, count in sorted(revisions.items()))}.",
         "",
@@ -407,6 +402,11 @@ def page(folder: Path) -> str:
             f"{_floors(artifacts)} | {_found(one)} |"
         )
     return "\n".join([*lines, DEFECTS, *planted(folder)]) + "\n"
+
+
+def _key(result: Mapping[str, Any]) -> str:
+    """Of its job at the usual size."""
+    return Job(result["package"], result["name"], result["words"], result["seed"]).key
 
 
 def _floors(artifacts: Sequence[Mapping[str, Any]]) -> str:
