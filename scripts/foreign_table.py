@@ -14,13 +14,14 @@ import argparse
 import fnmatch
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from foreign_page import DEFECTS, planted
 
@@ -165,11 +166,35 @@ def export(package: str, name: str, options: Dict[str, Any]) -> None:
     EXPORTS[package](name, options, options.pop("size", SIZE))
 
 
+def spread(model: Any, images: Any, heads: str, bias: Optional[float] = None) -> None:
+    """Scores that differ: packages draw the weights of their class heads so small that all scores are under the threshold, and nothing
+    would be detected. images: what `model` is called with, once; heads: pattern of their names; bias: theirs, None to leave it."""
+    import torch
+
+    seen: Dict[Any, float] = {}
+
+    def note(module: Any, _: Any, given: Any) -> None:
+        seen[module] = max(seen.get(module, 0.0), float(given.std()))
+
+    layers = [module for name, module in model.named_modules() if re.search(heads, name)]
+    hooks = [one.register_forward_hook(note) for one in layers]
+    with torch.no_grad():
+        model(images)
+        for layer, deviation in seen.items():
+            layer.weight.mul_(1.5 / deviation)
+            if bias is not None:
+                layer.bias.fill_(bias)
+    for hook in hooks:
+        hook.remove()
+
+
 def _ultralytics(name: str, options: Dict[str, Any], size: int) -> None:
     from ultralytics import RTDETR, YOLO
 
     model = (RTDETR if name.startswith("rtdetr") else YOLO)(f"{name}.yaml")
     conditioned(model.model.eval(), pictures(size), lambda module, images: module(images))
+    if options.get("nms"):  # YOLOv10 and YOLO26 select without it
+        spread(model.model, pictures(size)[:1], r"\.cv3\.\d+\.2$", -3.0)
     model.export(imgsz=size, **options)
 
 
@@ -186,26 +211,6 @@ def _libreyolo(name: str, options: Dict[str, Any], side: int) -> None:
     model.export(output_path=f"{name}.{suffix}", imgsz=side, **options)
 
 
-def spread(model: Any, images: Any) -> None:
-    """Scores of RetinaNet and FCOS that differ: torchvision draws these weights so small that all scores are under the threshold, and
-    nothing would be detected. images: what `model` is called with, once."""
-    import torch
-
-    seen: Dict[Any, float] = {}
-
-    def note(module: Any, _: Any, given: Any) -> None:
-        seen[module] = max(seen.get(module, 0.0), float(given.std()))
-
-    layers = [module for name, module in model.named_modules() if name.endswith("cls_logits")]
-    hooks = [one.register_forward_hook(note) for one in layers]
-    with torch.no_grad():
-        model(images)
-        for layer, deviation in seen.items():
-            layer.weight.mul_(1.5 / deviation)
-    for hook in hooks:
-        hook.remove()
-
-
 def _torchvision(name: str, options: Dict[str, Any], side: int) -> None:
     import torch
     from torchvision.models import get_model
@@ -214,7 +219,7 @@ def _torchvision(name: str, options: Dict[str, Any], side: int) -> None:
     model = get_model(name, weights=None, weights_backbone=None, **given).eval()
     image = torch.rand(3, side, side)
     conditioned(model, list(pictures(side)), lambda module, images: module(images))
-    spread(model, [image])
+    spread(model, [image], r"cls_logits$")
     names = ["boxes", "scores", "labels"] if not name.startswith("faster") else ["boxes", "labels", "scores"]
     torch.onnx.export(
         model, ([image],), f"{name}.onnx", opset_version=17, input_names=["image"], output_names=names, dynamo=False
