@@ -4,7 +4,7 @@ does, so that a loss in 8 bits hides no other defect."""
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
@@ -14,7 +14,7 @@ from detparity.artifacts import onnx_graph
 from detparity.artifacts.onnx_unrounded import CannotUnround, Rounded, Unrounded
 from detparity.checks import nms, parity
 from detparity.checks.foreign import parity as foreign_parity
-from detparity.checks.foreign.context import OutputsDiffer
+from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.precision import _is_onnx, quantised
 from detparity.checks.weights import TOLERANCE
 from detparity.core.contract import MUST
@@ -90,21 +90,18 @@ def _changed(context: Any, changed: Sequence[Rounded], given: Mapping[str, _Know
 
 
 def _judged(context: Any, content: bytes) -> List[Finding]:
-    """What a file of float32 that holds this is found to do."""
+    """What a file of float32 that holds this is found to do: by a context that remembers nothing of the one of 8 bits."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / context.artifact.path.name
         path.write_bytes(content)
+        own = {one.name: one.default_factory() for one in fields(context) if one.default_factory is not MISSING}
         other = replace(
             context,
+            **{**own, "died": None, "_reported_by": None, "precision": PLAIN},
+            **({"hidden": ""} if isinstance(context, ForeignContext) else {}),
             artifact=replace(context.artifact, path=path),
             file=onnx_graph.read(path, client()),
             contract=replace(context.contract, precision=FLOAT32, promised_precision=None),
-            **{"outcomes": {}, "notes": {}, "died": None, "precision": PLAIN, "_runners": {}, "_reported_by": None},
-            **(
-                {}
-                if hasattr(context.contract, "variant")
-                else {"_truths": {}, "_choices": {}, "_exposed": {}, "_last": (None, {})}
-            ),
         )
         try:
             other.runner()
