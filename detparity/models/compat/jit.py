@@ -28,7 +28,6 @@ SHIM = Shim(
 )
 
 
-TORCHVISION = "torchvision"
 
 
 @contextmanager
@@ -83,12 +82,12 @@ def load(source: Union[str, IO[bytes]], extra_files: Dict[str, str]) -> torch.ji
         try:
             return torch.jit.load(source, map_location="cpu", _extra_files=extra_files)
         except RuntimeError as error:
-            if TORCHVISION + "::" not in str(error) or TORCHVISION in sys.modules:
+            if "torchvision::" not in str(error) or "torchvision" in sys.modules:
                 raise
         try:
-            importlib.import_module(TORCHVISION)
+            importlib.import_module("torchvision")
         except ImportError:
-            raise RuntimeError(f"it has operators of {TORCHVISION}, which is not installed") from None
+            raise RuntimeError("it has operators of torchvision, which is not installed") from None
         if not isinstance(source, str):
             source.seek(0)
         return torch.jit.load(source, map_location="cpu", _extra_files=extra_files)
