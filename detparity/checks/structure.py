@@ -56,7 +56,9 @@ def load(context: Context) -> Iterator[Finding]:
 
 def _no_kernel(graph: Graph, error: str) -> List[str]:
     """What the node is given that ONNX Runtime has no kernel for, as a sentence; nothing where it complains of something else."""
-    named = next((node for node in graph.walk() if NO_KERNEL in error and node.name and f"'{node.name}'" in error), None)
+    named = next(
+        (node for node in graph.walk() if NO_KERNEL in error and node.name and f"'{node.name}'" in error), None
+    )
     values = (*graph.inputs, *graph.inferred.values(), *graph.declared.values())
     types = {name: str(value.dtype) for name, value in graph.constants.items()}
     types.update({value.name: value.dtype for value in values})

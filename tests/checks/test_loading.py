@@ -6,9 +6,9 @@ from onnx import TensorProto, helper
 
 pytest.importorskip("torch", minversion="1.13")
 
-from detparity.checks.foreign.open_file import ForeignSource, open_context  # noqa: E402
-from detparity.core.clock import Clock  # noqa: E402
-from detparity.engines.graph_reference import GraphReference  # noqa: E402
+from detparity.checks.foreign.open_file import ForeignSource, open_context
+from detparity.core.clock import Clock
+from detparity.engines.graph_reference import GraphReference
 
 
 def test_an_operator_without_a_kernel_is_named_with_what_it_is_given(tmp_path):
@@ -28,5 +28,7 @@ def test_an_operator_without_a_kernel_is_named_with_what_it_is_given(tmp_path):
     context = open_context(path, ForeignSource(lambda _: reference), None, Clock(), True)
     (finding,) = context.outcome("structure.load").findings
     assert "Could not find an implementation for GridSample" in finding.notes[0]
-    assert finding.notes[1].startswith("ONNX Runtime has GridSample for some types alone, and here it is given 'images' float32")
+    assert finding.notes[1].startswith(
+        "ONNX Runtime has GridSample for some types alone, and here it is given 'images' float32"
+    )
     assert "'grid' float64" in finding.notes[1]
