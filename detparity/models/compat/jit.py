@@ -28,8 +28,6 @@ SHIM = Shim(
 )
 
 
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     if bare("jit"):

@@ -142,7 +142,11 @@ def test_a_suppression_by_counting_overlaps_is_a_decision(tmp_path):
         helper.make_node("LessOrEqual", ["count", "none"], ["free"], "counts"),
         helper.make_node("NonZero", ["free"], ["rows"]),
     ]
-    constants = {"threshold": np.array(0.7, np.float32), "first": np.array([0], np.int64), "none": np.array(0, np.int64)}
+    constants = {
+        "threshold": np.array(0.7, np.float32),
+        "first": np.array([0], np.int64),
+        "none": np.array(0, np.int64),
+    }
     graph = helper.make_graph(
         nodes,
         "counting",
