@@ -16,6 +16,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
@@ -37,19 +38,19 @@ SIZE = foreign_table.SIZE
 CHECKS = "structure,parity.declared,parity.batches,parity.sizes"
 
 
+@dataclass(frozen=True)
 class Columns:
     """Where a layout has what: names of the outputs of boxes, scores and class numbers (by position), the axis of the columns, the
-    first score column, and the form of the boxes."""
+    first score column, and the form of the boxes. any_size: the file takes other sizes than it declares, and gives what the model
+    does."""
 
-    def __init__(self, boxes: int, scores: int, axis: int, first: int, form: str, labels: int = -1) -> None:
-        self.boxes, self.scores, self.labels, self.axis, self.first, self.form = (
-            boxes,
-            scores,
-            labels,
-            axis,
-            first,
-            form,
-        )
+    boxes: int
+    scores: int
+    axis: int
+    first: int
+    form: str
+    labels: int = -1
+    any_size: bool = False
 
 
 # Layout: package, family, exporter's options, at.
@@ -57,7 +58,12 @@ EXPORTS: Mapping[str, Tuple[str, str, str, Columns]] = {
     "ultralytics": ("ultralytics", "yolov8n", "format=onnx", Columns(0, 0, 1, 4, "centre px")),
     "yolox": ("libreyolo", "yolox-n", "format=onnx dynamic=False", Columns(0, 0, 2, 5, "centre px")),
     "rtdetr": ("libreyolo", "rtdetr-r18", "format=onnx dynamic=False", Columns(1, 0, 2, 0, "centre fraction")),
-    "torchvision": ("torchvision", "fasterrcnn_resnet50_fpn", "format=onnx", Columns(0, 2, 1, 0, "corners px", 1)),
+    "torchvision": (
+        "torchvision",
+        "fasterrcnn_resnet50_fpn",
+        "format=onnx",
+        Columns(0, 2, 1, 0, "corners px", 1, any_size=True),
+    ),
     "ssdlite": (
         "torchvision",
         "ssdlite320_mobilenet_v3_large",
@@ -172,12 +178,16 @@ def batch_baked(model: Model, at: Columns) -> None:
     """the batch is declared to vary, and is one inside; of an image without a batch, the size"""
     value = model.graph.input[0]
     batched = len(value.type.tensor_type.shape.dim) == 4
+    if at.any_size and not batched:
+        raise NotImplementedError("it takes images of any size")
     for axis in (0,) if batched else (1, 2):
         edits.set_axis(value, axis, f"axis_{axis}")
 
 
 def size_baked(model: Model, at: Columns) -> None:
     """height and width are declared to vary, and are fixed inside"""
+    if at.any_size:
+        raise NotImplementedError("it takes images of any size")
     value = model.graph.input[0]
     for axis in (-2, -1):
         edits.set_axis(value, len(value.type.tensor_type.shape.dim) + axis, f"side_{axis}")

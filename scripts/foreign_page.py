@@ -35,6 +35,32 @@ a size that varies, and for `anchors` on axis 2 of the output, which is six colu
     session.run(None, {"images": numpy.zeros((1, 3, 64, 96), numpy.float32)})
     # TopK: k argument [300] should not be greater than specified axis dim value [126]
 
+**ultralytics 8.4.190, RT-DETR, dynamic=True: `anchors` is asked for on axis 2 of the output, which is six columns and does not vary.**
+
+    import onnx
+    print([axis.dim_param or axis.dim_value for axis in onnx.load("rtdetr-l.onnx").graph.output[0].type.tensor_type.shape.dim])
+    # ['batch', 'Concatoutput0_dim_1', 6]
+
+**libreyolo 1.6.0, PicoDet, RTMDet and YOLO7, half=True: the file does not load.** It counts cells with `Range` in float16, a type
+that ONNX does not define for it:
+
+    import onnx, onnxruntime
+    onnx.checker.check_model(onnx.load("picodet-s.onnx"), full_check=True)
+    # (op_type:Range, node name: /head/Range): start typestr: T, has unsupported type: tensor(float16)
+    onnxruntime.InferenceSession("picodet-s.onnx")
+    # Type 'tensor(float16)' of input parameter ... of operator (Range) in node (/head/Range_6) is invalid.
+
+**libreyolo 1.6.0, YOLOX, half=True: boxes that float16 cannot hold are infinite.** The sizes are exponentials, of this random
+network up to a million pixels, in a file that gives float16; a trained network has no such boxes:
+
+    import numpy, onnxruntime
+    session = onnxruntime.InferenceSession("yolox-n.onnx")
+    image = numpy.random.default_rng([0, 1]).random((1, 3, 256, 256), dtype=numpy.float32)
+    print(numpy.isinf(session.run(None, {session.get_inputs()[0].name: image.astype(numpy.float16)})[0]).sum())  # 19
+
+**libreyolo 1.6.0, D-FINE, DEIM and RT-DETR, half=True: there is no file.** The export ends in an exception of torch, operands of
+float32 and float16 in one operator.
+
 **ultralytics 8.4.190, half=True: the file is not sorted.** onnxruntime's `convert_float_to_float16(keep_io_types=True)`, which the
 exporter calls last, puts the cast of the input behind its readers; ONNX Runtime sorts, the checker and stricter readers refuse:
 

@@ -37,7 +37,7 @@ class InputForm:
         """What the type of the image does to its numbers: "8-bit", "float16", "bfloat16", or "" where it holds them."""
         if self.dtype in HALVES:
             return self.dtype
-        return "8-bit" if np.dtype(_known(self.dtype)).kind in "iu" else ""
+        return "8-bit" if integers(self.dtype) else ""
 
     def shape(self, images: np.ndarray) -> Tuple[int, ...]:
         """The shape in which (B, 3, H, W) images are given."""
@@ -47,13 +47,24 @@ class InputForm:
     def feed(self, name: str, images: np.ndarray, filled: str) -> Dict[str, np.ndarray]:
         """What the file is called with for (B, 3, H, W) float32 images in 0..1, under the image's name."""
         given = images.transpose(0, 2, 3, 1) if self.last else images
-        dtype = np.dtype(_known(self.dtype))
-        if dtype.kind in "iu":
-            given = np.rint(given * np.float32(255)) - (128 if dtype == np.int8 else 0)
+        if integers(self.dtype):
+            given = pixels(given, self.dtype)
         if not self.plain:
-            given = np.ascontiguousarray(given.astype(dtype))
+            given = np.ascontiguousarray(given.astype(_known(self.dtype)))
         size = (images.shape[2], images.shape[3])
         return {name: given, **{value.name: _fill(value, filled, len(images), size) for value in self.others}}
+
+
+def integers(dtype: str) -> bool:
+    """Whether an image of this type has integers for pixels, as numpy spells it."""
+    return np.dtype(_known(dtype)).kind in "iu"
+
+
+def pixels(images: np.ndarray, dtype: str) -> np.ndarray:
+    """Images in 0..1 as integers of a type: 0 to 255, or -128 to 127 of int8. Integers are left as they are."""
+    if images.dtype.kind in "iu":
+        return images.astype(dtype)
+    return (np.rint(images * np.float32(255)) - (128 if dtype == "int8" else 0)).astype(dtype)
 
 
 def _known(dtype: str) -> str:

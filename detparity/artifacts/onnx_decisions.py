@@ -16,6 +16,7 @@ CHOOSING = ("TopK", "ArgMax", "ArgMin")
 COMPARING = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 RISING = ("ArgMin", "Less", "LessOrEqual")
 PASSING = ("And", "Or", "Not", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Identity", "Expand")
+COUNTING = ("ReduceSum", "ReduceMax", *COMPARING)  # of booleans: how many of them, and whether that is none
 GATHERING = ("NonZero", "Compress")
 LENGTHS = ("Shape", "Size")  # what they give follows from counts, and not from what was chosen
 LEARNED = frozenset(
@@ -151,7 +152,7 @@ def _following(names: Sequence[str], consumers: Mapping[str, List[Node]], only: 
 
 
 def _gathers(name: str, consumers: Mapping[str, List[Node]]) -> bool:
-    return any(node.op in GATHERING for node in _following([name], consumers, PASSING))
+    return any(node.op in GATHERING for node in _following([name], consumers, PASSING + COUNTING))
 
 
 def _learned(node: Node, consumers: Mapping[str, List[Node]]) -> bool:

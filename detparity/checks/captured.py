@@ -53,9 +53,9 @@ def missing(captures: Captures) -> List[str]:
             found.append(f"{call.files[0]} has no reference: {call.problem}")
         for path in call.files:
             if not judged_here(path):
-                found.append(f"{path} is not judged: no engine here runs an exported program of any model")
+                found.append(f"{path} is not judged: it is a program of torch.export, which no engine here runs")
     for path in captures.unclaimed:
-        found.append(f"{path} was written, and it comes from none of the calls that were seen")
+        found.append(f"{path} was written, and it comes from none of the calls that were seen: it is not judged")
     if captures.pythons:
         commands = [f"`{command}`" for command in captures.pythons]
         found.append(f"the command started Python itself, and what that exports is not seen: {listed(commands, 2)}")

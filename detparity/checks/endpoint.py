@@ -198,7 +198,7 @@ def _asked(context: AnyContext, cases: Sequence[Case]) -> List[_Client]:
 
 def _feed(context: AnyContext, case: Case, runner: Any) -> Arrays:
     if isinstance(context, ForeignContext):
-        return context.feed(case, runner)
+        return context.feed(case, runner.input_names)
     return context.feed(context.batch(case), context.filled, runner)
 
 

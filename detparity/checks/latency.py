@@ -33,11 +33,9 @@ def timed(context: Any, title: str) -> Timed:
     runner = context.runner(threads=THREADS)
     name = context.form.image or runner.input_names[0]
     foreign = isinstance(context, ForeignContext)
-    images = context.given(case) if foreign else context.batch(case)
-    if images.ndim == 4:
-        feed: Arrays = context.form.feed(name, images, "ones" if foreign else context.filled)
-    else:
-        feed = {name: images}
+    feed: Arrays = (
+        context.feed(case, (name,)) if foreign else context.form.feed(name, context.batch(case), context.filled)
+    )
     return Timed(title, runner, feed, contract.size, contract.batch)
 
 

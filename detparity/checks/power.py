@@ -150,6 +150,8 @@ def _foreign_blind(context: ForeignContext) -> List[str]:
         found.append("what the file chooses inside: the copy that shows it does not run")
     if context.artifact.kind == "onnx" and not context.contract.promises.source:
         found.append("names, axes and opset: it is not known what its exporter was asked for")
+    if context.contract.promises.others:
+        found.append("what it is given beside the image: as in the example of its export, and nothing else")
     return found
 
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from detparity.artifacts.onnx_edit import expose
 from detparity.artifacts.onnx_graph import Graph
-from detparity.checks.foreign.context import OutputsDiffer
+from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
+from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.precision import EPSILON, FLOAT16, FLOAT32, HALVES, INT8, LARGEST
 from detparity.core.text import listed, number
-from detparity.core.vocabulary import EngineError, Load
+from detparity.core.vocabulary import Arrays, EngineError, Load
 from detparity.engines.remote import client
 
 CASTS = {1: FLOAT32, 10: FLOAT16, 16: "bfloat16"}
@@ -142,17 +143,23 @@ def _names(graph: Graph, own: str) -> List[str]:
     return [name for name in made if name in types and types[name].dtype == own]
 
 
+def feed_of(context: Any, case: Case) -> Arrays:
+    """What a file is given of a case, by name."""
+    if isinstance(context, ForeignContext):
+        return context.feed(case)
+    fed: Arrays = context.form.feed(context.form.image, context.batch(case), "ones")
+    return fed
+
+
 def _largest(context: Any, names: List[str]) -> Dict[str, float]:
     """The largest value of these tensors on a scene, by the file's own run."""
     found: Dict[str, float] = {}
-    images = (
-        context.batch(_case(context, "scene")) if hasattr(context, "batch") else context.given(_case(context, "scene"))
-    )
+    feed = feed_of(context, _case(context, "scene"))
     for start in range(0, len(names), AT_ONCE):
         some = names[start : start + AT_ONCE]
         try:
             runner = client().prepare("onnxruntime", expose(context.artifact.path, some), Load("disabled"))
-            shown = runner.call(context.form.feed(context.form.image, images, "ones"))
+            shown = runner.call(feed)
         except EngineError as error:
             raise CannotRun(f"its inner tensors cannot be shown ({str(error)[:120]})", hides=False) from None
         found.update({name: float(np.abs(value.astype(np.float64)).max(initial=0.0)) for name, value in shown.items()})

@@ -12,7 +12,7 @@ from detparity.checks.foreign.context import OutputsDiffer
 from detparity.checks.foreign.truth import Refuses
 from detparity.checks.mean_ap import knows_scenes, scene_objects
 from detparity.checks.pictures import NotShown, Seen
-from detparity.checks.precision import _is_onnx, _lower, _scores_of, quantised
+from detparity.checks.precision import _is_onnx, _lower, _scores_of, feed_of, quantised
 from detparity.core.budget import ABOUT, Budget
 from detparity.core.contract import MUST, SHOULD
 from detparity.core.findings import CannotRun, Check, Finding, Row
@@ -286,8 +286,7 @@ def _shown(context: Any, names: Sequence[str], cases: Sequence[Any]) -> List[Dic
     try:
         runner = client().prepare("onnxruntime", expose(context.artifact.path, inner), Load("disabled"))
         for case in cases:
-            images = context.batch(case) if hasattr(context, "batch") else context.given(case)
-            feed = context.form.feed(context.form.image, images, "ones")
+            feed = feed_of(context, case)
             found.append({**feed, **runner.call(feed)})
     except EngineError as error:
         raise CannotRun(f"its inner tensors cannot be shown ({str(error)[:120]})", hides=False) from None

@@ -25,7 +25,7 @@ RANDOM_OPS = frozenset(
 )
 CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 DOUBLE = 11  # TensorProto.DOUBLE
-NO_KERNEL = "NOT_IMPLEMENTED"  # ONNX Runtime's, of an operator that it has for other types
+NO_KERNEL = "Could not find an implementation for"  # ONNX Runtime, of an operator that it has for other types
 
 
 def checker(context: Context) -> Iterator[Finding]:
@@ -48,9 +48,25 @@ def load(context: Context) -> Iterator[Finding]:
                     "--engine openvino"
                 ) from None
             yield Finding(
-                f"does not load in ONNX Runtime with graph optimisations {optimisation}.", notes=(str(error)[:600],)
+                f"does not load in ONNX Runtime with graph optimisations {optimisation}.",
+                notes=(str(error)[:600], *_no_kernel(context.onnx.graph, str(error))),
             )
             return
+
+
+def _no_kernel(graph: Graph, error: str) -> List[str]:
+    """What the node is given that ONNX Runtime has no kernel for, as a sentence; nothing where it complains of something else."""
+    named = next(
+        (node for node in graph.walk() if NO_KERNEL in error and node.name and f"'{node.name}'" in error), None
+    )
+    values = (*graph.inputs, *graph.inferred.values(), *graph.declared.values())
+    types = {name: str(value.dtype) for name, value in graph.constants.items()}
+    types.update({value.name: value.dtype for value in values})
+    given = [(name, types[name]) for name in named.inputs if name in types] if named is not None else []
+    if named is None or not given:
+        return []
+    text = listed([f"{name!r} {dtype}" for name, dtype in given], 4)
+    return [f"ONNX Runtime has {named.op} for some types alone, and here it is given {text}."]
 
 
 def _of_quantisation(context: Context, rows: Sequence[Row]) -> bool:

@@ -11,7 +11,7 @@ from detparity.core.errors import InputError
 from detparity.core.file_kind import CHECKPOINTS, kind
 from detparity.core.runtimes import runtime_files
 
-ENDINGS = (".onnx", ".pt", ".pth", ".torchscript", ".ptl", ".tflite", ".pte")
+ENDINGS = (".onnx", ".pt", ".pth", ".torchscript", ".ptl", ".tflite", ".pte", ".mnn")
 _TORCH = (".pt", ".pth")  # of checkpoints as well
 MOST = 100_000  # entries of a folder, and what lies below it
 _SHARD = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")

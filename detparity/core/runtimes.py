@@ -9,15 +9,16 @@ from typing import List, Optional, Tuple
 
 from detparity.core.files import sha256
 
-OPENVINO, NCNN, LITERT, EXECUTORCH = RUNTIMES = ("openvino", "ncnn", "litert", "executorch")
+OPENVINO, NCNN, LITERT, EXECUTORCH, MNN = RUNTIMES = ("openvino", "ncnn", "litert", "executorch", "mnn")
 CALLED = {
     OPENVINO: "an OpenVINO model",
     NCNN: "an ncnn model",
     LITERT: "a TensorFlow Lite file",
     EXECUTORCH: "an ExecuTorch program",
+    MNN: "an MNN model",
 }
 HEAD_BYTES, MOST_ENTRIES = 4096, 1000
-DESCRIBING = (".xml", ".param", ".tflite")  # of the file that is opened, in a folder
+DESCRIBING = (".xml", ".param", ".tflite", ".mnn")  # of the file that is opened, in a folder
 _NCNN_MAGIC = b"7767517"
 
 
@@ -55,9 +56,16 @@ def _of_file(path: Path) -> Optional[RuntimeFiles]:
         return RuntimeFiles(LITERT, (path,))
     if head[4:6] == b"ET" and head[6:8].isdigit():
         return RuntimeFiles(EXECUTORCH, (path,))
+    if path.suffix.lower() == ".mnn" and _is_flatbuffer(head):
+        return RuntimeFiles(MNN, (path,))
     runtime = NCNN if head.startswith(_NCNN_MAGIC) else OPENVINO if b"<net " in head and path.suffix == ".xml" else ""
     weights = path.with_suffix(".bin")
     return RuntimeFiles(runtime, (path, weights)) if runtime and weights.is_file() else None
+
+
+def _is_flatbuffer(head: bytes) -> bool:
+    """Whether it may be one: those of MNN have no identifier, and begin with where their table is."""
+    return len(head) >= 8 and 4 <= int.from_bytes(head[:4], "little") < HEAD_BYTES
 
 
 def digest(path: Path) -> str:

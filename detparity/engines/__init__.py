@@ -62,10 +62,19 @@ ENGINES: Mapping[str, Engine] = {
         Engine("ncnn", ("ncnn",), "ncnn"),
         Engine("litert", ("litert",), "ai_edge_litert"),
         Engine("executorch", ("executorch",), "executorch"),
+        Engine("mnn", ("mnn",), "MNN"),
         Engine(KSERVE, ()),
     )
 }
-ASKED = ("onnxruntime", "openvino", "tensorrt", "ncnn", "litert", "executorch")  # that a user may ask for by name
+ASKED = (
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "ncnn",
+    "litert",
+    "executorch",
+    "mnn",
+)  # that a user may ask for by name
 
 
 def judging(kind: str) -> Engine:

@@ -5,10 +5,10 @@ Each is a flatbuffer with its identifier, by ExecuTorch's backends/xnnpack/seria
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Tuple
+import math
+from typing import Dict, Iterator, Tuple
 
-from flatbuffers import encode, number_types
-from flatbuffers.table import Table
+from detparity.engines import flatbuffer
 
 IDENTIFIERS = (b"XN00", b"XN01")
 VALUES, KIND, VALUE, DATATYPE, DIMS, CONSTANT = 2, 0, 1, 0, 2, 3  # fields of XNNGraph, XValue and XNNTensorValue
@@ -31,42 +31,13 @@ def stored(content: bytes) -> Dict[str, int]:
 
 def _tensors(graph: bytes) -> Iterator[Tuple[str, int]]:
     try:
-        root = Table(graph, encode.Get(number_types.UOffsetTFlags.packer_type, graph, 0))
-        for index in range(_length(root, VALUES)):
-            entry = _inside(root, root.Vector(_offset(root, VALUES)) + 4 * index)
-            tensor = _table(entry, VALUE)
-            if _number(entry, KIND, number_types.Uint8Flags) == QUANTISED:
-                tensor = _table(tensor, 0)
-            count, start = _length(tensor, DIMS), _offset(tensor, DIMS)
-            if _number(tensor, CONSTANT, number_types.Uint32Flags) and count > 1:
-                sides = [tensor.Get(number_types.Uint32Flags, tensor.Vector(start) + 4 * k) for k in range(count)]
-                kind = TYPES.get(_number(tensor, DATATYPE, number_types.Int16Flags), "")
-                total = 1
-                for side in sides:
-                    total *= int(side)
+        for entry in flatbuffer.tables(flatbuffer.root(graph), VALUES):
+            tensor = flatbuffer.inner(entry, VALUE)
+            if flatbuffer.number(entry, KIND, flatbuffer.UINT8) == QUANTISED:
+                tensor = flatbuffer.inner(tensor, 0)
+            if flatbuffer.number(tensor, CONSTANT, flatbuffer.UINT32) and flatbuffer.length(tensor, DIMS) > 1:
+                kind = TYPES.get(flatbuffer.number(tensor, DATATYPE, flatbuffer.INT16), "")
                 if kind:
-                    yield kind, total
+                    yield kind, math.prod(flatbuffer.numbers(tensor, DIMS, flatbuffer.UINT32))
     except Exception:  # not such a graph: the four letters stand in other bytes
         return
-
-
-def _offset(table: Any, field: int) -> int:
-    return int(table.Offset(4 + 2 * field))
-
-
-def _length(table: Any, field: int) -> int:
-    at = _offset(table, field)
-    return int(table.VectorLen(at)) if at else 0
-
-
-def _number(table: Any, field: int, flags: Any) -> int:
-    at = _offset(table, field)
-    return int(table.Get(flags, table.Pos + at)) if at else 0
-
-
-def _inside(table: Any, at: int) -> Any:
-    return Table(table.Bytes, table.Indirect(at))
-
-
-def _table(table: Any, field: int) -> Any:
-    return _inside(table, table.Pos + _offset(table, field))

@@ -83,9 +83,7 @@ def prepare_frozen(source: Union[str, Path], how: Load = Load()) -> Runner:
     return runner("torchscript", optimised, how, optimised="for inference")
 
 
-def runner(
-    engine: str, module: Callable[[torch.Tensor], Any], how: Load = Load(), image: str = "float32", **more: str
-) -> Runner:
+def runner(engine: str, module: Callable[..., Any], how: Load = Load(), image: str = "float32", **more: str) -> Runner:
     """A loaded module as the runner of `engine`; image: the type it takes; more: facts beside the common ones."""
     threads = how.threads
     half: torch.dtype = getattr(torch, image)
@@ -99,7 +97,8 @@ def runner(
                 torch.set_num_threads(threads)
             with torch.no_grad():
                 given = torch.from_numpy(feed["images"])
-                result = module(given if image == "float32" else given.to(half))
+                beside = [torch.from_numpy(value) for name, value in feed.items() if name != "images"]
+                result = module(given if image == "float32" else given.to(half), *beside)
         except Exception as error:  # errors of the interpreter carry their own traceback text
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise EngineError(lines[-1] if lines else type(error).__name__) from None

@@ -114,8 +114,9 @@ KINDS: Mapping[str, Callable[[Size, int], np.ndarray]] = {
 FEW = ("noise", "mosaic", "dark", "white", "black")
 OF_DETECTIONS = ("noise", "natural", "scene", *FEW[1:])
 # A picture as numbers of lower precision hold it: "8-bit noise" is noise in steps of 1/255.
+EIGHT_BITS = "8-bit"
 ROUNDED: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "8-bit": lambda image: np.rint(image * np.float32(255)) / np.float32(255),
+    EIGHT_BITS: lambda image: np.rint(image * np.float32(255)) / np.float32(255),
     "float16": lambda image: image.astype(np.float16).astype(np.float32),
     "bfloat16": lambda image: _bfloat16(image),
 }

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from detparity.core.errors import clipped
+from detparity.core.promises import OPEN
 from detparity.models.capture_hooks import DYNAMO, ONNX, Watched
 from detparity.models.module_copy import copied
 
@@ -137,7 +138,7 @@ def _from_axes(axes: Any) -> Axes:
 
 def _from_shapes(arguments: Mapping[str, Any], made: Contract) -> Axes:
     """`dynamic_shapes`, for inputs that are tensors of their own: by their names in the file, in order. The exporter's own choice of a
-    symbol (Dim.DYNAMIC, Dim.AUTO) is empty here."""
+    symbol (Dim.DYNAMIC) is empty here, and `OPEN` where it may fix the axis as well (Dim.AUTO)."""
     shapes = arguments.get("dynamic_shapes")
     if not shapes:
         return {}
@@ -166,9 +167,11 @@ def _axes(value: Any) -> Dict[int, str]:
     for axis, symbol in items:
         if not isinstance(axis, int):  # a nest of tensors
             return {}
-        if symbol is not None and not isinstance(symbol, int):
+        hint = str(getattr(symbol, "type", symbol)).rpartition(".")[2]  # of Dim.AUTO, Dim.DYNAMIC and Dim.STATIC
+        if symbol is not None and not isinstance(symbol, int) and hint != "STATIC":
             name = symbol if isinstance(symbol, str) else getattr(symbol, "__name__", "")
-            found[axis] = str(name) if str(name).isidentifier() else ""
+            own = str(name) if str(name).isidentifier() else ""
+            found[axis] = OPEN if hint == "AUTO" and not own else own
     return found
 
 

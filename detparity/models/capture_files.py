@@ -7,6 +7,7 @@ looked through as well.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 import sys
 import time
@@ -207,7 +208,11 @@ def _others(calls: Sequence[Written], watch: FileWatch, owned: Set[str]) -> Dict
 
 
 def _ancestor(path: Path, when: int, calls: Sequence[Written], known: Dict[int, Optional[Marks]]) -> Optional[int]:
-    """The call whose file an ONNX file was made from: the one it shares most with, of several the latest before it."""
+    """The call whose file another was made from: the last that wrote the same bytes, as into a stream, else of an ONNX file the one
+    that it shares most with, of several the latest before it."""
+    same = [k for k, call in enumerate(calls) if call.first and filecmp.cmp(call.first, path, shallow=False)]
+    if same:
+        return same[-1]
     own = marks(path) if exported_kind(path) == "onnx" else None
     best, most = None, 0
     for index, call in enumerate(calls):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from detparity.artifacts.input_form import integers, pixels
 from detparity.core.decisions import Choice, Forced, followed
 from detparity.core.text import listed
 from detparity.core.trace import Trace
@@ -124,6 +125,8 @@ class ModuleReference:
         images = torch.rand(
             self._facts.shape, generator=torch.Generator().manual_seed(0)
         )  # what shows a wrong fold: no black one
+        if integers(self._facts.image):
+            images = torch.from_numpy(pixels(images.numpy(), self._facts.image))
         with _refusing(), torch.no_grad(), symbolic_functions():
             folded = self._folded(images)
             self._exact(images)
@@ -179,7 +182,7 @@ class ModuleReference:
     def _exact(self, x: torch.Tensor) -> Any:
         module = self._exact_module()
         with exactly() as mode:
-            found = self._call(module, x.double())
+            found = self._call(module, _of(x, torch.float64))
         if mode.raised and not any(note.startswith("raised") for note in self._notes):
             names = ", ".join(sorted(mode.raised)[:6])
             self._notes.append(f"raised to float64 where the code makes float32: operands of {names}")
@@ -194,7 +197,7 @@ class ModuleReference:
     def _float32(self, how: str, x: torch.Tensor) -> Any:
         folded = self._folded(x) if how == FOLDED else None
         module = self._module if folded is None else folded
-        x = x.half() if halves(module) else x
+        x = _of(x, torch.float16) if halves(module) else x
         if how == "channels-last" and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with onednn(how != "plain"):
@@ -209,7 +212,7 @@ class ModuleReference:
                 self._copies[how] = copied(self._module)[0].to(half)
             kernels = self._copies[how]
             assert kernels is not None
-            found = self._call(kernels, x.to(half))
+            found = self._call(kernels, _of(x, half))
             if all(np.isfinite(value).all() for value in arrays(found).values() if value.dtype.kind == "f"):
                 return found
             how += ROUNDED
@@ -221,7 +224,7 @@ class ModuleReference:
         if how not in self._halves:
             self._halves[how] = HalfModule(module, half)
         one = self._halves[how]
-        found = one.run(lambda copy: self._call(copy, x.to(half)))
+        found = one.run(lambda copy: self._call(copy, _of(x, half)))
         if one.beyond and not any(note.startswith(f"{half_of(how)} cannot hold") for note in self._notes):
             self._notes.append(
                 f"{half_of(how)} cannot hold the numbers of {_named(one)}: its noise is that of runs that leave them in float32"
@@ -238,7 +241,7 @@ class ModuleReference:
             first = self._rounded(precision + ROUNDED, self._module, x)
             found = [(_named(self._halves[precision + ROUNDED]) or "nothing", arrays(first))]
             for title, left in parts(self._module, lambda one: self._call(one, x)).items():
-                part = HalfModule(self._module, half, left).run(lambda copy: self._call(copy, x.to(half)))
+                part = HalfModule(self._module, half, left).run(lambda copy: self._call(copy, _of(x, half)))
                 found.append((title, arrays(part)))
         return found
 
@@ -262,9 +265,14 @@ class ModuleReference:
         check = check.double()
         fold.fold(check, which)
         with exactly():
-            one = arrays(self._call(check, x.double()))
+            one = arrays(self._call(check, _of(x, torch.float64)))
         other = arrays(self._exact(x))
         return module if all(name in one and _same(value, one[name]) for name, value in other.items()) else None
+
+
+def _of(images: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """Images in this type, where they are no integers: those are what the module is given, whatever it computes in."""
+    return images.to(kind) if images.is_floating_point() else images
 
 
 @contextlib.contextmanager

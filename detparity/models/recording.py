@@ -155,7 +155,7 @@ def _recorded(
     """One run, and the numbers of what it returned."""
     running: List[str] = [""]
     mode = Recording(running, earlier)
-    x = torch.from_numpy(np.array(images, np.float64))
+    x = torch.from_numpy(np.array(images, images.dtype if images.dtype.kind in "iu" else np.float64))
     mode.add(x, "image", ())
     with torch.no_grad(), _followed(module, running, kinds), exactly(mode):
         found = call(x)

@@ -24,7 +24,7 @@ class ReferenceFacts:
     title: what a verdict is "against"; digest of its weights; shape: of an example input, batch first where there is a batch axis;
     ways: names of its float32 ways; layout: name of its layout, empty where it is to be found from the file; names: of the classes;
     code: whether code of the user or of a foreign package ran to make it; notes: what a report has to say of it; anchors, strides: of
-    a head of the home family, by level in pixels, where the model has one.
+    a head of the home family, by level in pixels, where the model has one; image: the type of the image, as numpy spells it.
     """
 
     title: str
@@ -39,6 +39,7 @@ class ReferenceFacts:
     model: bool = True  # False where a file's own graph stands in for its model
     anchors: Tuple[Tuple[Tuple[float, float], ...], ...] = ()
     strides: Tuple[float, ...] = ()
+    image: str = "float32"
 
 
 class Reference(Protocol):

@@ -190,7 +190,8 @@ def _power(artifact: Mapping[str, Any]) -> List[str]:
         rows.append(("power", f"a relative error of {number(power[weakest])} in {weakest} would have been seen"))
     if seen:
         worst = sorted(seen, key=lambda key: -seen[key].get("of its spread", 0.0))[:SEEN]
-        parts = [f"{number(seen[key]['smallest'])} {seen[key]['unit']}".rstrip() + f" in {key}" for key in worst]
+        units = {key: "" if seen[key]["unit"] == "number" else f" {seen[key]['unit']}".rstrip() for key in worst}
+        parts = [f"{number(seen[key]['smallest'])}{units[key]} in {key}" for key in worst]
         rows.append(("power", f"an error of {', '.join(parts)} would have been seen"))
     if blind:
         more = f" (and {len(blind) - 1} more: --json, --html)" if len(blind) > 1 else ""

@@ -7,6 +7,7 @@ import pytest
 from detparity.core.runtimes import digest, runtime_files
 
 TFLITE, PTE = b"\x1c\x00\x00\x00TFL3" + bytes(64), b"\x38\x00\x00\x00ET12" + bytes(64)
+MNN = b"\x20\x00\x00\x00" + bytes(64)
 XML, PARAM = b'<?xml version="1.0"?><net name="m" version="11"/>', b"7767517\n1 1\nInput in0 0 1 in0\n"
 FOLDERS = {
     "openvino": {"best.xml": XML, "best.bin": b"1", "metadata.yaml": b"task: detect\n"},
@@ -46,7 +47,10 @@ def test_a_folder_of_two_models_is_none(tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "content", "runtime"),
-    [("a.tflite", TFLITE, "litert"), ("a.pte", PTE, "executorch"), ("a.xml", XML, None), ("a.param", PARAM, None)],
+    [
+        *(("a.tflite", TFLITE, "litert"), ("a.pte", PTE, "executorch"), ("a.xml", XML, None), ("a.param", PARAM, None)),
+        *(("a.mnn", MNN, "mnn"), ("a.bin", MNN, None), ("a.mnn", b"text of any kind", None)),
+    ],
 )
 def test_a_file_is_known_by_its_content_and_with_its_weights(file, content, runtime, tmp_path):
     (tmp_path / file).write_bytes(content)

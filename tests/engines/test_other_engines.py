@@ -287,3 +287,40 @@ def test_eight_bits_are_given_and_read_by_their_scale():
 
     assert litert._stored(values, port).tolist() == [[-128, 3, 4, 127]]
     assert litert._read(np.array([3, 4], np.int8), port).tolist() == [0.0, 0.5]
+
+
+@pytest.fixture(scope="module")
+def mnn_files(folder):
+    """The bundled detector as MNN stores it, with weights of float32, float16 and 8 bits."""
+    import _tools  # MNN's converter; its module MNN.tools installs other packages
+
+    for name, words in (("plain", ()), ("half", ("--fp16",)), ("int8", ("--weightQuantBits", "8"))):
+        paths = ["--modelFile", str(folder / "bundled.onnx"), "--MNNModel", str(folder / f"{name}.mnn")]
+        _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *paths, "--bizCode", "x", *words])
+    return folder
+
+
+@_needs("MNN", "flatbuffers")
+def test_mnn_conforms_and_the_types_of_its_weights_are_read(mnn_files, capsys):
+    from detparity.engines import mnn
+
+    code, report, _ = _checked(mnn_files, capsys, mnn_files / "plain.mnn", mnn_files / "half.mnn")
+
+    one, half = report["artifacts"]
+    assert (code, one["verdict"], half["verdict"]) == (0, "conforms", "conforms"), one["checks"]
+    assert (one["engine"]["precision"], one["engine"]["weights"]) == ("float32", "float32")
+    assert (half["precision"]["name"], half["engine"]["weights"]) == ("float16", "float16")
+    eight = mnn.read(str(mnn_files / "int8.mnn"))
+    assert (eight.weights, eight.quantised) == ("int8", True)
+
+
+@_needs("MNN", "flatbuffers")
+def test_mnn_refuses_what_it_cannot_load_and_another_size(mnn_files, tmp_path):
+    from detparity.engines import mnn
+
+    (tmp_path / "cut.mnn").write_bytes((mnn_files / "plain.mnn").read_bytes()[:5000])
+    with pytest.raises(EngineError):
+        mnn.read(str(tmp_path / "cut.mnn"))
+    runner = mnn.prepare(mnn_files / "plain.mnn", Load(threads=1))
+    with pytest.raises(EngineError, match="is given"):  # MNN itself would give its last numbers
+        runner.call({"images": np.zeros((2, 3, *map(int, SIZE)), np.float32)})

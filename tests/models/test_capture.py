@@ -1,6 +1,7 @@
 """Captures of stand-in modules: what a call states, which files it leads to, and that the block sees no difference."""
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import os
@@ -245,6 +246,15 @@ def test_a_stream_that_is_written_later(module, here):
     assert calls[0].first.read_bytes() == calls[0].files[0].read_bytes()
 
 
+def test_a_program_in_a_stream_that_is_written_later(module, here):
+    with capturing() as calls:
+        stream = io.BytesIO()
+        torch.jit.save(torch.jit.trace(module, IMAGES), stream)
+        (here / "late.pt").write_bytes(stream.getvalue())
+
+    assert [names(call) for call in calls] == [["late.pt"]] and not calls.unclaimed
+
+
 def test_torchscript_and_what_is_made_of_it(module, here):
     with capturing() as calls:
         traced = torch.jit.trace(module, IMAGES)
@@ -402,3 +412,56 @@ def test_the_fixture_finds_what_a_later_step_breaks(module, here):
 
     with pytest.raises(AssertionError, match="parity"):
         exports.verify(quick=True)
+
+
+@pytest.mark.skipif(NEW < (2, 5), reason="Dim.AUTO is of torch 2.5")
+def test_hints_of_axes_are_no_promises():
+    from detparity.core.promises import OPEN
+    from detparity.models.capture_contract import _axes
+
+    dim = torch.export.Dim
+    found = _axes({0: "batch", 1: None, 2: dim.AUTO, 3: getattr(dim, "STATIC", None), 4: dim("side") * 32})
+    assert found == {0: "batch", 2: OPEN, 4: ""}
+
+
+def test_arguments_by_name_are_in_the_order_of_the_parameters(here):
+    from detparity.models.captured_reference import promises_of, reference_of
+
+    class Sized(Head):
+        def forward(self, images, height, width):
+            return super().forward(images) * height / width
+
+    sides = {"width": torch.tensor(2.0), "images": IMAGES, "height": torch.tensor(1.0)}
+    with capturing() as calls:
+        torch.jit.trace(Sized(), (IMAGES, sides["height"], sides["width"]))
+    call = dataclasses.replace(calls[0], arguments=(), kwargs=sides)
+    assert [float(value) for value in promises_of(call).others] == [1.0, 2.0]
+    assert reference_of(call).run("exact", IMAGES.numpy())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "wrong"),
+    [
+        (["images", "weight", "bias"], ["output"], []),
+        (["images"], ["first"], []),
+        (["images", "other"], ["output"], ["inputs"]),
+        (["images"], ["output", "other"], ["outputs"]),
+    ],
+)
+def test_names_are_taken_in_order(inputs, outputs, wrong):
+    from types import SimpleNamespace
+
+    from detparity.checks.foreign.structure import names as check
+    from detparity.core.promises import Promises
+
+    value = lambda name: SimpleNamespace(name=name)  # noqa: E731
+    own = ["output", "2"] if outputs == ["output", "other"] else [outputs[0], "2"]
+    graph = SimpleNamespace(
+        inputs=[value("images")], outputs=list(map(value, own)), initializers={"weight": 0, "bias": 0}
+    )
+    promises = Promises("a call", tuple(inputs), tuple(outputs), written=2)
+    context = SimpleNamespace(onnx=SimpleNamespace(graph=graph), contract=SimpleNamespace(promises=promises))
+    assert [what for finding in check(context) for what in finding.evidence] == wrong
+    promises = Promises("a call", tuple(inputs), tuple(outputs), written=1)
+    context.contract.promises = promises
+    assert "outputs" in [what for finding in check(context) for what in finding.evidence]

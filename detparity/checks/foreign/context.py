@@ -10,7 +10,7 @@ import numpy as np
 
 from detparity import engines
 from detparity.artifacts.converted import converted
-from detparity.artifacts.input_form import InputForm, channels_last, input_form
+from detparity.artifacts.input_form import InputForm, channels_last, input_form, integers, pixels
 from detparity.artifacts.metadata import class_names, parse
 from detparity.artifacts.onnx_decisions import Selection, exposed, plainly, selections
 from detparity.artifacts.onnx_graph import OnnxFile
@@ -31,7 +31,7 @@ from detparity.core.precision import HALVES, PLAIN, Precision
 from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Picture, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
-from detparity.inputs.images import ROUNDED, batch_of, untied
+from detparity.inputs.images import EIGHT_BITS, ROUNDED, batch_of, untied
 from detparity.models.reference import EXACT
 from detparity.oracle.average_precision import Objects
 
@@ -95,7 +95,8 @@ class ForeignContext(Judging):
             image = self.file.inputs[0]
             return InputForm(image.name, "float32" if image.scale else image.dtype, channels_last(image.shape))
         last = channels_last(self.contract.promises.shape or self.oracle.reference.facts.shape)
-        return InputForm(dtype=self.script.image, last=last)
+        taken = self.oracle.reference.facts.image
+        return InputForm(dtype=taken if integers(taken) else self.script.image, last=last)
 
     @functools.cached_property
     def decisions(self) -> str:
@@ -135,11 +136,22 @@ class ForeignContext(Judging):
 
     def given(self, case: Case) -> np.ndarray:
         """What the model takes of a case: preprocessed, with a batch axis where it has one, and without ties where it decides."""
-        pictures = batch_of(case.pictures, case.size)
+        return self._prepared(case, self.oracle.reference.facts.image)
+
+    def fed(self, case: Case) -> np.ndarray:
+        """The same as the file takes it, but for the order of its axes."""
+        return self._prepared(case, self.form.dtype)
+
+    def _prepared(self, case: Case, dtype: str) -> np.ndarray:
+        """The images of a case for who takes this type. What the file is given is what the model is asked about: numbers that one of
+        the two cannot hold are given to neither."""
+        images = batch_of(case.pictures, case.size)
         if case != self.declared and (self.decisions or self.layout.selected):
-            pictures = untied(pictures)
-        images = self.preprocessing.apply(pictures)
-        if self.form.dtype in HALVES:  # what the file is given is what the model is asked about
+            images = untied(images)
+        if integers(self.form.dtype) or integers(self.oracle.reference.facts.image):
+            images = ROUNDED[EIGHT_BITS](images)
+        images = pixels(images, dtype) if integers(dtype) else self.preprocessing.apply(images)
+        if self.form.dtype in HALVES and not integers(dtype):
             images = ROUNDED[self.form.dtype](images)
         return images if self.contract.batched else images[0]
 
@@ -151,7 +163,7 @@ class ForeignContext(Judging):
     def predict(self, case: Case, **engine: Any) -> Arrays:
         """What the file gives for a case. Raises EngineError."""
         runner = self.runner(**engine)
-        feed = self.feed(case, runner)
+        feed = self.feed(case, runner.input_names)
         with self.engine_runs(str(engine.get("engine", "")) or self.engine()):
             found = runner.call(feed)
         if isinstance(self.file, RuntimeFile):
@@ -163,12 +175,17 @@ class ForeignContext(Judging):
         self._last = ((case, tuple(sorted(engine.items()))), outputs)
         return outputs
 
-    def feed(self, case: Case, runner: Runner) -> Arrays:
-        """What the file is given of a case, by name."""
-        images, name = self.given(case), self.form.image or runner.input_names[0]
-        if self.contract.batched:
-            return self.form.feed(name, images, "ones")
-        return {name: images.astype(_dtype(self.form.dtype))}
+    def feed(self, case: Case, names: Sequence[str] = ()) -> Arrays:
+        """What the file is given of a case, by name; names: of the inputs of its runner, for a runtime whose files name none."""
+        images, name = self.fed(case), self.form.image or names[0]
+        others = self.contract.promises.beside(len(case.pictures))
+        known = [value.name for value in self.form.others] or [f"input {k}" for k, _ in enumerate(others, 1)]
+        fed = (
+            self.form.feed(name, images, "ones")
+            if self.contract.batched
+            else {name: images.astype(_dtype(self.form.dtype))}
+        )
+        return {**fed, **dict(zip(known, others))}
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -309,8 +326,7 @@ class ForeignContext(Judging):
     def _copied(self, which: Tuple[Selection, ...], case: Case, how: Mapping[str, Any]) -> Arrays:
         """The same of a copy. Raises EngineError where it cannot be used."""
         key = (self.own_engine(), which, tuple(sorted(how.items())))
-        images = self.given(case)
-        feed = self.form.feed(self.form.image, images, "ones") if self.contract.batched else {self.form.image: images}
+        feed = self.feed(case)
         with self.engine_runs(self.own_engine()):
             if key not in self._exposed:
                 content = exposed(self.artifact.path, which, self.onnx.graph.constants)

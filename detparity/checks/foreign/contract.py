@@ -55,7 +55,7 @@ def of_onnx(file: OnnxFile, image: Value, shape: Sequence[object], size: Size, p
     where it is not fixed."""
     batched = len(shape) == 4
     height, width = shape[-2:]
-    asked = promises.dynamic.get(image.name, {}) if promises.dynamic is not None else {}
+    asked = promises.varying(image.name)
     first = shape[0] if batched else 1
     last = channels_last(image.shape)
     spatial = [axis for axis in asked if axis in ((1, 2) if last else (len(shape) - 2, len(shape) - 1))]

@@ -168,10 +168,12 @@ def _onnx_contract(
     image = next((value for value in file.graph.inputs if value.name == form.image), None)
     if image is None:
         raise InputError(f"{path} has no input, so it is no exported detector")
-    if form.others:
-        others = ", ".join(repr(value.name) for value in form.others)
+    if len(form.others) != len(promises.others):
+        others = ", ".join(repr(value.name) for value in form.others) or "nothing"
+        beside = f"{len(promises.others)} more" if promises.others else "nothing"
         raise InputError(
-            f"{path} takes more than an image ({others}): models with several inputs are not supported yet"
+            f"{path} takes {others} beside an image, where {beside} is known to be given: `detparity capture -- COMMAND` "
+            "reads it from the export, and files with several inputs are judged by it alone"
         )
     shape = in_order(image.shape) if image.shape is not None and len(image.shape) == 4 else (image.shape or ())
     if len(shape) not in (3, 4) or not _channels(shape):
@@ -201,6 +203,8 @@ def _script_contract(
     if size is None:
         raise InputError(f"{path}: a TorchScript file declares no size; --img-size states it")
     batch = int(str(shape[0])) if len(shape) == 4 else 1
+    if promises.others and kind != "torchscript":
+        raise InputError(f"{path} takes more than an image: of lite archives such ones are not supported")
     contract = ForeignContract(kind, promises, size, batch, len(shape) != 3)
     return contract, f"at {_by(size)}{_asked(promises)}"
 

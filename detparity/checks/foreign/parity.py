@@ -11,6 +11,7 @@ from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.decided import certified, explained, not_compared, other_count, too_few, undecided
 from detparity.checks.foreign.far_off import far_off, plainly_wrong
+from detparity.checks.foreign.other_weights import other_weights
 from detparity.checks.foreign.rows import by_ties, uneven
 from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paired
 from detparity.checks.inputs import first_photo
@@ -160,9 +161,14 @@ def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]
     if error is not None:
         wrong = refused(error, case)
         return [replace(wrong, notes=(*wrong.notes, *too_few(context, str(error)[:600])))]
-    found = judged_of(context, case, truth, outputs)
-    if found is not None and context.layout.selected and "shapes" not in found.evidence:
-        found = settled(context, case, outputs, found, **engine)
+    try:
+        found = judged_of(context, case, truth, outputs)
+        if found is not None and context.layout.selected and "shapes" not in found.evidence:
+            found = settled(context, case, outputs, found, **engine)
+    except CannotRun:
+        found = other_weights(context, case)
+        if found is None:
+            raise
     return [found] if found is not None else []
 
 

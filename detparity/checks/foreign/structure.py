@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Container, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from detparity.artifacts.metadata import class_names, image_size, parse
+from detparity.artifacts.onnx_graph import Dim, Value
 from detparity.checks import structure
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.foreign.contract import ForeignContract
@@ -18,6 +19,7 @@ from detparity.core.text import listed
 from detparity.core.vocabulary import EngineError
 
 Run = Callable[[Any], Iterable[Finding]]
+SCORES = ("logit", "score", "class", "cls")  # in the name of an output that has no boxes
 
 
 def _softer(run: Run, level: str = SHOULD) -> Run:
@@ -58,12 +60,20 @@ def names(context: ForeignContext) -> Iterator[Finding]:
         ("inputs", promises.inputs, own),
         ("outputs", promises.outputs, [value.name for value in graph.outputs]),
     ):
-        if asked and list(asked) != found:
+        left = promises.written == len(found) if what == "outputs" else False
+        if asked and _other_names(asked, found, graph.initializers, left):
             yield Finding(
                 f"has other {what} than asked for: {listed(found, 4)}.",
                 (("asked for", ", ".join(asked)), ("file", ", ".join(found))),
                 evidence={what: found},
             )
+
+
+def _other_names(asked: Sequence[str], found: Sequence[str], weights: Container[str], left: bool) -> bool:
+    """Whether tensors have other names than asked for. Exporters take names in order: of more than there are, the others are those of
+    weights. left: whether the exporter's own file has as many, so that those after the last name asked for have names of its own."""
+    same = all(one == other for one, other in zip(asked, found)) and (left or len(found) <= len(asked))
+    return not same or any(name not in weights for name in asked[len(found) :])
 
 
 def axes(context: ForeignContext) -> Iterator[Finding]:
@@ -73,7 +83,7 @@ def axes(context: ForeignContext) -> Iterator[Finding]:
         raise CannotRun("it is not known which axes were asked to vary", hides=False)
     own = [value for value in graph.inputs if value.name not in graph.initializers]
     for value in (*own, *graph.outputs):
-        asked = promises.dynamic.get(value.name, {})
+        asked = promises.varying(value.name)
         for axis, dim in enumerate(value.shape or ()):
             if isinstance(dim, int) and axis in asked:
                 yield Finding(
@@ -128,14 +138,23 @@ def operators(context: ForeignContext) -> Iterator[Finding]:
     """Training-mode and random operators; operators of a domain that only one runtime has."""
     graph = context.onnx.graph
     own = set(context.onnx.functions)
-    domains: dict[str, List[Any]] = {}
+    domains: Dict[str, List[Any]] = {}
+    training: Dict[str, List[str]] = {}
     for node in graph.walk():
         if node.op in structure.RANDOM_OPS and not node.domain:
             yield Finding(f"uses the random operator {node.op}.", (("node", node.title),), level=SHOULD)
         elif structure._trains(node, graph):
-            yield Finding(f"has a {node.op} in training mode.", (("node", node.title),))
+            training.setdefault(node.op, []).append(node.title)
         elif node.domain and node.full_op not in own:
             domains.setdefault(node.domain, []).append(node)
+    for op, titles in training.items():
+        many = f"has a {op}" if len(titles) == 1 else f"has {len(titles)} times {op}"
+        yield Finding(
+            f"{many} in training mode.",
+            (("nodes", listed(titles, 3)),),
+            notes=("It computes other numbers than in evaluation: call eval() before export.",),
+            evidence={"nodes": titles},
+        )
     for domain, nodes in domains.items():
         yield replace(structure._foreign(domain, nodes), level=INFO)
 
@@ -201,20 +220,32 @@ def _counts(names: int, columns: int, queries: bool) -> bool:
 
 def contradicting(context: ForeignContext) -> Iterator[Finding]:
     """A name that says what the tensor is not: boxes have four columns, scores and logits lie where boxes do not."""
-    graph = context.onnx.graph
-    shaped = {value.name: value.shape for value in graph.outputs if value.shape is not None and len(value.shape) >= 2}
-    wide = {name: shape[-1] for name, shape in shaped.items() if isinstance(shape[-1], int)}
-    boxes = [name for name in wide if "box" in name.lower() and "label" not in name.lower()]
-    scores = [name for name in wide if any(word in name.lower() for word in ("logit", "score", "class", "cls"))]
-    for box in boxes:
-        other = next((name for name in scores if wide[name] == 4 and name != box), None)
+    outputs = context.onnx.graph.outputs
+    boxes = [value for value in outputs if "box" in value.name.lower() and "label" not in value.name.lower()]
+    scores = [value for value in outputs if any(word in value.name.lower() for word in SCORES)]
+    if not boxes or not scores:
+        return
+    shapes = {value.name: _columns_known(context, value) for value in (*boxes, *scores)}
+    wide = {name: shape[-1] for name, shape in shapes.items() if len(shape) >= 2 and isinstance(shape[-1], int)}
+    for box in (value.name for value in boxes if value.name in wide):
+        other = next((value.name for value in scores if wide.get(value.name) == 4 and value.name != box), None)
         if wide[box] not in (4, 5, 6, 7) and other is not None:
             yield Finding(
                 f"names its outputs the opposite of what they are: {box!r} has {wide[box]} columns, {other!r} has 4.",
-                ((box, shape_text(shaped[box])), (other, shape_text(shaped[other]))),
+                ((box, shape_text(shapes[box])), (other, shape_text(shapes[other]))),
                 notes=("Who reads the outputs by name takes scores for boxes.",),
                 evidence={"names": [box, other]},
             )
+
+
+def _columns_known(context: ForeignContext, value: Value) -> Tuple[Dim, ...]:
+    """The declared shape of an output; the produced one where its last axis is declared to vary, or nothing is."""
+    if value.shape and isinstance(value.shape[-1], int):
+        return value.shape
+    try:
+        return tuple(context.predict(context.declared)[value.name].shape)
+    except EngineError:
+        return value.shape or ()  # that it does not run is structure.shapes' to report
 
 
 def script_load(context: ForeignContext) -> Iterator[Finding]:
@@ -227,9 +258,18 @@ def script_load(context: ForeignContext) -> Iterator[Finding]:
 
 
 def script_training(context: ForeignContext) -> Iterator[Finding]:
-    if context.script.training or context.script.training_ops:
-        what = listed(context.script.training_ops) if context.script.training_ops else "its flag"
+    if context.script.training_ops:
+        what = listed(context.script.training_ops)
         yield Finding(f"was saved in training mode ({what}).", notes=("Call eval() before export.",))
+    elif context.script.training:
+        yield Finding(
+            "was saved with its flag `training` set.",
+            notes=(
+                "No operator in it was recorded in training, and its numbers are judged as it is. torch.jit.freeze refuses it, and so "
+                "does what calls that: call eval() on the outermost module before export.",
+            ),
+            level=SHOULD,
+        )
 
 
 def script_devices(context: ForeignContext) -> Iterator[Finding]:

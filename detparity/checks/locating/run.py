@@ -62,7 +62,7 @@ def locate(session: Session, context: AnyContext, case: Case) -> Answer:
     _require_torch()
     images = context.batch(case) if isinstance(context, Context) else context.given(case)
     try:
-        program = _program(context, images)
+        program = _program(context, case)
         trace = _trace(session, context, images)
         search = Search(trace, program)
         located = search.located()
@@ -91,12 +91,13 @@ def _require_memory(session: Session, images: np.ndarray) -> None:
         )
 
 
-def _program(context: AnyContext, images: np.ndarray) -> Union[OnnxProgram, ScriptProgram]:
+def _program(context: AnyContext, case: Case) -> Union[OnnxProgram, ScriptProgram]:
+    images = context.batch(case) if isinstance(context, Context) else context.fed(case)
     if context.artifact.kind == "torchscript":
         return ScriptProgram(context.artifact.path, images)
     if context.artifact.kind != "onnx":
         raise CannotRun(f"a file of {context.artifact.kind} cannot be followed tensor by tensor")
-    feed = _feed(context.form, images, context.filled if isinstance(context, Context) else "ones")
+    feed = _feed(context.form, images, context.filled) if isinstance(context, Context) else context.feed(case)
     return OnnxProgram(context.artifact.path, context.onnx.graph, context.form.image, feed, context.engine())
 
 

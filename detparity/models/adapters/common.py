@@ -15,11 +15,12 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 import numpy as np
 import torch
 
+from detparity.artifacts.input_form import CHANNELS, channels_last, in_order, integers, pixels
 from detparity.core.errors import InputError
 from detparity.inputs import images
 from detparity.models import fold
 from detparity.models.module_reference import Made, arrays, condition
-from detparity.models.reference import ModelRequest
+from detparity.models.reference import ModelRequest, ReferenceFacts
 from detparity.models.user_file import raised
 
 DEFAULT_SIZE = (640, 640)
@@ -118,18 +119,25 @@ def conditioned(made: Made, seed: int) -> None:
     """Set the statistics of every batch-norm on pictures as the model takes them."""
     if not any(fold.is_norm(part) for part in made.module.modules()):
         return
-    shape = made.facts.shape
-    size = (shape[-2], shape[-1])
+    shape = in_order(made.facts.shape)
+    size = (int(str(shape[-2])), int(str(shape[-1])))
     pictures = np.stack([images.make(kind, size, seed + k) for k, kind in enumerate(PICTURES)])
     batches = [pictures, pictures[:1] if len(shape) == 4 else pictures[0]]
     problem: Optional[Exception] = None
     for batch in batches:  # a norm of single pixels needs several images, a model may take only one
-        given = made.facts.preprocessing.apply(batch)
         try:
-            return condition(made, torch.from_numpy(np.ascontiguousarray(given, np.float32)))
+            return condition(made, prepared(made.facts, batch))
         except Exception as error:  # the model's own code raises what it likes
             problem = error
     raise InputError(f"{made.facts.title} cannot be conditioned: {raised(problem or Exception())}")
+
+
+def prepared(facts: ReferenceFacts, pictures: np.ndarray) -> torch.Tensor:
+    """Pictures, (B, 3, H, W) or (3, H, W) in 0..1, as a model takes them."""
+    integral = integers(facts.image)
+    found = pixels(pictures, facts.image) if integral else facts.preprocessing.apply(pictures).astype(np.float32)
+    last = found.ndim == 4 and channels_last(facts.shape)
+    return torch.from_numpy(np.ascontiguousarray(found.transpose(0, 2, 3, 1) if last else found))
 
 
 def shape(request: ModelRequest, default: Sequence[int] = DEFAULT_SIZE) -> Tuple[int, ...]:
@@ -150,7 +158,8 @@ def pair(value: Any, default: Tuple[int, int] = DEFAULT_SIZE) -> Tuple[int, int]
 def require_image(made: Made, request: ModelRequest) -> None:
     """Raise InputError unless the model takes one image of its example's shape and gives tensors."""
     size = made.facts.shape
-    if len(size) not in (3, 4) or size[-3] != 3:
+    axes = [int(str(side)) for side in in_order(size)]
+    if len(axes) not in (3, 4) or axes[-3] != CHANNELS:
         raise InputError(
             f"{made.facts.title} takes an input of shape {tuple(size)}, which is no image of three channels; "
             "models with other inputs are not supported"
@@ -161,10 +170,10 @@ def require_image(made: Made, request: ModelRequest) -> None:
             f"{made.facts.title} takes several inputs ({', '.join(several)}); models with other inputs than one image "
             "are not supported"
         )
-    given = made.facts.preprocessing.apply(np.full(size, 0.5, np.float32))
+    given = prepared(made.facts, np.full(axes, 0.5, np.float32))
     try:
         with torch.no_grad():
-            found = arrays(made.call(made.module, torch.from_numpy(np.ascontiguousarray(given, np.float32))))
+            found = arrays(made.call(made.module, given))
     except (Exception, SystemExit) as error:
         hint = "" if request.size else "; --img-size gives another size"
         raise InputError(

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
-import torch
-
 from detparity.core.files import require_file
 from detparity.models.adapters import common
 from detparity.models.adapters.ultralytics import LAYOUTS
+from detparity.models.compat import jit
 from detparity.models.module_reference import Made
 from detparity.models.reference import ModelRequest, ReferenceFacts
 
@@ -18,7 +17,7 @@ from detparity.models.reference import ModelRequest, ReferenceFacts
 def make(name: str, request: ModelRequest) -> Made:
     require_file(Path(name), "a TorchScript file")
     extra: Dict[str, Any] = {"config.txt": ""}
-    module = common.called(f"torch.jit.load, for {name},", lambda: torch.jit.load(name, "cpu", _extra_files=extra))
+    module = common.called(f"torch.jit.load, for {name},", lambda: jit.load(name, extra))
     stated = _stated(extra["config.txt"])
     size = common.pair(stated.get("imgsz"))
     layout = LAYOUTS.get(str(stated.get("task")), "") if "stride" in stated else ""

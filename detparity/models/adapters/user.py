@@ -10,11 +10,13 @@ from typing import Any, Iterator, List, Tuple
 import torch
 from torch import nn
 
+from detparity.artifacts.input_form import channels_last
 from detparity.core.errors import InputError
 from detparity.models import user_file
 from detparity.models.adapters import common
+from detparity.models.example import pixels_of
 from detparity.models.module_reference import Made
-from detparity.models.reference import ModelRequest, ReferenceFacts
+from detparity.models.reference import PLAIN, ModelRequest, ReferenceFacts
 
 
 def make(name: str, request: ModelRequest) -> Made:
@@ -26,8 +28,11 @@ def make(name: str, request: ModelRequest) -> Made:
         offered = ", ".join(list(_offered(module))[:8]) or "nothing that makes a torch.nn.Module"
         raise InputError(f"{home} has no {attribute}; it has {offered}")
     title = f"{attribute} of {Path(home).name}"
-    found, shape = _result(title, vars(module)[attribute], request)
-    return Made(found, ReferenceFacts(title, "", shape, (), names=_names(found), code=True))
+    found, example = _result(title, vars(module)[attribute], request)
+    shape = _shape(title, example, request)
+    kind, prepared = pixels_of(example) if isinstance(example, torch.Tensor) else ("float32", PLAIN)
+    facts = ReferenceFacts(title, "", shape, (), names=_names(found), preprocessing=prepared, code=True, image=kind)
+    return Made(found, facts)
 
 
 def _instead(name: str) -> str:
@@ -48,8 +53,8 @@ def _offered(module: ModuleType) -> Iterator[str]:
             yield name
 
 
-def _result(name: str, value: Any, request: ModelRequest) -> Tuple[nn.Module, Tuple[int, ...]]:
-    """The module, and the shape of its example."""
+def _result(name: str, value: Any, request: ModelRequest) -> Tuple[nn.Module, Any]:
+    """The module, and its example, None where there is none."""
     given = common.arguments(request)
     if isinstance(value, nn.Module):
         if given:
@@ -62,12 +67,11 @@ def _result(name: str, value: Any, request: ModelRequest) -> Tuple[nn.Module, Tu
         value, example = value
     if not isinstance(value, nn.Module):
         raise InputError(f"{name} gives a {type(value).__name__}, not a torch.nn.Module")
-    return value, _shape(name, example, request)
+    alone = isinstance(example, (tuple, list)) and len(example) == 1 and isinstance(example[0], torch.Tensor)
+    return value, example[0] if alone else example
 
 
 def _shape(name: str, example: Any, request: ModelRequest) -> Tuple[int, ...]:
-    if isinstance(example, (tuple, list)) and len(example) == 1 and isinstance(example[0], torch.Tensor):
-        example = example[0]
     if example is None:
         return common.shape(request)
     if isinstance(example, torch.Tensor):
@@ -81,7 +85,7 @@ def _shape(name: str, example: Any, request: ModelRequest) -> Tuple[int, ...]:
             "models with other inputs are not supported"
         )
     if request.size and len(found) >= 3:
-        found[-2:] = request.size
+        found[slice(1, 3) if channels_last(found) else slice(-2, None)] = request.size
     return tuple(found)
 
 

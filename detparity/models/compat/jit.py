@@ -3,7 +3,9 @@ deprecated."""
 
 from __future__ import annotations
 
+import importlib
 import io
+import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,8 +74,20 @@ def save(module: torch.jit.ScriptModule, target: Union[str, IO[bytes]], extra_fi
 
 
 def load(source: Union[str, IO[bytes]], extra_files: Dict[str, str]) -> torch.jit.ScriptModule:
-    """Load an archive on the CPU, filling the values of `extra_files` in place."""
+    """Load an archive on the CPU, filling the values of `extra_files` in place. torchvision is imported where its operators are asked
+    for: it registers them."""
     with _quiet():
+        try:
+            return torch.jit.load(source, map_location="cpu", _extra_files=extra_files)
+        except RuntimeError as error:
+            if "torchvision::" not in str(error) or "torchvision" in sys.modules:
+                raise
+        try:
+            importlib.import_module("torchvision")
+        except ImportError:
+            raise RuntimeError("it has operators of torchvision, which is not installed") from None
+        if not isinstance(source, str):
+            source.seek(0)
         return torch.jit.load(source, map_location="cpu", _extra_files=extra_files)
 
 

@@ -14,6 +14,7 @@ from detparity.checks.session import Options, Session
 from detparity.core import resources
 from detparity.core.array_cache import default_cache
 from detparity.core.errors import InputError, clipped
+from detparity.core.precision import INT8
 from detparity.core.vocabulary import EngineDied, EngineError, Size
 from detparity.models.choice import ModelChoice
 from detparity.tools.golden.content import kinds_of
@@ -37,8 +38,11 @@ class Asked:
     @property
     def command(self) -> str:
         """The command that compares this file with its goldens."""
-        model = " ".join(map(shlex.quote, self.choice.arguments))
-        return f"detparity golden check {shlex.quote(str(self.path))} {model} --name {self.name}".replace("  ", " ")
+        return f"{self.of('golden check')} --name {self.name}"
+
+    def of(self, verb: str) -> str:
+        """A command on this file and its model."""
+        return " ".join(["detparity", verb, *map(shlex.quote, (str(self.path), *self.choice.arguments))])
 
 
 def _context(asked: Asked) -> Context:
@@ -48,7 +52,13 @@ def _context(asked: Asked) -> Context:
         )
     files, cache = (asked.path,), default_cache()
     session = Session(Options(asked.choice, files, asked.variant, asked.img_size, asked.promise, cache=cache))
-    return session.context(asked.path)
+    context = session.context(asked.path)
+    if context.contract.precision == INT8:
+        raise InputError(
+            f"{asked.path} computes in 8 bits, whose numbers are those of the processor, so that a golden of it holds on no other: "
+            f"`{asked.of('check')}` judges each release by a budget"
+        )
+    return context
 
 
 def record_all(asked: Asked, folders: Folders, why: str, parity_lost: bool, say: Say) -> int:

@@ -84,6 +84,20 @@ def names_exchanged_by_the_exporter(model):
     return model
 
 
+@defect(
+    "structure.contradicting",
+    on="detr",
+    build=(("classes", 12),),
+    asked=replace(stand_ins.promises_of("detr", STATIC), outputs=("pred_boxes", "pred_logits")),
+)
+def names_exchanged_where_columns_are_not_declared(model):
+    """The same, where a simplifier left the last axis open."""
+    names_exchanged_by_the_exporter(model)
+    for output in model.graph.output:
+        edits.set_axis(output, 2, "columns")
+    return model
+
+
 @defect("structure.axes", kind=BATCH)
 def batch_fixed():
     """The batch was asked to vary and is a number."""

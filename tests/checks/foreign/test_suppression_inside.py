@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detparity.artifacts.onnx_decisions import exposed, plainly, selections
 from detparity.artifacts.onnx_graph import read
+from detparity.core.decisions import CUT
 from detparity.engines.graph_reference import GraphReference
 from detparity.engines.remote import client
 from detparity.models.reference import EXACT
@@ -129,3 +130,32 @@ def test_a_suppression_in_a_body_of_an_if_is_shown_without_changing_what_the_fil
     assert np.array_equal(values["output"], own.run(["output"], {"images": IMAGES})[0])
     assert np.array_equal(found.indices, choice.indices) and found.limits == choice.limits
     assert np.array_equal(found.boxes, choice.boxes)
+
+
+def test_a_suppression_by_counting_overlaps_is_a_decision(tmp_path):
+    """Rows that no better one overlaps by more than a threshold: `nonzero((overlaps > threshold).sum(0) <= 0)`, as ultralytics
+    suppresses rotated boxes. The comparison of overlaps decides, and not that of counts."""
+    nodes = [
+        helper.make_node("Greater", ["overlaps", "threshold"], ["over"], "decides"),
+        helper.make_node("Cast", ["over"], ["numbers"], to=TensorProto.INT64),
+        helper.make_node("ReduceSum", ["numbers", "first"], ["count"], keepdims=0),
+        helper.make_node("LessOrEqual", ["count", "none"], ["free"], "counts"),
+        helper.make_node("NonZero", ["free"], ["rows"]),
+    ]
+    constants = {
+        "threshold": np.array(0.7, np.float32),
+        "first": np.array([0], np.int64),
+        "none": np.array(0, np.int64),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "counting",
+        [helper.make_tensor_value_info("overlaps", TensorProto.FLOAT, [4, 4])],
+        [helper.make_tensor_value_info("rows", TensorProto.INT64, [1, "n"])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(tmp_path / "counting.onnx"))
+
+    found = selections(read(tmp_path / "counting.onnx", client()).graph)
+    assert {one.node: one.kind for one in found}["decides"] == CUT

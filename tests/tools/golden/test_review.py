@@ -17,7 +17,7 @@ from detparity.cli import main
 from detparity.core import resources
 from detparity.core.errors import InputError
 from detparity.core.vocabulary import parse_variant
-from detparity.tools.export_cache import export_bytes
+from detparity.tools.export_cache import export_bytes, missing, promised
 from detparity.tools.golden import pending, picture, review
 from detparity.tools.golden.evaluate import Folders
 from detparity.tools.golden.index import INDEX, Entry, problems, read_index, store
@@ -220,6 +220,22 @@ def test_unusable_input_is_one_line(home, releases, arguments, words):
 
     assert code == 2 and words in text and text.count("\n") == 1, text
     assert {path: path.read_bytes() for path in Path("golden").rglob("*") if path.is_file()} == before
+
+
+def test_a_file_of_8_bits_has_no_golden_but_a_budget(home, session, tmp_path):
+    reason = missing("grid-int8")
+    if reason:
+        pytest.skip(reason)
+    path = tmp_path / "my_int8.onnx"
+    path.write_bytes(export_bytes(session.detector, parse_variant(promised("grid-int8")), SIZE, exporter="grid-int8"))
+    before = kinds_in("golden")
+
+    for verb in ("record", "check"):
+        code, text = home("golden", verb, path, "--name", NAME if verb == "check" else "other")
+
+        assert code == 2 and text.count("\n") == 1, text
+        assert "computes in 8 bits" in text and "my_int8.onnx --model bundled` judges" in text
+    assert kinds_in("golden") == before
 
 
 def test_an_installed_kit_is_not_written_to(tmp_path, monkeypatch, capsys):
