@@ -53,12 +53,20 @@ class Following(Recording):
     def __init__(self, exact: bool, given: Mapping[int, np.ndarray]) -> None:
         super().__init__([""])
         self._exact, self._given = exact, given
+        self.problem = ""  # of the first operator that failed: the interpreter leaves it out of what it raises
         self._views: Dict[int, torch.Tensor] = {}  # by what readers have instead: a result that shares another's memory
 
     def computed(self, operator: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return super().computed(operator, types, args, kwargs) if self._exact else operator(*args, **(kwargs or {}))
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        try:
+            return self._followed(operator, types, args, kwargs)
+        except Exception as error:
+            self.problem = self.problem or f"{operator}: {type(error).__name__}: {error}"
+            raise
+
+    def _followed(self, operator: Any, types: Any, args: Any, kwargs: Any) -> Any:
         found = super().__torch_dispatch__(operator, types, args, kwargs)
         if not self._given:
             return found
@@ -109,7 +117,8 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
             with torch.no_grad(), torch.jit.optimized_execution(False), exactly(mode) if exact else mode:
                 result = module(x)
         except Exception as error:  # errors of the interpreter carry their own traceback text
-            raise EngineError(" ".join(str(error).split())[-400:] or type(error).__name__) from None
+            text = mode.problem or str(error) or type(error).__name__
+            raise EngineError(" ".join(text.split())[-400:]) from None
         ends = [mode.number(one) for one in tree_flatten(result)[0] if isinstance(one, torch.Tensor)]
         if len(known) != len(mode.steps):
             known[:] = described(mode, lines)
