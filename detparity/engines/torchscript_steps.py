@@ -48,11 +48,12 @@ SILENT = ("size", "Int", "__getitem__", "ScalarImplicit", "detach", "dropout", "
 
 
 class Following(Recording):
-    """exact: whether everything computes in float64; given: results that readers have in the place of an operator's own."""
+    """exact: whether everything computes in float64; given: results that readers have in the place of an operator's own; single:
+    whether the archive is one of float32."""
 
-    def __init__(self, exact: bool, given: Mapping[int, np.ndarray]) -> None:
+    def __init__(self, exact: bool, given: Mapping[int, np.ndarray], single: bool = True) -> None:
         super().__init__([""])
-        self._exact, self._given = exact, given
+        self._exact, self._given, self._single = exact, given, single
         self.problem = ""  # of the first operator that failed: the interpreter leaves it out of what it raises
         self._views: Dict[int, torch.Tensor] = {}  # by what readers have instead: a result that shares another's memory
 
@@ -67,6 +68,10 @@ class Following(Recording):
             raise
 
     def _followed(self, operator: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if self._exact and self._single and _to_float32(operator, args, kwargs or {}):
+            return args[
+                0
+            ]  # as in a float32 archive's own run, where it is no operator that runs: results have the same numbers
         found = super().__torch_dispatch__(operator, types, args, kwargs)
         if not self._given:
             return found
@@ -91,8 +96,9 @@ class Following(Recording):
         if number is None or number not in self._given:
             return tensor
         # What was written to in place is changed for all who hold it; anything else is laid out in memory as its readers expect.
-        value = tensor if tensor._version else torch.empty_like(tensor)
-        self._write(value, torch.from_numpy(np.array(self._given[number])).reshape(tensor.shape))
+        value = tensor if tensor._version else _laid_out_as(tensor)
+        given = torch.from_numpy(np.array(self._given[number])).reshape(tensor.shape)
+        self._write(*_without_repeats(value, given))
         if value is not tensor and storage(tensor) in shared:
             self._views[id(value)] = tensor
         self._numbers[id(value), value._version] = number
@@ -100,17 +106,40 @@ class Following(Recording):
         return value
 
 
+def _to_float32(operator: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether an operator converts float64 to float32."""
+    converts = str(operator).startswith("aten._to_copy") and kwargs.get("dtype") == torch.float32
+    return converts and bool(args[0].dtype == torch.float64)
+
+
+def _laid_out_as(tensor: torch.Tensor) -> torch.Tensor:
+    """An empty tensor of the same strides: of a slice or an expanded tensor `reshape` and `contiguous` make a copy, which is an
+    operator more than of one that is dense."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+
+
+def _without_repeats(*tensors: torch.Tensor) -> List[torch.Tensor]:
+    """The tensors without what the first of them repeats: along an expanded axis it has one number, and is written to once."""
+    strides = tensors[0].stride()
+    for axis, stride in enumerate(strides):
+        if not stride and tensors[0].shape[axis] > 1:
+            tensors = tuple(one.narrow(axis, 0, 1) for one in tensors)
+    return list(tensors)
+
+
 def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
     """Load an archive. how.optimisation: "exact" for float64, anything else for the archive's own precision. Raises EngineError."""
     module: Any = loaded(str(source))
     lines = [line for line, _ in operators(module)]
     exact = how.optimisation == "exact"
-    kind = torch.float64 if exact else getattr(torch, image_type(module, module.inlined_graph))
+    own = image_type(module, module.inlined_graph)
+    kind = torch.float64 if exact else getattr(torch, own)
     module = module.double() if exact else module
     known: List[List[Any]] = []
 
     def call(feed: Arrays) -> Arrays:
-        mode = Following(exact, {int(name[len(GIVEN) :]): one for name, one in feed.items() if name.startswith(GIVEN)})
+        given = {int(name[len(GIVEN) :]): one for name, one in feed.items() if name.startswith(GIVEN)}
+        mode = Following(exact, given, own == "float32")
         x = torch.from_numpy(np.array(feed[IMAGES])).to(kind)
         mode.add(x, "image", ())
         try:

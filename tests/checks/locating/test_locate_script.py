@@ -63,6 +63,19 @@ class Writing(nn.Module):
         return y.reshape(1, -1, 8).sigmoid()
 
 
+class Converting(nn.Module):
+    """Converts to float32, which in its own run is no operator; expands, and copies what is no dense tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.more, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Parameter(torch.rand(1, 1, 4)), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.conv(x).flatten(2).transpose(1, 2).to(torch.float32)
+        part = rows[..., 2:6].contiguous() + self.more.expand(1, rows.shape[1], 4).contiguous()
+        return torch.cat([self.head(rows).to(torch.float32), part[:, ::2].reshape(1, -1, 4)], 1)
+
+
 def traced(module: nn.Module, pictures: np.ndarray) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -109,6 +122,26 @@ def test_a_program_that_writes_to_slices_is_followed(tmp_path: Path) -> None:
         script.conv.weight[3] *= 1.5
     (fault,) = searched(script, trace, pictures, tmp_path).located().faults
     assert fault.module == "conv"
+
+
+def test_results_have_the_same_numbers_in_float64_and_with_any_of_them_given(tmp_path: Path) -> None:
+    """They did not, by one for each conversion, and by a copy where a slice was given: a query detector's faults ended in an error."""
+    torch.manual_seed(1)
+    module, pictures = Converting().eval(), images.batch_of([("natural", 0)], SIZE)
+    script, trace = traced(module, pictures), reference(module, pictures)
+    program = searched(script, trace, pictures, tmp_path).program
+    names = [part.makes[0] for part in program.parts]
+    own, exact = program.rounded({}, names), program.exact({}, names)
+    assert set(own) == set(exact) == set(names) and len(names) > 10
+    assert all(np.allclose(own[name], exact[name], atol=1e-5) for name in names)
+    for name in names:
+        again = program.exact({name: exact[name]}, names)
+        assert all(np.array_equal(again[one], exact[one]) for one in names), name
+
+    with torch.no_grad():
+        script.head.weight[1] *= 1.5
+    (fault,) = searched(script, trace, pictures, tmp_path).located().faults
+    assert fault.module == "head"
 
 
 def test_a_weight_and_a_number_are_found_with_their_causes(given: Any, tmp_path: Path) -> None:
