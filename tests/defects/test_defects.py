@@ -37,7 +37,7 @@ UNPROVEN = {
     **dict.fromkeys(
         [
             f"precision.{name}"
-            for name in ("promised", "casts", "scores", "scales", "calibration", "resolution", "budget")
+            for name in ("promised", "casts", "scores", "scales", "calibration", "resolution", "budget", "unrounded")
         ],
         "of files of lower precision; tests/checks/test_precision.py and test_quantised.py plant defects in them",
     ),
