@@ -51,7 +51,7 @@ that ONNX does not define for it:
     # Type 'tensor(float16)' of input parameter ... of operator (Range) in node (/head/Range_6) is invalid.
 
 **libreyolo 1.6.0, YOLOX, half=True: boxes that float16 cannot hold are infinite.** The sizes are exponentials, of this random
-network up to a million pixels, in a file that gives float16; a trained network has no such boxes:
+network up to a million pixels, in a file that gives float16:
 
     import numpy, onnxruntime
     session = onnxruntime.InferenceSession("yolox-n.onnx")

@@ -161,13 +161,12 @@ class Context(Judging):
         EngineError."""
         if engine:
             return self.run(self.batch(case), **engine)
-        found = self._latest.pop(case, None)
-        self._latest[case] = found = (
-            self.run(self.batch(case)) if found is None else found
-        )  # the last, as the one used last
-        while len(self._latest) > REMEMBERED:
+        if case not in self._latest:
+            self._latest[case] = self.run(self.batch(case))
+        self._latest.move_to_end(case)
+        if len(self._latest) > REMEMBERED:
             self._latest.popitem(last=False)
-        return found
+        return self._latest[case]
 
     def predict(self, case: Case, **engine: Any) -> Arrays:
         """The same; predictions that have fields before rows are put in the promised order."""

@@ -8,9 +8,8 @@ import torch
 
 from detparity.core.layout import Preprocessing
 
-BEYOND = (
-    8.0  # pixels of an example that were not divided by 255 reach further, and by ImageNet's numbers no more than 2.7
-)
+# Pixels of an example that were not divided by 255 reach further; by ImageNet's means and deviations they reach 2.7 at most.
+BEYOND = 8.0
 
 
 def pixels_of(image: torch.Tensor) -> Tuple[str, Preprocessing]:

@@ -1,4 +1,4 @@
-"""What is said of a file that ONNX Runtime does not load."""
+"""What is reported of a file that ONNX Runtime does not load."""
 
 import onnx
 import pytest

@@ -24,9 +24,9 @@ FEW = 4  # weights of the model's shapes, from which on it shows that none is th
 SAMPLE = 4096  # numbers by which the nearest of the model's is found
 
 
-def other_weights(context: ForeignContext, case: Case) -> Optional[Finding]:
+def other_weights(context: ForeignContext, case: Case, why: str) -> Optional[Finding]:
     """A finding where weights of an ONNX file are nearly those of the model, or none is one of them; None where they are, or where
-    they are not known."""
+    they are not known. why: the numbers of this case cannot be compared."""
     ask: Optional[Callable[[], Dict[str, np.ndarray]]] = getattr(context.oracle.reference, "weights", None)
     if ask is None or context.artifact.kind != "onnx":
         return None
@@ -42,7 +42,7 @@ def other_weights(context: ForeignContext, case: Case) -> Optional[Finding]:
         return None
     rows: List[Row] = [(name, own, f"{number(100 * distance)} % of it") for name, own, distance in (off or known)[:8]]
     what = (
-        f"{len(off)} of {len(known)} weights that are nearly the model's and differ: first {off[0][1]}, by {number(100 * off[0][2])} %"
+        f"{len(off)} of {len(known)} weights with other numbers than the model's: first {off[0][1]}, {number(100 * off[0][2])} % off"
         if off
         else f"the weights of another training: none of {len(known)} is the model's"
     )
@@ -50,7 +50,7 @@ def other_weights(context: ForeignContext, case: Case) -> Optional[Finding]:
         f"stores {what}.",
         (("in the file", "in the model", "off by"), *rows),
         headed=True,
-        notes=(f"At {case} it chooses otherwise than the model, so that its numbers are not compared one by one.",),
+        notes=(f"Its numbers at {case} were not compared: {why}.",),
         evidence={"case": case, "weights": [name for name, *_ in off or known]},
     )
 
@@ -85,8 +85,19 @@ def _nearest(value: np.ndarray, model: Mapping[str, np.ndarray]) -> Tuple[str, f
 
 def _distance(value: np.ndarray, own: np.ndarray, most: int = 0) -> float:
     """Root mean square of the difference, of the weight's own, with each channel of the first or the second axis scaled to fit:
-    batch-norm and factors may be folded in. most: numbers of a channel that are compared, 0 for all."""
-    return min(_scaled(value, own, most), _scaled(value.swapaxes(0, 1), own.swapaxes(0, 1), most))
+    batch-norm and factors may be folded in. A kernel without its middle counts as well: what is added there alone is a branch that
+    was merged (RepVGG). most: numbers of a channel that are compared, 0 for all."""
+    pairs = [(value, own)]
+    if value.ndim == 4 and min(value.shape[2:]) > 2:
+        pairs.append((_around(value), _around(own)))
+    both = [pair for one, other in pairs for pair in ((one, other), (one.swapaxes(0, 1), other.swapaxes(0, 1)))]
+    return min(_scaled(one, other, most) for one, other in both)
+
+
+def _around(kernel: np.ndarray) -> np.ndarray:
+    """The numbers of kernels but for the one in their middle."""
+    taps = kernel.reshape(*kernel.shape[:2], -1)
+    return np.delete(taps, taps.shape[2] // 2, 2)
 
 
 def _scaled(value: np.ndarray, own: np.ndarray, most: int) -> float:

@@ -165,8 +165,8 @@ def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]
         found = judged_of(context, case, truth, outputs)
         if found is not None and context.layout.selected and "shapes" not in found.evidence:
             found = settled(context, case, outputs, found, **engine)
-    except CannotRun:
-        found = other_weights(context, case)
+    except CannotRun as unknown:
+        found = other_weights(context, case, str(unknown))
         if found is None:
             raise
     return [found] if found is not None else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,7 +29,9 @@ def _found(model, layout, path):
     graph = onnx_graph.read(path).graph
     artifact = SimpleNamespace(kind="onnx")
     oracle = SimpleNamespace(reference=stand_ins.reference_of(layout))
-    return other_weights(SimpleNamespace(artifact=artifact, oracle=oracle, onnx=SimpleNamespace(graph=graph)), CASE)
+    return other_weights(
+        SimpleNamespace(artifact=artifact, oracle=oracle, onnx=SimpleNamespace(graph=graph)), CASE, "too close"
+    )
 
 
 def _changed(model, change, count):
@@ -56,11 +59,28 @@ def test_weights_of_another_epoch_and_of_another_training_are_found(layout, tmp_
     assert _found(stand_ins.onnx_of(layout), layout, path) is None
 
     one = _found(_changed(stand_ins.onnx_of(layout), _epoch, 1), layout, path)
-    assert "stores 1 of " in one.message and "nearly the model's and differ" in one.message
-    assert ", by 1.9" in one.message or ", by 2 %" in one.message or ", by 2.0" in one.message
+    assert "stores 1 of " in one.message and "with other numbers than the model's: first " in one.message
+    assert re.search(r", (1\.9|2\.0|2 )[0-9]* ?% off", one.message)
+    assert one.notes == (f"Its numbers at {CASE} were not compared: too close.",)
 
     every = _found(_changed(stand_ins.onnx_of(layout), _drawn, 0), layout, path)
     assert "the weights of another training: none of " in every.message
+    assert min(float(row[2].split()[0]) for row in every.rows[1:]) > 80  # far from NEARLY
+
+
+def test_a_branch_that_was_merged_into_a_kernel_is_no_other_weight(tmp_path):
+    """RepVGG adds its product, and its identity, to the middle of the kernel beside them."""
+
+    def merged(value):
+        if value.ndim != 4 or min(value.shape[2:]) < 3:
+            return value
+        value = value.copy()
+        value[:, :, value.shape[2] // 2, value.shape[3] // 2] += 0.5 * value.std()
+        return value
+
+    changed = _changed(stand_ins.onnx_of("ultralytics"), merged, 0)
+    assert any(len(one.dims) == 4 and min(one.dims[2:]) > 2 for one in changed.graph.initializer)
+    assert _found(changed, "ultralytics", tmp_path / "file.onnx") is None
 
 
 def test_it_decides_where_numbers_cannot_and_there_alone(monkeypatch):
