@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from pathlib import Path
 from typing import Optional
 
 import onnx
 from onnx import shape_inference
 
+SMALL = 10_000  # numbers of a constant that may be a shape
+
 
 def problem(path: Path) -> Optional[str]:
-    """What the checker says of the file, in one line; None where it finds nothing."""
+    """What the checker says of the file, in one line; None where it finds nothing.
+
+    It is given the content first: it reads a file itself letter by letter, 148 MB in 2.9 s where this takes 0.3. Data beside the file
+    are found by its path alone.
+    """
+    with contextlib.suppress(Exception):
+        onnx.checker.check_model(path.read_bytes(), full_check=True)
+        return None
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # ValidationError, InferenceError and others share no base
@@ -22,6 +33,7 @@ def inferred(path: Path) -> Optional[bytes]:
     """Shapes from the operators alone, as a serialised graph without nodes and constants: what the file declares of inner values and
     outputs is set aside first. None where onnx infers nothing."""
     model = onnx.load(str(path))
+    _leave_out_weights(model.graph)
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
@@ -32,3 +44,16 @@ def inferred(path: Path) -> Optional[bytes]:
     for part in (graph.node, graph.initializer, graph.sparse_initializer):
         del part[:]
     return bytes(graph.SerializeToString())
+
+
+def _leave_out_weights(graph: onnx.GraphProto) -> None:
+    """Replace each large constant by an input of its type and shape, all that inference reads of it: onnx would copy it twice."""
+    inputs = {value.name for value in graph.input}
+    small = []
+    for tensor in graph.initializer:
+        if math.prod(tensor.dims) <= SMALL:
+            small.append(tensor)
+        elif tensor.name not in inputs:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    del graph.initializer[:]
+    graph.initializer.extend(small)

@@ -307,12 +307,16 @@ class Session:
         height, width = contract.size
         total = environment.memory_bytes()
         image = COPIES * 4 * (3 * height * width + self.detector.facts.rows(contract.size) * self.detector.facts.fields)
-        needed = self.bytes_per_pixel * height * width + image * contract.batch
+        needed = self.activations(contract.size) + image * contract.batch
         if total and needed > MEMORY_SHARE * total:
             raise InputError(
                 f"{path}: a batch of {contract.batch} at {height}x{width} needs about {needed / 1e9:.0f} GB for the reference, "
                 f"and this machine has {total / 1e9:.0f} GB"
             )
+
+    def activations(self, size: Size) -> float:
+        """Bytes of all activations of one image of the home family in float64."""
+        return self.bytes_per_pixel * size[0] * size[1]
 
     @functools.cached_property
     def bytes_per_pixel(self) -> float:

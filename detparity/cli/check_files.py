@@ -14,11 +14,15 @@ from detparity.checks.run import about, heads_of, judge_all
 from detparity.checks.session import Options, Session, Subject
 from detparity.cli.console import Console
 from detparity.cli.options import complain
+from detparity.core import allocator
 from detparity.core.errors import InputError
+from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import EngineError, variant_names
 from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
 from detparity.tools.export_cache import KitExports
+
+REUSED = 4e9  # bytes of all activations of an image; the gaps between blocks are a tenth of that
 
 
 def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
@@ -45,6 +49,7 @@ def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
     else:
         subjects = session.subjects()
         session.require_known_failures_met(subjects)
+        allocator.reuse_freed_memory()
         for number, subject in enumerate(subjects, 1):
             console.files(number, len(subjects))
             judge(session, subject, recorder, console)
@@ -94,12 +99,21 @@ def _judge_files(session: Session, recorder: Recorder, console: Console) -> List
             continue
         if len(files) == 1:
             session.heads = heads_of(session, subjects)
+        if session.foreign is None and runtime_files(path) is None and all(one.died is None for one in subjects):
+            _settle_memory(session.activations(session.open(path).contract.size))
         for subject in subjects:
             entry = judge(session, subject, recorder, console)
             if entry and asks_for_graph(session.options, subject):
                 console.stage("comparing the graphs", subject.title)
                 recorder.entries[entry["path"]].update(_graph(Path(str(session.choice.against)), path))
     return unusable
+
+
+def _settle_memory(activations: float) -> None:
+    """Have this process reuse what a run of the model frees, unless that is much, and give back what was freed while loading."""
+    if activations <= REUSED:
+        allocator.reuse_freed_memory()
+    allocator.return_freed_memory()
 
 
 def asks_for_graph(options: Options, subject: Subject) -> bool:

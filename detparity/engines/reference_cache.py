@@ -90,7 +90,7 @@ class ReferenceCache:
             arrays[f"{head}-floor"] = floors_of(truth.floor)
         for head, pair in known.pairs.items():
             arrays[f"{head}-apart"] = floors_of(pair.apart)
-            arrays.update({f"{head}-{level}": values.astype(np.float32) for level, values in enumerate(pair.levels)})
+            arrays.update({f"{head}-{level}": values for level, values in enumerate(pair.levels)})
         what = ("pairs",) if known.pairs else ()
         self.cache.leave(self._key(image, list(known.truths or known.pairs), *what), arrays)
 
@@ -99,7 +99,7 @@ def _known_pairs(size: Size, heads: Sequence[str], arrays: Mapping[str, np.ndarr
     pairs = {}
     for head in heads:
         apart = arrays[f"{head}-apart"]
-        levels = tuple(arrays[f"{head}-{level}"].astype(np.float64) for level in range(len(apart)))
+        levels = tuple(arrays[f"{head}-{level}"] for level in range(len(apart)))
         pairs[head] = Pair(levels, _stats_of(apart), head, size)
     return Known({}, seconds=float(arrays["seconds"]), pairs=pairs)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from detparity.inputs import images
 from detparity.oracle.noise_floor import Pair, Truth, larger, make_pair, make_truth
 
 BUDGET_BYTES = 300_000_000
+IN_VAIN = 3  # images of a size on which two float32 runs are tried although they did not suffice
 AUDITED = 64  # one entry of the cache in so many is worked out again and compared
 Worth = TypeVar("Worth")
 _Find = Callable[[ReferenceCache, np.ndarray, Sequence[str]], Optional[Known]]
@@ -57,7 +58,7 @@ class Oracle:
         self._heads = tuple(dict.fromkeys((*heads, "grid")))
         self._stored: OrderedDict[Tuple[Picture, Size], Known] = OrderedDict()
         self._latest: Tuple[Optional[Tuple[Picture, Size]], Dict[str, Arrays]] = (None, {})  # of one image, its runs
-        self._in_vain: Set[Size] = set()  # sizes at which two float32 runs were followed by one in float64
+        self._in_vain: Counter[Size] = Counter()  # how often two float32 runs were followed by one in float64
         self._once: Dict[Hashable, Any] = {}
 
     @property
@@ -92,14 +93,14 @@ class Oracle:
 
     def pair(self, picture: Picture, size: Size, head: str) -> Optional[Pair]:
         """Two float32 runs of an image, where they may spare its float64 run: None where the truth is known, here or in the cache, and
-        where they did not spare that of another image of this size."""
+        where they did not spare those of some other images of this size."""
         key = (picture, size)
         if len(self._ways.ways) < 2:
             return None
         known = (
             self._stored.get(key) or self._read(key, ReferenceCache.find) or self._read(key, ReferenceCache.find_pairs)
         )
-        if known is None and size in self._in_vain:
+        if known is None and self._in_vain[size] >= IN_VAIN:
             return None
         if known is None:
             known = self._run_two(key)
@@ -120,7 +121,7 @@ class Oracle:
         known = self._stored.get(key)
         if known is None or not known.truths:
             if known is not None:  # the float64 run of this image was not spared
-                self._in_vain.add(key[1])
+                self._in_vain[key[1]] += 1
             stored = self._read(key, ReferenceCache.find)
             self._keep(key, self._begun(key) if stored is None else stored)
         self._stored.move_to_end(key)

@@ -1,15 +1,17 @@
-"""Convolution in float64 by strips of the output.
+"""Convolution in float64, by strips of the output.
 
 torch lays out what each output number reads as one matrix (im2col) and multiplies it. In float64 that matrix is 118 MB for the
-third layer of yolov7-tiny at 640x640, more than the caches hold and, at 1280x1280, more than a gigabyte. A strip of rows whose matrix
-fits the caches takes its memory alone, and mostly less time (benchmarks/test_exact_conv.py). The numbers are the same up to the order
-of the additions within float64.
+third layer of yolov7-tiny at 640x640, more than the caches hold and, at 1280x1280, more than a gigabyte. A strip of rows that fits
+the caches takes its memory alone. Where there are some channels no matrix is made at all: what one cell of the kernel reads is the
+strip itself, some numbers further on, so that each is one product of a part of it (benchmarks/test_exact_conv.py has the times). The
+numbers are the same up to the order of the additions within float64.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Callable, Iterator, Optional, Sequence, cast
+import itertools
+from typing import Callable, Iterator, List, Optional, Sequence, cast
 
 import torch
 from torch import nn
@@ -17,31 +19,77 @@ from torch.nn import functional
 
 LARGE_BYTES = 32_000_000  # of the matrix, from which strips are faster
 STRIP_BYTES = 4_000_000
+FEWEST_CHANNELS = 16  # from which a product for each cell of the kernel is faster
 Convolve = Callable[
     [torch.Tensor, Sequence[int]], torch.Tensor
 ]  # of a part of the input, with a padding (rows, columns)
 
 
 def by_strips(
-    x: torch.Tensor, weight: torch.Tensor, geometry: Sequence[Sequence[int]], convolve: Convolve
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: Optional[torch.Tensor],
+    geometry: Sequence[Sequence[int]],
+    convolve: Convolve,
 ) -> torch.Tensor:
     """`convolve(x, padding)`, by strips where that is faster. x: (B, C, H, W); geometry: stride, padding, dilation, of rows and of
     columns each."""
     stride, padding, dilation = geometry
-    extent = [dilate * (size - 1) + 1 for dilate, size in zip(dilation, weight.shape[2:])]
-    rows, columns = (
-        (side + 2 * pad - reach) // step + 1 for side, pad, reach, step in zip(x.shape[2:], padding, extent, stride)
-    )
+    rows, columns = _sides(x, weight, geometry)
     row_bytes = 8 * x.shape[1] * weight[0, 0].numel() * columns
     if x.dtype != torch.float64 or weight[0, 0].numel() == 1 or row_bytes * rows <= LARGE_BYTES:
         return convolve(x, padding)
+    if FEWEST_CHANNELS <= x.shape[1] == weight.shape[1]:
+        return _by_cells(x, weight, bias, geometry)
+    extent = dilation[0] * (weight.shape[2] - 1) + 1
     padded = functional.pad(x, (0, 0, padding[0], padding[0]))
     height = max(1, STRIP_BYTES // row_bytes)
     found = x.new_empty((x.shape[0], weight.shape[0], rows, columns))
     for first in range(0, rows, height):
         last = min(rows, first + height)
-        part = padded[:, :, first * stride[0] : (last - 1) * stride[0] + extent[0]]
+        part = padded[:, :, first * stride[0] : (last - 1) * stride[0] + extent]
         found[:, :, first:last] = convolve(part, (0, padding[1]))
+    return found
+
+
+def _sides(x: torch.Tensor, weight: torch.Tensor, geometry: Sequence[Sequence[int]]) -> List[int]:
+    """Rows and columns of the output."""
+    sides = zip(x.shape[2:], weight.shape[2:], *geometry)
+    return [(side + 2 * pad - dilate * (size - 1) - 1) // step + 1 for side, size, step, pad, dilate in sides]
+
+
+def _by_cells(
+    x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor], geometry: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """A convolution of one group, a matrix product for each cell of its kernel.
+
+    The padded input is taken apart into those of its rows and columns that have one remainder by the stride. What a cell reads for one
+    output after the other lies in one of these parts, one number after the other; at the ends of rows, where that goes on in the next
+    row, what is worked out is left out.
+    """
+    stride, padding, dilation = geometry
+    out, channels, high, wide = weight.shape
+    rows, columns = _sides(x, weight, geometry)
+    beyond = [-(side + 2 * pad) % step for side, pad, step in zip(x.shape[2:], padding, stride)]
+    padded = functional.pad(x, (padding[1], padding[1] + beyond[1], padding[0], padding[0] + beyond[0]))
+    steps = (padded.shape[2] // stride[0], stride[0], padded.shape[3] // stride[1], stride[1])
+    parts = padded.reshape(len(x), channels, *steps).permute(0, 3, 5, 1, 2, 4)
+    extra, row = dilation[0] * (high - 1) // stride[0], parts.shape[-1]
+    cells = weight.permute(2, 3, 0, 1).contiguous()
+    found = x.new_empty((len(x), out, rows, columns))
+    height = max(1, 2 * STRIP_BYTES // (8 * (channels * stride[0] * stride[1] + out) * row))
+    for image, first in itertools.product(range(len(x)), range(0, rows, height)):
+        last = min(rows, first + height)
+        some = parts[image, :, :, :, first : last + extra].reshape(*stride, channels, -1)
+        count = (last - first - 1) * row + columns
+        strip = x.new_zeros((out, (last - first) * row))
+        if bias is not None:
+            strip += bias[:, None]
+        for i, j in itertools.product(range(high), range(wide)):
+            (below, down), (beside, right) = divmod(i * dilation[0], stride[0]), divmod(j * dilation[1], stride[1])
+            begin = below * row + beside
+            strip[:, :count].addmm_(cells[i, j], some[down, right, :, begin : begin + count])
+        found[image, :, first:last] = strip.view(out, last - first, row)[:, :, :columns]
     return found
 
 
@@ -63,7 +111,9 @@ class ByStrips(nn.Module):
             return functional.conv2d(part, conv.weight, conv.bias, stride, tuple(padding), dilation, conv.groups)
 
         around = cast(Sequence[int], conv.padding)
-        return convolve(x, around) if self.at_once else by_strips(x, conv.weight, (stride, around, dilation), convolve)
+        if self.at_once:
+            return convolve(x, around)
+        return by_strips(x, conv.weight, conv.bias, (stride, around, dilation), convolve)
 
 
 def use_strips(model: nn.Module) -> None:
@@ -91,6 +141,7 @@ def of_dispatch(operator: Callable[..., torch.Tensor], args: Sequence[object]) -
     """The result of `aten.convolution` by strips, or None where it is not one of two dimensions that strips are for."""
     x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args
     assert isinstance(x, torch.Tensor) and isinstance(weight, torch.Tensor)
+    assert bias is None or isinstance(bias, torch.Tensor)
     if transposed or x.dim() != 4:
         return None
     sides = [list(value) * (3 - len(list(value))) for value in (stride, padding, dilation)]  # type: ignore[call-overload]
@@ -98,4 +149,4 @@ def of_dispatch(operator: Callable[..., torch.Tensor], args: Sequence[object]) -
     def convolve(part: torch.Tensor, pad: Sequence[int]) -> torch.Tensor:
         return operator(part, weight, bias, stride, list(pad), dilation, False, output_padding, groups)
 
-    return by_strips(x, weight, sides, convolve)
+    return by_strips(x, weight, bias, sides, convolve)

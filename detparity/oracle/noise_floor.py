@@ -63,8 +63,8 @@ class Truth:
 
 @dataclass(frozen=True)
 class Pair:
-    """One float32 run of the model on one image, level by level, and how far another run is from it: the truth need not be known to
-    see that a file is within its limits. size: of the image."""
+    """The middle of two float32 runs of the model on one image, level by level, and how far one is from the other: the truth need not
+    be known to see that a file is within its limits. size: of the image."""
 
     levels: Tuple[np.ndarray, ...]
     apart: Mapping[Key, Stats]
@@ -212,33 +212,48 @@ def limit(statistic: str, count: int) -> float:
 
 def make_pair(head: str, facts: ModelFacts, size: Size, one: Arrays, other: Arrays) -> Pair:
     """Two runs with this head, batch 1."""
-    mine, theirs = (split_levels(head, facts, size, run, 0) for run in (one, other))
-    levels = tuple(values.astype(np.float64) for values in mine)
-    return Pair(levels, measure(levels, theirs), head, size)
+    mine, theirs = (
+        tuple(values.astype(np.float64) for values in split_levels(head, facts, size, run, 0)) for run in (one, other)
+    )
+    return Pair(tuple((a + b) / 2 for a, b in zip(mine, theirs)), measure(mine, theirs), head, size)
 
 
 def surely_within(pair: Pair, levels: Sequence[np.ndarray]) -> bool:
     """Whether these values are within every limit, whatever the truth is; False says nothing.
 
-    A floor is at least the error of either run, so at least half of what the runs are apart. All statistics obey the triangle
-    inequality: a file is at most one floor further from the truth than from a run of the model. So it is within `limit` floors
-    where it is within `limit` - 1 floors of the run (docs/tolerance.md; of `gain` as `_steady` explains).
+    Were the truth known, the floor would be at least the error of either run; what a file may then be away from the middle of the two
+    follows from how far apart they are (docs/tolerance.md has the proof).
     """
-    return all(
-        getattr(stats, name) <= (limit(name, count_of(pair, key)) - 1.0) * least
-        for key, stats in measure(pair.levels, levels).items()
-        for name, least in _least_floor(pair.apart[key]).items()
-    ) and all(_steady(pair, key) for key in pair.apart)
+    for key, stats in measure(pair.levels, levels).items():
+        allowed = _allowed(pair.apart[key], count_of(pair, key))
+        if not all(getattr(stats, name) <= allowed[name] for name in ("rms", "max", "bias")):
+            return False
+        if stats.rms > allowed["any gain"] and not (stats.gain <= allowed["gain"] and _steady(pair, key)):
+            return False
+    return True
 
 
-def _least_floor(apart: Stats) -> Dict[str, float]:
-    """What the floor of two runs that are so far apart is at least, with those of its lower bounds that follow from their distance."""
+def _allowed(apart: Stats, count: int) -> Dict[str, float]:
+    """How far from the middle of two runs a file may be, by statistic, with d = half of what they are apart and L = the limit.
+
+    With the middle m away from the truth, the file is at most m + f away. By the triangle inequality the floor is at least m, and at
+    least any lower bound b of it, so f may be (L - 1) b. A root mean square is a length, and of two ends of a segment one is at least
+    sqrt(m^2 + d^2) from any point: f may be sqrt(L^2 - 1) d. `gain` is the length of one number: one end is m + d away, f may be L d,
+    along the values of the truth (`_steady`). Whatever those are, `gain` is at most the root mean square, and its floor is at least
+    `SYSTEMATIC` of that: "any gain" is how far that may be.
+    """
+    limits = {name: limit(name, count) for name in STATISTICS}
     rms = apart.rms / 2
+    least = {"max": max(apart.max / 2, rms), "bias": SYSTEMATIC * rms, "gain": SYSTEMATIC * rms}
+    found = {name: (limits[name] - 1.0) * bound for name, bound in least.items()}
+    lengths = {name: float(np.sqrt(limits[name] ** 2 - 1.0)) * getattr(apart, name) / 2 for name in ("rms", "bias")}
+    any_gain = float(np.sqrt((SYSTEMATIC * limits["gain"]) ** 2 - 1.0)) * rms
     return {
-        "rms": rms,
-        "max": max(apart.max / 2, rms),
-        "bias": max(apart.bias / 2, SYSTEMATIC * rms),
-        "gain": max(apart.gain / 2, SYSTEMATIC * rms),
+        "rms": lengths["rms"],
+        "max": found["max"],
+        "bias": max(found["bias"], lengths["bias"]),
+        "gain": max(found["gain"], limits["gain"] * apart.gain / 2),
+        "any gain": any_gain,
     }
 
 

@@ -28,14 +28,18 @@ def small(monkeypatch):
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 2), st.integers(1, 4), st.integers(1, 3), PAIR, PAIR, PAIR, st.tuples(st.integers(0, 3), st.integers(0, 3)),
-    st.tuples(st.integers(7, 24), st.integers(7, 24)), st.integers(1, 2), st.booleans(), st.integers(1, 20000),
+    st.tuples(st.integers(7, 24), st.integers(7, 24)), st.integers(1, 2), st.booleans(),
+    st.integers(1, 20000), st.sampled_from([1, 99]),
 )  # fmt: skip
-def test_strips_are_the_convolution(batch, channels, out, kernel, stride, dilation, padding, size, groups, bias, strip):
+def test_strips_are_the_convolution(
+    batch, channels, out, kernel, stride, dilation, padding, size, groups, bias, strip, fewest
+):
     conv = nn.Conv2d(channels * groups, out * groups, kernel, stride, padding, dilation, groups, bias).double()
     x = torch.randn(batch, channels * groups, *size, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(exact_conv, "LARGE_BYTES", 0)
         patch.setattr(exact_conv, "STRIP_BYTES", strip)
+        patch.setattr(exact_conv, "FEWEST_CHANNELS", fewest)
         found = ByStrips(conv)(x)
     assert torch.allclose(found, conv(x), rtol=1e-12, atol=1e-12) and found.shape == conv(x).shape
 

@@ -212,11 +212,20 @@ def test_two_runs_in_vain_are_not_tried_on_other_pictures_of_that_size(session):
 
     oracle = reference.Oracle(session.detector.facts, session.oracle._ways)
     size = (96, 128)
-    assert oracle.pair(("noise", 5), size, "grid") is not None and oracle.pair(("scene", 5), size, "grid") is not None
-    oracle.truth(("scene", 5), size, "grid")  # the two were not enough
+    for seed in range(reference.IN_VAIN):
+        assert oracle.pair(("scene", seed), size, "grid") is not None
+        oracle.truth(("scene", seed), size, "grid")  # the two were not enough
     assert oracle.pair(("black", 0), size, "grid") is None
-    assert oracle.pair(("noise", 5), size, "grid") is not None  # known already
     assert oracle.pair(("black", 0), (64, 96), "grid") is not None
+
+
+def test_two_runs_that_are_known_are_given_again(session):
+    from detparity.engines import reference_runs as reference
+
+    oracle = reference.Oracle(session.detector.facts, session.oracle._ways)
+    first = oracle.pair(("noise", 5), (96, 128), "grid")
+    oracle._in_vain[96, 128] = reference.IN_VAIN
+    assert oracle.pair(("noise", 5), (96, 128), "grid") is first is not None
 
 
 def test_two_runs_of_one_kernel_are_no_pair(session):
@@ -234,8 +243,9 @@ def test_nothing_is_surely_within_beside_values_that_are_alike_or_no_numbers(ses
     rows = sum(facts.level_rows(size))
     run = {"output": np.zeros((1, rows, facts.fields), np.float32)}
     constant = noise_floor.make_pair("grid", facts, size, run, {"output": run["output"] + np.float32(1e-6)})
-    levels = noise_floor.split_levels("grid", facts, size, run, 0)
-    assert not noise_floor.surely_within(constant, levels)  # the values have no direction for gain
+    assert noise_floor.surely_within(constant, noise_floor.split_levels("grid", facts, size, run, 0))
+    off = run["output"] + np.float32(2e-6)  # as far as rms and bias allow, but the values have no direction for gain
+    assert not noise_floor.surely_within(constant, noise_floor.split_levels("grid", facts, size, {"output": off}, 0))
     drawn = {"output": np.random.default_rng(0).normal(0, 1, (1, rows, facts.fields)).astype(np.float32)}
     pair = noise_floor.make_pair("grid", facts, size, drawn, {"output": drawn["output"] + np.float32(1e-6)})
     levels = [level.copy() for level in noise_floor.split_levels("grid", facts, size, drawn, 0)]

@@ -71,7 +71,7 @@ def conv(node: Node, x: Array, w: Array, b: Any = None) -> Array:
 
     none = [0] * space
     if space == 2:
-        return by_strips(tensor(x), tensor(w), (strides, none, dilations), convolve).numpy()
+        return by_strips(tensor(x), tensor(w), bias, (strides, none, dilations), convolve).numpy()
     return convolve(tensor(x), none).numpy()
 
 

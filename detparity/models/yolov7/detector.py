@@ -88,9 +88,9 @@ def _weights(plain: Network, fused: Network, paths: List[str]) -> Tuple[ConvWeig
         found.append(
             ConvWeights(
                 official_key(fused, path),
-                conv.weight.detach().numpy().copy(),
-                conv.bias.detach().numpy().copy(),
-                source.weight.detach().float().numpy().copy(),
+                _read_only(conv.weight),
+                _read_only(conv.bias),
+                _read_only(source.weight),
                 (int(conv.stride[0]), int(conv.stride[1])),
                 (int(conv.padding[0]), int(conv.padding[1])),
                 conv.groups,
@@ -98,6 +98,13 @@ def _weights(plain: Network, fused: Network, paths: List[str]) -> Tuple[ConvWeig
             )
         )
     return tuple(found)
+
+
+def _read_only(weight: torch.Tensor) -> np.ndarray:
+    """The numbers of a parameter, not a copy of them: of a large model that is a gigabyte."""
+    found: np.ndarray = weight.detach().float().numpy().view()
+    found.flags.writeable = False
+    return found
 
 
 def _norm(block: Optional[nn.Module]) -> Optional[BatchNorm]:
