@@ -29,13 +29,18 @@ ROUNDS, PAIRS = 7, 7
 SCRIPT = """
 import os, sys, time
 import torch
-torch.onnx.export(torch.nn.Conv2d(3, 8, 3).eval(), (torch.zeros(1, 3, 32, 32),), "best.onnx", {legacy})
+{model}
+torch.onnx.export(model.eval(), (torch.zeros(1, 3, 640, 640),), "best.onnx", {legacy})
 own = time.process_time()
 with open(f"/proc/{{os.getppid()}}/stat") as stream:
     words = stream.read().rpartition(")")[2].split()
 parent = sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
 print(own, parent, file=open("seconds.txt", "w"))
 """
+MODELS = {
+    "one convolution": "model = torch.nn.Conv2d(3, 8, 3)",
+    "yolov7-tiny": "from detparity.models.yolov7.seeded import seeded\nmodel = seeded('yolov7-tiny', 1.0, 0).network",
+}
 LEGACY = "dynamo=False" if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 5) else ""
 
 
@@ -99,9 +104,10 @@ def test_an_export_in_a_block(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_command(tmp_path):
+@pytest.mark.parametrize("model", MODELS)
+def test_a_command(model, tmp_path):
     script = tmp_path / "export.py"
-    script.write_text(SCRIPT.format(legacy=LEGACY), encoding="utf-8")
+    script.write_text(SCRIPT.format(legacy=LEGACY, model=MODELS[model]), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPYCACHEPREFIX"] = str(tmp_path / "compiled")  # as an installed package is
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -117,7 +123,7 @@ def test_a_command(tmp_path):
     found = 1e3 * np.array(rows[1:])  # the first compiles
     inside, (bare, _, launcher) = np.sort(found[:, 1] - found[:, 0]), np.median(found, 0)
     print(
-        f"\na small export as a command, {PAIRS} pairs: {bare:.0f} ms bare; under capture {np.median(inside):.0f} ms more "
+        f"\n{model}, exported by a command, {PAIRS} pairs: {bare:.0f} ms bare; under capture {np.median(inside):.0f} ms more "
         f"({inside[0]:.0f} to {inside[-1]:.0f}), and {launcher:.0f} ms in the command that starts it"
     )
     assert len(found) == PAIRS

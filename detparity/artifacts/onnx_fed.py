@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -113,14 +114,53 @@ def _group(node: onnx.NodeProto, weight: np.ndarray, channel: int) -> slice:
     return slice(group * weight.shape[1], (group + 1) * weight.shape[1])
 
 
+def weights_as_inputs(content: bytes) -> Tuple[bytes, List[np.ndarray]]:
+    """The model with its floating constants of two axes and more as further inputs, and what they are to be given."""
+    model = onnx.load_from_string(content)
+    own = {value.name for value in model.graph.input}
+    moved = [
+        one
+        for one in model.graph.initializer
+        if len(one.dims) > 1 and one.name not in own and onnx.numpy_helper.to_array(one).dtype.kind == "f"
+    ]
+    for tensor in moved:
+        model.graph.initializer.remove(tensor)
+        model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, None))
+    return bytes(model.SerializeToString()), [onnx.numpy_helper.to_array(tensor) for tensor in moved]
+
+
+def products(content: bytes) -> List[Tuple[int, int, int]]:
+    """Products over channels of two inputs that nothing else reads, values and a weight: the numbers of both, and the axis of the
+    weight that is summed over. Of convolutions those of one cell and one group."""
+    graph = onnx.load_from_string(content).graph
+    numbers = {value.name: number for number, value in enumerate(graph.input)}
+    readers = Counter(name for node in graph.node for name in node.input)
+    found = []
+    for node in graph.node:
+        if node.op_type in ("Conv", "MatMul") and len(node.input) > 1 and set(node.input[:2]) <= set(numbers):
+            plain = all(set(_ints(one)) <= ({0} if one.name == "pads" else {1}) for one in node.attribute)
+            if plain and readers[node.input[0]] == readers[node.input[1]] == 1:
+                found.append((numbers[node.input[0]], numbers[node.input[1]], 1 if node.op_type == "Conv" else 0))
+    return found
+
+
+def _ints(attribute: onnx.AttributeProto) -> Sequence[int]:
+    return attribute.ints or ([attribute.i] if attribute.type == attribute.INT else [])
+
+
 def without_shapes(content: bytes) -> bytes:
-    """The model with inputs of any shape, and nothing but what computes."""
+    """The model with inputs of any shape, and nothing but what computes; nodes that hold a constant are constants of the graph."""
     model = onnx.load_from_string(content)
     for value in model.graph.input:
         value.type.tensor_type.ClearField("shape")
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
+    for node in [one for one in model.graph.node if one.op_type == "Constant" and one.attribute[0].name == "value"]:
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        model.graph.node.remove(node)
     for part in (model, model.graph, *model.graph.node):
         part.ClearField("doc_string")
         if "metadata_props" in part.DESCRIPTOR.fields_by_name:  # of a node since onnx 1.16

@@ -74,6 +74,12 @@ class Part:
         return float(np.abs(self.found - self.expected)[self.judged].max(initial=0.0))
 
     @property
+    def size(self) -> int:
+        """Bytes of its model and arrays, as they are written but for the compression of what is not zero."""
+        given = sum(int(np.count_nonzero(one)) * one.itemsize for one in self.inputs)
+        return len(self.model) + given + 9 * int(self.judged.sum())
+
+    @property
     def shows(self) -> bool:
         return not self.error <= self.allowed
 
@@ -110,7 +116,8 @@ def write(folder: Path, part: Part, facts: Mapping[str, Any]) -> int:
         raise InputError(f"{folder} is there and is no bundle: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     arrays: Dict[str, Any] = {f"input {number}": one for number, one in enumerate(part.inputs)}
-    arrays.update(expected=part.expected.astype(np.float32), found=part.found.astype(np.float32), judged=part.judged)
+    expected, found = (np.where(part.judged, one, 0).astype(np.float32) for one in (part.expected, part.found))
+    arrays.update(expected=expected, found=found, judged=part.judged)
     with (folder / "arrays.npz").open("wb") as stream:
         np.savez_compressed(stream, **arrays)
     write_bytes(folder / "part.onnx", part.model)

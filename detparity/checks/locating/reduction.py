@@ -1,16 +1,18 @@
 """A failing part made smaller where that still shows the difference: one channel of its weights, a window of its pictures, half of an
-axis after the other until it fits into a bundle.
+axis after the other until it fits into a bundle; at last by zeros (`blanking.py`).
 
 A number of a smaller part is judged where it is that of the complete part.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Callable, Iterator, Optional, Tuple
 
 import numpy as np
 
 from detparity.artifacts import onnx_fed
+from detparity.checks.locating.blanking import blanked
 from detparity.checks.locating.bundle import LARGEST, Part, run
 
 WINDOWS = (16, 8, 4)  # cells of the input
@@ -22,10 +24,10 @@ def smaller(part: Part) -> Part:
     """The same with fewer weights and numbers, where that still shows the difference."""
     for change in (_bare, _one_channel, _window(WINDOWS[0])):
         part = _changed(part, change) or part
-    while _bytes(part) > LARGEST - BESIDE:
+    while part.size > LARGEST - BESIDE:
         found = next((one for one in (_changed(part, change) for change in _changes(part)) if one is not None), None)
         if found is None:
-            break
+            return blanked(part, LARGEST - BESIDE, lambda before, after: _judged(before, after, before.found))
         part = found
     return part
 
@@ -35,12 +37,7 @@ def _changed(part: Part, change: Change) -> Optional[Part]:
         reduced = change(part)
     except Exception:  # the part is of another form: it stays as it is
         return None
-    return reduced if reduced is not None and reduced.shows and _bytes(reduced) < _bytes(part) else None
-
-
-def _bytes(part: Part) -> int:
-    """Of its model and arrays, as they are written but for their compression."""
-    return len(part.model) + sum(one.nbytes for one in part.inputs) + 9 * part.expected.size
+    return reduced if reduced is not None and reduced.shows and reduced.size < part.size else None
 
 
 def _changes(part: Part) -> Iterator[Change]:
@@ -126,11 +123,15 @@ def _halved(axis: int) -> Change:
 
 def _of(part: Part, model: bytes, inputs: Tuple[np.ndarray, ...], window: Tuple[slice, ...]) -> Optional[Part]:
     """A part that gives a window of what another gives, judged where it gives the same."""
-    found = run(model, inputs)
-    before = part.found[window]
+    after = Part(model, inputs, run(model, inputs), part.expected[window], part.judged[window], part.allowed)
+    return _judged(part, after, part.found[window])
+
+
+def _judged(part: Part, after: Part, before: np.ndarray) -> Optional[Part]:
+    """A changed part, judged where it gives what it gave before."""
+    found = after.found
     if found.shape != before.shape:
         return None
     with np.errstate(invalid="ignore"):
         same = (np.abs(found - before) <= part.allowed) | (found == before) | (np.isnan(found) & np.isnan(before))
-    judged = same & part.judged[window]
-    return Part(model, inputs, found, part.expected[window], judged, part.allowed)
+    return replace(after, judged=same & after.judged)
