@@ -27,6 +27,7 @@ MORE = 96  # where those leave it open
 ELSEWHERE = 8  # pictures at another size, where sizes vary
 FEWEST = 20  # detections of the model, under which a budget says little
 STEPS = 1 / 50  # of a score: a coarser one moves detections over the usual thresholds
+HALF = 0.5  # share beyond its range that is too much whatever is detected
 SATURATED = 0.10  # share of a tensor's numbers beyond its range, from which on the range is another picture's
 AT_ONCE = 24
 DIFFERENT = 5  # pictures, on more than half of which a range has to be too narrow: of any picture some numbers are larger than before
@@ -241,9 +242,20 @@ def calibration(context: Any) -> Iterator[Finding]:
             tuple(rows),
             notes=("Calibrate on pictures like those that are deployed, preprocessed in the same manner.",),
             evidence={"cut": [one.title for one, _ in cut], "dead": [one.title for one in dead]},
-            # Of what is computed in 8 bits only codes are there: an operator that clips leaves many at an end as well.
-            level=MUST if first.real else SHOULD,
+            # Of what is computed in 8 bits only codes are there: an operator that clips leaves many at an end as well. Of a good file
+            # that few pictures calibrated some tensor is cut off too: what that costs, detections say.
+            level=MUST
+            if first.real and (dead or max(share for _, share in cut) > HALF or _over_budget(context))
+            else SHOULD,
         )
+
+
+def _over_budget(context: Any) -> bool:
+    """Whether detections lose more than is allowed, as far as that is known."""
+    try:
+        return bool(_beyond(measured(context), context.budget)[0])
+    except (CannotRun, OutputsDiffer):
+        return False
 
 
 Code = Tuple[tensors.Quantised, float, int, bool]

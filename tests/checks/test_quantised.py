@@ -76,6 +76,25 @@ def test_calibration_on_black_images_is_found(source, judged):
     assert over.message.startswith("is over its budget in ") and "Costliest tensors" in over.notes[0]
 
 
+def test_a_range_that_costs_nothing_is_no_violation(good, judged, monkeypatch):
+    """A yolo11n that 8 pictures calibrated had one tensor of 312 cut off in 22 % of its numbers on most of three pictures, and lost no
+    box; more than half of a tensor cut off, one value alone, and what detections lose by, remain findings that violate."""
+    share, own = {"cut": 0.22}, quantised._codes
+    monkeypatch.setattr(
+        quantised, "_codes", lambda context: [(own(context)[0][0], share["cut"], 200, True), *own(context)[1:]]
+    )
+    (finding,) = judged(good).outcome("precision.calibration").findings
+    assert finding.level == "SHOULD" and "cut off in 22% of its numbers" in finding.message
+    monkeypatch.setattr(quantised, "_over_budget", lambda context: True)
+    assert judged(good).outcome("precision.calibration").findings[0].level == "MUST"
+    monkeypatch.undo()
+    share["cut"] = 0.6
+    monkeypatch.setattr(
+        quantised, "_codes", lambda context: [(own(context)[0][0], share["cut"], 200, True), *own(context)[1:]]
+    )
+    assert judged(good).outcome("precision.calibration").findings[0].level == "MUST"
+
+
 def _dequantising(model, index=-1):
     constants = {one.name for one in model.graph.initializer}
     return [node for node in edits.nodes(model, "DequantizeLinear") if node.input[0] not in constants][index]
