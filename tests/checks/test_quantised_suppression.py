@@ -20,6 +20,7 @@ SIZE = (128, 160)
 
 @pytest.fixture(scope="module")
 def suppressing(session, shared_folder):
+    pytest.importorskip("torch", minversion="1.8")  # the first that writes opset 13
     source = exported(session.detector, "end2end-ort", SIZE, shared_folder, opset=13).read_bytes()
     return to_int8(source, [images.make("scene", SIZE, 9000 + seed) for seed in range(4)])
 
