@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
         with held_back():
             from detparity.cli.check_files import check
 
-        found = check(_asked(options, choice, endpoint), Path(scratch), console)
+        found = check(_asked(options, choice, endpoint), Path(scratch), console, options.as_command)
     write_reports(found, options)
     return exit_code(found["verdict"])
 

@@ -25,10 +25,11 @@ from detparity.tools.export_cache import KitExports
 REUSED = 4e9  # bytes of all activations of an image; the gaps between blocks are a tenth of that
 
 
-def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
+def check(asked: Options, scratch: Path, console: Console, as_command: bool = False) -> Dict[str, Any]:
     """Judge every artifact, or what the own exporters make where none is given, and return the report.
 
-    scratch: a folder for exports. Raises InputError where the model or an option cannot be used.
+    scratch: a folder for exports; as_command: whether this process is ours alone. Raises InputError where the model or an option
+    cannot be used.
     """
     _require_promises_of_use(asked)
     foreign = source_of(asked.choice, asked.img_size) if asked.choice.foreign else None
@@ -45,11 +46,12 @@ def check(asked: Options, scratch: Path, console: Console) -> Dict[str, Any]:
     recorder = Recorder(asked.strict)
     unusable: List[Dict[str, Any]] = []
     if asked.artifacts:
-        unusable = _judge_files(session, recorder, console)
+        unusable = _judge_files(session, recorder, console, as_command)
     else:
         subjects = session.subjects()
         session.require_known_failures_met(subjects)
-        allocator.reuse_freed_memory()
+        if as_command:
+            allocator.reuse_freed_memory()
         for number, subject in enumerate(subjects, 1):
             console.files(number, len(subjects))
             judge(session, subject, recorder, console)
@@ -77,7 +79,7 @@ def _require_promises_of_use(asked: Options) -> None:
         )
 
 
-def _judge_files(session: Session, recorder: Recorder, console: Console) -> List[Dict[str, Any]]:
+def _judge_files(session: Session, recorder: Recorder, console: Console, as_command: bool) -> List[Dict[str, Any]]:
     """Judge the user's files, one open at a time; returns the entries of those that cannot be used."""
     files = list(dict.fromkeys(session.options.artifacts))
     unusable: List[Dict[str, Any]] = []
@@ -99,7 +101,8 @@ def _judge_files(session: Session, recorder: Recorder, console: Console) -> List
             continue
         if len(files) == 1:
             session.heads = heads_of(session, subjects)
-        if session.foreign is None and runtime_files(path) is None and all(one.died is None for one in subjects):
+        home = session.foreign is None and runtime_files(path) is None
+        if as_command and home and all(one.died is None for one in subjects):
             _settle_memory(session.activations(session.open(path).contract.size))
         for subject in subjects:
             entry = judge(session, subject, recorder, console)

@@ -161,6 +161,7 @@ PRESETS: Mapping[str, Layout] = {
             after="NMS on objectness x class",
             preprocessing=Preprocessing(255.0),
         ),
+        Layout("yolo9", _one((*CORNERS, Field("class", 4, None, PROBABILITY, SCORE)), 1), "xyxy", after="NMS"),
         Layout(
             "detr",
             (OutputLayout((Field("logits", 0, None, LOGIT, SCORE),), 2), OutputLayout(RELATIVE, 2)),

@@ -16,7 +16,7 @@ from detparity.models.module_reference import Made
 from detparity.models.reference import ModelRequest, Preprocessing, ReferenceFacts
 
 QUERIES = ("dfine", "deim", "deimv2", "rtdetr", "rtdetrv2", "rtdetrv4", "detr", "deformable_detr", "dinodetr", "lwdetr")
-LAYOUTS = {"yolox": "yolox", **dict.fromkeys(QUERIES, "detr")}
+LAYOUTS = {"yolox": "yolox", "yolo9": "yolo9", **dict.fromkeys(QUERIES, "detr")}
 _OPEN = contextlib.ExitStack()  # the exporter's settings hold as long as the model runs
 atexit.register(_OPEN.close)
 

@@ -102,6 +102,12 @@ class Ultralytics(Dense):
         return torch.cat([centred(boxes), scores], -1).transpose(1, 2)
 
 
+class Corners(Dense):
+    def forward(self, x: Tensor) -> Any:
+        boxes, scores, _, _ = self.candidates(x)
+        return torch.cat([boxes, scores], -1).transpose(1, 2)
+
+
 class Seg(Dense):
     def __init__(self) -> None:
         super().__init__(more=32)
@@ -317,6 +323,7 @@ STAND_INS: Mapping[str, StandIn] = {
     "ultralytics-end2end": StandIn(EndToEnd, "ultralytics-end2end", ONE),
     "ultralytics-nms": StandIn(Suppressed, "ultralytics-nms", ONE),
     "ultralytics-rtdetr": StandIn(RtDetr, "ultralytics-rtdetr", ONE),
+    "yolo9": StandIn(Corners, "yolo9", ("output",)),
     "yolox": StandIn(functools.partial(Objectness, 1), "yolox", ("output",)),
     "detr": StandIn(Detr, "detr", ("logits", "pred_boxes")),
     "torchvision": StandIn(Torchvision, "torchvision", ("boxes", "labels", "scores"), "CHW"),

@@ -139,6 +139,8 @@ def test_libreyolo_as_its_exporter_exports():
 
     assert (made.facts.layout, made.facts.shape, made.facts.preprocessing.scale) == ("yolox", (1, 3, 64, 64), 255.0)
     assert _shapes(made) == {"output": (1, 84, 85)}
+    made = _made("libreyolo:yolo9-t")
+    assert (made.facts.layout, _shapes(made)) == ("yolo9", {"output": (1, 84, 84)})
     with pytest.raises(InputError, match=r"has no model 'dfin-n'; the nearest names are dfine-n"):
         _made("libreyolo:dfin-n")
 
