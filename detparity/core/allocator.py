@@ -1,7 +1,7 @@
-"""The allocator of the C library, told to hold on to what is freed.
+"""The allocator of the C library, set so that it reuses what is freed.
 
 glibc returns every large block to the system as it is freed, and takes it back zeroed, page by page, for the next layer's output: a
-sixth of the time of a verdict on yolov7 at 640x640 (docs/performance.md). A process that runs a model many times keeps such blocks.
+sixth of the time of a verdict on yolov7 at 640x640 (docs/performance.md). A process that runs a model many times reuses them.
 """
 
 from __future__ import annotations

@@ -238,23 +238,20 @@ def _allowed(apart: Stats, count: int) -> Dict[str, float]:
 
     With the middle m away from the truth, the file is at most m + f away. By the triangle inequality the floor is at least m, and at
     least any lower bound b of it, so f may be (L - 1) b. A root mean square is a length, and of two ends of a segment one is at least
-    sqrt(m^2 + d^2) from any point: f may be sqrt(L^2 - 1) d. `gain` is the length of one number: one end is m + d away, f may be L d,
-    along the values of the truth (`_steady`). Whatever those are, `gain` is at most the root mean square, and its floor is at least
-    `SYSTEMATIC` of that: "any gain" is how far that may be.
+    sqrt(m^2 + d^2) from any point: f may be sqrt(L^2 - 1) d. `gain` is taken along the values of the truth (`_steady`). Whatever those
+    are, it is at most the root mean square, and its floor is at least `SYSTEMATIC` of that: "any gain" is how far that may be.
     """
     limits = {name: limit(name, count) for name in STATISTICS}
     rms = apart.rms / 2
-    least = {"max": max(apart.max / 2, rms), "bias": SYSTEMATIC * rms, "gain": SYSTEMATIC * rms}
+    least = {
+        "max": max(apart.max / 2, rms),
+        "bias": SYSTEMATIC * rms,
+        "gain": max(apart.gain / 2, SYSTEMATIC * rms),
+    }
     found = {name: (limits[name] - 1.0) * bound for name, bound in least.items()}
     lengths = {name: float(np.sqrt(limits[name] ** 2 - 1.0)) * getattr(apart, name) / 2 for name in ("rms", "bias")}
     any_gain = float(np.sqrt((SYSTEMATIC * limits["gain"]) ** 2 - 1.0)) * rms
-    return {
-        "rms": lengths["rms"],
-        "max": found["max"],
-        "bias": max(found["bias"], lengths["bias"]),
-        "gain": max(found["gain"], limits["gain"] * apart.gain / 2),
-        "any gain": any_gain,
-    }
+    return {**found, "rms": lengths["rms"], "bias": max(found["bias"], lengths["bias"]), "any gain": any_gain}
 
 
 def _steady(pair: Pair, key: Key) -> bool:

@@ -807,13 +807,16 @@ def test_real_files_are_the_runtimes_within_float32(name):
 @pytest.mark.parametrize(
     "attributes", [{}, {"pads": [1, 0, 2, 1], "strides": [2, 1]}, {"dilations": [2, 3], "group": 3}]
 )
-def test_a_large_convolution_is_run_by_strips_of_its_rows(attributes, monkeypatch):
+@pytest.mark.parametrize("fewest", [1, 16])
+def test_a_large_convolution_is_run_by_strips_of_its_rows(fewest, attributes, monkeypatch):
     x, w = np.random.default_rng(0).normal(size=(2, 3, 30, 20)), np.random.default_rng(1).normal(size=(6, 3, 3, 3))
     w = w[:, : 3 // attributes.get("group", 1)]
-    before = run("Conv", x, w, **attributes)
+    bias = np.random.default_rng(2).normal(size=6)
+    before = run("Conv", x, w, bias, **attributes)
+    monkeypatch.setattr("detparity.models.exact_conv.FEWEST_CHANNELS", fewest)
     monkeypatch.setattr("detparity.models.exact_conv.LARGE_BYTES", 0)
     monkeypatch.setattr("detparity.models.exact_conv.STRIP_BYTES", 3000)
-    np.testing.assert_allclose(run("Conv", x, w, **attributes), before, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(run("Conv", x, w, bias, **attributes), before, rtol=1e-12, atol=1e-12)
 
 
 def test_nodes_in_another_order_are_sorted():

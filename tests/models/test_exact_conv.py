@@ -57,13 +57,15 @@ def test_every_convolution_of_a_model_is_replaced_but_those_with_other_padding(s
     assert len(small) > 10
 
 
-def test_the_dispatch_mode_runs_strips(monkeypatch):
+@pytest.mark.parametrize("fewest", [1, 16])
+def test_the_dispatch_mode_runs_strips(fewest, monkeypatch):
     pytest.importorskip("torch", minversion="1.13")
     from detparity.models.float64 import exactly
 
     conv = nn.Conv2d(3, 4, 3, padding=1)
     x = torch.randn(2, 3, 30, 20)
     expected = nn.functional.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1)
+    monkeypatch.setattr(exact_conv, "FEWEST_CHANNELS", fewest)
     monkeypatch.setattr(exact_conv, "LARGE_BYTES", 0)
     monkeypatch.setattr(exact_conv, "STRIP_BYTES", 3000)
     calls: list = []

@@ -12,6 +12,7 @@ import numpy as np
 
 from detparity.artifacts import onnx_fed
 from detparity.checks.locating.bundle import Part, run
+from detparity.core.vocabulary import EngineDied, EngineError
 
 Judge = Callable[[Part, Part], Optional[Part]]  # a part and a changed one: that, judged where both give the same
 
@@ -85,7 +86,7 @@ def _tried(part: Part, model: bytes, inputs: List[np.ndarray], judge: Judge) -> 
     """The part with other inputs, where it still shows the difference."""
     try:
         found = run(model, inputs)
-    except Exception:  # an operator that refuses them: the part stays as it is
+    except (EngineError, EngineDied):  # an operator that refuses them: the part stays as it is
         return None
     changed = judge(part, Part(model, tuple(inputs), found, part.expected, part.judged, part.allowed))
     return changed if changed is not None and changed.shows else None
