@@ -189,7 +189,8 @@ def _flat(source: Source, kind: str) -> List[np.ndarray]:
 
 
 EIGHT_BITS: Mapping[str, Tuple[bool, Callable[[Source], bytes]]] = {
-    "QDQ, a scale a channel, heads in float": (True, lambda one: to_int8(one.plain, one.pictures)),
+    "QDQ, a scale a channel, weights in 7 bits, heads in float": (True, lambda one: to_int8(one.plain, one.pictures)),
+    "QDQ, a scale a channel, heads in float": (True, lambda one: _static(one, one.pictures)),
     "QDQ, a scale a tensor, heads in float": (True, lambda one: _static(one, one.pictures, per_channel=False)),
     "QLinear operators, heads in float": (True, lambda one: _static(one, one.pictures, form="QOperator")),
     "dynamic, heads in float": (True, _dynamic),

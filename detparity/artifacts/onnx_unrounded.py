@@ -66,7 +66,7 @@ class CannotUnround(Exception):
 
 @dataclass(frozen=True)
 class Rounded:
-    """A quantised constant of more than one number: under the name that the graph without rounding gives it; step: the distance of two
+    """A quantised constant of more than one number, or a bias. name: in the graph without rounding; step: the distance of two
     neighbouring values, as the tensor broadcasts it."""
 
     name: str
@@ -208,7 +208,7 @@ class Unrounded:
         if value is None or scales[0] is None or scales[1] is None:
             raise CannotUnround("adds a bias that it computes")
         step = scales[0].astype(np.float64).ravel() * scales[1].astype(np.float64).ravel()
-        return self._constant(name, value.astype(np.float64) * step, step)
+        return self._constant(name, value.astype(np.float64) * step, step, value.dtype)
 
     def _product(self, node: onnx.NodeProto) -> None:
         """A product of integers, which is multiplied by both scales later: that of its weight is divided out of what is given."""
@@ -236,14 +236,16 @@ class Unrounded:
         point = self._constants.get(zero, np.zeros((), value.dtype))
         step = _along(step, value, axis)
         real = (value.astype(np.float64) - _along(point, value, axis)) * step
-        return self._constant(name, real, step)
+        return self._constant(name, real, step, value.dtype)
 
-    def _constant(self, name: str, real: np.ndarray, step: np.ndarray) -> str:
+    def _constant(self, name: str, real: np.ndarray, step: np.ndarray, kind: np.dtype) -> str:
         name += UNROUNDED
         while name in self._real:
             name += "'"
         self._real[name] = real
-        if real.size > 1:
+        if (
+            real.size > 1 or kind == np.int32
+        ):  # a bias of one channel is rounded too, other single numbers are a range's ends
             self.constants.append(Rounded(name, real, np.abs(step)))
         return name
 

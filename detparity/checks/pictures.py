@@ -54,27 +54,28 @@ def _over(found: Detected, score: float) -> Detected:
     return Detected(found.boxes[fine], found.scores[fine], found.classes[fine])
 
 
-def seen_by(context: Context, count: int, size: Optional[Size] = None) -> Iterator[Seen]:
+def seen_by(context: Context, count: int, size: Optional[Size] = None, **engine: Any) -> Iterator[Seen]:
     """All of the user's pictures; without any, `count` of the suite's, the first on which the file failed among them; with a size, as
-    many at that one. Raises NotShown, and EngineError where the file does not run."""
+    many at that one. engine: of `Load`; then nothing is stored. Raises NotShown, and EngineError where the file does not run."""
     contract = context.contract
     rule = rule_of(contract) if contract.variant.end2end else RULE
     cases = cases_of(context, count) if size is None else at_size(context.photos, count, size, context.fixed_batch)
     left = count if size is not None else len(context.photos) or count
     for number, case in enumerate(cases, 1):
         context.progress(number, len(cases))
-        both = context.earlier.detections(case)
+        both = context.earlier.detections(case) if not engine else None
         if both is None:
-            both = _detected(context, case, rule, left)
-            context.earlier.add(case, both)
+            both = _detected(context, case, rule, left, **engine)
+            if not engine:
+                context.earlier.add(case, both)
         for picture, (model, file) in list(zip(case.pictures, both))[:left]:
             yield Seen(picture, case.size, model, file)
             left -= 1
 
 
-def _detected(context: Context, case: Case, rule: NmsRule, most: int) -> List[Both]:
+def _detected(context: Context, case: Case, rule: NmsRule, most: int, **engine: Any) -> List[Both]:
     """What model and file detect on the first pictures of a case."""
-    outputs = context.predict(case)
+    outputs = context.predict(case, **engine)
     wrong = outputs_problem(context, case, outputs)
     if wrong:
         raise NotShown(f"the file {wrong.message}")

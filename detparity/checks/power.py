@@ -24,13 +24,14 @@ from detparity.engines.power import scores_of, smallest_detected, smallest_seen
 from detparity.oracle.noise_floor import UNITS, Truth, count_of, limit
 
 SHOWS = ("scene", 1)  # a picture with detections, where the model has learned scenes; nms.detections judges it as well
-FEW = 3  # weights of the model that are changed for a report
+FEW = 3  # weights of the model that are changed for a report, one where an image is large
 SHOWN = 12  # groups of a report, those whose smallest error is largest beside their numbers
 Seen = Dict[str, Dict[str, Any]]
 
 
 def of_home(context: Context, detector: Any, most: int = FEW) -> Dict[str, Any]:
     """Entries of a report, of a file of the home family whose numbers or detections were right. most: weights that are changed."""
+    most = 1 if context.oracle.is_large(context.contract.size) else most
     if context.contract.nms is None:
         power = smallest_seen(detector, context.oracle, context.contract.variant.head, context.contract.size, most)
         return {"power": power, "sees": _predictions(context), "blind_spots": _blind(context)}

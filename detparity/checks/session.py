@@ -36,7 +36,6 @@ from detparity.core.findings import MADE, CannotRun, Check
 from detparity.core.precision import HALVES
 from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import EngineDied, Size, parse_variant
-from detparity.engines.eager import bytes_per_pixel
 from detparity.engines.reference_runs import Oracle, make_oracle
 from detparity.inputs.labels import read as read_labels
 from detparity.inputs.photos import Fit, Photo, PhotosAsked, as_pictures, find, placed
@@ -307,21 +306,12 @@ class Session:
         height, width = contract.size
         total = environment.memory_bytes()
         image = COPIES * 4 * (3 * height * width + self.detector.facts.rows(contract.size) * self.detector.facts.fields)
-        needed = self.activations(contract.size) + image * contract.batch
+        needed = self.detector.activations(contract.size) + image * contract.batch
         if total and needed > MEMORY_SHARE * total:
             raise InputError(
                 f"{path}: a batch of {contract.batch} at {height}x{width} needs about {needed / 1e9:.0f} GB for the reference, "
                 f"and this machine has {total / 1e9:.0f} GB"
             )
-
-    def activations(self, size: Size) -> float:
-        """Bytes of all activations of one image of the home family in float64."""
-        return self.bytes_per_pixel * size[0] * size[1]
-
-    @functools.cached_property
-    def bytes_per_pixel(self) -> float:
-        """See `eager.bytes_per_pixel`."""
-        return bytes_per_pixel(self.detector)
 
     def judged(self, path: Path, name: Optional[str] = None, on: str = "") -> AnyContext:
         """The context of one artifact of either kind, on an engine that was asked for, made at the first call. Raises InputError where

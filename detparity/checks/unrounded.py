@@ -46,7 +46,7 @@ def unrounded(context: Any) -> Iterator[Finding]:
         plain = Unrounded(context.artifact.path)
         tensors = _tensors(context)
         given = {one.name: _known(one, tensors) for one in plain.constants}
-        unknown = [one for one in plain.constants if given[one.name].tensor is None]
+        unknown = [one for one in plain.constants if given[one.name].tensor is None and one.value.size > 1]
         changed = [one for one in unknown if given[one.name].share >= MOSTLY]
         if changed:
             yield from _changed(context, changed, given)

@@ -22,8 +22,6 @@ from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
 from detparity.tools.export_cache import KitExports
 
-REUSED = 4e9  # bytes of all activations of an image; the gaps between blocks are a tenth of that
-
 
 def check(asked: Options, scratch: Path, console: Console, as_command: bool = False) -> Dict[str, Any]:
     """Judge every artifact, or what the own exporters make where none is given, and return the report.
@@ -103,20 +101,14 @@ def _judge_files(session: Session, recorder: Recorder, console: Console, as_comm
             session.heads = heads_of(session, subjects)
         home = session.foreign is None and runtime_files(path) is None
         if as_command and home and all(one.died is None for one in subjects):
-            _settle_memory(session.activations(session.open(path).contract.size))
+            allocator.reuse_freed_memory()
+            allocator.return_freed_memory()
         for subject in subjects:
             entry = judge(session, subject, recorder, console)
             if entry and asks_for_graph(session.options, subject):
                 console.stage("comparing the graphs", subject.title)
                 recorder.entries[entry["path"]].update(_graph(Path(str(session.choice.against)), path))
     return unusable
-
-
-def _settle_memory(activations: float) -> None:
-    """Have this process reuse what a run of the model frees, unless that is much, and give back what was freed while loading."""
-    if activations <= REUSED:
-        allocator.reuse_freed_memory()
-    allocator.return_freed_memory()
 
 
 def asks_for_graph(options: Options, subject: Subject) -> bool:

@@ -174,10 +174,10 @@ def require_images(options: argparse.Namespace) -> None:
 
 def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
     """The pictures a run is given, None for none. Raises InputError for options that need them."""
+    if options.images is None:  # numpy, which pictures need, is a third of what starting a command costs
+        return None
     from detparity.inputs.photos import MOST, PhotosAsked, fit_of
 
-    if options.images is None:
-        return None
     most = MOST if options.max_images is None else options.max_images
     if most < 1:
         raise InputError(f"--max-images {most} is not positive")

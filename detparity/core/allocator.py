@@ -24,7 +24,8 @@ def reuse_freed_memory() -> bool:
 
 
 def return_freed_memory() -> bool:
-    """Return to the system what is freed until now: once a model is loaded its copies leave gaps that no layer's output fits into."""
+    """Return to the system what is freed until now: once a model is loaded its copies leave gaps that no layer's output fits into,
+    and each run of a large image leaves others than the one before."""
     trim = _of_glibc("malloc_trim")
     return trim is not None and bool(trim(0))
 

@@ -168,17 +168,23 @@ class ConvWeights:
     """One convolution of the fused detector, in the order of execution.
 
     key: the official parameter path without its last part (`model.0.conv`); weight (out, in/groups, kh, kw) and bias (out,) float32;
-    plain: the same before batch-norm and implicit layers were folded in; norm: of the one batch-norm that was, where there is one.
+    unfused: gives the weight before batch-norm and implicit layers were folded in; norm: of the one batch-norm that was, where
+    there is one.
     """
 
     key: str
     weight: np.ndarray
     bias: np.ndarray
-    plain: np.ndarray
+    unfused: Callable[[], np.ndarray]
     stride: Tuple[int, int]
     padding: Tuple[int, int]
     groups: int
     norm: Optional[BatchNorm] = None
+
+    @property
+    def plain(self) -> np.ndarray:
+        """The weight before anything was folded in, float32, as `weight`."""
+        return self.unfused()
 
 
 @dataclass(frozen=True)

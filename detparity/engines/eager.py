@@ -78,23 +78,3 @@ def prepare(detector: YoloDetector, run: str = "onednn") -> Runner:
         return {name: tensor[len(x) - count :].numpy().copy() for name, tensor in zip(names, found)}
 
     return Runner("eager", call, {"way": run, "torch": str(torch.__version__)})
-
-
-def bytes_per_pixel(detector: YoloDetector) -> float:
-    """Float64 bytes of all activations of one image, for each of its pixels: what the reference takes at most."""
-    side = 2 * detector.facts.max_stride
-    total = 0
-
-    def count(_module: torch.nn.Module, _inputs: object, output: object) -> None:
-        nonlocal total
-        total += output.numel() if isinstance(output, torch.Tensor) else 0
-
-    leaves = [module for module in detector.network.modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(count) for module in leaves]
-    try:
-        with torch.no_grad():
-            detector.network(torch.zeros(1, 3, side, side))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return 8.0 * total / side**2

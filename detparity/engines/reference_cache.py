@@ -26,12 +26,12 @@ CODE = ("core", "engines", "inputs", "models", "oracle")  # folders of the packa
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of one image: the truths by head, the float64 logits while they are needed, whether the floors are those of
-    all ways, and the seconds that the exact run took; or, while no truth is known, two float32 runs by head, and their seconds."""
+    """What is known of one image: the truths by head, the float64 logits while they are needed, the ways that the floors are of, and
+    the seconds that the exact run took; or, while no truth is known, two float32 runs by head, and their seconds."""
 
     truths: Mapping[str, Truth]
     exact: Tuple[np.ndarray, ...] = ()
-    complete: bool = False
+    ways: Tuple[str, ...] = ()
     seconds: float = 0.0
     pairs: Mapping[str, Pair] = field(default_factory=dict)
 
@@ -80,11 +80,11 @@ class ReferenceCache:
             head: Truth(levels_of(head, self.facts, exact)[0], _stats_of(arrays[f"{head}-floor"]), head, size)
             for head in heads
         }
-        return Known(truths, exact, bool(arrays["complete"]), float(arrays["seconds"]))
+        return Known(truths, exact, tuple(map(str, arrays["ways"])), float(arrays["seconds"]))
 
     def leave(self, image: np.ndarray, known: Known) -> None:
         """Store it for others. Raises InputError where the folder cannot be written to."""
-        arrays: Dict[str, np.ndarray] = {"complete": np.array(known.complete), "seconds": np.array(known.seconds)}
+        arrays: Dict[str, np.ndarray] = {"ways": np.array(known.ways, str), "seconds": np.array(known.seconds)}
         arrays.update({f"exact-{level}": values for level, values in enumerate(known.exact)})
         for head, truth in known.truths.items():
             arrays[f"{head}-floor"] = floors_of(truth.floor)

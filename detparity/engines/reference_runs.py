@@ -2,7 +2,7 @@
 
 Most files are right, so most of the work is never done. What is near enough to one float32 run, beside how far that is from another,
 is within its limits whatever float64 gives (`noise_floor.surely_within`). The floor is the largest error of several ways of running
-float32, so it only grows with each of them: what is within the floor of the first is within the floor of all.
+float32, so it only grows with each of them: what is within the floor of some is within the floor of all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optio
 
 import numpy as np
 
+from detparity.core import allocator
 from detparity.core.array_cache import ArrayCache
 from detparity.core.clock import Clock
 from detparity.core.errors import InputError
@@ -33,11 +34,14 @@ _Find = Callable[[ReferenceCache, np.ndarray, Sequence[str]], Optional[Known]]
 
 @dataclass(frozen=True)
 class Ways:
-    """How to run the model: `exact` in float64, and the `ways` of a precision, by name. Each takes a feed and returns named arrays."""
+    """How to run the model: `exact` in float64, and the `ways` of a precision, by name. Each takes a feed and returns named arrays.
+    large: of which sizes an image takes so much memory that `doubled`, which runs two of them, is left out."""
 
     exact: Callable[[Arrays], Arrays]
     ways: Mapping[str, Callable[[Arrays], Arrays]]
     precision: str = FLOAT32
+    large: Callable[[Size], bool] = lambda size: False
+    doubled: str = ""
 
 
 class Oracle:
@@ -71,6 +75,13 @@ class Oracle:
         """Names of the runs that the noise is measured by."""
         return tuple(self._ways.ways)
 
+    def is_large(self, size: Size) -> bool:
+        """Whether an image of this size takes so much memory that less is run with it."""
+        return self._ways.large(size)
+
+    def _ways_of(self, size: Size) -> Tuple[str, ...]:
+        return tuple(name for name in self.ways if name != self._ways.doubled or not self._ways.large(size))
+
     def once(self, key: Hashable, work_out: Callable[[], Worth]) -> Worth:
         """What follows from the model alone and is the same for all its artifacts: worked out at the first call with this key."""
         if key not in self._once:
@@ -80,16 +91,18 @@ class Oracle:
 
     def truth(self, picture: Picture, size: Size, head: str) -> Truth:
         """The truth of one image (kind, seed) at a size, for the `raw` or the `grid` head, its floor that of all ways."""
-        *_, complete = self.growing(picture, size, head)
-        return complete
+        key = (picture, size)
+        return self._grown(key, self._found(key), self._ways_of(size)).truths[head]
 
     def growing(self, picture: Picture, size: Size, head: str) -> Iterator[Truth]:
-        """The same truth with the floor of the first run, then with that of all runs: a caller that accepts the former stops there."""
+        """The same truth with the floor of what was run, then of one more run at a time: a caller that accepts one stops there."""
         key = (picture, size)
         known = self._found(key)
         yield known.truths[head]
-        if not known.complete:
-            yield self._keep(key, self._completed(key, known)).truths[head]
+        for name in self._ways_of(size):
+            if name not in known.ways:
+                known = self._grown(key, known, (name,))
+                yield known.truths[head]
 
     def pair(self, picture: Picture, size: Size, head: str) -> Optional[Pair]:
         """Two float32 runs of an image, where they may spare its float64 run: None where the truth is known, here or in the cache, and
@@ -128,7 +141,7 @@ class Oracle:
         return self._stored[key]
 
     def _begun(self, key: Tuple[Picture, Size]) -> Known:
-        """The exact run and the first float32 run."""
+        """The exact run and the first float32 run, or those that this image was run in."""
         known = self._run_first(key)
         self._leave(key, known)
         return known
@@ -139,7 +152,9 @@ class Oracle:
         found = self._timed(self._ways.exact, _feed(key))
         seconds = time.perf_counter() - start
         exact = tuple(value[0] for name, value in found.items() if name.startswith("logits"))
-        return Known(self._made(key, exact, [self._run(key, self.ways[0])]), exact, seconds=seconds)
+        before = self._latest[1] if self._latest[0] == key else {}
+        names = tuple(name for name in self.ways if name in before) or self.ways[:1]
+        return Known(self._made(key, exact, names), exact, names, seconds)
 
     def _run_two(self, key: Tuple[Picture, Size]) -> Known:
         self.worked_out += 1
@@ -183,8 +198,8 @@ class Oracle:
             self.slowest = max(self.slowest, found.seconds)
         if found is None or self._audit.randrange(AUDITED):
             return found
-        again = self._run_two(key) if found.pairs else self._run_first(key)
-        again = self._run_others(key, again) if found.complete else again
+        self._latest = (None, {})
+        again = self._run_two(key) if found.pairs else self._with(key, self._run_first(key), found.ways)
         if agree(found, again):
             return found
         self.notes.append(
@@ -203,24 +218,29 @@ class Oracle:
             self.notes.append(f"no references are stored: {error}")
             self._cache = None
 
-    def _completed(self, key: Tuple[Picture, Size], known: Known) -> Known:
-        """The other ways as well, unless another process has run them meanwhile."""
+    def _grown(self, key: Tuple[Picture, Size], known: Known, names: Sequence[str]) -> Known:
+        """With the floors of these ways as well, unless another process has run them meanwhile."""
+        if set(names) <= set(known.ways):
+            return known
         stored = None if self._cache is None else self._cache.find(_image(key), self._heads)
-        if stored is not None and stored.complete:
-            return stored
-        complete = self._run_others(key, known)
-        self._leave(key, complete)
-        return complete
+        if stored is None or not set(names) <= set(stored.ways):
+            stored = self._with(key, known, names)
+            self._leave(key, stored)
+        return self._keep(key, stored)
 
-    def _run_others(self, key: Tuple[Picture, Size], known: Known) -> Known:
-        if len(self._ways.ways) == 1:  # half precision in a torch without its kernels
-            return replace(known, complete=True)
-        more = self._made(key, known.exact, [self._run(key, name) for name in self.ways[1:]])
-        floors = {head: larger(truth.floor, more[head].floor) for head, truth in known.truths.items()}
+    def _with(self, key: Tuple[Picture, Size], known: Known, names: Sequence[str]) -> Known:
+        """What is known, with the floors of these ways as well."""
+        more = tuple(name for name in names if name not in known.ways)
+        if not more:
+            return known
+        made = self._made(key, known.exact, more)
+        floors = {head: larger(truth.floor, made[head].floor) for head, truth in known.truths.items()}
         truths = {head: replace(truth, floor=floors[head]) for head, truth in known.truths.items()}
-        return replace(known, truths=truths, complete=True)
+        return replace(known, truths=truths, ways=(*known.ways, *more))
 
-    def _made(self, key: Tuple[Picture, Size], exact: Sequence[np.ndarray], runs: Sequence[Arrays]) -> Dict[str, Truth]:
+    def _made(self, key: Tuple[Picture, Size], exact: Sequence[np.ndarray], names: Sequence[str]) -> Dict[str, Truth]:
+        """The truths, with the floors of these ways."""
+        runs = [self._run(key, name) for name in names]
         return {
             head: make_truth(
                 head,
@@ -235,7 +255,8 @@ class Oracle:
 
     def _keep(self, key: Tuple[Picture, Size], known: Known) -> Known:
         """Keep this and let go of what was longest unused, while there is more than the budget."""
-        self._stored[key] = known = replace(known, exact=()) if known.complete else known
+        complete = set(self._ways_of(key[1])) <= set(known.ways)
+        self._stored[key] = known = replace(known, exact=()) if complete else known
         while sum(one.nbytes for one in self._stored.values()) > BUDGET_BYTES and len(self._stored) > 1:
             self._stored.popitem(last=False)
         return known
@@ -272,12 +293,18 @@ def make_oracle(
 
         def call(feed: Arrays) -> Arrays:
             with clock.running():
-                return runner.call(feed)
+                found = runner.call(feed)
+            if detector.is_large(feed["images"].shape[2:]):
+                allocator.return_freed_memory()
+            return found
 
         return call
 
     names = eager.WAYS if precision == FLOAT32 else half.ways(precision)
-    ways = Ways(timed("exact"), {run_name: timed(run_name) for run_name in names}, precision)
+    doubled = "batch" if precision == FLOAT32 else ""
+    ways = Ways(
+        timed("exact"), {run_name: timed(run_name) for run_name in names}, precision, detector.is_large, doubled
+    )
     how = eager.computing() + (f" {precision}" if precision != FLOAT32 else "")
     stored = None if cache is None else ReferenceCache(cache, detector.facts, how)
     return Oracle(detector.facts, ways, heads, stored)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from typing import Callable, Iterator, List, Optional, Sequence, cast
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple, cast
 
 import torch
 from torch import nn
@@ -71,27 +71,40 @@ def _by_cells(
     stride, padding, dilation = geometry
     out, channels, high, wide = weight.shape
     rows, columns = _sides(x, weight, geometry)
-    beyond = [-(side + 2 * pad) % step for side, pad, step in zip(x.shape[2:], padding, stride)]
-    padded = functional.pad(x, (padding[1], padding[1] + beyond[1], padding[0], padding[0] + beyond[0]))
-    steps = (padded.shape[2] // stride[0], stride[0], padded.shape[3] // stride[1], stride[1])
-    parts = padded.reshape(len(x), channels, *steps).permute(0, 3, 5, 1, 2, 4)
-    extra, row = dilation[0] * (high - 1) // stride[0], parts.shape[-1]
+    right = padding[1] + (-(x.shape[3] + 2 * padding[1]) % stride[1])
+    extra, row = dilation[0] * (high - 1) // stride[0], (x.shape[3] + padding[1] + right) // stride[1]
     cells = weight.permute(2, 3, 0, 1).contiguous()
     found = x.new_empty((len(x), out, rows, columns))
     height = max(1, 2 * STRIP_BYTES // (8 * (channels * stride[0] * stride[1] + out) * row))
     for image, first in itertools.product(range(len(x)), range(0, rows, height)):
         last = min(rows, first + height)
-        some = parts[image, :, :, :, first : last + extra].reshape(*stride, channels, -1)
+        some = _parts(
+            x[image], (first * stride[0], (last + extra) * stride[0]), (padding[0], padding[1], right), stride
+        )
         count = (last - first - 1) * row + columns
         strip = x.new_zeros((out, (last - first) * row))
         if bias is not None:
             strip += bias[:, None]
         for i, j in itertools.product(range(high), range(wide)):
-            (below, down), (beside, right) = divmod(i * dilation[0], stride[0]), divmod(j * dilation[1], stride[1])
+            (below, down), (beside, aside) = divmod(i * dilation[0], stride[0]), divmod(j * dilation[1], stride[1])
             begin = below * row + beside
-            strip[:, :count].addmm_(cells[i, j], some[down, right, :, begin : begin + count])
+            strip[:, :count].addmm_(cells[i, j], some[down, aside, :, begin : begin + count])
         found[image, :, first:last] = strip.view(out, last - first, row)[:, :, :columns]
     return found
+
+
+def _parts(
+    image: torch.Tensor, rows: Tuple[int, int], padding: Tuple[int, int, int], stride: Sequence[int]
+) -> torch.Tensor:
+    """Rows of a padded (C, H, W) image, from and to, by their remainder and that of their columns: (remainder of row, of column, C,
+    numbers). padding: above, left and right; under the image there is as much as is asked for."""
+    above, left, right = padding
+    top, end = (min(max(row - above, 0), image.shape[1]) for row in rows)
+    under = rows[1] - rows[0] - (end - top)
+    over = min(max(0, above - rows[0]), under)
+    padded = functional.pad(image[:, top:end], (left, right, over, under - over))
+    sides = (padded.shape[1] // stride[0], stride[0], padded.shape[2] // stride[1], stride[1])
+    return padded.reshape(len(image), *sides).permute(2, 4, 0, 1, 3).reshape(*stride, len(image), -1)
 
 
 class ByStrips(nn.Module):

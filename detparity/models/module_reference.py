@@ -292,14 +292,18 @@ def _named(half: HalfModule) -> str:
 
 
 def _tensors(module: nn.Module) -> Dict[str, np.ndarray]:
-    """Tensors of more than one number, the weight of a convolution under its path, those that a module holds as plain attributes as
-    well."""
+    """Tensors with axes, the weight of a convolution under its path, those that a module holds as plain attributes as well."""
     parts = {name: part for name, part in module.named_modules() if isinstance(part, fold.CONVOLUTIONS)}
     found = {name: plain(part.weight.float()) for name, part in parts.items()}
     held = [(f"{path}.{name}", one) for path, part in module.named_modules() for name, one in vars(part).items()]
     plainly = [(name, one) for name, one in held if isinstance(one, torch.Tensor)]
     for name, one in (*module.named_parameters(), *module.named_buffers(), *plainly):
-        if one.is_floating_point() and one.numel() > 1 and not (name.endswith(".weight") and name[:-7] in parts):
+        if (
+            one.is_floating_point()
+            and one.dim()
+            and one.numel()
+            and not (name.endswith(".weight") and name[:-7] in parts)
+        ):
             found[name] = plain(one.float())
     return found
 

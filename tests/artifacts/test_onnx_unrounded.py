@@ -69,6 +69,21 @@ def test_constants_are_numbers_and_are_replaced():
     assert stored[one.name].ravel().tolist() == [1.625, -1.125] and stored[one.name].dtype == np.float32
 
 
+def test_a_bias_of_one_channel_is_a_rounded_constant_and_other_single_numbers_are_none():
+    nodes = [
+        ("DequantizeLinear", ["b32", "bs"], ["b"], {}),
+        ("DequantizeLinear", ["two8", "ts", "tz"], ["two"], {}),
+        ("Conv", ["x", "w", "b"], ["h"], {}),
+        ("Mul", ["h", "two"], ["y"], {}),
+    ]
+    scales = {"bs": np.float32([2.0**-14]), "ts": np.float32(2 / 255), "tz": np.uint8(0)}
+    stored = {"b32": np.int32([-75000]), "two8": np.uint8(255), "w": np.ones((1, 1, 1, 1), np.float32)}
+    plain = Unrounded(_model(nodes, {**stored, **scales}))
+
+    (one,) = plain.constants
+    assert (one.title, one.value.tolist(), one.step.tolist()) == ("b32", [-75000 / 2**14], 2.0**-14)
+
+
 @pytest.mark.parametrize(
     "nodes, output, kind, why",
     [

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from detparity.kit.exporters.low_precision import to_int8
+from detparity.kit.exporters.low_precision import _in_float, _Pictures, to_int8
 from detparity.kit.tests.defects import edits
 
 from detparity.checks import quantised
@@ -48,13 +48,54 @@ def test_where_24_scenes_leave_it_open_more_are_looked_at(photos, low, looked_at
     monkeypatch.setattr(quantised, "_costliest", lambda context: [])
     monkeypatch.setattr(quantised, "knows_scenes", lambda contract: True)
     contract = SimpleNamespace(variant=SimpleNamespace(dynamic_size=False))
-    context = SimpleNamespace(photos=photos, notes={}, budget=budget_of(), contract=contract)
+    artifact = SimpleNamespace(kind="torchscript")
+    context = SimpleNamespace(photos=photos, notes={}, budget=budget_of(), contract=contract, artifact=artifact)
     if wrong:
         assert len(list(quantised.budget(context))) == 1
     else:
         with pytest.raises(CannotRun, match="open: give more by --images"):
             list(quantised.budget(context))
     assert context.notes["losses"].pictures == looked_at
+
+
+@pytest.mark.parametrize(
+    "plain, low, operator, named",
+    [
+        (0.01, 0.06, "Conv", True),
+        (0.01, 0.02, "Conv", True),
+        (0.07, 0.06, "Conv", False),
+        (0.01, 0.06, "QLinearConv", False),
+    ],
+)
+def test_what_kernels_of_8_bits_lose_is_distinguished_from_what_rounding_does(plain, low, operator, named, monkeypatch):
+    def seen(context, count, size=None, **engine):
+        return [engine.get("optimisation", "all")] * count
+
+    def lost(context, seen):
+        loss = Loss(0.08, low, 0.1) if seen[0] == "all" else Loss(plain, 0.0, 0.1)
+        return Losses({"lost": loss}, len(seen), 200, 200, True)
+
+    monkeypatch.setattr(quantised, "_seen", seen)
+    monkeypatch.setattr(quantised, "_losses", lost)
+    monkeypatch.setattr(quantised, "_costliest", lambda context: [])
+    graph = SimpleNamespace(nodes=[SimpleNamespace(op=operator)])
+    context = SimpleNamespace(
+        photos=("mine",),
+        notes={},
+        budget=budget_of(),
+        contract=SimpleNamespace(variant=SimpleNamespace(dynamic_size=False)),
+        artifact=SimpleNamespace(kind="onnx"),
+        onnx=SimpleNamespace(graph=graph),
+        elsewhere=False,
+        endpoint=None,
+        forget=lambda **how: None,
+    )
+    try:
+        text = " ".join(note for finding in quantised.budget(context) for note in finding.notes)
+    except CannotRun as reason:
+        assert low < 0.05
+        text = str(reason)
+    assert ("is 0.0100. The rest is what the kernels of this processor add" in text) is named
 
 
 def test_a_good_file_of_8_bits_conforms(good, judged, outcomes, red):
@@ -166,19 +207,31 @@ def test_exchanged_channels_are_found_under_another_name(good, judged):
 
 @pytest.mark.parametrize("form", ["QOperator", "dynamic"])
 def test_other_forms_of_8_bits_are_judged_without_their_rounding(form, source, judged, tmp_path):
-    from detparity.kit.exporters.low_precision import _in_float, _Pictures
+    from onnxruntime import quantization as tool
+
+    if form == "dynamic":
+        path, target = tmp_path / "x.onnx", tmp_path / "y.onnx"
+        path.write_bytes(source)
+        left = _in_float(onnx.load_from_string(source).graph)
+        tool.quantize_dynamic(path, target, weight_type=tool.QuantType.QUInt8, nodes_to_exclude=left)
+        made = target.read_bytes()
+    else:
+        pictures = [images.make("scene", SIZE, 9000)]
+        made = _static(source, pictures, tmp_path, quant_format=tool.QuantFormat.QOperator)
+
+    assert judged(made).outcome("precision.unrounded").outcome == "passed"
+
+
+def _static(source, pictures, folder, **options):
+    """As ONNX Runtime's tool does it by itself, heads in float."""
     from onnxruntime import quantization as tool
 
     model = onnx.load_from_string(source)
-    path, target, left = tmp_path / "x.onnx", tmp_path / "y.onnx", _in_float(model.graph)
+    path, target, left = folder / "x.onnx", folder / "y.onnx", _in_float(model.graph)
     path.write_bytes(source)
-    if form == "dynamic":
-        tool.quantize_dynamic(path, target, weight_type=tool.QuantType.QUInt8, nodes_to_exclude=left)
-    else:
-        reader = _Pictures(model.graph.input[0], [images.make("scene", SIZE, 9000)])
-        tool.quantize_static(path, target, reader, quant_format=tool.QuantFormat.QOperator, nodes_to_exclude=left)
-
-    assert judged(target.read_bytes()).outcome("precision.unrounded").outcome == "passed"
+    reader = _Pictures(model.graph.input[0], pictures)
+    tool.quantize_static(path, target, reader, nodes_to_exclude=left, **options)
+    return target.read_bytes()
 
 
 def test_biases_by_scales_of_other_channels_are_found(good, judged):
@@ -195,8 +248,8 @@ def test_biases_by_scales_of_other_channels_are_found(good, judged):
     assert ", in 2 of " in finding.message
 
 
-def test_one_unlike_picture_is_no_wrong_calibration(source, judged):
-    black = judged(to_int8(source, [np.zeros((3, *SIZE), np.float32)] * 2))
+def test_one_unlike_picture_is_no_wrong_calibration(source, judged, tmp_path):
+    black = judged(_static(source, [np.zeros((3, *SIZE), np.float32)] * 2, tmp_path, per_channel=True))
     share = {kind: {one[0].name: one[1] for one in quantised._codes(_on(black, kind))} for kind in ("black", "scene")}
     most = max(share["scene"], key=lambda name: share["scene"][name])
 

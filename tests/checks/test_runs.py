@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 
 from detparity.checks import run
 from detparity.checks.context import REMEMBERED, Context, applicable
 from detparity.core.case import Case
+from detparity.engines.reference_runs import Oracle
 
 
-def test_a_file_of_one_size_is_run_ten_times(clean, judged, monkeypatch):
+@pytest.mark.parametrize("large, repeated", [(False, 4), (True, 2)])
+def test_a_file_of_one_size_is_run_ten_times_and_of_a_large_one_eight(large, repeated, clean, judged, monkeypatch):
+    monkeypatch.setattr(Oracle, "is_large", lambda oracle, size: large)
     calls = Counter()
     plain = Context.run_filled
 
@@ -26,7 +30,8 @@ def test_a_file_of_one_size_is_run_ten_times(clean, judged, monkeypatch):
     assert {"structure.shapes", "parity.declared", "parity.values", "parity.repeat", "parity.threads"} <= set(checks)
     run.noise_of(context)
 
-    assert sorted(calls.values()) == [1, 1, 1, 1, 1, 1, 4]  # five pictures, one of them four times; two other engines
+    # Five pictures, one of them several times; two other engines.
+    assert sorted(calls.values()) == [1, 1, 1, 1, 1, 1, repeated]
     assert sum(1 for engine, _ in calls if not engine) == 5
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detparity.engines.reference_cache import floors_of
 from detparity.inputs import images
 from detparity.models.yolov7.network import Predictions
 from detparity.oracle import noise_floor
@@ -147,7 +148,7 @@ def test_a_floor_that_grows_ends_as_the_floor_of_all_ways_at_once(session, kind,
 
     picture, size = (kind, 3), (64, 96)
     oracle = reference.Oracle(session.detector.facts, session.oracle._ways, ("raw", "grid"))
-    first, full = oracle.growing(picture, size, head)
+    first, *_, full = oracle.growing(picture, size, head)
     feed = {"images": images.make(kind, size, 3)[None]}
     exact = [value[0] for name, value in session.oracle._ways.exact(feed).items() if name.startswith("logits")]
     runs = [reference._of_head(head, run(feed)) for run in session.oracle._ways.ways.values()]
@@ -236,6 +237,48 @@ def test_two_runs_of_one_kernel_are_no_pair(session):
     ways = reference.Ways(own.exact, {"one": first[1], "the same": first[1], **dict(rest)})
     pair = reference.Oracle(session.detector.facts, ways).pair(("noise", 5), (96, 128), "grid")
     assert max(stats.rms for stats in pair.apart.values()) > 0
+
+
+def _counted(own, **more):
+    """The ways of an oracle, and the names of those that have run."""
+    from detparity.engines import reference_runs as reference
+
+    made = []
+
+    def counting(name, run):
+        return lambda feed: (made.append(name), run(feed))[1]
+
+    ways = {name: counting(name, run) for name, run in own.ways.items()}
+    return reference.Ways(counting("exact", own.exact), ways, **more), made
+
+
+def test_a_floor_grows_by_a_run_at_a_time_and_no_run_is_made_twice(session):
+    from detparity.engines import reference_runs as reference
+
+    ways, made = _counted(session.oracle._ways)
+    oracle = reference.Oracle(session.detector.facts, ways)
+    oracle.pair(("noise", 6), (96, 128), "grid")
+    two = len(made)
+    truths = list(oracle.growing(("noise", 6), (96, 128), "grid"))
+
+    assert sorted(made) == sorted(["exact", *ways.ways])
+    assert len(truths) == 1 + len(ways.ways) - two
+    for before, after in zip(truths, truths[1:]):
+        assert all(stats.rms <= after.floor[key].rms for key, stats in before.floor.items())
+    complete = session.oracle.truth(("noise", 6), (96, 128), "grid")
+    assert np.allclose(floors_of(truths[-1].floor), floors_of(complete.floor))
+
+
+def test_two_large_images_are_never_run_at_once(session):
+    from detparity.engines import reference_runs as reference
+
+    ways, made = _counted(session.oracle._ways, large=lambda size: size[0] > 96, doubled="batch")
+    oracle = reference.Oracle(session.detector.facts, ways)
+    for size, runs in (((96, 64), [*ways.ways]), ((128, 64), [name for name in ways.ways if name != "batch"])):
+        made.clear()
+        oracle.truth(("noise", 6), size, "grid")
+        assert made == ["exact", *runs] and oracle.is_large(size) == (size[0] > 96)
+        assert len(list(oracle.growing(("noise", 6), size, "grid"))) == 1
 
 
 def test_nothing_is_surely_within_beside_values_that_are_alike_or_no_numbers(session):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Optional
+from typing import Any, Iterator, List, Optional
 
 from detparity.checks.earlier import Both
 from detparity.checks.foreign.context import ForeignContext
@@ -15,9 +15,9 @@ from detparity.core.vocabulary import Size
 from detparity.oracle.output_floor import tables_of
 
 
-def seen_by(context: ForeignContext, count: int, size: Optional[Size] = None) -> Iterator[Seen]:
-    """All of the user's pictures; without any, `count` scenes; with a size, as many at that one. Raises NotShown, and what the engine
-    and the model raise."""
+def seen_by(context: ForeignContext, count: int, size: Optional[Size] = None, **engine: Any) -> Iterator[Seen]:
+    """All of the user's pictures; without any, `count` scenes; with a size, as many at that one. engine: of `Load`; then nothing is
+    stored. Raises NotShown, and what the engine and the model raise."""
     why = unreadable(context.layout)
     if why:
         raise NotShown(why)
@@ -26,19 +26,20 @@ def seen_by(context: ForeignContext, count: int, size: Optional[Size] = None) ->
     cases = photo_cases(photos, context.contract.size, batch) if size is None else at_size(photos, count, size, batch)
     for number, case in enumerate(cases, 1):
         context.progress(number, len(cases))
-        both = context.earlier.detections(case)
+        both = context.earlier.detections(case) if not engine else None
         if both is None:
-            both = _detected(context, case, left)
-            context.earlier.add(case, both)
+            both = _detected(context, case, left, **engine)
+            if not engine:
+                context.earlier.add(case, both)
         for picture, (model, file) in list(zip(case.pictures, both))[:left]:
             yield Seen(picture, case.size, model, file)
             left -= 1
 
 
-def _detected(context: ForeignContext, case: Case, most: int) -> List[Both]:
+def _detected(context: ForeignContext, case: Case, most: int, **engine: Any) -> List[Both]:
     """What model and file detect on the first pictures of a case."""
     layout, size = context.layout, case.size
-    truth, outputs = context.truth(case), context.predict(case)
+    truth, outputs = context.truth(case), context.predict(case, **engine)
     outputs = {name: outputs[name] for name in truth.outputs}
     found = []
     for slot in range(min(most, len(case.pictures))):

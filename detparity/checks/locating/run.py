@@ -83,7 +83,7 @@ def _require_torch() -> None:
 
 def _require_memory(session: Session, images: np.ndarray) -> None:
     batch, _, height, width = images.shape
-    needed = VALUES * session.bytes_per_pixel * batch * height * width
+    needed = VALUES * batch * session.detector.activations((height, width))
     total = environment.memory_bytes()
     if total and needed > MEMORY_SHARE * total:
         raise CannotRun(

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from detparity.core.errors import InputError, clipped
-from detparity.core.vocabulary import BatchNorm, ConvWeights, ModelFacts
+from detparity.core.vocabulary import BatchNorm, ConvWeights, ModelFacts, Size
 from detparity.models.exact_conv import use_strips
 from detparity.models.yolov7.blocks import Conv, One
 from detparity.models.yolov7.fuse import fuse
 from detparity.models.yolov7.network import Network, member_of
 from detparity.models.yolov7.stages import layers_of
+
+# Of all activations of an image in float64, from which on memory decides what is run (docs/performance.md).
+LARGE_BYTES = 4e9
+LEAST_FACTOR = 1e-30  # of a batch-norm, by which a weight is divided
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,33 @@ class YoloDetector:
     slopes: Tuple[float, ...]
     note: str = ""
 
+    @functools.cached_property
+    def bytes_per_pixel(self) -> float:
+        """Float64 bytes of all activations of one image, for each of its pixels: what the reference takes at most."""
+        side = 2 * self.facts.max_stride
+        total = 0
+
+        def count(_module: nn.Module, _inputs: object, output: object) -> None:
+            nonlocal total
+            total += output.numel() if isinstance(output, torch.Tensor) else 0
+
+        leaves = [module for module in self.network.modules() if not list(module.children())]
+        hooks = [module.register_forward_hook(count) for module in leaves]
+        try:
+            with torch.no_grad():
+                self.network(torch.zeros(1, 3, side, side))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return 8.0 * total / side**2
+
+    def activations(self, size: Size) -> float:
+        """Bytes of all activations of one image in float64."""
+        return self.bytes_per_pixel * size[0] * size[1]
+
+    def is_large(self, size: Size) -> bool:
+        return self.activations(size) > LARGE_BYTES
+
 
 def make_detector(name: str, names: Tuple[str, ...], network: Network) -> YoloDetector:
     """Fuse `network` and gather its facts. Raises InputError where a weight is not finite."""
@@ -43,7 +75,7 @@ def make_detector(name: str, names: Tuple[str, ...], network: Network) -> YoloDe
     order = run_order(rounded)
     modules = dict(rounded.named_modules())
     slopes = tuple(float(modules[path].negative_slope) for path in order if isinstance(modules[path], nn.LeakyReLU))
-    weights = _weights(network, rounded, [path for path in order if isinstance(modules[path], nn.Conv2d)])
+    weights = _weights(network, exact, rounded, [path for path in order if isinstance(modules[path], nn.Conv2d)])
     strides = tuple(int(level.stride) for level in rounded.levels)
     anchors = tuple(
         tuple((float(w), float(h)) for w, h in level.anchors.reshape(-1, 2).tolist()) for level in rounded.levels
@@ -77,24 +109,25 @@ def official_key(network: Network, key: str) -> str:
     return prefix + ".".join(["model", str(index), *inner])
 
 
-def _weights(plain: Network, fused: Network, paths: List[str]) -> Tuple[ConvWeights, ...]:
-    before, after = dict(plain.named_modules()), dict(fused.named_modules())
+def _weights(plain: Network, exact: Network, fused: Network, paths: List[str]) -> Tuple[ConvWeights, ...]:
+    before, after, double = (dict(network.named_modules()) for network in (plain, fused, exact))
     found: List[ConvWeights] = []
     for path in paths:
         conv, source = after[path], before.get(path)
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         if source is None:  # a RepConv has it only when fused; unfused, its 3x3 branch comes nearest
             source = before[path.replace("rbr_reparam", "rbr_dense.0")]
+        block = before.get(path.rpartition(".")[0])
         found.append(
             ConvWeights(
                 official_key(fused, path),
                 _read_only(conv.weight),
                 _read_only(conv.bias),
-                _read_only(source.weight),
+                _unfused(source.weight, conv.weight, double[path].weight, block),
                 (int(conv.stride[0]), int(conv.stride[1])),
                 (int(conv.padding[0]), int(conv.padding[1])),
                 conv.groups,
-                _norm(before.get(path.rpartition(".")[0])),
+                _norm(block),
             )
         )
     return tuple(found)
@@ -107,12 +140,43 @@ def _read_only(weight: torch.Tensor) -> np.ndarray:
     return found
 
 
-def _norm(block: Optional[nn.Module]) -> Optional[BatchNorm]:
-    """The batch-norm of a block that has a convolution and one behind it."""
+def _unfused(
+    weight: torch.Tensor, fused: torch.Tensor, exact: torch.Tensor, block: Optional[nn.Module]
+) -> Callable[[], np.ndarray]:
+    """Gives the weight of a convolution before anything was folded in, where possible without holding a model in memory a third time.
+
+    fused, exact: with what was folded in, in float32 and in float64. Where that is a batch-norm, the latter divided by its factor, and
+    rounded to float32, is the weight to the bit.
+    """
+    if weight.shape == fused.shape and torch.equal(weight.float(), fused):
+        same = _read_only(fused)
+        return lambda: same
+    bn = _batch_norm(block)
+    if bn is not None and weight.dtype == torch.float32 and weight.shape == exact.shape:
+        factor = bn.weight.detach().double() / torch.sqrt(_variance(bn) + bn.eps)
+        if bool(((factor.abs() > LEAST_FACTOR) & torch.isfinite(factor)).all()):
+            factor = factor.reshape(-1, 1, 1, 1)
+            return lambda: _read_only((exact / factor).float())
+    stored = _read_only(weight)
+    return lambda: stored
+
+
+def _batch_norm(block: Optional[nn.Module]) -> Optional[nn.BatchNorm2d]:
+    """That of a block that has a convolution and one behind it."""
     bn = block.bn if isinstance(block, Conv) else None
-    if not isinstance(bn, nn.BatchNorm2d) or bn.running_var is None:
+    return bn if isinstance(bn, nn.BatchNorm2d) and bn.running_var is not None else None
+
+
+def _variance(bn: nn.BatchNorm2d) -> torch.Tensor:
+    assert bn.running_var is not None
+    return bn.running_var.double()
+
+
+def _norm(block: Optional[nn.Module]) -> Optional[BatchNorm]:
+    bn = _batch_norm(block)
+    if bn is None:
         return None
-    return BatchNorm(bn.running_var.double().numpy().copy(), bn.bias.detach().double().numpy().copy(), float(bn.eps))
+    return BatchNorm(_variance(bn).numpy().copy(), bn.bias.detach().double().numpy().copy(), float(bn.eps))
 
 
 def run_order(network: Network) -> List[str]:

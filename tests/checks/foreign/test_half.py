@@ -150,3 +150,14 @@ def test_parts_in_float32_gain_what_their_rounding_costs(judged):
 
     assert first["left"] == "nothing" and len(others) == 3
     assert sum(errors["stages"].values()) < sum(first["errors"].values())
+
+
+def test_a_bias_of_one_number_is_one_of_the_model_s_tensors_and_a_scalar_is_none():
+    from detparity.models.module_reference import Made, ModuleReference
+    from detparity.models.reference import ReferenceFacts
+
+    module = torch.nn.Conv2d(3, 1, 2).eval()
+    module.register_buffer("factor", torch.tensor(2.0))
+    found = ModuleReference(Made(module, ReferenceFacts("one channel", "", (1, 3, 32, 32), ()))).weights()
+
+    assert np.array_equal(found["bias"], module.bias.detach().numpy()) and "factor" not in found

@@ -20,7 +20,7 @@ from detparity.inputs import images
 from detparity.models.compat.pickler import save
 from detparity.models.yolov7 import architectures, checkpoint_loader, fuse, yaml_config
 from detparity.models.yolov7 import plan as plans
-from detparity.models.yolov7.detector import official_key
+from detparity.models.yolov7.detector import make_detector, official_key
 from detparity.models.yolov7.network import Network, Predictions
 
 NAMES = sorted(architectures.ARCHITECTURES)
@@ -240,6 +240,23 @@ def test_fused_and_unfused_float32_agree_within_noise(name):
 
     noise = error(plain)
     assert {k: round(value / noise[k], 1) for k, value in error(fused).items() if value > 3 * noise[k]} == {}
+
+
+@pytest.mark.parametrize("name", ["training-yolov7", "training-yolov7-w6"])
+def test_weights_before_fusing_are_known_to_the_bit_without_the_network(name):
+    network = _trained(name).float()
+    convs = {
+        official_key(network, path): module
+        for path, module in network.named_modules()
+        if isinstance(module, torch.nn.Conv2d)
+    }
+    weights = make_detector("trained", tuple(f"class{k}" for k in range(network.levels[0].fields - 5)), network).weights
+    known = [(one, convs[one.key].weight.detach().numpy()) for one in weights if one.key in convs]
+
+    assert len(known) > 0.9 * len(weights)
+    assert [one.key for one, own in known if not np.array_equal(one.plain, own)] == []
+    assert sum(np.shares_memory(one.plain, own) for one, own in known) <= len(network.levels)
+    assert any(not np.array_equal(one.plain, one.weight) for one in weights)
 
 
 @pytest.mark.parametrize("part, neutral", [("ia", 0.0), ("im", 1.0)])
