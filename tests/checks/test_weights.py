@@ -214,10 +214,14 @@ def _static(source, target):
     ],
 )
 def test_what_onnx_runtime_writes_is_named_once(make, own, says, weights, clean, judged, outcomes, red, tmp_path):
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        RuntimeException,
+    )  # 1.10's tool reduces tensors of no numbers
+
     onnx.save(clean(), tmp_path / "clean.onnx")
     try:
         make(tmp_path / "clean.onnx", tmp_path / "made.onnx")
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, RuntimeException) as error:
         pytest.skip(f"this ONNX Runtime does not make it: {error}")
     found = outcomes(judged((tmp_path / "made.onnx").read_bytes()))
 
