@@ -23,7 +23,7 @@ CONVERTERS = (
     "openvino",
     "ncnn",
     "litert",
-)  # of an ONNX file; each has FOLDER, an ending, and convert(onnx, folder, size)
+)  # of an ONNX file; each has FOLDER, an ending, and convert(onnx, folder, size, half)
 
 
 class Exporter(Protocol):

@@ -15,13 +15,14 @@ SECONDS = 600
 FILES = (".ncnn.param", ".ncnn.bin")
 
 
-def convert(onnx: Path, folder: Path, size: Size) -> None:
-    """Convert a static file into a folder that is there, weights in float32. Raises NotMade where the program makes no file."""
+def convert(onnx: Path, folder: Path, size: Size, half: bool) -> None:
+    """Convert a static float32 file into a folder that is there. half: weights in float16. Raises NotMade where the program makes no
+    file."""
     found = importlib.util.find_spec("pnnx")
     program = Path(str(found.origin)).parent / "pnnx" if found is not None else Path("pnnx")
     shape = f"inputshape=[1,3,{size[0]},{size[1]}]"
     done = subprocess.run(
-        [str(program), onnx.name, shape, "fp16=0"],
+        [str(program), onnx.name, shape, f"fp16={int(half)}"],
         cwd=str(onnx.parent),
         capture_output=True,
         text=True,

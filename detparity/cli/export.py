@@ -8,7 +8,7 @@ import shlex
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -224,11 +224,11 @@ def export_files(asked: Export, say: Callable[[str], None]) -> None:
     if there and not asked.force:
         raise InputError(f"{there[0]} is there already: --force overwrites it, --output-dir writes elsewhere")
     _require_suppression(asked, detector, say)
-    made = [*paths, *(("onnx",) if folders and "onnx" not in paths else ())]
-    contents = {name: _made(asked, detector, name) for name in made}
+    contents = {name: _made(asked, detector, name) for name in paths}
+    source = _source(asked, detector, contents) if folders else b""
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         ready = {
-            name: convert(name, contents["onnx"], folder, asked.size, Path(scratch, name))
+            name: convert(name, source, folder, asked.size, Path(scratch, name), asked.half)
             for name, folder in folders.items()
         }
         written = {name: put(ready[name], folder) for name, folder in folders.items()}
@@ -287,6 +287,13 @@ def _calibration(asked: Export) -> Iterator[np.ndarray]:
     fit = fit_of(asked.preprocess)
     photos, _ = find(PhotosAsked(asked.calibration, fit=fit))
     return (fitted(read(photo.path), asked.size, fit) for photo in photos)
+
+
+def _source(asked: Export, detector: Any, contents: Mapping[str, bytes]) -> bytes:
+    """What converters are given: the file in float32, whose weights they store in half precision themselves."""
+    if "onnx" in contents and not asked.half:
+        return contents["onnx"]
+    return _made(replace(asked, half=False), detector, "onnx")
 
 
 def _made(asked: Export, detector: Any, name: str) -> bytes:

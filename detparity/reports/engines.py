@@ -52,7 +52,9 @@ def _violating(entry: Mapping[str, Any]) -> Optional[float]:
 def _precision(entry: Mapping[str, Any]) -> str:
     """What the engine computed in, of what is stored, and what it would compute in by default."""
     engine = entry.get("engine", {})
-    ran = str(engine.get("precision") or entry.get("precision") or ("float32" if engine else ""))
+    read = entry.get("precision") or {}  # of the file, where no engine has loaded it
+    known = read["name"] if read.get("weights") else ""
+    ran = str(engine.get("precision") or known or ("float32" if engine else ""))
     stored = str(entry.get("weights_stored") or ran)
     default = engine.get("by default") or ran
     parts = [f"{stored} weights"] * (stored != ran) + [f"{default} by default"] * (default != ran)

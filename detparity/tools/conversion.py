@@ -53,14 +53,15 @@ def require_folder(folder: Path, force: bool) -> None:
         raise InputError(f"{folder} holds {others[0]!r} beside a converted model, so that it is not overwritten")
 
 
-def convert(name: str, content: bytes, folder: Path, size: Size, scratch: Path) -> Path:
-    """Convert the bytes of an ONNX file for `folder`; returns where it lies in `scratch`, which is made. Raises InputError."""
+def convert(name: str, content: bytes, folder: Path, size: Size, scratch: Path, half: bool = False) -> Path:
+    """Convert the bytes of a float32 ONNX file for `folder`; returns where it lies in `scratch`, which is made. half: weights in
+    float16. Raises InputError."""
     made = scratch / "made"
     made.mkdir(parents=True)
     source = scratch / f"{folder.name[: -len(exporters.converter(name).FOLDER)]}.onnx"
     source.write_bytes(content)
     try:
-        exporters.converter(name).convert(source, made, size)
+        exporters.converter(name).convert(source, made, size, half)
     except NotMade as error:
         raise InputError(f"converting for {name} failed: {clipped(error, 400)}") from None
     except Exception as error:  # whatever a converter raises, no file and one line

@@ -5,12 +5,15 @@ from __future__ import annotations
 import types
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto
 
 from detparity.cli import main
 from detparity.core.errors import InputError, NotMade
 from detparity.tools import conversion
 
+FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
 XML = '<?xml version="1.0"?><net name="m" version="11"/>'
 
 
@@ -22,7 +25,7 @@ def _model(folder):
 
 
 def _converter(name):
-    def convert(onnx, folder, size):
+    def convert(onnx, folder, size, half):
         if name == "ncnn":
             raise NotMade("pnnx made no file", False)
         (folder / f"{onnx.stem}.xml").write_text(XML)
@@ -41,6 +44,28 @@ def test_a_conversion_that_fails_leaves_nothing_of_the_others(tmp_path, monkeypa
 
     assert "converting for ncnn failed: pnnx made no file" in capsys.readouterr().err
     assert [one.name for one in tmp_path.iterdir()] == [there.name] and (there / "best.bin").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_converters_are_given_the_float32_file_and_asked_for_half_weights(half, tmp_path, monkeypatch):
+    given = []
+
+    def convert(source, folder, size, in_half):
+        model = onnx.load(str(source))
+        given.append((in_half, {one.data_type for one in model.graph.initializer} & {FLOAT, FLOAT16}))
+        (folder / "best.param").write_text("")
+        (folder / "best.bin").write_bytes(b"")
+
+    monkeypatch.setattr(
+        conversion.exporters, "converter", lambda name: types.SimpleNamespace(FOLDER="_ncnn_model", convert=convert)
+    )
+    monkeypatch.setattr(conversion, "PACKAGES", {"ncnn": "json"})
+    words = ["export", "--grid", "--include", "onnx", "ncnn", "--img-size", "64", "--output-dir", str(tmp_path)]
+    assert main.main([*words, *["--half"] * half]) == 0
+
+    assert given == [(half, {FLOAT})]
+    made = onnx.load(str(tmp_path / "bundled.onnx"))
+    assert (FLOAT16 in {one.data_type for one in made.graph.initializer}) is half
 
 
 def test_a_model_is_replaced_as_a_folder(tmp_path, monkeypatch):
