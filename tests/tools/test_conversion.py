@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from detparity.cli import main
+from detparity.cli import export, main
 from detparity.core.errors import InputError, NotMade
 from detparity.tools import conversion
 
@@ -34,9 +34,15 @@ def _converter(name):
     return types.SimpleNamespace(FOLDER=f"_{name}_model", convert=convert)
 
 
+def _installed(monkeypatch, *names):
+    """Have these converters be there, and no others."""
+    for user in (conversion, export):
+        monkeypatch.setattr(user, "PACKAGES", dict.fromkeys(names, "json"))
+
+
 def test_a_conversion_that_fails_leaves_nothing_of_the_others(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(conversion.exporters, "converter", _converter)
-    monkeypatch.setattr(conversion, "PACKAGES", dict.fromkeys(("openvino", "ncnn"), "json"))
+    _installed(monkeypatch, "openvino", "ncnn")
     there = _model(tmp_path / "bundled_openvino_model")
 
     words = ["export", "--include", "onnx", "openvino", "ncnn", "--img-size", "64", "--output-dir", str(tmp_path)]
@@ -59,7 +65,7 @@ def test_converters_are_given_the_float32_file_and_asked_for_half_weights(half, 
     monkeypatch.setattr(
         conversion.exporters, "converter", lambda name: types.SimpleNamespace(FOLDER="_ncnn_model", convert=convert)
     )
-    monkeypatch.setattr(conversion, "PACKAGES", {"ncnn": "json"})
+    _installed(monkeypatch, "ncnn")
     words = ["export", "--grid", "--include", "onnx", "ncnn", "--img-size", "64", "--output-dir", str(tmp_path)]
     assert main.main([*words, *["--half"] * half]) == 0
 
