@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from detparity.cli import capture_command
-from detparity.cli.console import add_display
 from detparity.cli.options import (
+    add_ci,
+    add_display,
     add_images,
     add_precision,
     complain,
@@ -22,7 +23,6 @@ from detparity.cli.options import (
     require_pages,
     require_writable,
 )
-from detparity.cli.outputs import add_ci
 from detparity.core.budget import budget_of
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT

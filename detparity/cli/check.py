@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Sequence
 
-from detparity.cli.console import Console, add_display
+from detparity.cli.console import Console
 from detparity.cli.options import (
     PICTURES,
     add_any_model,
     add_cache,
+    add_ci,
+    add_display,
     add_engine,
     add_images,
     add_model,
@@ -32,7 +34,7 @@ from detparity.cli.options import (
     require_writable,
     size_of,
 )
-from detparity.cli.outputs import add_ci, write_reports
+from detparity.cli.outputs import write_reports
 from detparity.core.budget import budget_of
 from detparity.core.errors import InputError
 from detparity.core.exported_files import exported_files, shard

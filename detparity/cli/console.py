@@ -7,7 +7,6 @@ to be made here in any case, and widths, colours and one line are less code than
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
@@ -27,18 +26,6 @@ COMMAND = re.compile(r"^(\s*)(:|#)(?=:|#\[)", re.MULTILINE)  # of GitHub Actions
 EVERY = 0.5  # seconds between two progress lines
 TENTHS = 10
 LEAST = 40  # columns that text is fitted to at least
-
-
-def add_display(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("display")
-    group.add_argument("-q", "--quiet", action="store_true", help="one line a file, and the verdict; no progress")
-    group.add_argument("-v", "--verbose", action="store_true", help="a line for each check on stderr, as it ends")
-    group.add_argument(
-        "--color",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="default auto: on a terminal, unless NO_COLOR is set",
-    )
 
 
 class Console:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 from detparity.cli.check import require_one_file
-from detparity.cli.console import Console, add_display
+from detparity.cli.console import Console
 from detparity.cli.options import (
     add_any_model,
+    add_display,
     add_model,
     choice_of,
     model_files,

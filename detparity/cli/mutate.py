@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Tuple
 
 from detparity.cli.check import require_one_file
-from detparity.cli.console import Console, add_display
+from detparity.cli.console import Console
 from detparity.cli.options import (
     add_any_model,
     add_cache,
+    add_display,
     add_images,
     add_model,
     add_nms,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from detparity.inputs.photos import PhotosAsked
 
 PICTURES = 4  # of a page, for each file
+SUMMARY = "GITHUB_STEP_SUMMARY"  # the file to which the steps of a job add
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -183,6 +184,26 @@ def images_of(options: argparse.Namespace) -> Optional[PhotosAsked]:
         raise InputError(f"--max-images {most} is not positive")
     fit = fit_of(options.preprocess) if options.preprocess is not None else None
     return PhotosAsked(options.images, options.labels, most, fit, getattr(options, "resume", None))
+
+
+def add_display(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("display")
+    group.add_argument("-q", "--quiet", action="store_true", help="one line a file, and the verdict; no progress")
+    group.add_argument("-v", "--verbose", action="store_true", help="a line for each check on stderr, as it ends")
+    group.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="default auto: on a terminal, unless NO_COLOR is set",
+    )
+
+
+def add_ci(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help=f"write Markdown, such as for ${SUMMARY}, which is added to"
+    )
+    parser.add_argument("--annotations", action="store_true", help="print annotations for GitHub Actions")
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:

@@ -9,20 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Tuple
 
-from detparity.cli.options import say
+from detparity.cli.options import SUMMARY, say
 from detparity.core.errors import InputError
 from detparity.core.files import STDOUT, write_text
 from detparity.reports import annotate, junit, markdown
-
-SUMMARY = "GITHUB_STEP_SUMMARY"  # the file to which the steps of a job add
-
-
-def add_ci(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
-    parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help=f"write Markdown, such as for ${SUMMARY}, which is added to"
-    )
-    parser.add_argument("--annotations", action="store_true", help="print annotations for GitHub Actions")
 
 
 def write_reports(found: Dict[str, Any], options: argparse.Namespace) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping
 
 from detparity.cli.check import require_one_file
-from detparity.cli.console import Console, add_display
+from detparity.cli.console import Console
 from detparity.cli.options import (
     add_any_model,
     add_cache,
+    add_display,
     add_model,
     add_nms,
     cache_of,
