@@ -66,8 +66,9 @@ def budget(context: Any) -> Iterator[Finding]:
 def _by_kernels(context: Any, found: Losses, limits: Budget, wrong: Sequence[str]) -> str:
     """A clause where a file that is not within its budget is so where nothing is computed in 8 bits: without graph optimisations ONNX
     Runtime computes what pairs of QuantizeLinear and DequantizeLinear surround in float32. Else empty."""
-    pairs = context.artifact.kind == "onnx" and not context.elsewhere and context.endpoint is None
-    if not wrong or not pairs or INTEGER & {node.op for node in context.onnx.graph.nodes}:
+    if not wrong or context.artifact.kind != "onnx" or context.elsewhere or context.endpoint is not None:
+        return ""
+    if INTEGER & {node.op for node in context.onnx.graph.nodes}:
         return ""
     try:
         plain = _losses(context, _seen(context, found.pictures, optimisation="disabled"))

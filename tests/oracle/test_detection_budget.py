@@ -70,6 +70,7 @@ def _judged(losses_, text):
         budget=budget_of(text),
         notes={"losses": losses_},
         contract=types.SimpleNamespace(varies_size=False),
+        artifact=types.SimpleNamespace(kind="torchscript"),
         photos=(("photo", 0),),
     )
     return list(quantised.budget(context))
