@@ -243,9 +243,8 @@ class Unrounded:
         while name in self._real:
             name += "'"
         self._real[name] = real
-        if (
-            real.size > 1 or kind == np.int32
-        ):  # a bias of one channel is rounded too, other single numbers are a range's ends
+        # A bias of one channel is rounded as well; other single numbers are the end of a range, and exact.
+        if real.size > 1 or kind == np.int32:
             self.constants.append(Rounded(name, real, np.abs(step)))
         return name
 

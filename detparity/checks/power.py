@@ -29,9 +29,10 @@ SHOWN = 12  # groups of a report, those whose smallest error is largest beside t
 Seen = Dict[str, Dict[str, Any]]
 
 
-def of_home(context: Context, detector: Any, most: int = FEW) -> Dict[str, Any]:
-    """Entries of a report, of a file of the home family whose numbers or detections were right. most: weights that are changed."""
-    most = 1 if context.oracle.is_large(context.contract.size) else most
+def of_home(context: Context, detector: Any, most: int = 0) -> Dict[str, Any]:
+    """Entries of a report, of a file of the home family whose numbers or detections were right. most: weights that are changed, 0 for
+    as many as a report has."""
+    most = most or (1 if context.oracle.is_large(context.contract.size) else FEW)
     if context.contract.nms is None:
         power = smallest_seen(detector, context.oracle, context.contract.variant.head, context.contract.size, most)
         return {"power": power, "sees": _predictions(context), "blind_spots": _blind(context)}

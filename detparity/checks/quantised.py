@@ -27,7 +27,9 @@ SCENES = 24  # on which a budget is measured where there are no pictures of the 
 MORE = 96  # where those leave it open
 ELSEWHERE = 8  # pictures at another size, where sizes vary
 FEWEST = 20  # detections of the model, under which a budget says little
-INTEGER = frozenset((*OF_INTEGERS, *PRODUCTS))  # what is computed in 8 bits however it is optimised
+INTEGER = frozenset(
+    (*OF_INTEGERS, *PRODUCTS)
+)  # of ONNX's own operators, those that compute in 8 bits however a graph is optimised
 STEPS = 1 / 50  # of a score: a coarser one moves detections over the usual thresholds
 HALF = 0.5  # share beyond its range that is too much whatever is detected
 SATURATED = 0.10  # share of a tensor's numbers beyond its range, from which on the range is another picture's
@@ -68,13 +70,14 @@ def _by_kernels(context: Any, found: Losses, limits: Budget, wrong: Sequence[str
     Runtime computes what pairs of QuantizeLinear and DequantizeLinear surround in float32. Else empty."""
     if not wrong or context.artifact.kind != "onnx" or context.elsewhere or context.endpoint is not None:
         return ""
-    if INTEGER & {node.op for node in context.onnx.graph.nodes}:
+    if any(node.domain or node.op in INTEGER for node in context.onnx.graph.nodes):
         return ""
     try:
         plain = _losses(context, _seen(context, found.pictures, optimisation="disabled"))
-    except (EngineError, CannotRun):
+    except (EngineError, CannotRun):  # the verdict stands without a cause
         return ""
-    context.forget(optimisation="disabled")
+    finally:
+        context.forget(optimisation="disabled")
     if any(_beyond(plain, limits)):
         return ""
     name = wrong[0]

@@ -16,7 +16,8 @@ from detparity.models.yolov7.detector import YoloDetector
 from detparity.models.yolov7.network import Network, Predictions
 
 # Equivalent ways of running one float32 model: different kernels and memory orders, so different rounding, nothing else.
-WAYS = ("onednn", "channels-last", "plain", "batch")
+DOUBLED = "batch"  # of them, the one that runs two images at once
+WAYS = ("onednn", "channels-last", "plain", DOUBLED)
 
 
 def limit_threads(count: int) -> None:
@@ -70,7 +71,7 @@ def prepare(detector: YoloDetector, run: str = "onednn") -> Runner:
             x = x.double()
         if run == "channels-last":
             x = x.contiguous(memory_format=torch.channels_last)
-        if run == "batch":
+        if run == DOUBLED:
             x = torch.cat([x.flip(3), x])
         with torch.no_grad(), onednn(run != "plain"):
             found = module(x)

@@ -223,7 +223,7 @@ class Oracle:
         if set(names) <= set(known.ways):
             return known
         stored = None if self._cache is None else self._cache.find(_image(key), self._heads)
-        if stored is None or not set(names) <= set(stored.ways):
+        if stored is None or not {*known.ways, *names} <= set(stored.ways):
             stored = self._with(key, known, names)
             self._leave(key, stored)
         return self._keep(key, stored)
@@ -301,10 +301,7 @@ def make_oracle(
         return call
 
     names = eager.WAYS if precision == FLOAT32 else half.ways(precision)
-    doubled = "batch" if precision == FLOAT32 else ""
-    ways = Ways(
-        timed("exact"), {run_name: timed(run_name) for run_name in names}, precision, detector.is_large, doubled
-    )
+    ways = Ways(timed("exact"), {name: timed(name) for name in names}, precision, detector.is_large, eager.DOUBLED)
     how = eager.computing() + (f" {precision}" if precision != FLOAT32 else "")
     stored = None if cache is None else ReferenceCache(cache, detector.facts, how)
     return Oracle(detector.facts, ways, heads, stored)

@@ -10,6 +10,7 @@ from detparity.artifacts.onnx_graph import plain_name
 from detparity.checks import nms, parity, power
 from detparity.checks.inputs import first_case
 from detparity.core.case import Case
+from detparity.engines.reference_runs import Oracle
 from detparity.oracle.noise_floor import GROUPS
 
 
@@ -57,3 +58,11 @@ def test_detections_off_by_twice_what_is_stated_are_found(clean, judged, session
         assert nms.judge_outputs(context, case, {name: moved}), key
     assert len(found["power"]) == 2 and all(0 < value < 0.1 for value in found["power"].values())
     assert "candidates in scene 1, which score under 0.25" in found["blind_spots"][0]
+
+
+@pytest.mark.parametrize("large, asked, changed", [(False, 0, power.FEW), (True, 0, 1), (True, 2, 2)])
+def test_of_a_large_image_one_weight_is_changed_unless_more_are_asked_for(
+    large, asked, changed, clean, judged, session, monkeypatch
+):
+    monkeypatch.setattr(Oracle, "is_large", lambda oracle, size: large)
+    assert len(power.of_home(judged(clean("grid")), session.detector, asked)["power"]) == changed

@@ -59,15 +59,18 @@ def test_where_24_scenes_leave_it_open_more_are_looked_at(photos, low, looked_at
 
 
 @pytest.mark.parametrize(
-    "plain, low, operator, named",
+    "plain, low, operator, domain, named",
     [
-        (0.01, 0.06, "Conv", True),
-        (0.01, 0.02, "Conv", True),
-        (0.07, 0.06, "Conv", False),
-        (0.01, 0.06, "QLinearConv", False),
+        (0.01, 0.06, "Conv", "", True),
+        (0.01, 0.02, "Conv", "", True),
+        (0.07, 0.06, "Conv", "", False),
+        (0.01, 0.06, "QLinearConv", "", False),
+        (0.01, 0.06, "MatMulIntegerToFloat", "com.microsoft", False),
     ],
 )
-def test_what_kernels_of_8_bits_lose_is_distinguished_from_what_rounding_does(plain, low, operator, named, monkeypatch):
+def test_what_kernels_of_8_bits_lose_is_distinguished_from_what_rounding_does(
+    plain, low, operator, domain, named, monkeypatch
+):
     def seen(context, count, size=None, **engine):
         return [engine.get("optimisation", "all")] * count
 
@@ -78,7 +81,7 @@ def test_what_kernels_of_8_bits_lose_is_distinguished_from_what_rounding_does(pl
     monkeypatch.setattr(quantised, "_seen", seen)
     monkeypatch.setattr(quantised, "_losses", lost)
     monkeypatch.setattr(quantised, "_costliest", lambda context: [])
-    graph = SimpleNamespace(nodes=[SimpleNamespace(op=operator)])
+    graph = SimpleNamespace(nodes=[SimpleNamespace(op=operator, domain=domain)])
     context = SimpleNamespace(
         photos=("mine",),
         notes={},

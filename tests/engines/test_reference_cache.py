@@ -55,6 +55,18 @@ def test_the_floor_of_one_way_is_completed_later(oracle):
     assert len(list(oracle().growing(PICTURE, SIZE, "grid"))) == 1  # all ways are there
 
 
+def test_runs_of_another_process_do_not_take_the_place_of_those_that_were_made(oracle):
+    first, other = oracle(), oracle("another")
+    growing = first.growing(PICTURE, SIZE, "grid")
+    next(growing), next(growing)
+    key, third = (PICTURE, SIZE), other.ways[2]
+    first._cache.leave(reference_runs._image(key), other._grown(key, other._found(key), (third,)))
+    *_, complete = growing
+
+    assert set(first._stored[key].ways) == set(first.ways)
+    assert _same(complete, oracle("a third").truth(PICTURE, SIZE, "grid"))
+
+
 @pytest.mark.parametrize("change", ["picture", "size", "code", "computing"])
 def test_what_decides_a_reference_is_in_its_key(oracle, monkeypatch, change):
     oracle().truth(PICTURE, SIZE, "grid")
