@@ -16,9 +16,8 @@ from detparity.checks.session import Session, Subject
 from detparity.cli import pytest_plugin as plugin
 from detparity.core import resources
 from detparity.core.array_cache import ArrayCache, default_folder
-from detparity.core.errors import InputError, NotMade, clipped
+from detparity.core.errors import EngineError, InputError, NotMade, clipped
 from detparity.core.findings import MADE
-from detparity.core.vocabulary import EngineError
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice
 from detparity.tools.export_cache import KitExports, attempt
 from detparity.tools.golden import evaluate

@@ -16,8 +16,8 @@ from onnx import helper, numpy_helper, version_converter
 
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract
-from detparity.core.errors import InputError
-from detparity.core.vocabulary import Arrays, EngineError, Size
+from detparity.core.errors import EngineError, InputError
+from detparity.core.vocabulary import Arrays, Size
 from detparity.engines import onnxruntime
 from detparity.engines.reference_runs import make_oracle
 from detparity.inputs.images import batch_of

@@ -34,7 +34,7 @@ from detparity.checks.locating.program import OnnxProgram, Part
 from detparity.checks.locating.reduction import smaller
 from detparity.checks.locating.script_program import ScriptProgram
 from detparity.checks.locating.search import Fault, Search
-from detparity.core.vocabulary import EngineError
+from detparity.core.errors import EngineError
 from detparity.engines.remote import client
 
 SEEDS = {"developing": (0,), "held-out": (1,), "all": (0, 1)}

@@ -13,12 +13,12 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from detparity.core.errors import EngineError
 from detparity.core.pickle_interpreter import Interpreter, Opaque, loaded
 from detparity.core.pickle_interpreter import unknown as opaque
 from detparity.core.pickle_scan import Budget, Names
 from detparity.core.pickle_stand_ins import STORAGES, view
 from detparity.core.torch_archive import Archive, Refused
-from detparity.core.vocabulary import EngineError
 
 PROGRAM, STATE = "bytecode.pkl", "data.pkl"
 MOST_BYTES = 1 << 20  # of the extra file with metadata

@@ -12,8 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper
 
-from detparity.core.errors import InputError, clipped
-from detparity.core.vocabulary import EngineDied
+from detparity.core.errors import EngineDied, InputError, clipped
 
 LARGEST_FILE = 2**31 - 1  # protobuf's limit, in bytes
 DEEPEST = 40  # functions in one another; torch's own exporter has used three

@@ -16,20 +16,10 @@ from detparity.artifacts.metadata import LARGEST_SIDE, image_size, parse, script
 from detparity.artifacts.precision import of_graph, of_script
 from detparity.core import file_kind
 from detparity.core.contract import Contract, NmsPromise, TensorPromise, contract_for, default_opset
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineError, InputError
 from detparity.core.files import require_file, sha256
 from detparity.core.precision import HALVES, PLAIN, Precision, floor_of
-from detparity.core.vocabulary import (
-    DYNAMO,
-    ONNX,
-    Artifact,
-    EngineError,
-    ModelFacts,
-    Size,
-    Variant,
-    parse_variant,
-    variant_names,
-)
+from detparity.core.vocabulary import DYNAMO, ONNX, Artifact, ModelFacts, Size, Variant, parse_variant, variant_names
 
 if TYPE_CHECKING:
     from detparity.artifacts.onnx_graph import OnnxFile

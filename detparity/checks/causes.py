@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequ
 import numpy as np
 
 from detparity.core.case import Case
+from detparity.core.errors import EngineError
 from detparity.core.findings import Finding
-from detparity.core.vocabulary import Arrays, EngineError, ModelFacts, Size
+from detparity.core.vocabulary import Arrays, ModelFacts, Size
 from detparity.oracle.noise_floor import (
     EPS32,
     Excess,

@@ -36,21 +36,10 @@ from detparity.core.clock import Clock
 from detparity.core.contract import Contract, expected_shapes
 from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
+from detparity.core.errors import EngineDied, EngineError
 from detparity.core.findings import Finding, Outcome
 from detparity.core.precision import PLAIN, Precision
-from detparity.core.vocabulary import (
-    Arrays,
-    Artifact,
-    ConvWeights,
-    EngineDied,
-    EngineError,
-    Load,
-    ModelFacts,
-    Picture,
-    Runner,
-    Size,
-    Variant,
-)
+from detparity.core.vocabulary import Arrays, Artifact, ConvWeights, Load, ModelFacts, Picture, Runner, Size, Variant
 from detparity.engines.reference_runs import Oracle
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import batch_of, rounded
@@ -193,6 +182,10 @@ class Context(Judging):
     def truth(self, picture: Picture, size: Size) -> Any:
         """The oracle's truth for the head this artifact promises; suppression is judged against the decoded predictions."""
         return self.oracle.truth(self.taken(picture), size, truth_head(self.contract.variant))
+
+    def reported(self, picture: Picture, size: Size) -> Any:
+        """The same, with the floor that a report shows."""
+        return self.oracle.reported(self.taken(picture), size, truth_head(self.contract.variant))
 
     def taken(self, picture: Picture) -> Picture:
         """A picture as the type of the file's input holds it."""

@@ -22,9 +22,10 @@ from detparity.checks.interface import shape_text
 from detparity.core.case import Case
 from detparity.core.contract import MUST, SHOULD
 from detparity.core.endpoint import DATATYPES, Served, Tensor
+from detparity.core.errors import EngineDied, EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.text import listed
-from detparity.core.vocabulary import Arrays, EngineDied, EngineError
+from detparity.core.vocabulary import Arrays
 from detparity.engines import kserve
 
 AnyContext = Union[Context, ForeignContext]

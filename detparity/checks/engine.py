@@ -16,8 +16,8 @@ from detparity.checks.foreign import parity as foreign_parity
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.inputs import first_case
 from detparity.core.contract import INFO, MUST, SHOULD
+from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun, Check, Finding
-from detparity.core.vocabulary import EngineError
 
 DEFAULT = "default"
 # How each engine is set to compute in float32.

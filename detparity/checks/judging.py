@@ -10,9 +10,10 @@ from detparity import engines
 from detparity.checks.earlier import Earlier
 from detparity.core.clock import Clock
 from detparity.core.endpoint import Endpoint
+from detparity.core.errors import EngineDied, EngineError
 from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Outcome, of_the_end, refused
 from detparity.core.runtimes import RUNTIMES
-from detparity.core.vocabulary import Artifact, EngineDied, EngineError, Load, Runner
+from detparity.core.vocabulary import Artifact, Load, Runner
 from detparity.engines.remote import client
 
 Key = Tuple[str, str, int, Tuple[str, ...], str]

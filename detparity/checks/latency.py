@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from detparity.checks.foreign.context import ForeignContext
 from detparity.core.case import Case
+from detparity.core.errors import EngineDied, EngineError
 from detparity.core.findings import CannotRun
-from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Runner, Size
+from detparity.core.vocabulary import Arrays, Runner, Size
 
 THREADS, WARM_UP, ROUNDS = 1, 2, 7
 

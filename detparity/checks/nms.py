@@ -22,9 +22,10 @@ from detparity.checks.nms_graph import (
 from detparity.checks.nms_tail import Cut, dense, feed, find_cut
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
+from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row, refused
 from detparity.core.precision import EPSILON, HALVES
-from detparity.core.vocabulary import Arrays, EngineError
+from detparity.core.vocabulary import Arrays
 from detparity.inputs import images
 from detparity.oracle import class_offset as offset
 from detparity.oracle.nms import NmsRule, end2end_ort_rule, end2end_trt_nms_rule, end2end_trt_rule

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from detparity.artifacts.input_form import FILLED
 from detparity.core.case import Case
-from detparity.core.vocabulary import EngineError
+from detparity.core.errors import EngineError
 from detparity.oracle.noise_floor import excesses, measure, split_levels
 
 if TYPE_CHECKING:

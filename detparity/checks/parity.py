@@ -15,18 +15,19 @@ from detparity.checks.inputs import (
     cheap_size,
     distinct,
     failing_cases,
-    first_case,
     first_photo,
     kinds,
     pictures,
+    reported_case,
     space,
 )
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
+from detparity.core.errors import EngineDied, EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row, refused
 from detparity.core.precision import FLOAT32, HALVES
 from detparity.core.text import number
-from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Picture, Size
+from detparity.core.vocabulary import Arrays, Picture, Size
 from detparity.oracle.noise_floor import (
     GROUPS,
     LIMITS,
@@ -102,7 +103,7 @@ def out_of_bounds(
 
 def _reported(context: Context, picture: Picture, size: Size) -> bool:
     """Whether the report's table of floors needs the truth of this image."""
-    return not context.quick and (picture, size) == (first_case(context).pictures[0], context.contract.size)
+    return not context.quick and (picture, size) == (reported_case(context).pictures[0], context.contract.size)
 
 
 def shape_problem(context: Context, case: Case, outputs: Arrays) -> Optional[Finding]:
@@ -316,8 +317,7 @@ def threads(context: Context) -> Iterator[Finding]:
 
 
 def _only_there(context: Context, where: str, **engine: Any) -> Iterator[Finding]:
-    size = cheap_size(context)
-    plain = Case(size, pictures(context.contract.batch, size=size))
+    plain = reported_case(context, cheap_size(context))
     tried = (compare(context, case, **engine) for case in [*failing_cases(context, "parity.declared"), plain])
     for finding in next(filter(None, tried), []):
         yield replace(finding, message=finding.message[:-1] + f", {where}.")

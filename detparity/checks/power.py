@@ -14,7 +14,7 @@ from detparity.checks.context import Context
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.layers import Layers, Progress, smallest_by_weight
 from detparity.checks.foreign.parity import DECLARED
-from detparity.checks.inputs import first_case
+from detparity.checks.inputs import reported_case
 from detparity.checks.nms import tolerance_of
 from detparity.core.budget import ABOUT
 from detparity.core.case import Case, called
@@ -34,7 +34,8 @@ def of_home(context: Context, detector: Any, most: int = 0) -> Dict[str, Any]:
     as many as a report has."""
     most = most or (1 if context.oracle.is_large(context.contract.size) else FEW)
     if context.contract.nms is None:
-        power = smallest_seen(detector, context.oracle, context.contract.variant.head, context.contract.size, most)
+        shown = (reported_case(context).pictures[0], context.contract.size)
+        power = smallest_seen(detector, context.oracle, context.contract.variant.head, shown, most)
         return {"power": power, "sees": _predictions(context), "blind_spots": _blind(context)}
     detected, power = _detections(context, detector, most)
     return {**power, "sees": detected, "blind_spots": [*_home_blind(context), *_blind(context)]}
@@ -67,8 +68,8 @@ def of_budget(context: Any, found: Mapping[str, Any]) -> Dict[str, Any]:
 
 def _predictions(context: Context) -> Seen:
     """The smallest root mean square error of a group that violates, on the level where that is largest."""
-    case = first_case(context)
-    truth = context.truth(case.pictures[0], case.size)
+    case = reported_case(context)
+    truth = context.reported(case.pictures[0], case.size)
     found: Seen = {}
     for (level, group), floor in truth.floor.items():
         smallest = floor.rms * limit("rms", count_of(truth, (level, group)))

@@ -11,10 +11,11 @@ from detparity.artifacts.onnx_graph import Graph
 from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST
+from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.precision import EPSILON, FLOAT16, FLOAT32, HALVES, INT8, LARGEST
 from detparity.core.text import listed, number
-from detparity.core.vocabulary import Arrays, EngineError, Load
+from detparity.core.vocabulary import Arrays, Load
 from detparity.engines.remote import client
 
 CASTS = {1: FLOAT32, 10: FLOAT16, 16: "bfloat16"}

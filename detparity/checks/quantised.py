@@ -16,9 +16,10 @@ from detparity.checks.pictures import NotShown, Seen
 from detparity.checks.precision import _is_onnx, _lower, _scores_of, feed_of, quantised
 from detparity.core.budget import ABOUT, Budget
 from detparity.core.contract import MUST, SHOULD
+from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.text import listed, number
-from detparity.core.vocabulary import EngineError, Load, Size
+from detparity.core.vocabulary import Load, Size
 from detparity.engines.remote import client
 from detparity.oracle.average_precision import Detected, Objects
 from detparity.oracle.detection_budget import Losses, losses

@@ -18,7 +18,7 @@ from detparity.checks.engine import DEFAULT
 from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.measured import measured as foreign_measured
 from detparity.checks.foreign.open_file import precision_record, record
-from detparity.checks.inputs import first_case, slots_note
+from detparity.checks.inputs import reported_case, slots_note
 from detparity.checks.judging import undecided
 from detparity.checks.known_failures import settle
 from detparity.checks.latency import latency
@@ -34,13 +34,12 @@ from detparity.checks.showing import shown_of
 from detparity.checks.weights import coverage
 from detparity.core import environment
 from detparity.core.contract import MUST
-from detparity.core.errors import NotMade
+from detparity.core.errors import EngineDied, EngineError, NotMade
 from detparity.core.findings import BLOCKED, MADE, Outcome, of_the_end
 from detparity.core.precision import HALVES
 from detparity.core.runtimes import digest, runtime_files
 from detparity.core.text import render
 from detparity.core.verdict import outcome_record
-from detparity.core.vocabulary import EngineDied, EngineError
 from detparity.engines.remote import client
 from detparity.inputs import images
 from detparity.oracle.noise_floor import count_of, limit, measure, split_levels
@@ -335,9 +334,9 @@ def limits() -> Dict[str, int]:
 
 
 def noise_of(context: Context) -> Mapping[str, Mapping[str, float]]:
-    """Floor and error per unit group on the first case of parity.declared, the worst level of each, in its unit and in floors."""
-    case = first_case(context)
-    truth = context.truth(case.pictures[0], case.size)
+    """Floor and error per unit group on the reported case, the worst level of each, in its unit and in floors."""
+    case = reported_case(context)
+    truth = context.reported(case.pictures[0], case.size)
     found = measure(truth.levels, split_levels(truth.head, context.facts, case.size, context.predict(case), 0))
     table: Dict[str, Dict[str, float]] = {}
     for (level, group), stats in found.items():

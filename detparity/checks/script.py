@@ -9,10 +9,10 @@ import numpy as np
 from detparity.checks.context import Context
 from detparity.checks.structure import shape_cases
 from detparity.core.contract import MUST, Contract
+from detparity.core.errors import EngineError
 from detparity.core.findings import Check, Finding, Row
 from detparity.core.precision import HALVES
 from detparity.core.text import listed
-from detparity.core.vocabulary import EngineError
 
 RANDOM = frozenset(
     f"aten::{name}"

@@ -31,11 +31,11 @@ from detparity.core.budget import USUAL, Budget
 from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
 from detparity.core.endpoint import Endpoint
-from detparity.core.errors import InputError, NotMade
+from detparity.core.errors import EngineDied, InputError, NotMade
 from detparity.core.findings import MADE, CannotRun, Check
 from detparity.core.precision import HALVES
 from detparity.core.runtimes import runtime_files
-from detparity.core.vocabulary import EngineDied, Size, parse_variant
+from detparity.core.vocabulary import Size, parse_variant
 from detparity.engines.reference_runs import Oracle, make_oracle
 from detparity.inputs.labels import read as read_labels
 from detparity.inputs.photos import Fit, Photo, PhotosAsked, as_pictures, find, placed

@@ -13,8 +13,9 @@ from detparity.checks.foreign.truth import Refuses
 from detparity.checks.heat import heat_of
 from detparity.checks.pictures import SHOWN, NotShown, Seen, counts_of, seen_by, shown
 from detparity.checks.session import AnyContext, Session
+from detparity.core.errors import EngineDied, EngineError
 from detparity.core.findings import CannotRun
-from detparity.core.vocabulary import EngineDied, EngineError, Picture
+from detparity.core.vocabulary import Picture
 from detparity.inputs import images
 from detparity.inputs.labels import read
 from detparity.inputs.photos import placed

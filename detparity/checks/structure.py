@@ -14,10 +14,10 @@ from detparity.checks.inputs import pictures
 from detparity.checks.interface import axes, inputs, outputs, shape_text
 from detparity.core.case import Case
 from detparity.core.contract import MUST, SHOULD, Contract
+from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.precision import BFLOAT16
 from detparity.core.text import listed
-from detparity.core.vocabulary import EngineError
 
 QUANTISED = re.compile(r"QLinear|Dynamic|MatMulInteger|QGemm|QAttention|QuantizeLinear|DequantizeLinear|ConvInteger")
 RANDOM_OPS = frozenset(

@@ -18,10 +18,10 @@ from detparity.checks.foreign.context import ForeignContext, OutputsDiffer
 from detparity.checks.precision import _is_onnx, quantised
 from detparity.checks.weights import TOLERANCE
 from detparity.core.contract import MUST
+from detparity.core.errors import EngineError
 from detparity.core.findings import BLOCKED, CannotRun, Check, Finding, Row
 from detparity.core.precision import FLOAT32, PLAIN
 from detparity.core.text import listed
-from detparity.core.vocabulary import EngineError
 from detparity.engines.remote import client
 from detparity.models.reference import CannotRunReference
 

@@ -21,11 +21,10 @@ from detparity.cli.options import (
     say,
     size_of,
 )
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineDied, InputError
 from detparity.core.files import write_text
 from detparity.core.isolate import ending
 from detparity.core.signals import held_back
-from detparity.core.vocabulary import EngineDied
 from detparity.models.choice import require_home_named, require_one_model
 
 ANSWER = "answer.json"

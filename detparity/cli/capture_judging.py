@@ -23,10 +23,9 @@ from detparity.cli.options import PICTURES, images_of
 from detparity.core.budget import budget_of
 from detparity.core.case import Case
 from detparity.core.decisions import Choice
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineDied, EngineError, InputError
 from detparity.core.files import sha256
 from detparity.core.findings import CannotRun
-from detparity.core.vocabulary import EngineDied, EngineError
 from detparity.models.capture import CapturedCall, Captures
 from detparity.models.capture_store import folder_of
 from detparity.models.capture_versions import Version

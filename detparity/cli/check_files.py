@@ -15,9 +15,9 @@ from detparity.checks.session import Options, Session, Subject
 from detparity.cli.console import Console
 from detparity.cli.options import complain
 from detparity.core import allocator
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineError, InputError
 from detparity.core.runtimes import runtime_files
-from detparity.core.vocabulary import EngineError, variant_names
+from detparity.core.vocabulary import variant_names
 from detparity.reports.recorder import Recorder
 from detparity.reports.report import report, unusable_entry
 from detparity.tools.export_cache import KitExports

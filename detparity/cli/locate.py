@@ -110,8 +110,8 @@ def _bundled(folder: Path, answer: Any, evidence: Mapping[str, Any], path: Path)
     """Write a bundle; what it is, in a line."""
     from detparity.checks.locating import bundle
     from detparity.checks.locating.reduction import smaller
+    from detparity.core.errors import EngineError
     from detparity.core.files import sha256
-    from detparity.core.vocabulary import EngineError
 
     try:
         part = smaller(bundle.part_of(answer.search, answer.located.faults[0]))

@@ -11,17 +11,14 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import threading
-import traceback
 from typing import Callable, Dict, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.cli import project
 from detparity.cli.options import Parser, complain, nearest, say
 from detparity.core.clock import began
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineDied, InputError
 from detparity.core.version import __version__
-from detparity.core.vocabulary import EngineDied
 
 UNUSABLE, INTERNAL, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 
@@ -188,6 +185,9 @@ def _terminated() -> Iterator[None]:
 
 def _report(error: Exception) -> None:
     """An error of our own: one line, and a file with the trace."""
+    import tempfile
+    import traceback
+
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     first = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")[:200]
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import os
 import re
 import sys
@@ -29,6 +28,8 @@ SUMMARY = "GITHUB_STEP_SUMMARY"  # the file to which the steps of a job add
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """What a mistyped word may stand for, as the end of a message; empty where nothing is near."""
+    import difflib  # for a mistyped word alone
+
     plain = {name.lstrip("-"): name for name in known}
     found = difflib.get_close_matches(word.lstrip("-"), list(plain), 1, 0.7)
     return f"; did you mean {plain[found[0]]}?" if found else ""

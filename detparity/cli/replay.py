@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from detparity.cli.options import say
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineDied, EngineError, InputError
 from detparity.core.text import number
-from detparity.core.vocabulary import EngineDied, EngineError
 
 
 def add(parser: argparse.ArgumentParser) -> None:

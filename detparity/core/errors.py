@@ -1,9 +1,10 @@
-"""Errors used across the package: input that a user can correct, and a file that an exporter did not make."""
+"""Errors used across the package: input that a user can correct, a file that an exporter did not make, and an engine that refused a
+file or ended over it."""
 
 from __future__ import annotations
 
 import re
-from typing import Sequence
+from typing import Sequence, Tuple
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # of a terminal, which exporters put into exceptions
 
@@ -23,6 +24,22 @@ class NotMade(Exception):
     def __init__(self, reason: str, missing: bool) -> None:
         super().__init__(reason)
         self.missing = missing
+
+
+class EngineError(Exception):
+    """An engine refused to load or to run an artifact; the text is the engine's own reason, in one line."""
+
+
+class EngineDied(Exception):
+    """The process of an engine, or of onnx, ended or was ended over an artifact: no refusal, but a defect of the file or a limit of
+    this machine. how: as `core.isolate.Died` has it; the text is a clause about the file, such as `crashes the process (SIGSEGV) while
+    it runs`; seconds: the limit of time it had; printed: the last lines that process printed."""
+
+    def __init__(self, how: str, text: str, seconds: float = 0.0, printed: Tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.how = how
+        self.seconds = seconds
+        self.printed = printed
 
 
 def clipped(error: object, limit: int = 300) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import sys
@@ -76,6 +75,8 @@ def _is_regular(path: Path) -> bool:
 
 
 def sha256(path: Path) -> str:
+    import hashlib  # of what starting costs, a tenth
+
     total = hashlib.sha256()
     with path.open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
 
 from detparity.core.contract import LEVELS, MUST
-from detparity.core.vocabulary import EngineDied
+from detparity.core.errors import EngineDied
 
 Row = Tuple[str, ...]
 MADE = "export.made"  # the check that an exporter makes its file; what it skips, the version has no exporter for

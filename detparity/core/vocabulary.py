@@ -217,22 +217,6 @@ class Load:
     every: bool = False
 
 
-class EngineError(Exception):
-    """An engine refused to load or to run an artifact; the text is the engine's own reason, in one line."""
-
-
-class EngineDied(Exception):
-    """The process of an engine, or of onnx, ended or was ended over an artifact: no refusal, but a defect of the file or a limit of
-    this machine. how: as `core.isolate.Died` has it; the text is a clause about the file, such as `crashes the process (SIGSEGV) while
-    it runs`; seconds: the limit of time it had; printed: the last lines that process printed."""
-
-    def __init__(self, how: str, text: str, seconds: float = 0.0, printed: Tuple[str, ...] = ()) -> None:
-        super().__init__(text)
-        self.how = how
-        self.seconds = seconds
-        self.printed = printed
-
-
 @dataclass(frozen=True)
 class Artifact:
     """A file under test. kind: "onnx", "torchscript", "lite" or a runtime of `core.runtimes`; sha256 of the bytes on disk."""

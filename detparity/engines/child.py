@@ -17,8 +17,9 @@ import torch
 
 from detparity import engines
 from detparity.artifacts import onnx_native
+from detparity.core.errors import EngineError
 from detparity.core.isolate_messages import Arrays, Handler
-from detparity.core.vocabulary import EngineError, Load, Runner
+from detparity.core.vocabulary import Load, Runner
 from detparity.engines import efficient_nms, lite, onnx_exact, onnx_reference, onnxruntime, torchscript
 
 # Imported before the server forks, so that no worker waits for them.

@@ -12,8 +12,8 @@ from typing import Any, Dict, Union
 import numpy as np
 
 from detparity.artifacts import onnx_edit, onnx_graph
-from detparity.core.errors import InputError, clipped
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.errors import EngineError, InputError, clipped
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines import onnxruntime
 from detparity.oracle.nms import efficient_nms
 

@@ -11,8 +11,9 @@ import torch
 from executorch.runtime import Runtime
 
 from detparity.artifacts.runtime_file import Port, RuntimeFile
+from detparity.core.errors import EngineError
 from detparity.core.precision import FLOAT32, HALVES
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines.executorch_types import stored
 
 METHOD = "forward"

@@ -15,9 +15,9 @@ from detparity.artifacts.input_form import image_shape, input_form
 from detparity.artifacts.metadata import class_names, parse
 from detparity.artifacts.onnx_decisions import Selection, forced, selections
 from detparity.core.decisions import BEST, SUPPRESSION, Choice, Forced, fitted, followed, nearest
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineError, InputError
 from detparity.core.files import sha256
-from detparity.core.vocabulary import EngineError, Load, Runner
+from detparity.core.vocabulary import Load, Runner
 from detparity.engines.remote import client
 from detparity.models.reference import EXACT, CannotRunReference, ReferenceFacts
 

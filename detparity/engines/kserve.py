@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Optional, Sequence
 
 from detparity.core.endpoint import Endpoint, Served, parse
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Arrays, Load, Runner
 
 CONNECT_SECONDS = 10.0  # for an answer about the server or the model
 LEAST_SECONDS = 60.0  # for an answer to an image, where nothing states how long a run takes

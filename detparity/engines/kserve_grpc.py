@@ -9,8 +9,8 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from detparity.core.endpoint import Endpoint, Served, Tensor, datatype
-from detparity.core.errors import clipped
-from detparity.core.vocabulary import Arrays, EngineDied, EngineError
+from detparity.core.errors import EngineDied, EngineError, clipped
+from detparity.core.vocabulary import Arrays
 from detparity.engines.kserve import CONNECT_SECONDS, NotServed
 
 LARGEST = 512 << 20  # bytes of an answer

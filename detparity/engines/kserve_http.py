@@ -16,8 +16,8 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from detparity.core.endpoint import DATATYPES, Endpoint, Served, Tensor, datatype
-from detparity.core.errors import clipped
-from detparity.core.vocabulary import Arrays, EngineDied, EngineError
+from detparity.core.errors import EngineDied, EngineError, clipped
+from detparity.core.vocabulary import Arrays
 from detparity.engines.kserve import CONNECT_SECONDS, NotServed
 
 LARGEST = 512 << 20  # bytes of an answer

@@ -7,7 +7,8 @@ from typing import Union
 
 from detparity.artifacts import lite_bytecode
 from detparity.artifacts.torchscript_facts import METADATA_FILE, ScriptFile
-from detparity.core.vocabulary import EngineError, Load, Runner
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Load, Runner
 from detparity.engines import torchscript
 from detparity.models.compat import jit
 

@@ -14,8 +14,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from detparity.artifacts.runtime_file import Port, RuntimeFile
+from detparity.core.errors import EngineError
 from detparity.core.runtimes import runtime_files
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.vocabulary import Arrays, Load, Runner
 
 
 def read(path: str) -> RuntimeFile:

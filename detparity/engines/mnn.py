@@ -13,8 +13,9 @@ import MNN
 import numpy as np
 
 from detparity.artifacts.runtime_file import Port, RuntimeFile
+from detparity.core.errors import EngineError
 from detparity.core.runtimes import runtime_files
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines.mnn_types import stored
 
 FIRST = MNN.Tensor_DimensionType_Caffe  # channels first

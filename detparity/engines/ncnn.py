@@ -14,8 +14,9 @@ import ncnn
 import numpy as np
 
 from detparity.artifacts.runtime_file import Port, RuntimeFile
+from detparity.core.errors import EngineError
 from detparity.core.runtimes import runtime_files
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines.ncnn_types import LINE, stored
 
 PLAIN = (  # options that make it compute in float32, sums in the order of the layer

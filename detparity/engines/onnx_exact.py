@@ -17,7 +17,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import RuntimeContextError
 
 from detparity.artifacts import onnx_edit
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines.exact.graph import NARROW, TYPES, convert, outer_names, type_of
 from detparity.engines.exact.operator import floating
 from detparity.engines.exact.table import OPERATORS

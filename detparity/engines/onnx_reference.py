@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines.exact import sampling
 from detparity.engines.exact.operator import operator
 

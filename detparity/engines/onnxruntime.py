@@ -15,7 +15,8 @@ import numpy as np
 import onnxruntime as ort
 
 from detparity.artifacts import onnx_edit, onnx_graph
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Arrays, Load, Runner
 
 _LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,

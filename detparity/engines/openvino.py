@@ -15,8 +15,9 @@ import openvino as ov
 
 from detparity.artifacts import onnx_edit
 from detparity.artifacts.runtime_file import Port, RuntimeFile
+from detparity.core.errors import EngineError
 from detparity.core.runtimes import runtime_files
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.vocabulary import Arrays, Load, Runner
 
 DEVICE = "CPU"
 NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64", "u8": "uint8", "boolean": "bool"}

@@ -78,13 +78,16 @@ def smallest_detected(
     return found
 
 
-def smallest_seen(detector: Any, oracle: Oracle, head: str, size: Size, most: int = 3) -> Dict[str, float]:
-    """Relative error, by official weight name, that would just reach a limit on one noise image.
+def smallest_seen(
+    detector: Any, oracle: Oracle, head: str, shown: Tuple[Picture, Size], most: int = 3
+) -> Dict[str, float]:
+    """Relative error, by official weight name, that would just reach a limit on one picture at a size.
 
     One of `most` weight tensors, evenly spread in the order they run, is scaled at a time by 1 + `STEP`.
     """
-    truth = oracle.truth(("noise", 0), size, head)
-    feed = {"images": images.make("noise", size, 0)[None]}
+    (kind, seed), size = shown
+    truth = oracle.reported((kind, seed), size, head)
+    feed = {"images": images.make(kind, size, seed)[None]}
     found: Dict[str, float] = {}
     modules = dict(detector.network.named_modules())
     runner = eager.prepare(detector, "onednn")

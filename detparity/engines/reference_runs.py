@@ -62,6 +62,7 @@ class Oracle:
         self._heads = tuple(dict.fromkeys((*heads, "grid")))
         self._stored: OrderedDict[Tuple[Picture, Size], Known] = OrderedDict()
         self._latest: Tuple[Optional[Tuple[Picture, Size]], Dict[str, Arrays]] = (None, {})  # of one image, its runs
+        self._shown: Optional[Tuple[Picture, Size]] = None  # what reports show, which later checks ask for again
         self._in_vain: Counter[Size] = Counter()  # how often two float32 runs were followed by one in float64
         self._once: Dict[Hashable, Any] = {}
 
@@ -93,6 +94,11 @@ class Oracle:
         """The truth of one image (kind, seed) at a size, for the `raw` or the `grid` head, its floor that of all ways."""
         key = (picture, size)
         return self._grown(key, self._found(key), self._ways_of(size)).truths[head]
+
+    def reported(self, picture: Picture, size: Size, head: str) -> Truth:
+        """The truth whose floor a report shows: as `truth`, of a large image that of the runs which the verdict needed."""
+        self._shown = (picture, size)
+        return next(self.growing(picture, size, head)) if self.is_large(size) else self.truth(picture, size, head)
 
     def growing(self, picture: Picture, size: Size, head: str) -> Iterator[Truth]:
         """The same truth with the floor of what was run, then of one more run at a time: a caller that accepts one stops there."""
@@ -254,11 +260,12 @@ class Oracle:
         }
 
     def _keep(self, key: Tuple[Picture, Size], known: Known) -> Known:
-        """Keep this and let go of what was longest unused, while there is more than the budget."""
+        """Keep this and let go of what was longest unused, of what reports show last, while there is more than the budget."""
         complete = set(self._ways_of(key[1])) <= set(known.ways)
         self._stored[key] = known = replace(known, exact=()) if complete else known
-        while sum(one.nbytes for one in self._stored.values()) > BUDGET_BYTES and len(self._stored) > 1:
-            self._stored.popitem(last=False)
+        for one in sorted(self._stored, key=lambda one: one == self._shown):
+            if one != key and sum(left.nbytes for left in self._stored.values()) > BUDGET_BYTES:
+                del self._stored[one]
         return known
 
 

@@ -18,9 +18,10 @@ import numpy as np
 from detparity.artifacts.runtime_file import Port, RuntimeFile
 from detparity.artifacts.torchscript_facts import Constant, ScriptFile, Written
 from detparity.core.environment import memory_share
+from detparity.core.errors import EngineDied, EngineError
 from detparity.core.isolate import Child, Died, Limits, Refused
 from detparity.core.text import printable
-from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Load, Runner
+from detparity.core.vocabulary import Arrays, Load, Runner
 
 MEMORY_SHARE = 0.5  # of the machine's memory, that one worker may take
 LEAST_SECONDS = 60.0  # for any request

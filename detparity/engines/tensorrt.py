@@ -9,7 +9,8 @@ import numpy as np
 import tensorrt as trt
 import torch
 
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Arrays, Load, Runner
 
 
 def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:

@@ -11,7 +11,8 @@ import torch
 from detparity.artifacts.torchscript_facts import METADATA_FILE, ScriptFile
 from detparity.artifacts.torchscript_file import describe, image_type
 from detparity.artifacts.torchscript_graph import Known, plain
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.models.compat import jit
 
 

@@ -17,7 +17,8 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from detparity.artifacts.torchscript_file import image_type
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines.torchscript import loaded
 from detparity.engines.torchscript_steps import GIVEN, IMAGES, Following
 from detparity.models.float64 import writes

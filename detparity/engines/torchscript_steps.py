@@ -16,8 +16,9 @@ from torch.utils._pytree import tree_flatten, tree_map
 from detparity.artifacts.torchscript_file import image_type
 from detparity.artifacts.torchscript_graph import TORCH, UNKNOWN, walk
 from detparity.artifacts.torchscript_graph import source as line_of
+from detparity.core.errors import EngineError
 from detparity.core.trace import Step
-from detparity.core.vocabulary import Arrays, EngineError, Load, Runner
+from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines.torchscript import loaded
 from detparity.models.float64 import exactly, writes
 from detparity.models.recording import Recording, storage

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, FrozenSet, List, Optional, Sequence, Tuple
@@ -157,6 +155,9 @@ def of_a_package(choice: ModelChoice) -> ModelChoice:
 
 def _modules(path: Path) -> FrozenSet[str]:
     """The packages that a checkpoint's pickle names. Empty where it is no archive of torch's."""
+    import zipfile  # for a checkpoint alone, like what it imports
+    import zlib
+
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith("/data.pkl")]

@@ -32,8 +32,6 @@ SIGMOID = 2.0**-25
 SIGMOID_MOST = 3 * 2.0**-24  # its largest error: ONNX Runtime's was measured at 1.76e-7 from -20 to 20, torch's at 9e-8
 SYSTEMATIC = 0.3
 SMALL_SAMPLE = 8.0
-FURTHEST = 10.0  # distances of two runs, by which the truth may be away; docs/tolerance.md has what was measured
-STEADY = 100.0 * FURTHEST  # spreads of values, in distances of two runs
 Key = Tuple[int, str]  # level, group
 
 
@@ -228,7 +226,7 @@ def surely_within(pair: Pair, levels: Sequence[np.ndarray]) -> bool:
         allowed = _allowed(pair.apart[key], count_of(pair, key))
         if not all(getattr(stats, name) <= allowed[name] for name in ("rms", "max", "bias")):
             return False
-        if stats.rms > allowed["any gain"] and not (stats.gain <= allowed["gain"] and _steady(pair, key)):
+        if stats.rms > allowed["any gain"] and not stats.gain < _gain_allowed(pair, key, stats.rms):
             return False
     return True
 
@@ -238,27 +236,35 @@ def _allowed(apart: Stats, count: int) -> Dict[str, float]:
 
     With the middle m away from the truth, the file is at most m + f away. By the triangle inequality the floor is at least m, and at
     least any lower bound b of it, so f may be (L - 1) b. A root mean square is a length, and of two ends of a segment one is at least
-    sqrt(m^2 + d^2) from any point: f may be sqrt(L^2 - 1) d. `gain` is taken along the values of the truth (`_steady`). Whatever those
-    are, it is at most the root mean square, and its floor is at least `SYSTEMATIC` of that: "any gain" is how far that may be.
+    sqrt(m^2 + d^2) from any point: f may be sqrt(L^2 - 1) d. `gain` is at most the root mean square, and its floor is at least
+    `SYSTEMATIC` of that: "any gain" is how far that may be, whatever the direction of `gain`.
     """
     limits = {name: limit(name, count) for name in STATISTICS}
     rms = apart.rms / 2
-    least = {
-        "max": max(apart.max / 2, rms),
-        "bias": SYSTEMATIC * rms,
-        "gain": max(apart.gain / 2, SYSTEMATIC * rms),
-    }
+    least = {"max": max(apart.max / 2, rms), "bias": SYSTEMATIC * rms}
     found = {name: (limits[name] - 1.0) * bound for name, bound in least.items()}
     lengths = {name: float(np.sqrt(limits[name] ** 2 - 1.0)) * getattr(apart, name) / 2 for name in ("rms", "bias")}
     any_gain = float(np.sqrt((SYSTEMATIC * limits["gain"]) ** 2 - 1.0)) * rms
-    return {**found, "rms": lengths["rms"], "bias": max(found["bias"], lengths["bias"]), "any gain": any_gain}
+    return {
+        "max": found["max"],
+        "rms": lengths["rms"],
+        "bias": max(found["bias"], lengths["bias"]),
+        "any gain": any_gain,
+    }
 
 
-def _steady(pair: Pair, key: Key) -> bool:
-    """Whether a group's values are spread so much wider than its noise that `gain` is the same along the values of a run and along
-    those of the truth: with a truth ten times as far away as the runs are apart, the directions differ by 2 %."""
-    values = pair.levels[key[0]][:, GROUPS[key[1]]]
-    return float(np.sqrt(values.var(0).mean())) >= STEADY * pair.apart[key].rms
+def _gain_allowed(pair: Pair, key: Key, rms: float) -> float:
+    """How large `gain` along the middle of two runs may be, of a file whose root mean square distance from it is `rms`.
+
+    `gain` counts along the values of the truth. With the middle m away from it and its values spread by s, the two directions differ
+    by 2 m / s at most, so that along the truth it is at most 2 m rms / s more. As its floor is at least `SYSTEMATIC` of
+    sqrt(m^2 + d^2), the least that is left of that, over all m, is allowed.
+    """
+    share = (limit("gain", count_of(pair, key)) - 1.0) * SYSTEMATIC
+    spread = float(np.sqrt(pair.levels[key[0]][:, GROUPS[key[1]]].var(0).mean()))
+    if 2.0 * rms >= share * spread:
+        return 0.0
+    return float(np.sqrt(share**2 - (2.0 * rms / spread) ** 2)) * pair.apart[key].rms / 2
 
 
 def count_of(truth: Union[Truth, Pair], key: Key) -> int:

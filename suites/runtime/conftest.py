@@ -8,9 +8,9 @@ from typing import Any, List, Optional, Tuple
 import pytest
 
 from detparity.core import environment
-from detparity.core.errors import NotMade
+from detparity.core.errors import EngineError, NotMade
 from detparity.core.findings import MADE
-from detparity.core.vocabulary import EngineError, Runner, Size
+from detparity.core.vocabulary import Runner, Size
 from detparity.models.choice import BUNDLED_SIZE
 from detparity.tools.bench.candidates import EAGER, FROZEN, Contender, of_file, of_model, prepare
 from detparity.tools.bench.run import require_right

@@ -11,8 +11,8 @@ from detparity.checks import engine, precision, quantised
 from detparity.checks.foreign.context import OutputsDiffer
 from detparity.checks.run import engine_facts
 from detparity.core.budget import USUAL
+from detparity.core.errors import EngineDied
 from detparity.core.findings import CannotRun
-from detparity.core.vocabulary import EngineDied
 
 
 def _context(default, **contract):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from detparity.core.vocabulary import EngineDied
+from detparity.core.errors import EngineDied
 
 
 @pytest.mark.parametrize("how", ["time", "memory"])

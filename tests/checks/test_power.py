@@ -8,7 +8,7 @@ import pytest
 
 from detparity.artifacts.onnx_graph import plain_name
 from detparity.checks import nms, parity, power
-from detparity.checks.inputs import first_case
+from detparity.checks.inputs import reported_case
 from detparity.core.case import Case
 from detparity.engines.reference_runs import Oracle
 from detparity.oracle.noise_floor import GROUPS
@@ -18,7 +18,7 @@ from detparity.oracle.noise_floor import GROUPS
 def test_numbers_off_by_twice_what_is_stated_are_found(group, clean, judged, session):
     context = judged(clean("grid"))
     found = power.of_home(context, session.detector, 1)
-    case = first_case(context)
+    case = reported_case(context)
     outputs = {name: array.astype(np.float64) for name, array in context.predict(case).items()}
     (name,) = outputs
 
@@ -33,7 +33,7 @@ def test_numbers_off_by_twice_what_is_stated_are_found(group, clean, judged, ses
 
 def test_a_weight_off_by_twice_what_is_stated_is_found_and_a_tenth_of_it_is_not(clean, judged, session):
     context = judged(clean("grid"))
-    case = first_case(context)
+    case = reported_case(context)
     ((key, size),) = power.of_home(context, session.detector, 1)["power"].items()
 
     for times, seen in ((2, True), (0.1, False)):

@@ -12,10 +12,9 @@ from onnx import TensorProto
 
 from detparity.artifacts.open import Asked
 from detparity.checks import structure
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineError, InputError
 from detparity.core.findings import CannotRun
 from detparity.core.precision import EPSILON, Precision, floor_of, named
-from detparity.core.vocabulary import EngineError
 
 HALF, FLOAT, BFLOAT = TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.BFLOAT16
 

@@ -20,8 +20,7 @@ from detparity.checks.run import judge_all
 from detparity.checks.session import Options, Session
 from detparity.cli import main
 from detparity.core.endpoint import parse
-from detparity.core.errors import InputError
-from detparity.core.vocabulary import EngineError
+from detparity.core.errors import EngineError, InputError
 from detparity.engines import kserve_http
 from detparity.models.choice import ModelChoice
 from detparity.tools.export_cache import exported

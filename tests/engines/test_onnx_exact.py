@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from detparity import engines
-from detparity.core.errors import NotMade
-from detparity.core.vocabulary import EngineError, Load
+from detparity.core.errors import EngineError, NotMade
+from detparity.core.vocabulary import Load
 from detparity.engines.remote import client
 from detparity.inputs.images import make
 

@@ -13,7 +13,8 @@ from detparity import engines
 from detparity.artifacts.converted import converted
 from detparity.checks.judging import _key
 from detparity.cli import main
-from detparity.core.vocabulary import EngineError, Load, Runner
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Load, Runner
 
 pytest.importorskip("torch", minversion="1.13")
 SIZE = ("64", "96")

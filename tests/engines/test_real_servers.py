@@ -21,7 +21,7 @@ import pytest
 from detparity.checks.run import judge_all
 from detparity.checks.session import Options, Session
 from detparity.core.endpoint import Endpoint
-from detparity.core.vocabulary import EngineError
+from detparity.core.errors import EngineError
 from detparity.engines import kserve
 from detparity.models.choice import ModelChoice
 from detparity.tools.export_cache import exported

@@ -6,7 +6,7 @@ import pytest
 from detparity.checks.context import to_blame
 from detparity.core.array_cache import ArrayCache
 from detparity.core.clock import Clock
-from detparity.core.vocabulary import EngineDied
+from detparity.core.errors import EngineDied
 from detparity.engines import reference_cache, reference_runs
 from detparity.engines.reference_cache import floors_of
 from detparity.engines.reference_runs import make_oracle

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detparity import engines
 from detparity.artifacts import onnx_native
-from detparity.core.errors import NotMade
-from detparity.core.vocabulary import EngineDied, EngineError, Load
+from detparity.core.errors import EngineDied, EngineError, NotMade
+from detparity.core.vocabulary import Load
 from detparity.engines import torchscript
 from detparity.engines.remote import client
 from detparity.inputs.images import make

@@ -24,8 +24,7 @@ from detparity.kit.tests.fuzz.cases import Case
 from detparity.kit.tests.fuzz.commands import Commands
 from detparity.kit.tests.fuzz.loading import Loading
 
-from detparity.core.errors import InputError
-from detparity.core.vocabulary import EngineError
+from detparity.core.errors import EngineError, InputError
 
 MAX_SECONDS, MAX_MEGABYTES = 60.0, 1500  # seconds of this process's own work; ten times that, waits included
 

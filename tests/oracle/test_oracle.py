@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -141,6 +143,33 @@ def test_the_oracle_keeps_within_its_budget(session, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(first.levels, again.levels))
 
 
+def test_what_a_report_shows_is_let_go_of_last(session, monkeypatch):
+    from detparity.engines import reference_runs as reference
+
+    oracle = reference.Oracle(session.detector.facts, session.oracle._ways)
+    oracle.reported(("noise", 0), (96, 96), "grid")
+    oracle.truth(("noise", 1), (96, 96), "grid")
+    monkeypatch.setattr(reference, "BUDGET_BYTES", 1)
+    oracle.truth(("noise", 1), (64, 96), "grid")
+    assert list(oracle._stored) == [(("noise", 1), (64, 96))]  # there is room for what was asked for alone
+
+    monkeypatch.setattr(reference, "BUDGET_BYTES", 2 * sum(left.nbytes for left in oracle._stored.values()))
+    one = oracle.reported(("noise", 0), (32, 64), "grid")
+    for seed in range(6):
+        oracle.truth(("noise", seed), (64, 64), "grid")
+    assert oracle.reported(("noise", 0), (32, 64), "grid") is one and (("noise", 0), (64, 64)) not in oracle._stored
+
+
+def test_an_image_whose_pair_did_not_suffice_is_stored_although_it_is_over_the_budget(session, monkeypatch):
+    from detparity.engines import reference_runs as reference
+
+    oracle = reference.Oracle(session.detector.facts, session.oracle._ways)
+    for seed in range(2):
+        oracle.pair(("noise", seed), (64, 96), "grid")
+    monkeypatch.setattr(reference, "BUDGET_BYTES", 1)
+    assert oracle.truth(("noise", 0), (64, 96), "grid").size == (64, 96)
+
+
 @pytest.mark.parametrize("head", ["grid", "raw"])
 @pytest.mark.parametrize("kind", ["noise", "scene", "black"])
 def test_a_floor_that_grows_ends_as_the_floor_of_all_ways_at_once(session, kind, head):
@@ -182,8 +211,6 @@ def test_what_is_surely_within_by_two_runs_is_within_by_the_truth(session, kind,
         for run in session.oracle._ways.ways.values()
     ]
     assert noise_floor.surely_within(pair, runs[0])  # a run of the pair; of another one it need not be known
-    away = noise_floor.measure(truth.levels, pair.levels)
-    assert all(away[key].rms <= noise_floor.FURTHEST * stats.rms for key, stats in pair.apart.items())
     rng = np.random.default_rng(7)
     counts = {True: 0, False: 0}
     for key, stats in pair.apart.items():
@@ -206,6 +233,38 @@ def test_what_is_surely_within_by_two_runs_is_within_by_the_truth(session, kind,
                 assert within or not surely, (key, times, how)
                 counts[surely] += 1
     assert min(counts.values()) > 20
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 3.0, 1e4])
+def test_no_truth_refuses_what_is_surely_within(session, monkeypatch, spread):
+    """Runs, files and truths that are made up: values as narrow as their noise, truths near and far, in any direction and along the
+    values; files that move where the truth does."""
+    monkeypatch.setattr(noise_floor, "SMALL_SAMPLE", 0.0)
+    facts, size, counts = session.detector.facts, (32, 64), {True: 0, False: 0}
+    rows, rng = sum(facts.level_rows(size)), np.random.default_rng(3)
+    along, apart, across = (rng.normal(0, 1, (1, rows, facts.fields)) for _ in range(3))
+    values = 0.5 + spread * along
+    ways = [{"output": values + apart}, {"output": values - apart}]
+    pair = noise_floor.make_pair("grid", facts, size, *ways)
+    for truth_away, file_away in itertools.product((along, across), repeat=2):
+        for far, off in itertools.product((-100, -3, -0.65, -0.3, 0.3, 0.65, 3, 100), (0.5, 1.4, 1.7, 2.5, 3.5)):
+            truth = noise_floor.split_levels("grid", facts, size, {"output": values - far * truth_away}, 0)
+            levels = noise_floor.split_levels("grid", facts, size, {"output": values + off * file_away}, 0)
+            cut = [noise_floor.split_levels("grid", facts, size, way, 0) for way in ways]
+            one, other = (noise_floor.measure(truth, way) for way in cut)
+            floor = {key: _least_floor(stats, other[key]) for key, stats in one.items()}
+            known = noise_floor.Truth(truth, floor, "grid", size)
+            surely = noise_floor.surely_within(pair, levels)
+            assert not surely or not noise_floor.excesses(known, noise_floor.measure(truth, levels)), (far, off)
+            counts[surely] += 1
+    assert min(counts.values()) > 20, counts
+
+
+def _least_floor(one, other):
+    """The floor of two runs, without what the values themselves add to it."""
+    rms, most, bias, gain = (max(getattr(one, name), getattr(other, name)) for name in noise_floor.STATISTICS)
+    share = noise_floor.SYSTEMATIC * rms
+    return noise_floor.Stats(rms, most, max(bias, share), max(gain, share))
 
 
 def test_two_runs_in_vain_are_not_tried_on_other_pictures_of_that_size(session):

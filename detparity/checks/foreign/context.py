@@ -25,10 +25,11 @@ from detparity.core.clock import Clock
 from detparity.core.decisions import BEST, Choice
 from detparity.core.endpoint import Endpoint
 from detparity.core.environment import peak_bytes
+from detparity.core.errors import EngineDied, EngineError
 from detparity.core.findings import CannotRun, Check, Outcome
 from detparity.core.layout import PRESETS, Layout, fits, generic, in_order, recognise, with_levels
 from detparity.core.precision import HALVES, PLAIN, Precision
-from detparity.core.vocabulary import Arrays, Artifact, EngineDied, EngineError, Load, Picture, Runner, Size
+from detparity.core.vocabulary import Arrays, Artifact, Load, Picture, Runner, Size
 from detparity.engines.graph_reference import has_plugin
 from detparity.engines.remote import LEAST_SECONDS, client
 from detparity.inputs.images import EIGHT_BITS, ROUNDED, batch_of, untied

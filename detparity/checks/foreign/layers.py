@@ -17,11 +17,11 @@ from detparity.checks.foreign.context import ForeignContext
 from detparity.checks.foreign.parity import DECLARED
 from detparity.checks.foreign.truth import CaseTruth, paired
 from detparity.core.case import Case
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineDied, EngineError, InputError
 from detparity.core.findings import CannotRun
 from detparity.core.precision import FLOAT32
 from detparity.core.text import listed
-from detparity.core.vocabulary import Arrays, EngineDied, EngineError
+from detparity.core.vocabulary import Arrays
 from detparity.models.reference import EXACT, CannotRunReference
 from detparity.oracle.noise_floor import STATISTICS, Stats, limit
 from detparity.oracle.output_floor import Group, measure, tables_of

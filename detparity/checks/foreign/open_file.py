@@ -19,14 +19,14 @@ from detparity.checks.foreign.truth import ForeignOracle
 from detparity.core import environment, file_kind
 from detparity.core.clock import Clock
 from detparity.core.contract import MUST
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineError, InputError
 from detparity.core.files import require_file
 from detparity.core.findings import Finding
 from detparity.core.layout import Layout
 from detparity.core.precision import FLOAT32, HALVES, floor_of
 from detparity.core.promises import Promises
 from detparity.core.runtimes import RUNTIMES, digest, runtime_files
-from detparity.core.vocabulary import Artifact, EngineError, Size
+from detparity.core.vocabulary import Artifact, Size
 from detparity.engines.remote import client
 from detparity.models.low_precision import HalfReference
 from detparity.models.reference import Reference

@@ -18,10 +18,11 @@ from detparity.checks.inputs import first_photo
 from detparity.core.case import Case
 from detparity.core.contract import MUST
 from detparity.core.decisions import Choice
+from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row, refused
 from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
 from detparity.core.text import number
-from detparity.core.vocabulary import Arrays, EngineError, Picture, Size
+from detparity.core.vocabulary import Arrays, Picture, Size
 from detparity.oracle.output_floor import Excess, excesses, measure, out_of_order, tables_of
 
 DECLARED = ("noise", "natural", "scene")

@@ -10,10 +10,10 @@ from detparity.artifacts.input_form import CHANNELS, in_order
 from detparity.artifacts.metadata import image_size
 from detparity.artifacts.runtime_file import RuntimeFile
 from detparity.checks.foreign.contract import ForeignContract, fixed_size
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineError, InputError
 from detparity.core.promises import Promises
 from detparity.core.runtimes import CALLED, runtime_files
-from detparity.core.vocabulary import EngineError, Size
+from detparity.core.vocabulary import Size
 from detparity.engines import require_runtime
 from detparity.engines.remote import client
 

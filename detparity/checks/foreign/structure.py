@@ -13,10 +13,10 @@ from detparity.checks.foreign.contract import ForeignContract
 from detparity.checks.foreign.outputs import outputs
 from detparity.checks.interface import shape_text
 from detparity.core.contract import INFO, MUST, SHOULD
+from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.layout import SCORE
 from detparity.core.text import listed
-from detparity.core.vocabulary import EngineError
 
 Run = Callable[[Any], Iterable[Finding]]
 SCORES = ("logit", "score", "class", "cls")  # in the name of an output that has no boxes

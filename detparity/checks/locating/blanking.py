@@ -12,7 +12,7 @@ import numpy as np
 
 from detparity.artifacts import onnx_fed
 from detparity.checks.locating.bundle import Part, run
-from detparity.core.vocabulary import EngineDied, EngineError
+from detparity.core.errors import EngineDied, EngineError
 
 Judge = Callable[[Part, Part], Optional[Part]]  # a part and a changed one: that, judged where both give the same
 

@@ -18,10 +18,9 @@ from detparity.checks.locating.matching import Noise
 from detparity.checks.locating.program import HOW, RUNTIME
 from detparity.checks.locating.search import Fault, Search
 from detparity.core import environment
-from detparity.core.errors import InputError
+from detparity.core.errors import EngineError, InputError
 from detparity.core.files import write_bytes, write_text
 from detparity.core.version import __version__
-from detparity.core.vocabulary import EngineError
 from detparity.engines.remote import client
 
 LARGEST = 200_000  # bytes

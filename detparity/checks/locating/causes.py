@@ -15,8 +15,8 @@ from detparity.checks.locating.matching import Noise
 from detparity.checks.locating.program import HOW, RUNTIME
 from detparity.checks.locating.relations import Cause, Evidence, explain
 from detparity.checks.locating.search import Fault, Search
+from detparity.core.errors import EngineDied, EngineError
 from detparity.core.trace import IMAGE
-from detparity.core.vocabulary import EngineDied, EngineError
 from detparity.engines.remote import client
 
 FIX = "Export that operator as the model has it; where an exporter or converter cannot, another opset or version usually can."

@@ -16,9 +16,9 @@ from detparity.checks.locating.search import Located, Search
 from detparity.checks.session import AnyContext, Session
 from detparity.core import environment
 from detparity.core.case import Case
+from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun
 from detparity.core.trace import Step, Trace
-from detparity.core.vocabulary import EngineError
 from detparity.engines.graph_reference import GraphReference
 from detparity.engines.remote import client
 from detparity.models.reference import CannotRunReference

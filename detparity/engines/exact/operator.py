@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from onnx.reference.op_run import OpRun
 
-from detparity.core.vocabulary import EngineError
+from detparity.core.errors import EngineError
 
 Array = Any  # numpy's, of any type
 Outputs = Union[Array, Tuple[Array, ...]]

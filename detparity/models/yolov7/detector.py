@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import json
@@ -16,6 +15,7 @@ from torch import nn
 from detparity.core.errors import InputError, clipped
 from detparity.core.vocabulary import BatchNorm, ConvWeights, ModelFacts, Size
 from detparity.models.exact_conv import use_strips
+from detparity.models.module_copy import copied
 from detparity.models.yolov7.blocks import Conv, One
 from detparity.models.yolov7.fuse import fuse
 from detparity.models.yolov7.network import Network, member_of
@@ -71,7 +71,7 @@ def make_detector(name: str, names: Tuple[str, ...], network: Network) -> YoloDe
     """Fuse `network` and gather its facts. Raises InputError where a weight is not finite."""
     _require_finite(network)
     exact = fuse(network)
-    rounded = copy.deepcopy(exact).float()
+    rounded = copied(exact)[0].float()
     order = run_order(rounded)
     modules = dict(rounded.named_modules())
     slopes = tuple(float(modules[path].negative_slope) for path in order if isinstance(modules[path], nn.LeakyReLU))

@@ -5,12 +5,12 @@ The arithmetic is done in float64 and rounded once, so that the fused weights ca
 
 from __future__ import annotations
 
-import copy
 from typing import Tuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from detparity.models.module_copy import copied
 from detparity.models.yolov7.blocks import BottleneckCSP, Conv, FusedRepConv, ImplicitA, ImplicitM, RepConv, Unused
 from detparity.models.yolov7.network import Level, Network, unused
 
@@ -55,7 +55,7 @@ def _set(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
 def fuse(network: Network) -> Network:
     """Return a float64 copy of `network`, in evaluation, with every batch-norm, branch and implicit layer folded in, and without
     what only training uses: layers that no level reads, and auxiliary convolutions."""
-    fused = copy.deepcopy(network).double().eval()
+    fused = copied(network)[0].double().eval()
     for index in unused(fused):
         fused.model[index] = Unused()
     with torch.no_grad():

@@ -17,8 +17,9 @@ import numpy as np
 
 from detparity import engines
 from detparity.core.environment import line_of
+from detparity.core.errors import EngineError
 from detparity.core.resources import PACKAGE
-from detparity.core.vocabulary import EngineError, Size
+from detparity.core.vocabulary import Size
 from detparity.inputs.images import batch_of
 from detparity.tools.bench.candidates import Recipe, pictures_of, prepare
 

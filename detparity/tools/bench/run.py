@@ -17,9 +17,9 @@ from detparity.checks.session import Options, Session
 from detparity.core import environment as facts
 from detparity.core.array_cache import default_cache
 from detparity.core.case import Case
-from detparity.core.errors import InputError, NotMade, clipped
+from detparity.core.errors import EngineError, InputError, NotMade, clipped
 from detparity.core.text import render
-from detparity.core.vocabulary import EngineError, Runner, Size
+from detparity.core.vocabulary import Runner, Size
 from detparity.models.choice import ModelChoice
 from detparity.tools.bench import cold_start
 from detparity.tools.bench.candidates import (

@@ -17,9 +17,9 @@ from detparity.checks.nms_tail import feed, find_cut
 from detparity.checks.opening import make_context, open_file
 from detparity.checks.session import Options, Session
 from detparity.core import environment as facts
-from detparity.core.errors import InputError, NotMade, clipped
+from detparity.core.errors import EngineError, InputError, NotMade, clipped
 from detparity.core.statistics import median_interval
-from detparity.core.vocabulary import EngineError, Runner, Size
+from detparity.core.vocabulary import Runner, Size
 from detparity.models.choice import ModelChoice
 from detparity.tools.bench import svg
 from detparity.tools.bench.candidates import EAGER, Recipe, make_feeds, numbered_call, of_file, of_model, prepare

@@ -11,7 +11,8 @@ import numpy as np
 
 from detparity.artifacts.metadata import LARGEST_SIDE, image_size
 from detparity.artifacts.onnx_graph import OnnxFile, Value
-from detparity.core.vocabulary import Arrays, EngineDied, EngineError, Load, Runner, Size
+from detparity.core.errors import EngineDied, EngineError
+from detparity.core.vocabulary import Arrays, Load, Runner, Size
 from detparity.engines.remote import client
 from detparity.inputs import images
 from detparity.tools.diff.tensor_diff import Apart, apart

@@ -14,8 +14,9 @@ from detparity.checks.nms import rule_of, tolerance_of
 from detparity.checks.parity import shape_problem
 from detparity.core.case import Case
 from detparity.core.contract import NmsPromise
+from detparity.core.errors import EngineError
 from detparity.core.precision import INT8
-from detparity.core.vocabulary import Arrays, EngineError, Picture, Variant, parse_variant
+from detparity.core.vocabulary import Arrays, Picture, Variant, parse_variant
 from detparity.oracle.average_precision import Detected
 from detparity.oracle.nms import NmsRule, end2end_ort_rule
 from detparity.oracle.nms_case import Tolerance

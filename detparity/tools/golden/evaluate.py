@@ -10,9 +10,8 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 from detparity.checks.context import Context, applicable
 from detparity.core import environment
 from detparity.core.contract import MUST
-from detparity.core.errors import InputError, clipped
+from detparity.core.errors import EngineError, InputError, clipped
 from detparity.core.text import columns
-from detparity.core.vocabulary import EngineError
 from detparity.tools.golden import ratio as ratio_pairs
 from detparity.tools.golden.compare import Changed, compare
 from detparity.tools.golden.content import changed, content, detections, of_the_model

@@ -13,9 +13,9 @@ from detparity.checks.context import Context
 from detparity.checks.session import Options, Session
 from detparity.core import resources
 from detparity.core.array_cache import default_cache
-from detparity.core.errors import InputError, clipped
+from detparity.core.errors import EngineDied, EngineError, InputError, clipped
 from detparity.core.precision import INT8
-from detparity.core.vocabulary import EngineDied, EngineError, Size
+from detparity.core.vocabulary import Size
 from detparity.models.choice import ModelChoice
 from detparity.tools.golden.content import kinds_of
 from detparity.tools.golden.evaluate import Folders, judge, parity_of, pending_text, record

@@ -13,7 +13,8 @@ from detparity.artifacts.onnx_graph import Graph
 from detparity.checks.context import Context
 from detparity.checks.session import AnyContext
 from detparity.core.case import Case
-from detparity.core.vocabulary import Arrays, EngineError, Load, Size
+from detparity.core.errors import EngineError
+from detparity.core.vocabulary import Arrays, Load, Size
 from detparity.engines.remote import client
 
 EQUAL = 1e-12  # of a number: rounding in float64, where a step of float32 is a hundred thousand times as large

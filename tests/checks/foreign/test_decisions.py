@@ -27,8 +27,8 @@ from detparity.checks.judging import undecided
 from detparity.checks.power import of_foreign
 from detparity.core.clock import Clock
 from detparity.core.decisions import Choice, Forced, breach
+from detparity.core.errors import EngineDied
 from detparity.core.promises import Promises
-from detparity.core.vocabulary import EngineDied
 from detparity.engines.graph_reference import GraphReference
 from detparity.inputs.images import batch_of
 from detparity.models.compat.onnx_export import export_onnx

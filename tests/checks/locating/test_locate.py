@@ -28,9 +28,9 @@ from detparity.checks.locating.program import OnnxProgram
 from detparity.checks.locating.search import Search
 from detparity.cli import main
 from detparity.core.case import Case
+from detparity.core.errors import EngineDied
 from detparity.core.findings import Finding, Outcome
 from detparity.core.trace import Trace
-from detparity.core.vocabulary import EngineDied
 from detparity.engines.remote import client
 from detparity.inputs import images
 from detparity.models.module_reference import Made, ModuleReference

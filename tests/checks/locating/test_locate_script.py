@@ -23,8 +23,8 @@ from detparity.checks.locating.causes import cause_of
 from detparity.checks.locating.script_program import ScriptProgram
 from detparity.checks.locating.search import Search
 from detparity.cli import main
+from detparity.core.errors import EngineError
 from detparity.core.trace import Trace
-from detparity.core.vocabulary import EngineError
 from detparity.engines.torchscript_steps import common, operators
 from detparity.inputs import images
 from detparity.models.module_reference import Made, ModuleReference

@@ -18,8 +18,7 @@ from detparity.kit.tests.core.hostile import archived, doubled, named, number, p
 from detparity.kit.tests.models.yolov7 import standins
 
 from detparity.artifacts import lite_bytecode
-from detparity.core.errors import InputError
-from detparity.core.vocabulary import EngineError
+from detparity.core.errors import EngineError, InputError
 from detparity.models.choice import ModelChoice, load_detector
 from detparity.models.compat import jit
 from detparity.models.compat.pickler import save

@@ -25,9 +25,9 @@ from detparity.checks.session import Options, Session
 from detparity.cli import main
 from detparity.core.case import Case
 from detparity.core.clock import Clock
-from detparity.core.errors import InputError, NotMade
+from detparity.core.errors import EngineError, InputError, NotMade
 from detparity.core.findings import Outcome
-from detparity.core.vocabulary import EngineError, parse_variant
+from detparity.core.vocabulary import parse_variant
 from detparity.engines import lite, torchscript
 from detparity.engines.reference_runs import make_oracle
 from detparity.inputs.explore import explore

@@ -17,9 +17,8 @@ import pytest
 import torch
 
 from detparity.cli import main
-from detparity.core.errors import NotMade
+from detparity.core.errors import EngineError, NotMade
 from detparity.core.statistics import CONFIDENCE, RESOLUTION, median_interval
-from detparity.core.vocabulary import EngineError
 from detparity.models.choice import BUNDLED_SIZE
 from detparity.tools.bench import cold_start, ratio_pairs, scaling, svg
 from detparity.tools.bench import run as command

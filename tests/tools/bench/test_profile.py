@@ -18,8 +18,8 @@ from onnx import TensorProto, helper
 from detparity.checks.opening import make_context, open_file
 from detparity.core import environment
 from detparity.core.clock import Clock
-from detparity.core.errors import InputError
-from detparity.core.vocabulary import EngineError, parse_variant
+from detparity.core.errors import EngineError, InputError
+from detparity.core.vocabulary import parse_variant
 from detparity.engines import onnxruntime
 from detparity.engines.reference_runs import make_oracle
 from detparity.inputs.explore import explore
