@@ -96,9 +96,10 @@ class Oracle:
         return self._grown(key, self._found(key), self._ways_of(size)).truths[head]
 
     def reported(self, picture: Picture, size: Size, head: str) -> Truth:
-        """The truth whose floor a report shows: as `truth`, of a large image that of the runs which the verdict needed."""
-        self._shown = (picture, size)
-        return next(self.growing(picture, size, head)) if self.is_large(size) else self.truth(picture, size, head)
+        """The truth whose floor a report shows: as `truth`, of a large image that of two runs and of what was run besides."""
+        self._shown = key = (picture, size)
+        names = self._ways_of(size)
+        return self._grown(key, self._found(key), names[:2] if self.is_large(size) else names).truths[head]
 
     def growing(self, picture: Picture, size: Size, head: str) -> Iterator[Truth]:
         """The same truth with the floor of what was run, then of one more run at a time: a caller that accepts one stops there."""

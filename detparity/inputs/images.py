@@ -70,15 +70,18 @@ def natural(size: Size, seed: int) -> np.ndarray:
     spectrum[:, 0, 0] = 0.0
     background = np.fft.irfft2(spectrum, s=size)
     image = 0.5 + 0.18 * background / (background.std() + 1e-12)
-    y, x = np.indices(size)
+    ys, xs = np.indices(size)
     for _ in range(12):
         cy, cx = rng.uniform(0, size[0]), rng.uniform(0, size[1])
         half_h, half_w = rng.uniform(0.03, 0.25, 2) * size
+        rows = slice(max(int(cy - half_h) - 1, 0), int(cy + half_h) + 2)
+        columns = slice(max(int(cx - half_w) - 1, 0), int(cx + half_w) + 2)
+        y, x = ys[rows, columns], xs[rows, columns]
         dy, dx = (y - cy) / half_h, (x - cx) / half_w
         inside = (dy**2 + dx**2 < 1) if rng.random() < 0.5 else (np.abs(dy) < 1) & (np.abs(dx) < 1)
         shade = 0.75 + 0.25 * np.sin(rng.uniform(0.05, 0.9) * (x * rng.uniform(-1, 1) + y))
         colour = rng.random(3)[:, None, None]
-        image = np.where(inside, colour * shade, image)
+        image[:, rows, columns] = np.where(inside, colour * shade, image[:, rows, columns])
     return _finish(image)
 
 

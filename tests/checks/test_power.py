@@ -60,9 +60,25 @@ def test_detections_off_by_twice_what_is_stated_are_found(clean, judged, session
     assert "candidates in scene 1, which score under 0.25" in found["blind_spots"][0]
 
 
-@pytest.mark.parametrize("large, asked, changed", [(False, 0, power.FEW), (True, 0, 1), (True, 2, 2)])
-def test_of_a_large_image_one_weight_is_changed_unless_more_are_asked_for(
+@pytest.mark.parametrize("large, asked, changed", [(False, 0, power.FEW), (True, 0, 0), (True, 2, 2)])
+def test_of_a_large_image_no_weight_is_changed_unless_it_is_asked_for(
     large, asked, changed, clean, judged, session, monkeypatch
 ):
     monkeypatch.setattr(Oracle, "is_large", lambda oracle, size: large)
-    assert len(power.of_home(judged(clean("grid")), session.detector, asked)["power"]) == changed
+    found = power.of_home(judged(clean("grid")), session.detector, asked)
+    assert len(found.get("power", {})) == changed
+    assert any("which error in a weight" in one for one in found["blind_spots"]) == large
+
+
+def test_of_a_large_image_twice_what_its_floor_of_two_runs_shows_is_stated(clean, judged, session, monkeypatch):
+    every = power.of_home(judged(clean("grid")), session.detector, 1)
+    monkeypatch.setattr(Oracle, "is_large", lambda oracle, size: True)
+    context = judged(clean("grid"))
+    found = power.of_home(context, session.detector, 1)
+    truth = context.reported(*power.reported_case(context).pictures, context.contract.size)
+
+    for group, row in found["sees"].items():
+        floors = [stats.rms for (_, name), stats in truth.floor.items() if name == group]
+        assert row["smallest"] > power.GROWS * min(floors) and row["smallest"] >= every["sees"][group]["smallest"]
+    (name,) = found["power"]
+    assert found["power"][name] >= every["power"][name]

@@ -33,6 +33,7 @@ def test_a_file_of_one_size_is_run_ten_times_and_of_a_large_one_eight(large, rep
     # Five pictures, one of them several times; two other engines.
     assert sorted(calls.values()) == [1, 1, 1, 1, 1, 1, repeated]
     assert sum(1 for engine, _ in calls if not engine) == 5
+    assert (("threads", 3 if large else 1),) in {engine for engine, _ in calls}
 
 
 def test_what_is_remembered_is_what_was_given_and_the_latest_alone(clean, judged):

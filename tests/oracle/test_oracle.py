@@ -328,6 +328,15 @@ def test_a_floor_grows_by_a_run_at_a_time_and_no_run_is_made_twice(session):
     assert np.allclose(floors_of(truths[-1].floor), floors_of(complete.floor))
 
 
+def test_what_a_report_shows_of_a_large_image_takes_two_float32_runs(session):
+    from detparity.engines import reference_runs as reference
+
+    for large, few in ((True, 2), (False, None)):
+        ways, made = _counted(session.oracle._ways, large=lambda size, large=large: large, doubled="batch")
+        reference.Oracle(session.detector.facts, ways).reported(("noise", 6), (64, 96), "grid")
+        assert made == ["exact", *list(ways.ways)[:few]]
+
+
 def test_two_large_images_are_never_run_at_once(session):
     from detparity.engines import reference_runs as reference
 
