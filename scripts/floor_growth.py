@@ -22,7 +22,6 @@ SEEDED = (
     ("yolov7", 0.25),
     ("yolov7-w6", 0.25),
     ("yolov7-e6e", 0.25),
-    ("yolov7-d6", 0.25),
 )
 SIZES, KINDS, FIRST = ((256, 320), (384, 384)), ("mosaic", "scene"), 2
 

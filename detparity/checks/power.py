@@ -25,7 +25,7 @@ from detparity.oracle.noise_floor import UNITS, Truth, count_of, limit
 
 SHOWS = ("scene", 1)  # a picture with detections, where the model has learned scenes; nms.detections judges it as well
 FEW = 3  # weights of the model that are changed for a report, none where an image is large
-GROWS = 2.0  # times that the floor of the first two runs may grow with the others (docs/performance.md has what was measured)
+GROWS = 3.5  # times that the floor of two runs may grow with the others (docs/performance.md has what was measured)
 SHOWN = 12  # groups of a report, those whose smallest error is largest beside their numbers
 Seen = Dict[str, Dict[str, Any]]
 

@@ -20,7 +20,7 @@ def copied(module: Module) -> Tuple[Module, List[str]]:
     try:
         return copy.deepcopy(module, _emptied(module)), []
     except Exception:  # torch and locks raise RuntimeError, TypeError or their own types
-        memo = _emptied(module)
+        memo: Dict[int, Any] = {}
     shared: List[str] = []
     for name, part in module.named_modules():
         for key, value in vars(part).items():

@@ -70,7 +70,7 @@ def test_of_a_large_image_no_weight_is_changed_unless_it_is_asked_for(
     assert any("which error in a weight" in one for one in found["blind_spots"]) == large
 
 
-def test_of_a_large_image_twice_what_its_floor_of_two_runs_shows_is_stated(clean, judged, session, monkeypatch):
+def test_of_a_large_image_what_is_stated_allows_for_the_floor_of_all_runs(clean, judged, session, monkeypatch):
     every = power.of_home(judged(clean("grid")), session.detector, 1)
     monkeypatch.setattr(Oracle, "is_large", lambda oracle, size: True)
     context = judged(clean("grid"))
