@@ -3,8 +3,8 @@
     pytest benchmarks/test_shards.py -m slow -s
 
 Each shard runs alone, from a cold start, as on a machine of its own, and the slowest of them is what all of them take. The machines
-share nothing: each works out the references anew. A benchmark: it prints what docs/performance.md quotes, and asserts that every file
-was judged once.
+share nothing: each works out the references anew. A benchmark: it prints how long each took, and asserts that every file was judged
+once.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from detparity.checks.inputs import (
 )
 from detparity.core.case import Case
 from detparity.core.contract import INFO, MUST, Contract, largest_size
+from detparity.core.environment import usable_cores
 from detparity.core.errors import EngineDied, EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row, refused
 from detparity.core.precision import FLOAT32, HALVES
@@ -312,8 +313,9 @@ def optimisation(context: Context) -> Iterator[Finding]:
 
 
 def threads(context: Context) -> Iterator[Finding]:
-    """On one thread the numbers are right as well; on three where an image is large, which takes half the time."""
-    if context.oracle.is_large(cheap_size(context)):
+    """On one thread the numbers are right as well; on three where an image is large, which takes half the time. Where three are all
+    there are, the file ran on them already."""
+    if context.oracle.is_large(cheap_size(context)) and usable_cores() != 3:
         yield from _only_there(context, "on three threads", threads=3)
     else:
         yield from _only_there(context, "on one thread", threads=1)

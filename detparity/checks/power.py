@@ -26,6 +26,7 @@ from detparity.oracle.noise_floor import UNITS, Truth, count_of, limit
 SHOWS = ("scene", 1)  # a picture with detections, where the model has learned scenes; nms.detections judges it as well
 FEW = 3  # weights of the model that are changed for a report, none where an image is large
 GROWS = 3.5  # times that the floor of two runs may grow with the others (docs/performance.md has what was measured)
+NOT_CHANGED = "which error in a weight of the model shows: images of this size take long (`detparity power`)"
 SHOWN = 12  # groups of a report, those whose smallest error is largest beside their numbers
 Seen = Dict[str, Dict[str, Any]]
 
@@ -34,13 +35,14 @@ def of_home(context: Context, detector: Any, most: int = 0) -> Dict[str, Any]:
     """Entries of a report, of a file of the home family whose numbers or detections were right. most: weights that are changed, 0 for
     as many as a report has."""
     most = most or (0 if _is_large(context) else FEW)
+    blind = _blind(context) if most else [NOT_CHANGED, *_blind(context)]
     if context.contract.nms is None:
         shown = (reported_case(context).pictures[0], context.contract.size)
         found = smallest_seen(detector, context.oracle, context.contract.variant.head, shown, most) if most else {}
         power = {"power": {name: _grown(context, error) for name, error in found.items()}} if found else {}
-        return {**power, "sees": _predictions(context), "blind_spots": _blind(context)}
+        return {**power, "sees": _predictions(context), "blind_spots": blind}
     detected, power = _detections(context, detector, most)
-    return {**power, "sees": detected, "blind_spots": [*_home_blind(context), *_blind(context)]}
+    return {**power, "sees": detected, "blind_spots": [*_home_blind(context), *blind]}
 
 
 def _is_large(context: Context) -> bool:
@@ -186,8 +188,6 @@ def _undetected(context: ForeignContext) -> List[str]:
 def _blind(context: Any) -> List[str]:
     """What is the same of every file."""
     found = []
-    if isinstance(context, Context) and _is_large(context) and not context.quick:
-        found.append("which error in a weight of the model shows: images of this size take long (`detparity power`)")
     if context.quick:
         found.append(f"what only {listed(NOT_QUICK)} and further pictures see: this was a quick run")
     if context.contract.precision != "float32" and context.contract.precision != "int8":

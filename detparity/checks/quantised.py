@@ -28,9 +28,7 @@ SCENES = 24  # on which a budget is measured where there are no pictures of the 
 MORE = 96  # where those leave it open
 ELSEWHERE = 8  # pictures at another size, where sizes vary
 FEWEST = 20  # detections of the model, under which a budget says little
-INTEGER = frozenset(
-    (*OF_INTEGERS, *PRODUCTS)
-)  # of ONNX's own operators, those that compute in 8 bits however a graph is optimised
+INTEGER = frozenset((*OF_INTEGERS, *PRODUCTS))  # of ONNX's own, what computes in 8 bits however a graph is optimised
 STEPS = 1 / 50  # of a score: a coarser one moves detections over the usual thresholds
 HALF = 0.5  # share beyond its range that is too much whatever is detected
 SATURATED = 0.10  # share of a tensor's numbers beyond its range, from which on the range is another picture's

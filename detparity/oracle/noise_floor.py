@@ -241,15 +241,12 @@ def _allowed(apart: Stats, count: int) -> Dict[str, float]:
     """
     limits = {name: limit(name, count) for name in STATISTICS}
     rms = apart.rms / 2
-    least = {"max": max(apart.max / 2, rms), "bias": SYSTEMATIC * rms}
-    found = {name: (limits[name] - 1.0) * bound for name, bound in least.items()}
-    lengths = {name: float(np.sqrt(limits[name] ** 2 - 1.0)) * getattr(apart, name) / 2 for name in ("rms", "bias")}
-    any_gain = float(np.sqrt((SYSTEMATIC * limits["gain"]) ** 2 - 1.0)) * rms
+    rms_length, bias_length = (float(np.sqrt(limits[name] ** 2 - 1.0)) for name in ("rms", "bias"))
     return {
-        "max": found["max"],
-        "rms": lengths["rms"],
-        "bias": max(found["bias"], lengths["bias"]),
-        "any gain": any_gain,
+        "rms": rms_length * rms,
+        "max": (limits["max"] - 1.0) * max(apart.max / 2, rms),
+        "bias": max((limits["bias"] - 1.0) * SYSTEMATIC * rms, bias_length * apart.bias / 2),
+        "any gain": float(np.sqrt((SYSTEMATIC * limits["gain"]) ** 2 - 1.0)) * rms,
     }
 
 

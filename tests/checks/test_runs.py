@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from detparity.checks import run
+from detparity.checks import parity, run
 from detparity.checks.context import REMEMBERED, Context, applicable
 from detparity.core.case import Case
 from detparity.engines.reference_runs import Oracle
@@ -16,6 +16,7 @@ from detparity.engines.reference_runs import Oracle
 @pytest.mark.parametrize("large, repeated", [(False, 4), (True, 2)])
 def test_a_file_of_one_size_is_run_ten_times_and_of_a_large_one_eight(large, repeated, clean, judged, monkeypatch):
     monkeypatch.setattr(Oracle, "is_large", lambda oracle, size: large)
+    monkeypatch.setattr(parity, "usable_cores", lambda: 2)
     calls = Counter()
     plain = Context.run_filled
 
