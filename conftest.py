@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Union
 
 import pytest
 
@@ -18,7 +19,9 @@ from detparity.core import resources
 from detparity.core.array_cache import ArrayCache, default_folder
 from detparity.core.errors import EngineError, InputError, NotMade, clipped
 from detparity.core.findings import MADE
+from detparity.models import choice
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice
+from detparity.models.yolov7 import seeded
 from detparity.tools.export_cache import KitExports, attempt
 from detparity.tools.golden import evaluate
 from detparity.tools.golden.content import asked_goldens
@@ -42,6 +45,7 @@ SMOKE = (
     "parity.declared",
     "nms.detections",
 )
+MOST_DETECTORS = 12  # that are held at once for all tests of a process
 GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
 ONE_GROUP = ("tests/checks/foreign",)  # folders whose files judge the same exports
 BY_TORCH_EXPORT = re.compile(
@@ -136,12 +140,13 @@ def _promises(config: pytest.Config, groups: List[str]) -> List[Any]:
     return found
 
 
-def _marks(config: pytest.Config, exporter: str, check: str) -> List[pytest.MarkDecorator]:
-    """Where the exporters and the model are chosen, every test is in the default run."""
+def _marks(config: pytest.Config, exporter: str, check: str = "") -> List[pytest.MarkDecorator]:
+    """Where the exporters and the model are chosen, every test is in the default run. check: empty for goldens."""
     if exporter in FORMS:
-        return [pytest.mark.smoke] if check in SMOKE and exporter not in NOT_SMOKE else []
+        smoke = check in SMOKE and exporter not in NOT_SMOKE
+        return [pytest.mark.lanes, *([pytest.mark.smoke] if smoke else [])]
     chosen = config.getoption("exporter") or plugin.session_of(config).choice != ModelChoice()
-    return [] if chosen else [pytest.mark.lanes]
+    return [] if chosen else [pytest.mark.more, *([pytest.mark.lanes] if check else [])]
 
 
 def _golden_cases(config: pytest.Config) -> List[Any]:
@@ -150,7 +155,7 @@ def _golden_cases(config: pytest.Config) -> List[Any]:
     if session.choice != ModelChoice():
         return []
     return [
-        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}", marks=_marks(config, name, kind))
+        pytest.param(GoldenCase(name, kind), id=f"{name}:{kind}", marks=_marks(config, name))
         for name, kind in asked_goldens(session.exporters())
     ]
 
@@ -209,6 +214,46 @@ def caches(shared_folder: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(shared_folder / "caches"))
         yield shared_folder / "caches"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def detectors() -> Iterator[None]:
+    """The bundled detector, and those of an architecture, made once for all tests of this process: nothing changes one, which is
+    verified at the end."""
+    made: Dict[Any, Any] = {}
+    bundled, conditioned = choice.bundled, seeded.conditioned
+
+    def verified(detector: Any, before: str) -> None:
+        assert _state(detector) == before, f"a test changed {detector.facts.name}, which others use"
+
+    def once(key: Any, make: Callable[[], Any]) -> Any:
+        if key not in made:
+            found = make()
+            made[key] = found, _state(found)
+            if len(made) > MOST_DETECTORS:
+                verified(*made.pop(next(iter(made))))
+        return made[key][0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "bundled", lambda: once("bundled", bundled))
+        patch.setattr(
+            seeded,
+            "conditioned",
+            lambda drawn, *which: once((repr(drawn), *which), lambda: conditioned(drawn, *which)),
+        )
+        yield
+    for found, before in made.values():
+        verified(found, before)
+
+
+def _state(detector: Any) -> str:
+    """A digest of all that a detector's two networks hold."""
+    total = hashlib.sha256()
+    for network in (detector.network, detector.exact):
+        total.update(repr([(name, part.training) for name, part in network.named_modules()]).encode())
+        for name, value in network.state_dict().items():
+            total.update(name.encode() + value.numpy().tobytes())
+    return total.hexdigest()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any, List, Tuple
 import torch
 
 from detparity.artifacts.torchscript_facts import ScriptFile
-from detparity.artifacts.torchscript_graph import Known, source, tensors, type_of, walk, written
+from detparity.artifacts.torchscript_graph import Known, source, tensors, type_of, written
 
 HALVES = (torch.float16, torch.bfloat16)
 CONVERTING = {"aten::to", "aten::half", "aten::type_as", "aten::float", "prim::dtype"}
@@ -16,14 +16,14 @@ CONVERTING = {"aten::to", "aten::half", "aten::type_as", "aten::float", "prim::d
 TRAINING_FLAG = {"aten::dropout": 2, "aten::feature_dropout": 2, "aten::alpha_dropout": 2, "aten::batch_norm": 5}
 
 
-def describe(module: torch.jit.ScriptModule, metadata: str) -> ScriptFile:
+def describe(known: Known, metadata: str) -> ScriptFile:
     """The facts of a loaded archive. metadata: the text of its extra file METADATA_FILE."""
-    known = Known(module)
+    module = known.module
     ops: Counter = Counter()
     devices: List[Tuple[str, str]] = []
     slopes: List[float] = []
     training_ops: List[str] = []
-    for node in walk(known.graph):
+    for node in known.nodes:
         ops[node.kind()] += 1
         inputs = list(node.inputs())
         if node.kind() == "prim::Constant":
@@ -45,13 +45,13 @@ def describe(module: torch.jit.ScriptModule, metadata: str) -> ScriptFile:
         metadata,
         tuple(written(known)),
         {key: type_of(value) for key, value in module.state_dict().items() if value.dtype != torch.float32},
-        image_type(module, known.graph),
+        image_type(known),
     )
 
 
-def image_type(module: torch.jit.ScriptModule, graph: Any) -> str:
+def image_type(known: Known) -> str:
     """The type in which a module takes its image: that of its weights, where it does not convert what it is given."""
-    given = list(graph.inputs())
+    module, given = known.module, list(known.graph.inputs())
     readers = {use.user.kind() for use in given[1].uses()} if len(given) > 1 else set()
     first = next((one.dtype for one in module.parameters() if one.is_floating_point() and one.dim() > 1), torch.float32)
     return "float32" if readers & CONVERTING or first not in HALVES else str(first).rpartition(".")[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -58,6 +59,11 @@ class Known:
         self.module = module
         self.graph = module.inlined_graph
         self.itself = next(iter(self.graph.inputs())).debugName()
+
+    @functools.cached_property
+    def nodes(self) -> Tuple[Any, ...]:
+        """Every node, as `walk` has them."""
+        return tuple(walk(self.graph))
 
     def value(self, of: Any) -> Any:
         """The Python value of a graph value, None where it is computed, or is None."""
@@ -134,7 +140,7 @@ def _part(sequence: Any, index: Any) -> Any:
 def written(known: Known) -> List[Written]:
     """Every size the graph has as numbers, in part or in full."""
     found = []
-    for node in walk(known.graph):
+    for node in known.nodes:
         numbers = _size_of(known, node)
         if any(number is not None and number > 1 for number in numbers):
             found.append(Written(node.kind(), numbers, source(node)))
@@ -158,7 +164,7 @@ def _size_of(known: Known, node: Any) -> Tuple[Optional[int], ...]:
 def tensors(known: Known, own: Dict[str, torch.Tensor]) -> List[Constant]:
     """Tensors frozen into the graph, and those it reads from attributes, alone or in a list; `own` parameters are none of them."""
     found = []
-    for node in walk(known.graph):
+    for node in known.nodes:
         if node.kind() not in ("prim::Constant", "prim::GetAttr"):
             continue
         output = next(iter(node.outputs()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
@@ -21,12 +22,16 @@ def environment() -> Dict[str, str]:
         "platform": platform.platform(terse=True),
         "machine": platform.machine(),
     }
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    found.update((package, version) for package in PACKAGES for version in [_version(package)] if version is not None)
     return found
+
+
+@functools.cache
+def _version(package: str) -> Optional[str]:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def memory_bytes() -> int:

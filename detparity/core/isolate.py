@@ -22,7 +22,6 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
@@ -276,10 +275,15 @@ def waited(worker: int) -> float:
     """Seconds that a process has waited for a processor that others had, of its threads the one that waited longest. They do not
     count against a limit of time: on a machine with other work they say nothing of a file. 0 where the system does not say
     (`schedstat` of Linux's proc)."""
-    longest = 0
-    for one in Path(f"/proc/{worker}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended meanwhile
-            longest = max(longest, int(one.read_text().split()[1]))
+    longest, tasks = 0, f"/proc/{worker}/task"
+    with contextlib.suppress(OSError):  # by os alone: this is asked at every request
+        for one in os.listdir(tasks):
+            with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended meanwhile
+                descriptor = os.open(f"{tasks}/{one}/schedstat", os.O_RDONLY)
+                try:
+                    longest = max(longest, int(os.read(descriptor, 100).split()[1]))
+                finally:
+                    os.close(descriptor)
     return longest / 1e9
 
 

@@ -35,7 +35,7 @@ class Known:
     seconds: float = 0.0
     pairs: Mapping[str, Pair] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def nbytes(self) -> int:
         every: Sequence[Union[Truth, Pair]] = (*self.truths.values(), *self.pairs.values())
         return sum(array.nbytes for array in (*(level for one in every for level in one.levels), *self.exact))

@@ -264,9 +264,10 @@ class Oracle:
         """Keep this and let go of what was longest unused, of what reports show last, while there is more than the budget."""
         complete = set(self._ways_of(key[1])) <= set(known.ways)
         self._stored[key] = known = replace(known, exact=()) if complete else known
-        for one in sorted(self._stored, key=lambda one: one == self._shown):
-            if one != key and sum(left.nbytes for left in self._stored.values()) > BUDGET_BYTES:
-                del self._stored[one]
+        over = sum(one.nbytes for one in self._stored.values()) - BUDGET_BYTES
+        for one in sorted(self._stored, key=lambda one: one == self._shown) if over > 0 else ():
+            if one != key and over > 0:
+                over -= self._stored.pop(one).nbytes
         return known
 
 

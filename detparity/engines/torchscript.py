@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from detparity.artifacts.torchscript_graph import Known, plain
 from detparity.core.errors import EngineError
 from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.models.compat import jit
+
+# What was read last, so that it need not be loaded again to be run: for one runner alone, as running may change a module.
+Version = Tuple[str, int, int, int]
+_READ: Dict[Optional[Version], Known] = {}
 
 
 def _load(path: str) -> Tuple[torch.jit.ScriptModule, str]:
@@ -33,7 +38,21 @@ def loaded(path: str) -> torch.jit.ScriptModule:
 
 def read(path: str) -> ScriptFile:
     """Read an archive. Raises EngineError where torch cannot load it."""
-    return describe(*_load(path))
+    module, metadata = _load(path)
+    known = Known(module)
+    facts = describe(known, metadata)
+    _READ.clear()
+    _READ[_version(path)] = known
+    return facts
+
+
+def _version(path: str) -> Optional[Version]:
+    """A file as it is now, None where there is none: loading it says so."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return path, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def flatten(result: Any) -> Dict[str, np.ndarray]:
@@ -67,8 +86,8 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
 
     Raises EngineError if it does not load; running raises it with torch's own reason.
     """
-    module = _load(str(source))[0]
-    return runner("torchscript", module, how, image_type(module, Known(module).graph))
+    known = _READ.pop(_version(str(source)), None) or Known(_load(str(source))[0])
+    return runner("torchscript", known.module, how, image_type(known))
 
 
 def prepare_frozen(source: Union[str, Path], how: Load = Load()) -> Runner:

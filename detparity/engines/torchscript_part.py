@@ -17,6 +17,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from detparity.artifacts.torchscript_file import image_type
+from detparity.artifacts.torchscript_graph import Known
 from detparity.core.errors import EngineError
 from detparity.core.vocabulary import Arrays, Load, Runner
 from detparity.engines.torchscript import loaded
@@ -88,7 +89,7 @@ class Repeated(torch.nn.Module):
 def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
     """A runner that is given the image, some results and, as `PART`, the number of another: it gives a model. Raises EngineError."""
     module: Any = loaded(str(source))
-    if image_type(module, module.inlined_graph) != KIND:
+    if image_type(Known(module)) != KIND:
         raise EngineError(f"a part of a program is converted in {KIND} alone")
 
     def call(feed: Arrays) -> Arrays:

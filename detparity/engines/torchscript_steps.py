@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from detparity.artifacts.torchscript_file import image_type
 from detparity.artifacts.torchscript_graph import TORCH, UNKNOWN, walk
+from detparity.artifacts.torchscript_graph import Known as KnownValues
 from detparity.artifacts.torchscript_graph import source as line_of
 from detparity.core.errors import EngineError
 from detparity.core.trace import Step
@@ -133,7 +134,7 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
     module: Any = loaded(str(source))
     lines = [line for line, _ in operators(module)]
     exact = how.optimisation == "exact"
-    own = image_type(module, module.inlined_graph)
+    own = image_type(KnownValues(module))
     kind = torch.float64 if exact else getattr(torch, own)
     module = module.double() if exact else module
     known: List[List[Any]] = []

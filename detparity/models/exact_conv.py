@@ -135,7 +135,7 @@ def use_strips(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv2d) and child.padding_mode == "zeros" and not isinstance(child.padding, str):
-                setattr(module, name, ByStrips(child))
+                setattr(module, name, ByStrips(child).train(child.training))
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ UNTIMED = ("eager", "grid", "end2end-ort, cut", "end2end-trt", "traced, frozen",
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
-    """Leave the others to the lanes, unless benchmarks are enabled."""
+    """Leave the others to a nightly run, unless benchmarks are enabled."""
     if config.getoption("benchmark_enable"):
         return
     seen = set()
@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item
         params = item.callspec.params  # type: ignore[attr-defined]
         name = params.get("title", params.get("name"))
         if name not in UNTIMED or name in seen:
+            item.add_marker("more")
+        else:
             item.add_marker("lanes")
         seen.add(name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -20,5 +22,5 @@ def test_what_decides_outside_the_file_is_told_apart(tmp_path, monkeypatch):
     (tmp_path / "m.bin").write_bytes(np.zeros((4, 4), np.float32).tobytes())
     assert path.read_bytes() == before and len(first) == 1 and earlier.outside(path, "onnxruntime") != first
 
-    monkeypatch.setattr(earlier.metadata, "version", lambda name: f"{name} 1.2")
+    monkeypatch.setattr(earlier, "metadata", SimpleNamespace(version=lambda name: f"{name} 1.2"))
     assert earlier.outside(tmp_path / "m.xml", "openvino") == ["openvino 1.2"]

@@ -1,4 +1,4 @@
-"""Every architecture of the family through the exporters, narrow: by default one in each variant; in the lanes so that every kind of
+"""Every architecture of the family through the exporters, narrow: by default one in each variant; nightly so that every kind of
 block meets every way of capturing a module, and every kind of head every variant; under `slow` each architecture in each variant,
 narrow and at full width."""
 
@@ -89,7 +89,7 @@ def _red(name: str, width: float, variant: str, folder: Any, classes: int = CLAS
     ]
 
 
-LANES = pytest.mark.lanes
+MORE = pytest.mark.more
 Met = FrozenSet[Tuple[str, str]]
 
 
@@ -138,10 +138,10 @@ def _cases() -> List[Any]:
 
 
 def _covering() -> List[Any]:
-    """The cases that leave nothing out; of each variant the smallest network is in the default run, the others in the lanes."""
+    """The cases that leave nothing out; of each variant the smallest network is in the default run, the others in a nightly one."""
     default = {variant: min((case for case in _chosen() if case[1] == variant), key=_cost) for variant in VARIANTS}
     return [
-        pytest.param(*case, id=":".join(case), marks=pytest.mark.proof if case in default.values() else LANES)
+        pytest.param(*case, id=":".join(case), marks=pytest.mark.proof if case in default.values() else MORE)
         for case in sorted(_chosen())
     ]
 
@@ -170,14 +170,14 @@ def test_conforms_at_full_width(name, variant, tmp_path):
     assert _red(name, ARCHITECTURES[name].width, variant, tmp_path) == []
 
 
-# One class has no class product, whichever tail follows; many meet the suppression first. In the lanes: one class by other heads.
+# One class has no class product, whichever tail follows; many meet the suppression first. Nightly: one class by other heads.
 COUNTED = {(1, "end2end-trt-dynamic-batch"), (365, "end2end-ort-dynamic")}
 
 
 def _counted(count: int, variant: str) -> Any:
     if (count, variant) in COUNTED:
         return pytest.mark.proof
-    return LANES if count == 1 else SLOW
+    return MORE if count == 1 else SLOW
 
 
 COUNTS = [
@@ -193,7 +193,7 @@ def test_any_number_of_classes_conforms(classes, variant, tmp_path):
 ENSEMBLES = {"traced-dynamic": pytest.mark.proof, "scripted": SLOW, "raw-dynamic": SLOW}
 
 
-@pytest.mark.parametrize("variant", [pytest.param(v, marks=ENSEMBLES.get(v, LANES)) for v in VARIANTS])
+@pytest.mark.parametrize("variant", [pytest.param(v, marks=ENSEMBLES.get(v, MORE)) for v in VARIANTS])
 def test_an_ensemble_conforms(variant, tmp_path):
     assert _red("ensemble", 0, variant, tmp_path) == []
 

@@ -28,7 +28,7 @@ CHECK = "parity.map"
 SIZE = (96, 128)
 SMALLEST = ("raw", "end2end-ort", "end2end-trt-nms")  # the suites ask every form at its own size
 HEADS = ("raw", "grid", "end2end-ort", "end2end-trt", "end2end-trt-nms", "traced", "scripted")
-LANES = pytest.mark.lanes
+MORE = pytest.mark.more
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def test_it_is_asked_of_detectors_that_know_the_classes(detector):
 @pytest.mark.parametrize(
     "name, size",
     [
-        *(pytest.param(name, SIZE, marks=() if name == "traced" else LANES) for name in HEADS),
-        *(pytest.param(name, (32, 32), marks=() if name in SMALLEST else LANES) for name in HEADS),
+        *(pytest.param(name, SIZE, marks=() if name == "traced" else MORE) for name in HEADS),
+        *(pytest.param(name, (32, 32), marks=() if name in SMALLEST else MORE) for name in HEADS),
     ],
 )
 def test_good_files_pass_at_small_sizes(name, size, detector, outcome_of):
@@ -76,9 +76,7 @@ def test_good_files_pass_at_small_sizes(name, size, detector, outcome_of):
     assert (outcome.outcome, outcome.reason) == ("passed", None)
 
 
-@pytest.mark.parametrize(
-    "name", ["end2end-ort", *(pytest.param(name, marks=LANES) for name in ("grid", "end2end-trt"))]
-)
+@pytest.mark.parametrize("name", ["end2end-ort", *(pytest.param(name, marks=MORE) for name in ("grid", "end2end-trt"))])
 def test_a_fixed_batch_is_fed_whole_batches(name, detector, outcome_of):
     assert outcome_of(detector, name, batch=3).outcome == "passed"
 
@@ -96,7 +94,7 @@ def _reordered(detector, order):
 
 
 @pytest.mark.parametrize(
-    "name", ["end2end-ort", *(pytest.param(name, marks=LANES) for name in ("raw", "end2end-trt", "traced"))]
+    "name", ["end2end-ort", *(pytest.param(name, marks=MORE) for name in ("raw", "end2end-trt", "traced"))]
 )
 def test_two_classes_that_changed_places_are_seen_and_named(name, detector, outcome_of):
     swapped = replace(detector, network=_reordered(detector, [0, 2, 1, 3, 4]))

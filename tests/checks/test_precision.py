@@ -43,9 +43,9 @@ def _converted(model, keep):
     "head, make, given",
     [
         ("grid", to_half, "float32"),
-        pytest.param("raw", to_half, "float32", marks=pytest.mark.lanes),
+        pytest.param("raw", to_half, "float32", marks=pytest.mark.more),
         ("grid", lambda model: _converted(model, False), "float16"),
-        pytest.param("grid", lambda model: _converted(model, True), "float32", marks=pytest.mark.lanes),
+        pytest.param("grid", lambda model: _converted(model, True), "float32", marks=pytest.mark.more),
     ],
     ids=["ours", "ours-raw", "converted", "converted, float32 in and out"],
 )

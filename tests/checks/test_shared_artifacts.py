@@ -43,8 +43,8 @@ def _must(context):
     "name, variant",
     [
         ("grid.onnx", "grid"),
-        pytest.param("grid-dynamic-batch.onnx", "grid-dynamic-batch", marks=pytest.mark.lanes),
-        pytest.param("raw.onnx", "raw", marks=pytest.mark.lanes),
+        pytest.param("grid-dynamic-batch.onnx", "grid-dynamic-batch", marks=pytest.mark.more),
+        pytest.param("raw.onnx", "raw", marks=pytest.mark.more),
         ("grid.torchscript.pt", "traced"),
     ],
 )
@@ -89,7 +89,7 @@ def test_the_frozen_grids_are_shown_one_by_one(official, shared_data):
     assert list(_named(context, context.contract.size)) == []
 
 
-@pytest.mark.parametrize("name", ["scripted", pytest.param("lite", marks=pytest.mark.lanes)])  # one graph, saved twice
+@pytest.mark.parametrize("name", ["scripted", pytest.param("lite", marks=pytest.mark.more)])  # one graph, saved twice
 def test_the_official_weights_can_be_scripted(name, official, tmp_path):
     path = tmp_path / "official"
     path.write_bytes(export_bytes(official.detector, parse_variant(name), (64, 96)))

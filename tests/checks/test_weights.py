@@ -69,11 +69,11 @@ OF_SHAPES = (
     "name, check, other",
     [
         *(
-            pytest.param("grid", "structure.weights", other, marks=pytest.mark.lanes if other in OF_SHAPES else ())
+            pytest.param("grid", "structure.weights", other, marks=pytest.mark.more if other in OF_SHAPES else ())
             for other in OTHERS
         ),
         *(
-            pytest.param("traced", "script.weights", other, marks=pytest.mark.lanes if other != "weights" else ())
+            pytest.param("traced", "script.weights", other, marks=pytest.mark.more if other != "weights" else ())
             for other in OTHERS
         ),
     ],

@@ -63,8 +63,8 @@ def captured(*words, cwd, options=()):
     "what, code, shown",
     [
         ("raise", 1, "raised RuntimeError"),
-        pytest.param("swallow", 1, "the script went on and no file was written", marks=pytest.mark.lanes),
-        pytest.param("exit", 5, "exported nothing that was seen", marks=pytest.mark.lanes),
+        pytest.param("swallow", 1, "the script went on and no file was written", marks=pytest.mark.more),
+        pytest.param("exit", 5, "exported nothing that was seen", marks=pytest.mark.more),
         ("text", 1, "exported nothing that was seen"),
         ("thread", 3, "exported nothing that was seen"),
     ],

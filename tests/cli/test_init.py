@@ -78,7 +78,7 @@ def test_what_init_writes_fits_the_schema_of_its_service(folder, ci, schema):
     assert ended.value.code == 0
 
 
-@pytest.mark.lanes
+@pytest.mark.more
 def test_pre_commit_runs_the_hook_on_what_is_committed(folder, monkeypatch):
     """A file cut short fails, by the hook as another project gets it from this repository."""
     pytest.importorskip("pre_commit")

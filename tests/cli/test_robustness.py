@@ -358,7 +358,7 @@ def _places():
 @pytest.mark.parametrize(
     "number, code, says",
     [
-        pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.lanes),  # as below, at another moment
+        pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.more),  # as below, at another moment
         (signal.SIGTERM, 143, "terminated"),
     ],
 )

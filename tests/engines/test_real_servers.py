@@ -26,7 +26,7 @@ from detparity.engines import kserve
 from detparity.models.choice import ModelChoice
 from detparity.tools.export_cache import exported
 
-pytestmark = pytest.mark.lanes
+pytestmark = pytest.mark.more
 
 SIZE = (256, 320)
 SERVERS = Path(__file__).with_name("servers")

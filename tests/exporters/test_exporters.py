@@ -17,6 +17,8 @@ from detparity.models.yolov7.seeded import seeded
 from detparity.tools.export_cache import export_bytes, missing, precision, promised
 from detparity.tools.golden.content import asked_goldens
 
+pytestmark = pytest.mark.lanes
+
 SIZE = (64, 96)
 VARIANTS = ("raw", "grid", "grid-dynamic-batch", "grid-dynamic", "traced", "traced-dynamic", "scripted", "lite")
 
@@ -95,7 +97,7 @@ def _green(outcomes):
     [
         ("grid-dynamic", "onnxsim"),
         ("grid-dynamic", "onnxslim"),
-        *(pytest.param("raw", tool, marks=pytest.mark.lanes) for tool in ("onnxsim", "onnxslim")),  # less to simplify
+        *(pytest.param("raw", tool, marks=pytest.mark.more) for tool in ("onnxsim", "onnxslim")),  # less to simplify
     ],
 )
 def test_simplified_files_conform_strictly(name, tool, session, tmp_path):
@@ -107,7 +109,7 @@ def test_simplified_files_conform_strictly(name, tool, session, tmp_path):
     assert not [entry.key for entry in onnx.load(path).metadata_props if "onnxsim" in entry.key]
 
 
-@pytest.mark.parametrize("name", ["grid", pytest.param("traced", marks=pytest.mark.lanes)])
+@pytest.mark.parametrize("name", ["grid", pytest.param("traced", marks=pytest.mark.more)])
 def test_a_fixed_batch_is_preserved(name, session, tmp_path):
     path = tmp_path / "batch"
     path.write_bytes(export_bytes(session.detector, parse_variant(name), SIZE, batch=3))
@@ -125,11 +127,11 @@ MODELS = (("training-yolov7-tiny", 0.25, 1, 80), ("yolov7-tiny", 0.125, 2, 1))
     "name, width, seed, classes, variant",
     [
         (*MODELS[0], "raw-dynamic-batch"),
-        pytest.param(*MODELS[1], "grid-dynamic", marks=pytest.mark.lanes),
-        pytest.param(*MODELS[1], "traced-dynamic", marks=pytest.mark.lanes),
-        pytest.param(*MODELS[0], "grid-dynamic", marks=pytest.mark.lanes),
-        pytest.param(*MODELS[1], "raw-dynamic-batch", marks=pytest.mark.lanes),
-        pytest.param(*MODELS[0], "traced-dynamic", marks=pytest.mark.lanes),
+        pytest.param(*MODELS[1], "grid-dynamic", marks=pytest.mark.more),
+        pytest.param(*MODELS[1], "traced-dynamic", marks=pytest.mark.more),
+        pytest.param(*MODELS[0], "grid-dynamic", marks=pytest.mark.more),
+        pytest.param(*MODELS[1], "raw-dynamic-batch", marks=pytest.mark.more),
+        pytest.param(*MODELS[0], "traced-dynamic", marks=pytest.mark.more),
     ],
 )
 def test_other_models_conform_strictly(variant, name, width, seed, classes, tmp_path):

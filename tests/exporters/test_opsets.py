@@ -25,6 +25,8 @@ from detparity.engines import onnxruntime
 from detparity.models.compat import dynamo_export
 from detparity.tools.export_cache import export_bytes, promised
 
+pytestmark = pytest.mark.lanes
+
 SIZE = (64, 96)
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 # The newest opset up to 17 that the TorchScript-based exporter of a version writes; 17 from torch 1.13 on.
@@ -34,10 +36,10 @@ ONNX = [name for name, variant in MADE.items() if variant.onnx and not variant.d
 DYNAMO = [name for name, variant in MADE.items() if variant.dynamo]
 TYPICAL = [
     ("raw", 11),
-    pytest.param("grid", 17, marks=pytest.mark.lanes),
+    pytest.param("grid", 17, marks=pytest.mark.more),
     ("end2end-ort-dynamic-batch", 13),
-    pytest.param("end2end-trt-nms-dynamic-batch", 11, marks=pytest.mark.lanes),
-    pytest.param("end2end-trt-nms", 17, marks=pytest.mark.lanes),
+    pytest.param("end2end-trt-nms-dynamic-batch", 11, marks=pytest.mark.more),
+    pytest.param("end2end-trt-nms", 17, marks=pytest.mark.more),
 ]
 MISSING = dynamo_export.unavailable()
 needs_dynamo = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
@@ -223,7 +225,7 @@ def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_m
 
 
 @needs_dynamo
-@pytest.mark.lanes
+@pytest.mark.more
 def test_a_newer_opset_conforms_or_is_refused(session, tmp_path, opset=19):
     if VERSION < (2, 6):
         with pytest.raises(
@@ -235,7 +237,7 @@ def test_a_newer_opset_conforms_or_is_refused(session, tmp_path, opset=19):
 
 
 @needs_dynamo
-@pytest.mark.parametrize("name", ["grid-dynamo", pytest.param("grid-dynamo-dynamic-batch", marks=pytest.mark.lanes)])
+@pytest.mark.parametrize("name", ["grid-dynamo", pytest.param("grid-dynamo-dynamic-batch", marks=pytest.mark.more)])
 def test_converted_down_it_conforms_strictly(name, session, tmp_path):
     _must_conform(session, tmp_path / "f.onnx", name, 12)
 
@@ -282,7 +284,7 @@ def test_what_cannot_be_converted_down_is_refused_in_one_line_and_writes_nothing
 
 
 @needs_dynamo
-@pytest.mark.lanes  # its marks one by one below; an export takes ten seconds
+@pytest.mark.more  # its marks one by one below; an export takes ten seconds
 def test_a_file_of_someone_else_is_recognised_by_its_marks(session, tmp_path):
     """As torch.onnx.export leaves it: axes under the exporter's names, the newest IR version, notes on every node."""
     network = importlib.import_module("detparity.models.yolov7.network")

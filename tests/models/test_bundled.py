@@ -54,7 +54,7 @@ def test_the_score_on_the_first_held_out_scenes(detector, trainer):
     assert trainer.score(detector.network, 40).map50 >= 0.85
 
 
-@pytest.mark.lanes  # more scenes of what the test above asks; the committed file changes when it is trained again
+@pytest.mark.more  # more scenes of what the test above asks; the committed file changes when it is trained again
 def test_the_score_on_held_out_scenes_is_the_documented_one(detector, trainer):
     """On all scenes that the page speaks of, class by class."""
     found = trainer.score(detector.network, 300)

@@ -223,7 +223,7 @@ def _reached(words):
         yield [str(server.endpoint) if at in named else word for at, word in enumerate(words)]
 
 
-@pytest.mark.lanes
+@pytest.mark.more
 @pytest.mark.parametrize("page", sorted({command.page for command in OURS}))
 def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
@@ -261,7 +261,7 @@ def test_what_other_commands_name_is_there():
     assert len(files) > 10 and [word for word in sorted(files) if not (ROOT / word).exists()] == []
 
 
-@pytest.mark.lanes
+@pytest.mark.more
 @pytest.mark.parametrize("words, page", PYTEST, ids=[" ".join(words) for words, _ in PYTEST])
 def test_a_pytest_command_runs_in_a_users_folder_or_finds_its_tests_here(words, page, folder):
     of_user = any(word.startswith("--detparity-") for word in words)

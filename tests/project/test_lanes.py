@@ -60,9 +60,11 @@ def test_the_exporter_that_needs_onnxscript_has_it_in_its_lanes(tox, lanes):
 
 
 def test_ci_runs_what_a_lane_runs(tox, lanes):
-    """Every lane and every part of it once, with the arguments tox gives a lane itself."""
+    """Every lane and every part of it once, with the arguments tox gives a lane itself, but for the tests: all there are."""
     jobs = json.loads(_handed("github", lanes))["include"]
     own = re.search(r"\{posargs:(.*) --detparity-json", tox["testenv"]["commands"]).group(1)
+    assert "(smoke or lanes) and " in own
+    own = own.replace("(smoke or lanes) and ", "")
 
     assert sorted({job["lane"] for job in jobs}) == sorted(lanes)
     for name in lanes:

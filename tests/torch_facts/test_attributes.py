@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from detparity.core import environment
 from detparity.models.compat import jit
 
-pytestmark = pytest.mark.lanes
+pytestmark = [pytest.mark.lanes, pytest.mark.more]
 
 HERE = environment.environment()
 ZEROS = torch.zeros(2)

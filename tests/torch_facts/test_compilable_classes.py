@@ -19,7 +19,7 @@ from torch._jit_internal import can_compile_class
 
 from detparity.core import environment
 
-pytestmark = pytest.mark.lanes
+pytestmark = [pytest.mark.lanes, pytest.mark.more]
 
 HERE = environment.environment()
 NUMBER = itertools.count()

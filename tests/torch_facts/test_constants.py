@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from detparity.models.compat import jit
 from detparity.models.yolov7.network import Predictions
 
-pytestmark = pytest.mark.lanes
+pytestmark = [pytest.mark.lanes, pytest.mark.more]
 
 ZERO = torch.zeros(1)
 

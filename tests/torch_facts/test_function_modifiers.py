@@ -21,7 +21,7 @@ from torch.jit.frontend import FrontendError, NotSupportedError
 from detparity.core import environment
 from detparity.models.compat import jit
 
-pytestmark = pytest.mark.lanes
+pytestmark = [pytest.mark.lanes, pytest.mark.more]
 
 HERE = environment.environment()
 ZERO = torch.zeros(1)

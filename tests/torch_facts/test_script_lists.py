@@ -16,7 +16,7 @@ from detparity.core import environment
 from detparity.models.compat import jit
 from detparity.models.yolov7.network import Predictions, RawTuple
 
-pytestmark = pytest.mark.lanes
+pytestmark = [pytest.mark.lanes, pytest.mark.more]
 
 HERE = environment.environment()
 NO_LISTS, LISTS = {"torch": "<1.10"}, {"torch": ">=1.10"}

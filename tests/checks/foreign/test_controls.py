@@ -32,7 +32,7 @@ def _each():
     for number, (name, one) in enumerate(STAND_INS.items()):
         for kind in one.kinds():
             if kind != BATCH or name in VARIED:
-                marks = () if number % SHOWN.get(kind, 1) == 0 else pytest.mark.lanes
+                marks = () if number % SHOWN.get(kind, 1) == 0 else pytest.mark.more
                 yield pytest.param(name, kind, marks=marks, id=f"{name}-{kind}")
 
 

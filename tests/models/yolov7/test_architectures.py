@@ -137,11 +137,13 @@ def _exact(network: Network, x: np.ndarray) -> np.ndarray:
         return Predictions(network)(torch.from_numpy(x).double()).numpy()
 
 
-# One of each kind of layers and head; the others are for the lanes.
+# One of each kind of layers and head; the others are for a nightly run.
 KINDS = ("baseline-r50-csp", "baseline-yolor-d6", "baseline-yolov4-csp", "deploy-yolov7-tiny", "training-yolov7-w6")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in KINDS else pytest.mark.lanes) for n in NAMES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.lanes if n in KINDS else pytest.mark.more) for n in NAMES]
+)
 def test_a_checkpoint_of_it_loads_and_agrees(name, tmp_path):
     """Pickled in the official format by classes that are not ours, float16, and run by them in float64."""
     path = tmp_path / f"{name}.pt"

@@ -27,6 +27,8 @@ from detparity.models.yolov7.detector import YoloDetector
 from detparity.models.yolov7.network import Predictions
 from detparity.oracle.noise_floor import GROUPS, limit, measure
 
+pytestmark = pytest.mark.lanes
+
 FOLDER = Path(__file__).with_name("fixtures")
 KINDS = ("small-detect", "small-idetect", "small-mixed")
 MADE = [f"{kind}-torch{version}" for kind in KINDS for version in ("1.7", "2.15")]

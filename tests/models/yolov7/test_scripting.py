@@ -37,6 +37,8 @@ from detparity.models.yolov7.network import Level, Network, Predictions
 from detparity.models.yolov7.seeded import seeded
 from detparity.tools.export_cache import KitExports, export_bytes, promised
 
+pytestmark = pytest.mark.lanes
+
 SIZE = (64, 96)
 # Sizes and batches no export saw; from the second call on runs what the profile of the first made of the module.
 UNSEEN = (((32, 160), 2), ((96, 64), 1), ((32, 160), 2))
@@ -355,8 +357,8 @@ def test_numbers_are_named_for_what_they_are(numbers, what):
     [
         ("traced-dynamic", "grid"),
         ("scripted", "raw"),
-        pytest.param("traced-dynamic", "raw", marks=pytest.mark.lanes),
-        pytest.param("scripted", "grid", marks=pytest.mark.lanes),
+        pytest.param("traced-dynamic", "raw", marks=pytest.mark.more),
+        pytest.param("scripted", "grid", marks=pytest.mark.more),
     ],
 )
 def test_our_own_files_name_no_size_at_all(head, name, context_of):

@@ -200,7 +200,7 @@ def test_what_freezing_makes_wrong_is_not_timed(exports, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "name",
-    ["end2end-ort", "traced", *(pytest.param(n, marks=pytest.mark.lanes) for n in ("raw", "grid", "scripted", "lite"))],
+    ["end2end-ort", "traced", *(pytest.param(n, marks=pytest.mark.more) for n in ("raw", "grid", "scripted", "lite"))],
 )
 def test_what_is_timed_is_what_is_verified(name, session, exports):
     """Every contender of a file, the cut one and the frozen one too, is right, and refused where its own numbers move."""

@@ -158,7 +158,7 @@ def test_the_neck_begins_after_the_coarsest_stage(name, neck):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in ("deploy-yolov7", "baseline-yolor-p6") else pytest.mark.lanes)
+        pytest.param(name, marks=() if name in ("deploy-yolov7", "baseline-yolor-p6") else pytest.mark.more)
         for name in sorted(ARCHITECTURES)
         if "yolov3" not in name and "tiny" not in name
     ],
@@ -224,7 +224,7 @@ def test_simplified_files(detector, made, variant, simplify):
     assert _disagreeing(found) == []
 
 
-@pytest.mark.lanes  # names decide nothing, as below; an export takes ten seconds
+@pytest.mark.more  # names decide nothing, as below; an export takes ten seconds
 def test_an_export_through_torch_export(detector, made):
     pytest.importorskip("onnxscript")
     torch = pytest.importorskip("torch")
@@ -249,7 +249,7 @@ def _nameless(node, index):
         ("end2end-ort", _nameless),
         ("grid-dynamic", _numbered),
         *(
-            pytest.param(*case, marks=pytest.mark.lanes)
+            pytest.param(*case, marks=pytest.mark.more)
             for case in (
                 *(("raw", _nameless), ("raw", _numbered)),
                 *(("end2end-ort", _numbered), ("grid-dynamic", _nameless)),
@@ -278,8 +278,8 @@ def test_two_nodes_of_one_name(detector, made, tmp_path):
     [
         ("yolov7-w6", 0.0625),
         ("yolor-csp", 0.0625),
-        pytest.param("training-yolov7", 0.0625, marks=pytest.mark.lanes),
-        pytest.param("yolov7-e6e", 0.1, marks=pytest.mark.lanes),
+        pytest.param("training-yolov7", 0.0625, marks=pytest.mark.more),
+        pytest.param("yolov7-e6e", 0.1, marks=pytest.mark.more),
     ],
 )
 def test_architectures(tmp_path, name, width):
@@ -298,10 +298,7 @@ def test_architectures(tmp_path, name, width):
     "name",
     [
         *("raw", "grid-dynamic", "end2end-ort", "end2end-trt"),
-        *(
-            pytest.param(n, marks=pytest.mark.lanes)
-            for n in ("grid", "grid-dynamic-batch", "end2end-ort-dynamic-batch")
-        ),
+        *(pytest.param(n, marks=pytest.mark.more) for n in ("grid", "grid-dynamic-batch", "end2end-ort-dynamic-batch")),
     ],
 )
 def test_files_of_the_official_script(shared_data, name):
