@@ -87,7 +87,8 @@ def verify_artifact(
     if not held:
         require_one_model(choice)
         require_named(choice, (path,))
-    session = Session(options, foreign=source_of(choice) if choice.foreign else _of_module(model, asked))
+    source = source_of(choice) if choice.foreign else _of_module(model, asked) if held else None
+    session = Session(options, foreign=source)
     if held and session.foreign is None:
         session.detector = model
     session.load()
@@ -137,7 +138,7 @@ def _is_spec(model: str) -> bool:
 
 def _of_module(model: Any, asked: Request) -> Optional[ForeignSource]:
     """A torch module that is no detector of the home family, run in this process: it is the caller's own."""
-    if model is None or hasattr(model, "facts"):
+    if hasattr(model, "facts"):
         return None
     from detparity.checks.foreign.layout_file import layout_of
     from detparity.models.module_reference import Made, ModuleReference

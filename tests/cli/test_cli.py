@@ -436,6 +436,15 @@ def test_verify_judges_inside_someone_elses_test(files, session, tmp_path):
         detparity.verify(files / "raw.onnx", session.detector, budget="speed=1")
 
 
+@pytest.mark.parametrize(
+    "model", [bundled_weights(), str(bundled_weights()), "bundled"], ids=["path", "text", "bundled"]
+)
+def test_verify_takes_a_model_by_words(model, files):
+    import detparity
+
+    assert detparity.verify(files / "raw.onnx", model).verdict == "conforms"
+
+
 def test_the_bundled_detector_is_what_no_choice_means():
     chosen, same = (load_detector(choice).facts for choice in (ModelChoice(), ModelChoice((bundled_weights(),))))
     built = load_detector(ModelChoice(arch="yolov7-tiny", width=0.25)).facts

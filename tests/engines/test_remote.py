@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from detparity import engines
@@ -14,6 +15,7 @@ from detparity.core.vocabulary import Load
 from detparity.engines import torchscript
 from detparity.engines.remote import client
 from detparity.inputs.images import make
+from detparity.models.compat import jit
 
 SIZE = (256, 320)
 SHOWN = {"grid": "onnxruntime", "end2end-trt": "efficient_nms", "traced": "torchscript", "lite": "lite"}
@@ -52,6 +54,36 @@ def test_a_script_reads_as_the_same_facts(made):
     assert [constant.source for constant in theirs.constants] == [constant.source for constant in ours.constants]
     assert all(np.array_equal(a.value, b.value) for a, b in zip(theirs.constants, ours.constants))
     assert (theirs.ops, theirs.written, theirs.metadata) == (dict(ours.ops), ours.written, ours.metadata)
+
+
+class Counting(torch.nn.Module):
+    """Gives how often it was run, besides a constant."""
+
+    def __init__(self, constant: float) -> None:
+        super().__init__()
+        self.register_buffer("runs", torch.zeros(1))
+        self.constant = constant
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.runs += 1.0
+        return self.runs + self.constant + 0.0 * images.sum()
+
+
+@pytest.mark.smoke
+def test_what_was_read_is_run_without_loading_it_again_and_by_one_runner_alone(tmp_path, monkeypatch):
+    path, feed = str(tmp_path / "counting.pt"), {"images": np.zeros((1, 3, 4, 4), np.float32)}
+    jit.save(jit.script(Counting(0.0)), path, {})
+    loaded, load = [], torchscript.jit.load
+    monkeypatch.setattr(torchscript.jit, "load", lambda *args: loaded.append(1) or load(*args))
+
+    torchscript.read(path)
+    runners = [torchscript.prepare(path), torchscript.prepare(path)]
+    assert len(loaded) == 2  # once to be read and run, once for the second runner
+    assert [float(one.call(feed)["output"][0]) for one in (*runners, *runners)] == [1.0, 1.0, 2.0, 2.0]
+
+    torchscript.read(path)
+    jit.save(jit.script(Counting(0.5)), path, {})
+    assert float(torchscript.prepare(path).call(feed)["output"][0]) == 1.5
 
 
 @pytest.mark.smoke

@@ -74,3 +74,10 @@ def test_the_dispatch_mode_runs_strips(fewest, monkeypatch):
     with torch.no_grad(), exactly():
         found = conv.double()(x.double())
     assert calls and torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_model_in_evaluation_stays_in_it():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(4, 4, 1))).eval()
+    use_strips(model)
+
+    assert not any(part.training for part in model.modules())
