@@ -45,6 +45,8 @@ SMOKE = (
     "parity.declared",
     "nms.detections",
 )
+# What selects few tests, and the marks that a file of tests has then, or is not imported.
+IMPORTING = {"smoke": ("smoke",), "(smoke or lanes) and not slow and not proof": ("smoke", "lanes")}
 MOST_DETECTORS = 12  # that are held at once for all tests of a process
 GOLDEN = "detparity-golden"  # names, among a test's user properties, the golden it found changed
 ONE_GROUP = ("tests/checks/foreign",)  # folders whose files judge the same exports
@@ -87,12 +89,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> Optional[bool]:
-    """With files of the user's own only their checks run, which the plugin collects. Smoke imports what it runs."""
+    """With files of the user's own only their checks run, which the plugin collects. Smoke and lanes import what they run."""
     if plugin.option(config, "artifact"):
         return True
+    wanted = IMPORTING.get(config.getoption("markexpr"), ())
     tests = collection_path.parts[len(HERE.parts) : -1][:1] == ("tests",) and collection_path.name.startswith("test_")
-    smoke = config.getoption("markexpr") == "smoke"
-    return True if smoke and tests and "mark.smoke" not in collection_path.read_text(encoding="utf-8") else None
+    if not wanted or not tests:
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return None if any(f"mark.{one}" in text for one in wanted) else True
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -64,6 +64,10 @@ def test_ci_runs_what_a_lane_runs(tox, lanes):
     jobs = json.loads(_handed("github", lanes))["include"]
     own = re.search(r"\{posargs:(.*) --detparity-json", tox["testenv"]["commands"]).group(1)
     assert "(smoke or lanes) and " in own
+    selected = own.split('"')[1]
+    assert f'"{selected}": ("smoke", "lanes")' in (KIT / "conftest.py").read_text(
+        encoding="utf-8"
+    )  # imports these alone
     own = own.replace("(smoke or lanes) and ", "")
 
     assert sorted({job["lane"] for job in jobs}) == sorted(lanes)
