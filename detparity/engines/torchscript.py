@@ -18,7 +18,7 @@ from detparity.models.compat import jit
 
 # What was read last, so that it need not be loaded again to be run: for one runner alone, as running may change a module.
 Version = Tuple[str, int, int, int]
-_READ: Dict[Optional[Version], Known] = {}
+_READ: Dict[Version, Known] = {}
 
 
 def _load(path: str) -> Tuple[torch.jit.ScriptModule, str]:
@@ -38,11 +38,13 @@ def loaded(path: str) -> torch.jit.ScriptModule:
 
 def read(path: str) -> ScriptFile:
     """Read an archive. Raises EngineError where torch cannot load it."""
+    version = _version(path)  # before it is loaded: what replaces it meanwhile is another
     module, metadata = _load(path)
     known = Known(module)
     facts = describe(known, metadata)
     _READ.clear()
-    _READ[_version(path)] = known
+    if version is not None:
+        _READ[version] = known
     return facts
 
 
@@ -86,7 +88,9 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
 
     Raises EngineError if it does not load; running raises it with torch's own reason.
     """
-    known = _READ.pop(_version(str(source)), None) or Known(_load(str(source))[0])
+    version = _version(str(source))
+    read_before = None if version is None else _READ.pop(version, None)
+    known = read_before or Known(_load(str(source))[0])
     return runner("torchscript", known.module, how, image_type(known))
 
 
