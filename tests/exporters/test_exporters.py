@@ -17,8 +17,6 @@ from detparity.models.yolov7.seeded import seeded
 from detparity.tools.export_cache import export_bytes, missing, precision, promised
 from detparity.tools.golden.content import asked_goldens
 
-pytestmark = pytest.mark.lanes
-
 SIZE = (64, 96)
 VARIANTS = ("raw", "grid", "grid-dynamic-batch", "grid-dynamic", "traced", "traced-dynamic", "scripted", "lite")
 
@@ -27,6 +25,7 @@ def _state(detector):
     return {key: value.clone() for key, value in detector.network.state_dict().items()}
 
 
+@pytest.mark.lanes
 @pytest.mark.parametrize("name", VARIANTS)
 def test_exporting_leaves_the_model_as_it_was(name, session):
     detector = session.detector
@@ -41,6 +40,7 @@ def test_exporting_leaves_the_model_as_it_was(name, session):
     assert {path for path, _ in detector.network.named_buffers()} == buffers
 
 
+@pytest.mark.lanes
 @pytest.mark.parametrize("name", ["raw-dynamic", "grid", "grid-dynamic"])
 def test_the_same_export_twice_is_the_same_file(name, session):
     variant = parse_variant(name)
@@ -54,6 +54,7 @@ def test_every_onnx_variant_of_raw_and_grid_has_an_exporter():
     assert {f"{head}{axes}" for head in ("raw", "grid") for axes in ("", "-dynamic-batch", "-dynamic")} <= made
 
 
+@pytest.mark.lanes
 @pytest.mark.parametrize("name", ["grid-half", "traced-half", "grid-int8"])
 def test_a_lower_precision_is_the_promised_one_and_the_same_each_time(name, session, tmp_path):
     reason = missing(name)

@@ -25,8 +25,6 @@ from detparity.engines import onnxruntime
 from detparity.models.compat import dynamo_export
 from detparity.tools.export_cache import export_bytes, promised
 
-pytestmark = pytest.mark.lanes
-
 SIZE = (64, 96)
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 # The newest opset up to 17 that the TorchScript-based exporter of a version writes; 17 from torch 1.13 on.
@@ -35,9 +33,9 @@ MADE = {name: parse_variant(promised(name)) for name in exporters.registry()}
 ONNX = [name for name, variant in MADE.items() if variant.onnx and not variant.dynamo and name == variant.name]
 DYNAMO = [name for name, variant in MADE.items() if variant.dynamo]
 TYPICAL = [
-    ("raw", 11),
+    pytest.param("raw", 11, marks=pytest.mark.lanes),
     pytest.param("grid", 17, marks=pytest.mark.more),
-    ("end2end-ort-dynamic-batch", 13),
+    pytest.param("end2end-ort-dynamic-batch", 13, marks=pytest.mark.lanes),
     pytest.param("end2end-trt-nms-dynamic-batch", 11, marks=pytest.mark.more),
     pytest.param("end2end-trt-nms", 17, marks=pytest.mark.more),
 ]
@@ -95,6 +93,7 @@ def test_every_opset_conforms_strictly(name, opset, session, tmp_path):
     _must_conform(session, tmp_path / "f.onnx", name, opset)
 
 
+@pytest.mark.lanes
 def test_what_a_version_cannot_write_is_refused_with_what_it_can(session):
     written = importlib.import_module("detparity.kit.exporters.options").writable(OPSETS)
     assert written == list(range(11, NEWEST + 1))
@@ -215,6 +214,7 @@ def test_without_onnxscript_the_reason_names_it(monkeypatch):
     assert "needs onnxscript: pip install" in dynamo_export.unavailable()
 
 
+@pytest.mark.lanes
 @needs_dynamo
 def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_machine(good, capfd):
     good.cache_clear()
@@ -225,6 +225,7 @@ def test_by_torch_export_nothing_is_printed_and_the_file_holds_no_path_of_this_m
 
 
 @needs_dynamo
+@pytest.mark.lanes
 @pytest.mark.more
 def test_a_newer_opset_conforms_or_is_refused(session, tmp_path, opset=19):
     if VERSION < (2, 6):
@@ -237,7 +238,13 @@ def test_a_newer_opset_conforms_or_is_refused(session, tmp_path, opset=19):
 
 
 @needs_dynamo
-@pytest.mark.parametrize("name", ["grid-dynamo", pytest.param("grid-dynamo-dynamic-batch", marks=pytest.mark.more)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("grid-dynamo", marks=pytest.mark.lanes),
+        pytest.param("grid-dynamo-dynamic-batch", marks=pytest.mark.more),
+    ],
+)
 def test_converted_down_it_conforms_strictly(name, session, tmp_path):
     _must_conform(session, tmp_path / "f.onnx", name, 12)
 
