@@ -23,7 +23,7 @@ from detparity.core.vocabulary import parse_variant
 from detparity.models.yolov7.seeded import seeded
 from detparity.tools.export_cache import export_bytes
 
-SIZE, COPIES, MACHINES = (320, 320), 12, (1, 2, 4)
+SIZE, COPIES, MACHINES = (320, 320), 8, (1, 2, 4)
 VARIANTS = ("raw", "grid", "grid-dynamic", "end2end-ort", "traced")  # of different cost
 
 
