@@ -92,12 +92,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> Optio
     """With files of the user's own only their checks run, which the plugin collects. Smoke and lanes import what they run."""
     if plugin.option(config, "artifact"):
         return True
-    wanted = IMPORTING.get(config.getoption("markexpr"), ())
+    marks = IMPORTING.get(config.getoption("markexpr"), ())
     tests = collection_path.parts[len(HERE.parts) : -1][:1] == ("tests",) and collection_path.name.startswith("test_")
-    if not wanted or not tests:
+    if not marks or not tests:
         return None
     text = collection_path.read_text(encoding="utf-8")
-    return None if any(f"mark.{one}" in text for one in wanted) else True
+    return None if any(f"mark.{mark}" in text for mark in marks) else True
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -22,8 +22,8 @@ def environment() -> Dict[str, str]:
         "platform": platform.platform(terse=True),
         "machine": platform.machine(),
     }
-    found.update((package, version) for package in PACKAGES for version in [_version(package)] if version is not None)
-    return found
+    versions = {package: _version(package) for package in PACKAGES}
+    return {**found, **{package: version for package, version in versions.items() if version is not None}}
 
 
 @functools.cache

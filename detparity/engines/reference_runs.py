@@ -265,7 +265,7 @@ class Oracle:
         complete = set(self._ways_of(key[1])) <= set(known.ways)
         self._stored[key] = known = replace(known, exact=()) if complete else known
         over = sum(one.nbytes for one in self._stored.values()) - BUDGET_BYTES
-        for one in sorted(self._stored, key=lambda one: one == self._shown) if over > 0 else ():
+        for one in sorted(self._stored, key=lambda one: one == self._shown):
             if one != key and over > 0:
                 over -= self._stored.pop(one).nbytes
         return known

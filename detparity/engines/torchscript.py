@@ -18,7 +18,7 @@ from detparity.models.compat import jit
 
 # What was read last, so that it need not be loaded again to be run: for one runner alone, as running may change a module.
 Version = Tuple[str, int, int, int]
-_READ: Dict[Version, Known] = {}
+_READ: Dict[Optional[Version], Known] = {}
 
 
 def _load(path: str) -> Tuple[torch.jit.ScriptModule, str]:
@@ -88,9 +88,7 @@ def prepare(source: Union[str, Path], how: Load = Load()) -> Runner:
 
     Raises EngineError if it does not load; running raises it with torch's own reason.
     """
-    version = _version(str(source))
-    read_before = None if version is None else _READ.pop(version, None)
-    known = read_before or Known(_load(str(source))[0])
+    known = _READ.pop(_version(str(source)), None) or Known(_load(str(source))[0])
     return runner("torchscript", known.module, how, image_type(known))
 
 

@@ -65,9 +65,8 @@ def test_ci_runs_what_a_lane_runs(tox, lanes):
     own = re.search(r"\{posargs:(.*) --detparity-json", tox["testenv"]["commands"]).group(1)
     assert "(smoke or lanes) and " in own
     selected = own.split('"')[1]
-    assert f'"{selected}": ("smoke", "lanes")' in (KIT / "conftest.py").read_text(
-        encoding="utf-8"
-    )  # imports these alone
+    importing = (KIT / "conftest.py").read_text(encoding="utf-8")
+    assert f'"{selected}": ("smoke", "lanes")' in importing
     own = own.replace("(smoke or lanes) and ", "").replace("{env:DETPARITY_WORKERS:2}", "2")
 
     assert sorted({job["lane"] for job in jobs}) == sorted(lanes)

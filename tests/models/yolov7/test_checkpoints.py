@@ -187,9 +187,8 @@ _CELLS = [(index, position) for index, row in enumerate(_ROWS) for position in (
 @settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_value_anywhere_in_a_table_gives_a_model_or_one_line(monkeypatch, data):
-    monkeypatch.setattr(
-        "detparity.models.yolov7.seeded.CALIBRATION_SIDE", 64
-    )  # a kernel of 70 cells takes as long as a large model
+    # At its own side a kernel of 70 cells takes as long as a large model.
+    monkeypatch.setattr("detparity.models.yolov7.seeded.CALIBRATION_SIDE", 64)
     rows = copy.deepcopy(_ROWS)
     for index, position in data.draw(st.lists(st.sampled_from(_CELLS), min_size=1, max_size=2)):
         value = data.draw(st.one_of(_VALUES, st.sampled_from([row[2] for row in _ROWS])))
