@@ -24,16 +24,16 @@ def describe(known: Known, metadata: str) -> ScriptFile:
     slopes: List[float] = []
     training_ops: List[str] = []
     for node in known.nodes:
-        ops[node.kind()] += 1
-        inputs = list(node.inputs())
-        if node.kind() == "prim::Constant":
+        kind = node.kind()
+        ops[kind] += 1
+        if kind == "prim::Constant":
             devices += _device(node)
-        if node.kind() in ("aten::leaky_relu", "aten::leaky_relu_"):
-            slope = known.value(inputs[1])
+        if kind in ("aten::leaky_relu", "aten::leaky_relu_"):
+            slope = known.value(node.inputsAt(1))
             slopes += [float(slope)] if isinstance(slope, (int, float)) else []
-        flag = TRAINING_FLAG.get(node.kind().rstrip("_"))
-        if flag is not None and known.value(inputs[flag]) is True:
-            training_ops.append(f"{node.kind()} ({source(node)})")
+        flag = TRAINING_FLAG.get(kind.rstrip("_"))
+        if flag is not None and known.value(node.inputsAt(flag)) is True:
+            training_ops.append(f"{kind} ({source(node)})")
     return ScriptFile(
         dict(ops),
         tuple(devices),
@@ -51,13 +51,16 @@ def describe(known: Known, metadata: str) -> ScriptFile:
 
 def image_type(known: Known) -> str:
     """The type in which a module takes its image: that of its weights, where it does not convert what it is given."""
-    module, given = known.module, list(known.graph.inputs())
+    weights = (one.dtype for one in known.module.parameters() if one.is_floating_point() and one.dim() > 1)
+    first = next(weights, torch.float32)
+    if first not in HALVES:
+        return "float32"
+    given = list(known.graph.inputs())
     readers = {use.user.kind() for use in given[1].uses()} if len(given) > 1 else set()
-    first = next((one.dtype for one in module.parameters() if one.is_floating_point() and one.dim() > 1), torch.float32)
-    return "float32" if readers & CONVERTING or first not in HALVES else str(first).rpartition(".")[2]
+    return "float32" if readers & CONVERTING else str(first).rpartition(".")[2]
 
 
 def _device(node: Any) -> List[Tuple[str, str]]:
-    output = next(iter(node.outputs()))
+    output = node.outputsAt(0)
     value = output.toIValue() if str(output.type()) in ("Device", "Device?") else None
     return [] if value is None else [(str(value), source(node))]

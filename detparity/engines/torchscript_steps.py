@@ -14,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from detparity.artifacts.torchscript_file import image_type
-from detparity.artifacts.torchscript_graph import TORCH, UNKNOWN, walk
+from detparity.artifacts.torchscript_graph import TORCH, UNKNOWN, inputs_of, walk
 from detparity.artifacts.torchscript_graph import Known as KnownValues
 from detparity.artifacts.torchscript_graph import source as line_of
 from detparity.core.errors import EngineError
@@ -175,7 +175,7 @@ def operators(module: Any) -> Iterator[Tuple[Line, Any]]:
 def _inside(graph: Any, known: Known, path: str, caller: str) -> Iterator[Tuple[Line, Any]]:
     """caller: the source line of what calls this graph, for nodes that are torch's own code."""
     for node in walk(graph):
-        kind, inputs = node.kind(), list(node.inputs())
+        kind, inputs = node.kind(), inputs_of(node)
         own = line_of(node)
         line = caller if caller and (own == UNKNOWN or TORCH.search(own)) else own
         if kind == "prim::CallMethod":
@@ -195,7 +195,7 @@ def _module(of: Any, known: Known) -> Optional[Tuple[Any, str]]:
     node = of.node()
     if node.kind() != "prim::GetAttr":
         return known.get(of.debugName())
-    owner = _module(next(iter(node.inputs())), known)
+    owner = _module(node.inputsAt(0), known)
     found = None if owner is None else getattr(owner[0], node.s("name"), None)
     if owner is None or not isinstance(found, torch.nn.Module):
         return None
@@ -206,7 +206,7 @@ def _owner(inputs: Sequence[Any], known: Known) -> str:
     """The module of the weights that a node of a program without calls reads."""
     for given in inputs:
         if given.node().kind() == "prim::GetAttr":
-            owner = _module(next(iter(given.node().inputs())), known)
+            owner = _module(given.node().inputsAt(0), known)
             if owner is not None:
                 return owner[1]
     return ""
