@@ -7,6 +7,7 @@ from typing import Mapping, Optional, Tuple
 
 import numpy as np
 
+SUPPRESSION = "torchvision::nms"
 METADATA_FILE = "detparity.json"  # the extra file of an archive that holds our metadata
 
 
@@ -37,7 +38,8 @@ class ScriptFile:
     """ops: operator counts of the inlined graph; devices: (device, source line) of every device constant; constants: tensors that
     are no parameters; state: parameters and buffers by path; training: whether it was saved in training mode; training_ops: operators
     recorded as they act in training; metadata: the text of our extra file, or empty; written: sizes that the graph has as
-    numbers; types: of the state, where it is not float32; image: the type in which the module takes it."""
+    numbers; types: of the state, where it is not float32; image: the type in which the module takes it; suppression: the numbers of
+    its suppression, as `torchscript_suppression.numbers` has them."""
 
     ops: Mapping[str, int]
     devices: Tuple[Tuple[str, str], ...]
@@ -50,3 +52,4 @@ class ScriptFile:
     written: Tuple[Written, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
     image: str = "float32"
+    suppression: Mapping[str, float] = field(default_factory=dict)

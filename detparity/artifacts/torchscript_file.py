@@ -7,6 +7,7 @@ from typing import Any, List, Tuple
 
 import torch
 
+from detparity.artifacts import torchscript_suppression
 from detparity.artifacts.torchscript_facts import ScriptFile
 from detparity.artifacts.torchscript_graph import Known, source, tensors, type_of, written
 
@@ -46,6 +47,7 @@ def describe(known: Known, metadata: str) -> ScriptFile:
         tuple(written(known)),
         {key: type_of(value) for key, value in module.state_dict().items() if value.dtype != torch.float32},
         image_type(known),
+        torchscript_suppression.numbers(known),
     )
 
 

@@ -17,6 +17,9 @@ from detparity.core.vocabulary import Artifact, Load, Runner
 from detparity.engines.remote import client
 
 Key = Tuple[str, str, int, Tuple[str, ...], str]
+COMPILED = (
+    2  # shapes for which TorchScript may be compiled: the declared one, and another, for which it is compiled anew
+)
 Fold = Callable[[Any, str, Tuple[Finding, ...]], Tuple[Finding, ...]]
 
 
@@ -76,7 +79,7 @@ class Judging:
         """How a file is loaded in the engine that judges it. precision: "default" leaves that to the engine."""
         own = "float32" if self.elsewhere else ""
         asked = how.pop("precision", own)
-        return Load(**how, precision="" if asked == "default" else asked)
+        return Load(**how, precision="" if asked == "default" else asked, compiled=COMPILED)
 
     @property
     def elsewhere(self) -> bool:

@@ -160,7 +160,9 @@ def _conforms(session: Session, version: Path, path: Path) -> bool:
     """Whether nothing is wrong with an earlier version of a file."""
     assert session.foreign is not None
     now = session.foreign
-    earlier = ForeignSource(lambda _: now.reference(path), lambda _: now.promises(path), now.layout, now.oracles)
+    earlier = ForeignSource(
+        lambda _: now.reference(path), lambda _: now.promises(path), now.layout, oracles=now.oracles
+    )
     options = replace(session.options, artifacts=(version,), quick=True, checks=None, pictures=0, images=None)
     again = Session(options, None, foreign=earlier)
     recorder = Recorder(strict=False)

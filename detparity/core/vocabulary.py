@@ -207,7 +207,8 @@ class Load:
     """How an engine loads a file. optimisation: of the graph, "all" or "disabled"; `onnx_exact` has "exact" (also for "all") and
     "float32"; threads: 0 leaves the choice to the engine; cut: inner tensors, name to rank, to start from in place of the inputs;
     seconds: after which a call is ended; precision: "float32" asks for that and for plain arithmetic, where an engine has a choice; ""
-    leaves it to the engine; every: of TorchScript, also the logits that are returned beside decoded predictions."""
+    leaves it to the engine; every: of TorchScript, also the logits that are returned beside decoded predictions; compiled: of
+    TorchScript, for how many shapes of input its interpreter may compile, None for all."""
 
     optimisation: str = "all"
     threads: int = 0
@@ -215,6 +216,7 @@ class Load:
     seconds: Optional[float] = None
     precision: str = ""
     every: bool = False
+    compiled: Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -111,13 +111,16 @@ def runner(engine: str, module: Callable[..., Any], how: Load = Load(), image: s
     half: torch.dtype = getattr(torch, image)
     more = {**more, "precision": image} if image != "float32" else more
     facts = {"provider": "CPU", "torch": str(torch.__version__), "threads": str(threads or "default"), **more}
+    compiled: List[Tuple[int, ...]] = []
 
     def call(feed: Arrays) -> Arrays:
-        before = torch.get_num_threads()
+        before, shape = torch.get_num_threads(), feed["images"].shape
+        if shape not in compiled and (how.compiled is None or len(compiled) < how.compiled):
+            compiled.append(shape)
         try:
             if threads:
                 torch.set_num_threads(threads)
-            with torch.no_grad():
+            with torch.no_grad(), jit.compiling(shape in compiled):
                 given = torch.from_numpy(feed["images"])
                 beside = [torch.from_numpy(value) for name, value in feed.items() if name != "images"]
                 result = module(given if image == "float32" else given.to(half), *beside)

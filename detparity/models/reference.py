@@ -6,11 +6,13 @@ exported file that is its own model. The home family has an oracle of its own, `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Protocol, Tuple
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Protocol, Tuple
 
 import numpy as np
 
+from detparity.core.errors import InputError
 from detparity.core.layout import Preprocessing
 
 PLAIN = Preprocessing()
@@ -70,3 +72,29 @@ class ModelRequest:
 
     def as_json(self) -> Mapping[str, object]:
         return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Arguments of a factory: a list, or keywords."""
+
+    positional: Tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.positional or self.keywords)
+
+
+def arguments(request: ModelRequest) -> Arguments:
+    """The JSON of a request. Raises InputError for what is neither a list nor an object."""
+    if request.arguments is None:
+        return Arguments()
+    try:
+        found = json.loads(request.arguments)
+    except ValueError as error:
+        raise InputError(f"--model-args is no JSON: {error}") from None
+    if isinstance(found, list):
+        return Arguments(tuple(found))
+    if isinstance(found, dict):
+        return Arguments(keywords=found)
+    raise InputError(f"--model-args is a {type(found).__name__}; it takes a list, or an object of keyword arguments")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import onnx
 import pytest
@@ -150,3 +152,35 @@ def test_a_crash_is_named_and_the_next_file_runs(tmp_path, made):
 
     after = good.call(feed)  # loaded again in the new worker
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_torchscript_is_compiled_for_so_many_shapes(monkeypatch):
+    asked = []
+
+    @contextlib.contextmanager
+    def compiling(allowed):
+        asked.append(allowed)
+        yield
+
+    monkeypatch.setattr(torchscript.jit, "compiling", compiling)
+    feeds = [{"images": np.zeros((1, 3, side, 8), np.float32)} for side in (8, 16, 8, 24, 16)]
+
+    for how, expected in ((Load(compiled=2), [True, True, True, False, True]), (Load(), [True] * 5)):
+        runner = torchscript.runner("torchscript", torch.nn.Identity(), how)
+        asked.clear()
+        for feed in feeds:
+            runner.call(feed)
+        assert asked == expected
+
+
+@pytest.mark.lanes
+def test_what_is_not_compiled_gives_the_same():
+    module = torch.jit.trace(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.LeakyReLU(0.1)), torch.zeros(1, 3, 8, 8)
+    )
+    x = torch.rand(2, 3, 16, 8)
+    with torch.no_grad():
+        plain = module(x)
+        with jit.compiling(False):
+            assert all(torch.allclose(module(x), plain, atol=1e-6) for _ in range(3))
+        assert torch.allclose(module(x), plain, atol=1e-6)

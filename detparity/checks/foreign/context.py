@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from detparity import engines
+from detparity.artifacts import onnx_nms, torchscript_facts
 from detparity.artifacts.converted import converted
 from detparity.artifacts.input_form import InputForm, channels_last, input_form, integers, pixels
 from detparity.artifacts.metadata import class_names, parse
@@ -105,6 +106,15 @@ class ForeignContext(Judging):
         if self.artifact.kind != "onnx":
             return ""
         return ", ".join(sorted({node.op for node in self.onnx.graph.walk()} & DECISIONS))
+
+    @functools.cached_property
+    def suppression(self) -> str:
+        """The operator that suppresses boxes in the file; empty where there is none, or it is not known."""
+        if self.artifact.kind == "onnx":
+            found = onnx_nms.find(self.onnx.graph)
+            return "" if found is None else found.node.op
+        ops = self.script.ops if isinstance(self.file, ScriptFile) else {}
+        return torchscript_facts.SUPPRESSION if torchscript_facts.SUPPRESSION in ops else ""
 
     def own_engine(self) -> str:
         """The engine for files of its kind; where TensorRT's plugin suppresses in it, the one that has that operator."""

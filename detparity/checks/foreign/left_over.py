@@ -28,14 +28,15 @@ class Left:
         return self.rows < other.rows or top[0] < top[1] - self.slack
 
 
-def left_over(context: ForeignContext, truth: CaseTruth, model: Arrays, outputs: Arrays) -> Left:
-    """What has no partner where the model gives these outputs."""
+def left_over(context: ForeignContext, truth: CaseTruth, model: Arrays, outputs: Arrays, closely: bool = False) -> Left:
+    """What has no partner where the model gives these outputs. closely: a partner is one within the floor's limits, so that a row is
+    not taken for another candidate's near it."""
     rows, slack = 0, 0.0
     scores: List[np.ndarray] = [np.zeros(0)]
     for image, one in enumerate(truth.images):
         mine = tables_of(context.layout, model, image)
         yours = tables_of(context.layout, {name: outputs[name] for name in truth.outputs}, image)
-        limits = slack_for(one.tables, context.layout, one.floor())
+        limits = slack_for(one.tables, context.layout, one.floor(), closely)
         unmatched = in_order_of(mine, yours, context.layout, limits)[2].unmatched
         rows += sum(map(len, unmatched))
         for group in one.groups:

@@ -8,9 +8,10 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from detparity.artifacts import onnx_graph, onnx_nms
 from detparity.artifacts.input_form import in_order, input_form
-from detparity.artifacts.metadata import image_size
+from detparity.artifacts.metadata import image_size, parse
 from detparity.artifacts.precision import of_graph, of_runtime, of_script
 from detparity.artifacts.runtime_file import RuntimeFile
+from detparity.artifacts.script_config import config
 from detparity.checks import by_default, on_engines
 from detparity.checks.foreign import registry, runtime_contract
 from detparity.checks.foreign.context import ForeignContext
@@ -33,6 +34,7 @@ from detparity.models.reference import Reference
 
 DEFAULT_SIDE = 320  # of a file that fixes no size, where nothing else states one
 LARGEST_SIDE = 8192
+LARGEST_BATCH = 1024  # that a file may say it was traced with
 MEMORY_SHARE = 0.25  # of the machine's, that the images of one batch may take
 
 
@@ -40,14 +42,19 @@ def nothing_asked(_: Path) -> Promises:
     return Promises()
 
 
+def nothing_stated(_: Path) -> str:
+    return ""
+
+
 @dataclass
 class ForeignSource:
     """What the files of a run are judged against. reference: for a file; promises: of its exporter; layout: where the user gives
-    one."""
+    one; stated: the form of the model that a file says it is of, for people."""
 
     reference: Callable[[Path], Reference]
     promises: Callable[[Path], Promises] = nothing_asked
     layout: Optional[Layout] = None
+    stated: Callable[[Path], str] = nothing_stated
     oracles: Dict[str, ForeignOracle] = field(default_factory=dict)
 
     def oracle(self, path: Path, precision: str = FLOAT32) -> ForeignOracle:
@@ -55,7 +62,7 @@ class ForeignSource:
         reference = self.reference(path)
         half = precision in HALVES
         about = reference.facts  # a model of the home family gives its logits or its predictions, by the layout
-        key = f"{about.title} {about.digest} {about.layout}" + f" {precision}" * half
+        key = f"{about.title} {about.digest} {about.layout} {self.stated(path)}" + f" {precision}" * half
         if key not in self.oracles:
             made = HalfReference(reference, precision) if half else reference
             self.oracles[key] = ForeignOracle(made, precision if half else FLOAT32)
@@ -120,6 +127,7 @@ def open_context(
     judged = floor_of(precision, promised) if reference.facts.model else FLOAT32
     contract = replace(contract, precision=judged, promised_precision=promised)
     how += f", {precision.text}" if precision.text and kind not in RUNTIMES else ""
+    how += f", {source.stated(path)}" if source.stated(path) else ""
     how += f", on {on}" if on else ""
     oracle = source.oracle(path, judged)
     context = ForeignContext(
@@ -198,11 +206,12 @@ def _onnx_contract(
 def _script_contract(
     path: Path, kind: str, reference: Reference, promises: Promises, img_size: Optional[Size]
 ) -> Tuple[ForeignContract, str]:
+    stored = config(path)
     shape = in_order(promises.shape or reference.facts.shape)
-    size = img_size or _example(shape)
+    size = img_size or _stated(stored) or _example(shape)
     if size is None:
         raise InputError(f"{path}: a TorchScript file declares no size; --img-size states it")
-    batch = int(str(shape[0])) if len(shape) == 4 else 1
+    batch = _images(stored) or (int(str(shape[0])) if len(shape) == 4 else 1)
     if promises.others and kind != "torchscript":
         raise InputError(f"{path} takes more than an image: of lite archives such ones are not supported")
     contract = ForeignContract(kind, promises, size, batch, len(shape) != 3)
@@ -219,6 +228,15 @@ def _stated(metadata: Mapping[str, str]) -> Optional[Size]:
         return image_size(metadata)
     except (ValueError, TypeError):
         return None
+
+
+def _images(metadata: Mapping[str, str]) -> Optional[int]:
+    """The batch that a file was traced with, where it says so and it varies in no other way."""
+    batch, asked = parse(metadata.get("batch", "")), parse(metadata.get("args", ""))
+    fixed = (
+        isinstance(batch, int) and 0 < batch <= LARGEST_BATCH and isinstance(asked, dict) and not asked.get("dynamic")
+    )
+    return batch if fixed else None
 
 
 def _example(shape: Sequence[object]) -> Optional[Size]:

@@ -17,7 +17,7 @@ from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paire
 from detparity.checks.inputs import first_photo
 from detparity.core.case import Case
 from detparity.core.contract import MUST
-from detparity.core.decisions import Choice
+from detparity.core.decisions import SUPPRESSION, Choice
 from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row, refused
 from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
@@ -155,6 +155,7 @@ def compare(context: ForeignContext, case: Case, **engine: Any) -> List[Finding]
     except EngineError as raised:
         error = raised
     except OutputsDiffer as other:
+        _require_its_form(context, case)
         return [
             Finding(f"{other}.", notes=("Nothing can be compared: it is another model's file, or another form of it.",))
         ]
@@ -212,6 +213,16 @@ def judged_of(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Ar
     return None
 
 
+def _require_its_form(context: ForeignContext, case: Case) -> None:
+    """Raise CannotRun where the file suppresses and its model does not: that it has other outputs is no defect then."""
+    decisions = context.oracle.decisions(context.given(case)) if context.suppression else ()
+    if context.suppression and all(one.kind != SUPPRESSION for one in decisions):
+        raise CannotRun(
+            f"give the model with its suppression (--model-args, or detparity capture): the file suppresses boxes, by "
+            f"{context.suppression}, and the model as it is given does not"
+        )
+
+
 def _shapes(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arrays) -> Optional[Finding]:
     """Shapes other than the model's; of a selection the number of rows is judged with the rows."""
     rows: List[Row] = [("output", "model", "file")]
@@ -224,6 +235,7 @@ def _shapes(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Arra
         rows.append((name, str(array.shape), str(own), "" if same else "<- differs"))
     if not differ:
         return None
+    _require_its_form(context, case)
     note = _transposed(truth.outputs, outputs)
     return Finding(
         f"gives other shapes than the model at {case}.",

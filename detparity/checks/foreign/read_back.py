@@ -96,7 +96,8 @@ def _seen(rows: Rows, at: int, pool: np.ndarray, count: int) -> Optional[List[in
         names = np.concatenate([some for some, _ in known])
         mine = {name: np.concatenate([tables[name] for _, tables in known]) for name in one.tables}
         yours = tables_of(layout, {name: rows.outputs[name] for name in rows.truth.outputs}, image)
-        unmatched = in_order_of(mine, yours, layout, slack_for(one.tables, layout, one.floor()))[2].unmatched[0]
+        # From the file's rows, each of which takes the nearest: of more candidates than rows, those that come first would take any.
+        unmatched = in_order_of(yours, mine, layout, slack_for(one.tables, layout, one.floor()))[2].unmatched[1]
         found += np.delete(names, list(unmatched)).tolist()
     return found if parts else None
 

@@ -81,12 +81,13 @@ def by_ties(context: ForeignContext, case: Case, outputs: Arrays) -> Optional[Ex
     truth = context.truth(case, own)
     while context.grow(case, truth):
         pass
-    search = Search(context, images, own, truth, outputs)
-    first = left_over(context, truth, truth.outputs, outputs)
-    read = read_back(Rows(context, images, own, truth, outputs), first) if first.rows else None
-    left = search.under(read) if read is not None else None
-    if read is not None and left is not None and not left.rows:
-        return Explained(read, (), 0, 0)
+    for closely in (True, False):
+        search = Search(context, images, own, truth, outputs, closely)
+        first = left_over(context, truth, truth.outputs, outputs, closely)
+        read = read_back(Rows(context, images, own, truth, outputs), first) if first.rows else None
+        left = search.under(read) if read is not None else None
+        if read is not None and left is not None and not left.rows:
+            return Explained(read, (), 0, 0)
     state, left = search.descended(first)
     near = _near(_ties(own, truth, state), left) if left.rows else []
     if left.rows and len(near) <= FEW:
@@ -98,13 +99,14 @@ def by_ties(context: ForeignContext, case: Case, outputs: Arrays) -> Optional[Ex
 
 @dataclass(frozen=True)
 class Search:
-    """A search for the choices of the model's under which it gives a file's rows."""
+    """A search for the choices of the model's under which it gives a file's rows; closely: of `left_over`."""
 
     context: ForeignContext
     images: np.ndarray
     own: Tuple[Choice, ...]
     truth: CaseTruth
     outputs: Arrays
+    closely: bool = False
 
     def left(self, state: Sequence[Named]) -> Optional[Left]:
         """What has no partner with these ties exchanged; None where the model does not run so."""
@@ -116,7 +118,7 @@ class Search:
             found = self.context.oracle.run_forced(EXACT, self.images, choices)[0]
         except Refuses:
             return None
-        return left_over(self.context, self.truth, self.context.named(found), self.outputs)
+        return left_over(self.context, self.truth, self.context.named(found), self.outputs, self.closely)
 
     def descended(self, best: Left) -> Tuple[List[Named], Left]:
         """One tie after another, each that leaves less over. best: what is left over without any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from detparity.checks.foreign.layout_file import layout_of
 from detparity.checks.foreign.open_file import ForeignSource
+from detparity.checks.foreign.recorded import NOTHING, Recorded, recorded
 from detparity.core import file_kind
 from detparity.core.decisions import Choice, Forced
 from detparity.core.errors import InputError
@@ -20,7 +22,7 @@ from detparity.core.runtimes import runtime_files
 from detparity.core.vocabulary import Size
 from detparity.engines.graph_reference import GraphReference
 from detparity.models.choice import ModelChoice
-from detparity.models.reference import ModelRequest, Reference, ReferenceFacts
+from detparity.models.reference import ModelRequest, Reference, ReferenceFacts, arguments
 
 SELF = "self"
 
@@ -36,9 +38,28 @@ def source_of(choice: ModelChoice, size: Optional[Size] = None) -> ForeignSource
     if choice.capture is not None:
         return _captured(choice.capture, choice.trust, layout)
     assert choice.model is not None
-    request = ModelRequest(choice.model, choice.model_args, choice.seed, size, choice.condition, choice.trust)
-    reference = _made(request)
-    return ForeignSource(lambda path: reference, layout=layout)
+    return _asked_for(
+        ModelRequest(choice.model, choice.model_args, choice.seed, size, choice.condition, choice.trust), layout
+    )
+
+
+def _asked_for(request: ModelRequest, layout: Optional[Layout]) -> ForeignSource:
+    """A model by words, for each file in the form that it records."""
+    given = arguments(request)
+
+    @functools.cache
+    def about(path: Path) -> Recorded:
+        return NOTHING if given.positional else recorded(path, request.spec, given.keywords)
+
+    @functools.cache
+    def made(options: str) -> Reference:
+        return _made(replace(request, arguments=options) if options else request)
+
+    def reference(path: Path) -> Reference:
+        options = about(path).options
+        return made(json.dumps({**options, **given.keywords}, sort_keys=True) if options else "")
+
+    return ForeignSource(reference, layout=layout, stated=lambda path: about(path).text)
 
 
 def _captured(folder: Path, trust: bool, layout: Optional[Layout]) -> ForeignSource:

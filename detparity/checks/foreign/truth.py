@@ -260,9 +260,9 @@ def paired_wider(truth: Tables, found: Tables, layout: Layout) -> Tuple[Tables, 
     return mine, yours, lost
 
 
-def slack_for(tables: Tables, layout: Layout, floor: Mapping[Group, Stats]) -> Dict[str, float]:
-    """How far columns of one row may be apart by `slack_of`, and by what the limits allow of this floor."""
-    slack = slack_of(tables, layout)
+def slack_for(tables: Tables, layout: Layout, floor: Mapping[Group, Stats], closely: bool = False) -> Dict[str, float]:
+    """How far columns of one row may be apart by `slack_of`, and by what the limits allow of this floor; closely: by that alone."""
+    slack = {name: 1e-9 if closely else value for name, value in slack_of(tables, layout).items()}
     for group, stats in floor.items():
         allowed = stats.max * limit("max", max(group.of(tables).size, 1))
         slack[group.field.name] = max(slack[group.field.name], allowed if np.isfinite(allowed) else 0.0)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import json
 import random
 import traceback
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -20,39 +18,13 @@ from detparity.core.errors import InputError
 from detparity.inputs import images
 from detparity.models import fold
 from detparity.models.module_reference import Made, arrays, condition
-from detparity.models.reference import ModelRequest, ReferenceFacts
+from detparity.models.reference import ModelRequest, ReferenceFacts, arguments
 from detparity.models.user_file import raised
 
 DEFAULT_SIZE = (640, 640)
 # What batch-norm is set on: of several kinds, so that no channel is as good as constant over them.
 PICTURES = ("natural", "noise", "natural", "low-contrast", "natural", "dark", "natural", "gradient")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Arguments of a factory: a list, or keywords."""
-
-    positional: Tuple[Any, ...] = ()
-    keywords: Mapping[str, Any] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.positional or self.keywords)
-
-
-def arguments(request: ModelRequest) -> Arguments:
-    """The JSON of a request. Raises InputError for what is neither a list nor an object."""
-    if request.arguments is None:
-        return Arguments()
-    try:
-        found = json.loads(request.arguments)
-    except ValueError as error:
-        raise InputError(f"--model-args is no JSON: {error}") from None
-    if isinstance(found, list):
-        return Arguments(tuple(found))
-    if isinstance(found, dict):
-        return Arguments(keywords=found)
-    raise InputError(f"--model-args is a {type(found).__name__}; it takes a list, or an object of keyword arguments")
 
 
 def keywords(request: ModelRequest) -> Dict[str, Any]:

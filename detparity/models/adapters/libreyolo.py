@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Tuple
 
 import numpy as np
+from torch import nn
 
 from detparity.core.errors import InputError
 from detparity.core.files import require_file
@@ -17,11 +18,14 @@ from detparity.models.reference import ModelRequest, Preprocessing, ReferenceFac
 
 QUERIES = ("dfine", "deim", "deimv2", "rtdetr", "rtdetrv2", "rtdetrv4", "detr", "deformable_detr", "dinodetr", "lwdetr")
 LAYOUTS = {"yolox": "yolox", "yolo9": "yolo9", **dict.fromkeys(QUERIES, "detr")}
+DEFAULTS = {"conf": 0.25, "iou": 0.45, "max_det": 300}  # of its exporter, where it puts suppression into a file
 _OPEN = contextlib.ExitStack()  # the exporter's settings hold as long as the model runs
 atexit.register(_OPEN.close)
 
 
 def make(name: str, request: ModelRequest) -> Made:
+    given = common.keywords(request)
+    suppression = {option: given.pop(option) for option in ("nms", *DEFAULTS) if option in given}
     if Path(name).suffix in (".pt", ".pth"):
         require_file(Path(name), "a checkpoint")
         common.require_trust(request, "a checkpoint of libreyolo")
@@ -29,7 +33,7 @@ def make(name: str, request: ModelRequest) -> Made:
         model = common.called(f"libreyolo, for {name},", lambda: package.LibreYOLO(name, device="cpu"))
     else:
         common.package("libreyolo")
-        model = _random(name, request)
+        model = _random(name, request.seed, given)
     model.model.eval()
     height, width = request.size or common.pair(model._get_input_size())
     preprocessing, resize_known = _preprocessing(model, (height, width))
@@ -38,7 +42,7 @@ def make(name: str, request: ModelRequest) -> Made:
         "",
         (1, 3, height, width),
         (),
-        LAYOUTS.get(str(model.FAMILY), "") if str(model.task) == "detect" else "",
+        LAYOUTS.get(str(model.FAMILY), "") if str(model.task) == "detect" and not suppression.get("nms") else "",
         tuple(str(model.names[key]) for key in sorted(model.names)),
         preprocessing,
         code=True,
@@ -54,20 +58,29 @@ def make(name: str, request: ModelRequest) -> Made:
         f"the exporter of {name}",
         lambda: _OPEN.enter_context(exporter._model_context("cpu", False, False, 1, (height, width))),
     )
-    return Made(module, facts)
+    return Made(_suppressing(module, suppression) if suppression.get("nms") else module, facts)
 
 
-def _random(name: str, request: ModelRequest) -> Any:
+def _suppressing(module: nn.Module, asked: Dict[str, Any]) -> nn.Module:
+    """A module with the suppression of the package's exporter, whose own defaults hold for what is not asked for."""
+    exporters = common.package("libreyolo.export.nms", "libreyolo")
+    numbers = {**DEFAULTS, **{name: asked[name] for name in DEFAULTS if name in asked}}
+    made: nn.Module = common.called(
+        "the suppression of libreyolo", lambda: exporters.EmbeddedNMSDetector(module, **numbers)
+    )
+    return made.eval()
+
+
+def _random(name: str, seed: int, given: Dict[str, Any]) -> Any:
     classes = _classes()
     family, _, size = name.replace("_", "-").rpartition("-")
     kind = classes.get(family)
     if kind is None or size not in kind.INPUT_SIZES:
         known = (f"{one}-{side}" for one, cls in classes.items() for side in cls.INPUT_SIZES)
         raise common.unknown("libreyolo", name, known)
-    given = {"nb_classes": 80, **common.keywords(request)}
     return common.called(
         f"libreyolo, for {name},",
-        lambda: kind._from_scratch(size=size, device="cpu", seed=request.seed, **given),
+        lambda: kind._from_scratch(size=size, device="cpu", seed=seed, **{"nb_classes": 80, **given}),
     )
 
 

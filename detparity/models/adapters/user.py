@@ -16,7 +16,7 @@ from detparity.models import user_file
 from detparity.models.adapters import common
 from detparity.models.example import pixels_of
 from detparity.models.module_reference import Made
-from detparity.models.reference import PLAIN, ModelRequest, ReferenceFacts
+from detparity.models.reference import PLAIN, ModelRequest, ReferenceFacts, arguments
 
 
 def make(name: str, request: ModelRequest) -> Made:
@@ -55,7 +55,7 @@ def _offered(module: ModuleType) -> Iterator[str]:
 
 def _result(name: str, value: Any, request: ModelRequest) -> Tuple[nn.Module, Any]:
     """The module, and its example, None where there is none."""
-    given = common.arguments(request)
+    given = arguments(request)
     if isinstance(value, nn.Module):
         if given:
             raise InputError(f"--model-args is for a class or a function, and {name} is a module already")

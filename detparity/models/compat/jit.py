@@ -91,6 +91,17 @@ def load(source: Union[str, IO[bytes]], extra_files: Dict[str, str]) -> torch.ji
         return torch.jit.load(source, map_location="cpu", _extra_files=extra_files)
 
 
+@contextmanager
+def compiling(allowed: bool) -> Iterator[None]:
+    """Whether what is run inside may be compiled for the shapes that it is given. Where torch fuses on the CPU (1.12, 1.13), it does
+    so at the second run of each new shape, which takes seconds; elsewhere nothing is changed."""
+    if allowed or not getattr(torch._C, "_jit_can_fuse_on_cpu", bool)():
+        yield
+        return
+    with torch.jit.optimized_execution(False):
+        yield
+
+
 def reloaded(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """Return what another process would have: `module` from nothing but the bytes of its archive."""
     archive = io.BytesIO()

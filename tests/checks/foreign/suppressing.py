@@ -33,9 +33,10 @@ def greedy(boxes: np.ndarray, scores: np.ndarray, order: np.ndarray) -> np.ndarr
 
 
 class Suppressing:
-    """Boxes in pairs, every other of which overlaps by the threshold within noise; steps: to which the scores are rounded."""
+    """Boxes in pairs, every other of which overlaps by the threshold within noise; steps: to which the scores are rounded; crowded:
+    every box has a neighbour a quarter of a pixel away of its score, which suppresses it or is suppressed."""
 
-    def __init__(self, seed: int, steps: int = 0) -> None:
+    def __init__(self, seed: int, steps: int = 0, crowded: bool = False) -> None:
         rng = np.random.default_rng(seed)
         low = rng.uniform(0, 40, (EVERY, 2))
         self.boxes = np.concatenate([low, low + rng.uniform(8, 20, (EVERY, 2))], 1)
@@ -47,7 +48,10 @@ class Suppressing:
         for k in range(2, EVERY, 8):  # the same score and place, within noise
             self.scores[k + 1] = self.scores[k] + (0 if steps else rng.uniform(-1, 1) * NOISE_SCORE)
             self.boxes[k + 1] = self.boxes[k] + rng.uniform(1, 2)
-        self.seed = seed
+        if crowded:
+            self.boxes = np.concatenate([self.boxes, self.boxes + rng.uniform(0.2, 0.3, (EVERY, 1))])
+            self.scores = np.concatenate([self.scores, self.scores - 1e-7])
+        self.seed, self.count = seed, len(self.scores)
 
     facts = ReferenceFacts("drawn", "", (1, 3, 64, 64), ("one", "two", "three"), "ultralytics-nms")
 
@@ -56,7 +60,7 @@ class Suppressing:
         if how == EXACT:
             return self.boxes, self.scores
         rng = np.random.default_rng([self.seed, *how.encode()])
-        noise = [rng.uniform(-1, 1, (EVERY, 4)) * NOISE_BOX, rng.uniform(-1, 1, EVERY) * NOISE_SCORE]
+        noise = [rng.uniform(-1, 1, (self.count, 4)) * NOISE_BOX, rng.uniform(-1, 1, self.count) * NOISE_SCORE]
         return self.boxes + noise[0], self.scores + noise[1]
 
     def run(self, how: str, images: np.ndarray) -> Dict[str, np.ndarray]:
@@ -66,7 +70,7 @@ class Suppressing:
         self, how: str, images: np.ndarray, choices: Sequence[Choice]
     ) -> Tuple[Dict[str, np.ndarray], List[Forced]]:
         boxes, scores = self.read(how)
-        own = greedy(boxes, scores, np.arange(EVERY))
+        own = greedy(boxes, scores, np.arange(self.count))
         forced: List[Forced] = []
         for choice in choices[:1]:
             held = retained(choice, boxes, scores)
@@ -79,7 +83,7 @@ class Suppressing:
         return {"output0": rows_of(boxes, scores, own)}, forced
 
     def decisions(self, images: np.ndarray) -> List[Choice]:
-        return [chosen(*self.read(EXACT), greedy(*self.read(EXACT), np.arange(EVERY)))]
+        return [chosen(*self.read(EXACT), greedy(*self.read(EXACT), np.arange(self.count)))]
 
 
 def rows_of(boxes: np.ndarray, scores: np.ndarray, held: np.ndarray) -> np.ndarray:
@@ -103,6 +107,7 @@ class Judged:
     outputs: Dict[str, np.ndarray]
     shown: Tuple[Choice, ...] = ()
     hidden: str = ""
+    suppression: str = ""
     uncovered: Tuple[str, ...] = ()
     exact_outputs: Any = None
     layout: Any = PRESETS["ultralytics-nms"]

@@ -9,10 +9,12 @@ import pytest
 
 pytest.importorskip("torch", minversion="1.13")  # float64 of any module
 
+import numpy as np
 import torch
 from detparity.kit.tests.checks.foreign import stand_ins
 from detparity.kit.tests.checks.foreign.stand_ins import SIZES, STATIC, onnx_of, traced_of
 from detparity.kit.tests.defects import edits
+from onnx import TensorProto, helper, numpy_helper
 
 from detparity.cli import main
 from detparity.core.layout import PRESETS
@@ -185,3 +187,56 @@ def test_half_precision_beside_a_float32_file_has_no_known_noise(command, folder
     assert code == 2 and "half.pt is of float16, and what that does to plain.pt is not known" in " ".join(out.split())
     code, out, _ = command("check", "half.onnx", "--against", "self", "--checks", "parity.declared")
     assert code in (0, 3) and "violates" not in _verdict(out)
+
+
+def _suppressing(model):
+    """The same file with suppression after it: the rows that are retained."""
+    more = {
+        "to": [4],
+        "from": [0],
+        "rest": [2**31 - 1],
+        "axis": [1],
+        "most": [20],
+        "flat": [-1],
+        "two": [2],
+        "front": [0],
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(v, np.int64), k) for k, v in more.items())
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0.5], np.float32), "iou"))
+    end = model.graph.output[0].name
+    steps = [
+        ("Slice", [end, "from", "to", "axis"], "columns", {}),
+        ("Slice", [end, "to", "rest", "axis"], "scores", {}),
+        ("Transpose", ["columns"], "boxes", {"perm": [0, 2, 1]}),
+        ("NonMaxSuppression", ["boxes", "scores", "most", "iou"], "held", {"center_point_box": 1}),
+        ("Gather", ["held", "two"], "wide", {"axis": 1}),
+        ("Reshape", ["wide", "flat"], "index", {}),
+        ("Transpose", [end], "rows", {"perm": [0, 2, 1]}),
+        ("Gather", ["rows", "index"], "detections", {"axis": 1}),
+    ]
+    model.graph.node.extend(helper.make_node(op, ins, [out], **attributes) for op, ins, out, attributes in steps)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("detections", TensorProto.FLOAT, [1, "n", "columns"]))
+    return model
+
+
+def test_suppression_that_the_model_has_not_is_no_other_model(folder, command):
+    """What is known is that a part of the file was compared with nothing, and how to state the model."""
+    (folder / "suppressing.onnx").write_bytes(_suppressing(onnx_of("ultralytics")).SerializeToString())
+
+    code, out, _ = command("check", "suppressing.onnx", "--against", "good.onnx", "--checks", "parity.declared", "-v")
+    assert code == 3 and "FAILED" not in out
+    assert "give the model with its suppression (--model-args, or detparity capture)" in " ".join(out.split())
+    code, out, _ = command("check", "scaled.onnx", "--against", "good.onnx", "--checks", "parity.declared")
+    assert code == 1
+
+
+def test_the_size_that_an_archive_states_is_that_of_its_image(folder, command):
+    module = torch.jit.load(str(folder / "traced.pt"))
+    stated = {"config.txt": json.dumps({"imgsz": [96, 64], "batch": 1, "args": {"dynamic": False}})}
+    torch.jit.save(module, str(folder / "stated.pt"), _extra_files=stated)
+
+    _, out, _ = command("check", "stated.pt", "--against", "self", "--checks", "script.load", "-v")
+    assert "at 96x64" in out
+    _, out, _ = command("check", "stated.pt", "--against", "self", "--checks", "script.load", "-v", "--img-size", "64")
+    assert "at 64x64" in out

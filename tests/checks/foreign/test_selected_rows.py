@@ -25,12 +25,12 @@ FEW, MANY = 8, 150
 FORMS = (0, 8)  # scores as they are; rounded to eighths: ties abound
 
 
-def _files(models, steps):
+def _files(models, steps, crowded=False):
     """Each model with an evaluation of its own, and what that retains."""
     for seed in models:
-        model = Suppressing(seed, steps)
+        model = Suppressing(seed, steps, crowded)
         boxes, scores = model.read("file")
-        yield model, boxes, scores, greedy(boxes, scores, np.random.default_rng(seed).permutation(EVERY))
+        yield model, boxes, scores, greedy(boxes, scores, np.random.default_rng(seed).permutation(model.count))
 
 
 def _otherwise(model, held):
@@ -52,6 +52,13 @@ def test_what_cannot_be_shown_is_read_from_the_rows(steps):
     every = list(_files(range(FEW), steps))
 
     assert [judged(*one, shown=False) for one in every] == [[]] * FEW
+
+
+def test_a_row_is_that_of_the_nearest_candidate():
+    """Not of any that is near enough: what was read otherwise held pairs that overlap, which ended as a finding."""
+    every = list(_files(range(MANY // 3), 8, crowded=True))
+
+    assert [judged(*one, shown=False) for one in every] == [[]] * len(every)
 
 
 @pytest.mark.slow

@@ -126,6 +126,7 @@ class Judged:
     oracle: ForeignOracle
     asked: Asked
     hidden: str = ""
+    suppression: str = ""
     uncovered: Tuple[str, ...] = ()
     notes: Dict[str, Any] = field(default_factory=dict)
 

@@ -1,0 +1,128 @@
+"""What exporters of packages record in a file about the model that they exported: whether it suppresses, and by which numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional
+
+import numpy as np
+
+from detparity.artifacts import onnx_graph, onnx_nms, script_config
+from detparity.artifacts.metadata import parse
+from detparity.checks.foreign.open_file import kind_of
+from detparity.core.errors import EngineError, InputError
+from detparity.engines.remote import client
+
+NUMBERS = ("conf", "iou", "max_det")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """options: of the package's exporter, as `--model-args` takes them; text: of those that decide numbers, for people."""
+
+    options: Mapping[str, Any]
+    text: str = ""
+
+
+NOTHING = Recorded({})
+
+
+def recorded(path: Path, spec: str, given: Mapping[str, Any]) -> Recorded:
+    """What a file says of the model that `spec` names, beside the options that are given, which stand.
+
+    Raises InputError where a file says that it suppresses, and its numbers cannot be read and are not given.
+    """
+    reader = READERS.get(spec.partition(":")[0])
+    if reader is None or kind_of(path) not in ("onnx", "torchscript"):
+        return NOTHING
+    kind = kind_of(path)
+    found = {key: value for key, value in reader(path, kind).items() if key not in given}
+    if not found.get("nms"):
+        return Recorded(found)
+    missing = [name for name in NUMBERS if found.get(name) is None and name not in given]
+    if missing:
+        raise InputError(
+            f"{path} records that it suppresses boxes, and its {', '.join(missing)} cannot be read: state them, such as "
+            '--model-args \'{"nms": true, "conf": 0.25, "iou": 0.45, "max_det": 300}\''
+        )
+    numbers = ", ".join(f"{name} {found[name]:g}" for name in NUMBERS if name in found)
+    agnostic = ", one for all classes" if found.get("agnostic_nms") else ""
+    return Recorded(found, f"with suppression as it records it{agnostic}" + (f" ({numbers})" if numbers else ""))
+
+
+def _ultralytics(path: Path, kind: str) -> Dict[str, Any]:
+    """The metadata says whether; the numbers are in the graph alone."""
+    script = kind == "torchscript"
+    metadata = script_config.config(path) if script else onnx_graph.read(path, client()).metadata
+    asked = parse(metadata.get("args", ""))
+    found: Dict[str, Any] = {}
+    if "end2end" in metadata:
+        found["end2end"] = str(metadata["end2end"]).lower() == "true"
+    if isinstance(asked, dict) and asked.get("nms") is True:
+        found = {"nms": True, **(_script_numbers(path) if script else _graph_numbers(path))}
+    return found
+
+
+def _graph_numbers(path: Path) -> Dict[str, Any]:
+    """Boxes of a rotated head are compared by their own IoU, which the second comparison limits; others by NonMaxSuppression. Results
+    fill up to the largest number of detections, the second axis of the output where it is fixed."""
+    graph = onnx_graph.read(path, client()).graph
+    suppression = onnx_nms.find(graph)
+    over = [node for node in graph.walk() if node.op == "Greater"]
+    limits = [value for value in (_number(onnx_nms.constant(graph, node.inputs[1])) for node in over) if value]
+    first = graph.outputs[0].shape if graph.outputs else ()
+    most = first[1] if first is not None and len(first) == 3 else None
+    if suppression is None:
+        iou = limits[1] if len(limits) == 2 else None
+        return {"conf": limits[0] if limits else None, "iou": iou, "max_det": most if isinstance(most, int) else None}
+    ends = (
+        _number(onnx_nms.constant(graph, node.inputs[2]))
+        for node in suppression.tail
+        if node.op == "Slice" and len(node.inputs) > 2
+    )
+    cut = next((int(end) for end in ends if end is not None and 0 < end < 1 << 31), None)
+    return {
+        "conf": limits[0] if limits else None,
+        "iou": _short(suppression.iou_threshold),
+        "max_det": most if isinstance(most, int) else cut,
+        **({"agnostic_nms": True} if suppression.max_wh == 0 else {}),
+    }
+
+
+def _script_numbers(path: Path) -> Dict[str, Any]:
+    try:
+        found = client().read_script("torchscript", path).suppression
+    except EngineError:
+        return {}  # opening the file says what is wrong with it
+    most = found.get("most")
+    return {
+        "conf": _short(found.get("score")),
+        "iou": _short(found.get("iou")),
+        "max_det": None if most is None else int(most),
+        **({"agnostic_nms": True} if found.get("apart") == 0 else {}),
+    }
+
+
+def _number(value: Optional[np.ndarray]) -> Optional[float]:
+    return (
+        None if value is None or value.size != 1 or value.dtype.kind not in "fiu" else _short(float(value.ravel()[0]))
+    )
+
+
+def _short(value: Optional[float]) -> Optional[float]:
+    """As it was typed: a file holds the nearest float32."""
+    return None if value is None else float(str(np.float32(value)))
+
+
+def _libreyolo(path: Path, kind: str) -> Dict[str, Any]:
+    metadata = onnx_graph.read(path, client()).metadata if kind == "onnx" else {}
+    if str(metadata.get("nms", "")).lower() != "true":
+        return {}
+    numbers = {"conf": parse(metadata.get("nms_conf", "")), "iou": parse(metadata.get("nms_iou", ""))}
+    found = {key: value if isinstance(value, (int, float)) else None for key, value in numbers.items()}
+    most = parse(metadata.get("max_det", ""))
+    return {"nms": True, **found, "max_det": most if isinstance(most, int) else None}
+
+
+READERS: Mapping[str, Callable[[Path, str], Dict[str, Any]]] = {"ultralytics": _ultralytics, "libreyolo": _libreyolo}
