@@ -217,7 +217,7 @@ def tail(context: Context) -> Iterator[Finding]:
         raise CannotRun("no tensor separates the predictions from the suppression; it was driven through images only")
     contract, promise = context.contract, promise_of(context)
     batch = 3 if contract.variant.dynamic_batch else contract.batch
-    seeds, draws = (1, DRAWS // 4) if context.quick or batch > LARGE_BATCH else (4, DRAWS)
+    seeds, draws = (2, DRAWS // 4) if context.quick or batch > LARGE_BATCH else (4, DRAWS)
     for seed in range(seeds):
         made = dense(
             context.facts, contract.size, promise.iou_threshold, promise.score_threshold, promise.cap, batch, seed

@@ -133,12 +133,14 @@ def _slots(raw: Sequence[np.ndarray], box: np.ndarray, facts: ModelFacts) -> Lis
 
 
 CLOSE = (0.002, 0.01, 0.03)  # by which a second class scores less, in parts
+SURE = 0.9999  # the score of a class where the objectness decides alone
 
 
 def dense(facts: ModelFacts, size: Size, iou: float, score: float, cap: int, batch: int, seed: int) -> np.ndarray:
     """Predictions (batch, n, fields) that press on every number at once: pairs whose IoU and boxes whose score lie just beside
-    their thresholds, neighbouring classes on one box up to the last class, boxes with a second class that is close, different
-    counts. Even seeds give more boxes than the cap, odd ones fewer, since a full answer hides the lowest scores."""
+    their thresholds, by score and by objectness alone, which a filter before the suppression may ask for, neighbouring classes on
+    one box up to the last class, boxes with a second class that is close, different counts. Even seeds give more boxes than the
+    cap, odd ones fewer, since a full answer hides the lowest scores."""
     rng = np.random.default_rng([seed, 13])
     most = max(cap // 4, 8) if seed % 2 else cap + 30
     counts = [max(1, most // (image + 1)) for image in range(batch)]
@@ -157,8 +159,8 @@ def dense(facts: ModelFacts, size: Size, iou: float, score: float, cap: int, bat
                 row = values[image, 2 * k + j]
                 row[:4] = x, cy, w, h
                 confidence = float(np.clip(number, 0.0, 0.999))
-                row[4] = confidence if facts.classes == 1 else np.sqrt(confidence)
-                row[5 + name] = 1.0 if facts.classes == 1 else np.sqrt(confidence)
+                sure = 1.0 if facts.classes == 1 else SURE if k % 8 == 0 else np.sqrt(confidence)
+                row[4], row[5 + name] = min(confidence / sure, 1.0), sure
                 if k % 4 == 1 and facts.classes > 1:
                     second = (name + int(rng.integers(1, facts.classes))) % facts.classes
                     row[5 + second] = row[5 + name] * (1 - rng.choice(CLOSE))

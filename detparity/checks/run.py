@@ -35,6 +35,7 @@ from detparity.checks.weights import coverage
 from detparity.core import environment
 from detparity.core.contract import MUST
 from detparity.core.errors import EngineDied, EngineError, NotMade
+from detparity.core.exported_files import share_record
 from detparity.core.findings import BLOCKED, MADE, Outcome, of_the_end
 from detparity.core.precision import HALVES
 from detparity.core.runtimes import digest, runtime_files
@@ -308,6 +309,7 @@ def about(session: Session) -> Dict[str, Any]:
     return {
         "strict": session.options.strict,
         "quick": session.options.quick,
+        **share_record(session.options.share),
         "environment": environment.environment(),
         "isolation": client().confinement,
         "limits": limits(),

@@ -32,6 +32,7 @@ from detparity.core.clock import Clock
 from detparity.core.contract import Contract, contract_for
 from detparity.core.endpoint import Endpoint
 from detparity.core.errors import EngineDied, InputError, NotMade
+from detparity.core.exported_files import Shard
 from detparity.core.findings import MADE, CannotRun, Check
 from detparity.core.precision import HALVES
 from detparity.core.runtimes import runtime_files
@@ -60,7 +61,8 @@ class Options:
     and draws. pictures: how many of them the report shows with the detections of model and file; images: the
     user's own, which are judged as well; endpoint: the server that runs the file, which is then judged by what it answers; cache:
     where references are stored, of earlier runs and of other workers of this one; engines: that judge ONNX files, by name, none for
-    ONNX Runtime alone; target: that ONNX files are to be deployed on, of `core.targets`.
+    ONNX Runtime alone; target: that ONNX files are to be deployed on, of `core.targets`; share: which
+    of several machines' these files are.
     """
 
     choice: ModelChoice = ModelChoice()
@@ -82,6 +84,7 @@ class Options:
     engines: Tuple[str, ...] = ()
     target: str = ""
     locate: bool = False
+    share: Optional[Shard] = None
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,9 @@ def run(options: argparse.Namespace) -> int:
     require_nms(options)
     require_one_model(choice_of(options))
     require_home_named(choice_of(options), options.artifacts)
-    for name, least in (("batch_size", 1), ("threads", 0), ("rounds", 1)):
-        if getattr(options, name) is not None and not least <= getattr(options, name) <= 100_000:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)} is outside {least} to 100000")
+    for name, least, most in (("batch_size", 1, 100_000), ("threads", 0, 1024), ("rounds", 6, 100_000)):
+        if getattr(options, name) is not None and not least <= getattr(options, name) <= most:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)} is outside {least} to {most}")
     with tempfile.TemporaryDirectory(prefix="detparity-") as scratch:
         # As a command, a user's files are timed in a process that can write nowhere else.
         apart = options.as_command and options.artifacts

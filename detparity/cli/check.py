@@ -37,7 +37,7 @@ from detparity.cli.options import (
 from detparity.cli.outputs import write_reports
 from detparity.core.budget import budget_of
 from detparity.core.errors import InputError
-from detparity.core.exported_files import exported_files, shard
+from detparity.core.exported_files import exported_files, shard, share_record
 from detparity.core.file_kind import require_checkpoint, require_exported
 from detparity.core.files import STDOUT, require_file
 from detparity.core.runtimes import runtime_files
@@ -112,7 +112,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit codes: 0 conforms, 1 violates, 2 unusable input, 3 incomplete."""
-    options.artifacts = shard(exported_files(options.artifacts), options.shard)
+    options.artifacts, options.share = shard(exported_files(options.artifacts), options.shard)
     outputs = (options.json, options.html, options.junit, options.markdown)
     reads = [*options.artifacts, *model_files(options), options.expectations]
     require_writable(*outputs, reads=reads)
@@ -169,6 +169,7 @@ def _asked(options: argparse.Namespace, choice: ModelChoice, endpoint: Optional[
         engines=() if endpoint is not None else engines_of(options.engine),
         target=options.target or "",
         locate=not (options.no_locate or options.quick),
+        share=options.share,
     )
 
 
@@ -198,7 +199,7 @@ def _foreign_alone(options: argparse.Namespace) -> bool:
             return False
         except InputError as error:
             entries.append(unusable_entry(str(path), str(error)))
-    about = {"strict": options.strict, "quick": options.quick, "subject": {}}
+    about = {"strict": options.strict, "quick": options.quick, **share_record(options.share), "subject": {}}
     found = report(about, entries, {"engine_seconds": 0.0, "total_seconds": time.monotonic() - options.started})
     console = Console(vars(options), started=options.started)
     for entry in entries:

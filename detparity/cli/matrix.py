@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
     asked = {"--markdown": options.markdown, "--html": options.html, "--json": options.json}
     outputs = {name: path for name, path in asked.items() if path is not None}
-    require_writable(*outputs.values())
+    require_writable(*outputs.values(), reads=[path for path in options.reports if not path.is_dir()])
     expected = [] if options.expect is None else options.expect.split(",")
     lanes = [model.require_lane(name.strip()) for name in expected]
     merged = model.merge(read.read(options.reports, tuple(outputs.values())), lanes)

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, Any, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from detparity.artifacts.external_data import beside
 from detparity.core.errors import InputError
@@ -36,7 +36,11 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with a wrong option reported in one line like every other unusable input."""
+    """argparse, with a wrong option reported in one line like every other unusable input, and paths that are no empty text."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", Path, _path)
 
     def error(self, message: str) -> NoReturn:
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
@@ -51,6 +55,13 @@ class Parser(argparse.ArgumentParser):
         """The parsers of its subcommands, by name."""
         found = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         return found[0] if found else {}
+
+
+def _path(text: str) -> Path:
+    """An empty text, as an unset variable gives, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from detparity.core.errors import InputError
 from detparity.core.file_kind import CHECKPOINTS, kind
@@ -18,8 +19,10 @@ _SHARD = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")
 
 
 def exported_files(paths: Sequence[Path]) -> List[Path]:
-    """The paths, each folder replaced by the exported files in it and below, sorted. A folder that is a model of a runtime
-    remains, and one that holds no exported file; checkpoints and what starts with a point are left out."""
+    """The paths, each folder replaced by the exported files in it and below, sorted; links are followed, to each folder once. A folder
+    that is a model of a runtime remains, and one that holds no exported file; checkpoints and what starts with a point are left out.
+
+    Raises InputError for a folder that cannot be read or holds too much, and for an empty path, as an unset variable gives."""
     found: List[Path] = []
     for path in paths:
         below = _below(path) if path.is_dir() and runtime_files(path) is None else []
@@ -30,7 +33,13 @@ def exported_files(paths: Sequence[Path]) -> List[Path]:
 def _below(folder: Path) -> List[Path]:
     found: List[Path] = []
     seen = 0
-    for folder_path, folders, names in os.walk(str(folder), onerror=_unreadable):
+    known: Set[str] = set()
+    for folder_path, folders, names in os.walk(str(folder), onerror=_unreadable, followlinks=True):
+        real = os.path.realpath(folder_path)
+        if real in known:
+            folders.clear()
+            continue
+        known.add(real)
         seen += len(folders) + len(names)
         if seen > MOST:
             raise InputError(
@@ -49,7 +58,11 @@ def _unreadable(error: OSError) -> None:
 
 def _is_exported(path: Path) -> bool:
     ending = path.suffix.lower()
-    if path.name.startswith(".") or ending not in ENDINGS or not path.is_file():
+    if path.name.startswith(".") or ending not in ENDINGS:
+        return False
+    if not path.exists():
+        return path.is_symlink()  # to nothing, which its own entry says
+    if not path.is_file():
         return False
     try:
         return ending not in _TORCH or kind(path) not in CHECKPOINTS
@@ -66,12 +79,26 @@ def shard_of(text: str) -> Tuple[int, int]:
     return number, count
 
 
-def shard(files: Sequence[Path], text: Optional[str]) -> List[Path]:
+@dataclass(frozen=True, order=True)
+class Shard:
+    """The share of one machine: `number` of `of`, of so many files."""
+
+    number: int
+    of: int
+    files: int
+
+
+def share_record(share: Optional[Shard]) -> Dict[str, Dict[str, int]]:
+    """What a report states of it: nothing where all was judged."""
+    return {} if share is None else {"shard": asdict(share)}
+
+
+def shard(files: Sequence[Path], text: Optional[str]) -> Tuple[List[Path], Optional[Shard]]:
     """Every n-th file of the sorted ones, from the i-th on, for `i/n`; all of them without. Raises InputError where that is none:
     nothing would be judged, and called good."""
     if text is None:
-        return list(files)
+        return list(files), None
     number, count = shard_of(text)
     if count > len(files):
         raise InputError(f"--shard {text}: {len(files)} file{'s' * (len(files) != 1)} cannot be shared by {count}")
-    return sorted(files)[number - 1 :: count]
+    return sorted(files)[number - 1 :: count], Shard(number, count, len(files))

@@ -78,6 +78,8 @@ def _options(optimisation: str, threads: int) -> Any:
 
 
 def _session(model: Union[str, bytes], options: Any) -> Any:
+    if isinstance(model, str) and model != model.encode("utf-8", "replace").decode():
+        model = Path(model).read_bytes()  # the runtime takes no path that is not UTF-8, as Linux does
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises half a dozen unrelated types here

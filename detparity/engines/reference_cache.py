@@ -59,9 +59,7 @@ class ReferenceCache:
 
     def find_pairs(self, image: np.ndarray, heads: Sequence[str]) -> Optional[Known]:
         """What is known without."""
-        return self._found(
-            self._key(image, heads, "pairs"), lambda arrays: _known_pairs(image.shape[1:], heads, arrays)
-        )
+        return self._found(self._key(image, heads, "pairs"), lambda arrays: self._pairs(image.shape[1:], heads, arrays))
 
     def _found(self, name: str, read: Callable[[Mapping[str, np.ndarray]], Known]) -> Optional[Known]:
         arrays = self.cache.find(name)
@@ -74,13 +72,28 @@ class ReferenceCache:
             return None
 
     def _known(self, size: Size, heads: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Known:
-        count = sum(name.startswith("exact-") for name in arrays)
-        exact = tuple(arrays[f"exact-{level}"] for level in range(count))
+        exact = tuple(
+            _array(arrays[f"exact-{level}"], (self.facts.anchors_per_level, *cells, self.facts.fields))
+            for level, cells in enumerate(self.facts.cells(size))
+        )
         truths = {
-            head: Truth(levels_of(head, self.facts, exact)[0], _stats_of(arrays[f"{head}-floor"]), head, size)
+            head: Truth(levels_of(head, self.facts, exact)[0], self._stats(arrays[f"{head}-floor"]), head, size)
             for head in heads
         }
-        return Known(truths, exact, tuple(map(str, arrays["ways"])), float(arrays["seconds"]))
+        return Known(truths, exact, tuple(map(str, arrays["ways"])), _seconds(arrays))
+
+    def _stats(self, values: np.ndarray) -> Dict[Key, Stats]:
+        return _stats_of(_array(values, (len(self.facts.strides), len(GROUPS), len(STATISTICS))))
+
+    def _pairs(self, size: Size, heads: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Known:
+        pairs = {}
+        for head in heads:
+            levels = tuple(
+                _array(arrays[f"{head}-{level}"], (rows, self.facts.fields))
+                for level, rows in enumerate(self.facts.level_rows(size))
+            )
+            pairs[head] = Pair(levels, self._stats(arrays[f"{head}-apart"]), head, size)
+        return Known({}, seconds=_seconds(arrays), pairs=pairs)
 
     def leave(self, image: np.ndarray, known: Known) -> None:
         """Store it for others. Raises InputError where the folder cannot be written to."""
@@ -95,13 +108,18 @@ class ReferenceCache:
         self.cache.leave(self._key(image, list(known.truths or known.pairs), *what), arrays)
 
 
-def _known_pairs(size: Size, heads: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Known:
-    pairs = {}
-    for head in heads:
-        apart = arrays[f"{head}-apart"]
-        levels = tuple(arrays[f"{head}-{level}"] for level in range(len(apart)))
-        pairs[head] = Pair(levels, _stats_of(apart), head, size)
-    return Known({}, seconds=float(arrays["seconds"]), pairs=pairs)
+def _array(values: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
+    """Numbers as they were stored. Raises ValueError for what no reference can be."""
+    if values.shape != shape or values.dtype.kind != "f" or np.isnan(values).any():
+        raise ValueError(f"{values.dtype} {values.shape} is no part of a reference")
+    return values
+
+
+def _seconds(arrays: Mapping[str, np.ndarray]) -> float:
+    found = float(arrays["seconds"])
+    if not 0 <= found < np.inf:
+        raise ValueError(f"{found} seconds are no time")
+    return found
 
 
 def _stats_of(values: np.ndarray) -> Dict[Key, Stats]:

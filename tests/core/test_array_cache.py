@@ -1,11 +1,12 @@
 """Entries of a cache: found as they were left, never wrong, never over the limit, and nothing else in the folder is touched."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
 
-from detparity.core.array_cache import ArrayCache, default_folder
+from detparity.core.array_cache import SUFFIX, ArrayCache, default_folder
 from detparity.core.errors import InputError
 
 ARRAYS = {"a": np.arange(1000, dtype=np.float64), "b": np.array(True)}
@@ -38,6 +39,56 @@ def test_a_damaged_entry_is_missing_and_removed(tmp_path, damage):
     path.write_bytes(content)
     assert cache.find("key") is None
     assert not path.exists()
+
+
+def test_an_entry_under_the_name_of_another_is_missing_and_removed(tmp_path):
+    """Checksums say that it is whole, not whose it is."""
+    cache = ArrayCache(tmp_path)
+    cache.leave("key", ARRAYS)
+    shutil.copy(str(cache.path("key")), str(cache.path("another")))
+
+    assert cache.find("another") is None and not cache.path("another").exists()
+    assert cache.find("key") is not None
+
+
+def test_what_is_no_file_is_no_entry_and_stops_nothing(tmp_path):
+    cache = ArrayCache(tmp_path)
+    path = cache.path("key")
+    os.mkfifo(str(path))
+    assert cache.find("key") is None  # opening it would wait
+    cache.leave("key", ARRAYS)
+    assert cache.find("key") is not None
+    path.unlink()
+    path.symlink_to(path.name)  # to itself
+    assert cache.find("key") is None
+    (tmp_path / f"folder{SUFFIX}").mkdir()
+    assert cache.entries() == [path] and cache.clear() == 1 and cache.entries() == []
+
+
+def test_what_a_killed_writer_left_is_counted_and_removed(tmp_path):
+    cache = ArrayCache(tmp_path)
+    left, fresh = (tmp_path / f".{name}{SUFFIX}.x1" for name in ("old", "new"))
+    for path in (left, fresh):
+        path.write_bytes(bytes(100))
+    os.utime(str(left), (1e9, 1e9))
+
+    assert cache.nbytes() == 100
+    cache.leave("key", ARRAYS)
+    assert not left.exists() and fresh.exists()
+    os.utime(str(fresh), (1e9, 1e9))
+    assert cache.clear() == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_an_entry_that_cannot_be_removed_is_said(tmp_path, monkeypatch):
+    cache = ArrayCache(tmp_path)
+    cache.leave("key", ARRAYS)
+
+    def refuse(path):
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr(type(tmp_path), "unlink", refuse)
+    with pytest.raises(InputError, match=r"cannot remove .*: Read-only file system"):
+        cache.clear()
 
 
 def test_no_flipped_bit_is_an_error(tmp_path):

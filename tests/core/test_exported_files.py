@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detparity.core.errors import InputError
-from detparity.core.exported_files import exported_files, shard
+from detparity.core.exported_files import exported_files, shard, share_record
 
 
 def _zip(path, *members):
@@ -50,6 +50,20 @@ def test_a_folder_is_its_exported_files_in_order(folder):
     assert exported_files([model, Path("missing.onnx"), model]) == [model, Path("missing.onnx")]
 
 
+def test_links_are_followed_to_each_folder_once_and_one_to_nothing_is_an_entry(folder, tmp_path_factory):
+    """One that leads nowhere is what is left of a file that was not fetched: left out, it would count as judged."""
+    other = tmp_path_factory.mktemp("other")
+    (other / "three.onnx").write_bytes(b"something")
+    (other / "back").symlink_to(folder)
+    (folder / "runs" / "linked").symlink_to(other)
+    (folder / "gone.onnx").symlink_to(folder / "never" / "there.onnx")
+
+    names = [path.relative_to(folder).as_posix() for path in exported_files([folder])]
+
+    assert "gone.onnx" in names and "runs/linked/three.onnx" in names
+    assert len(names) == len(set(names)) == 8
+
+
 def test_a_folder_without_one_remains(tmp_path):
     assert exported_files([tmp_path]) == [tmp_path]
 
@@ -57,7 +71,12 @@ def test_a_folder_without_one_remains(tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 def test_shards_are_all_files_once(folder, count):
     files = exported_files([folder])
-    shares = [shard(files, f"{number}/{count}") for number in range(1, count + 1)]
+    found = [shard(files, f"{number}/{count}") for number in range(1, count + 1)]
+    shares = [share for share, _ in found]
+    assert [share_record(one) for _, one in found] == [
+        {"shard": {"number": number, "of": count, "files": len(files)}} for number in range(1, count + 1)
+    ]
+    assert shard(files, None) == (files, None) and share_record(None) == {}
     assert sorted(itertools.chain(*shares)) == files
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

@@ -46,6 +46,31 @@ def test_a_stored_reference_is_the_same_numbers(oracle):
     assert _differing(first, again) == [] and again.worked_out == 0 and not again.notes
 
 
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("exact-0", np.zeros((3, 8, 12))),
+        ("exact-1", np.array(["text"])),
+        ("exact-2", None),
+        ("grid-floor", np.full((3, 3, 4), np.nan)),
+        ("seconds", np.array(np.inf)),
+        ("seconds", np.array("soon")),
+    ],
+)
+def test_an_entry_that_no_reference_can_be_is_worked_out_again(oracle, tmp_path, part, value):
+    first = oracle()
+    assert first.truth(PICTURE, SIZE, "grid")
+    (path,) = ArrayCache(tmp_path / "cache").entries()
+    with np.load(str(path)) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    assert arrays[part].shape is not None
+    arrays.pop(part)
+    np.savez(str(path)[: -len(".npz")], **arrays, **({} if value is None else {part: value}))
+
+    again = oracle()
+    assert _differing(again, first) == [] and again.worked_out == 1
+
+
 def test_the_floor_of_one_way_is_completed_later(oracle):
     next(oracle().growing(PICTURE, SIZE, "grid"))
     later = oracle()

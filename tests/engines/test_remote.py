@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 
 import numpy as np
 import onnx
@@ -152,6 +154,15 @@ def test_a_crash_is_named_and_the_next_file_runs(tmp_path, made):
 
     after = good.call(feed)  # loaded again in the new worker
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 alone")
+def test_a_path_that_is_not_utf8_is_loaded(made, tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff\xfe.onnx")
+    path.write_bytes(made("grid").read_bytes())
+    feed = {"images": make("noise", SIZE, 3)[None].copy()}
+
+    assert client().prepare("onnxruntime", path).call(feed)["output"].shape[0] == 1
 
 
 def test_torchscript_is_compiled_for_so_many_shapes(monkeypatch):

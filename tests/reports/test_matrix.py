@@ -370,6 +370,63 @@ def test_an_expected_lane_without_a_report_is_an_incomplete_column(files, comman
     assert command(tmp_path / "m.json", *files(report("3.9.18 1.7.1")))[0] == 0
 
 
+def _share(number, of=3, total=7, **more):
+    return report("3.11.9 2.13.0", artifact(f"f{number}"), shard={"number": number, "of": of, "files": total}, **more)
+
+
+def test_a_shard_without_a_report_leaves_the_verdict_open(files, command, tmp_path):
+    one, two, three = files(*(_share(number) for number in (1, 2, 3)))
+
+    code, out, _ = command(two, three, two)
+    assert code == 3 and "- **py311-torch2.13**: shard 1/3: no report came." in out
+    assert "no check in it says why" not in out
+    assert command(one, two, three)[0] == 0
+    # The report comes after all.
+    assert command(two, three, "--json", tmp_path / "m.json")[0] == 3
+    code, out, _ = command(tmp_path / "m.json")
+    assert code == 3 and "shard 1/3: no report came." in out
+    assert command(tmp_path / "m.json", one)[0] == 0
+
+
+def test_shards_of_folders_that_differ_leave_the_verdict_open(files, command):
+    code, out, _ = command(*files(_share(1), _share(2), _share(3, total=6)))
+
+    assert code == 3 and "its shards of 3 are of folders with 6, 7 files." in out
+
+
+def test_many_shards_without_a_report_are_counted(files, command):
+    _, out, _ = command(*files(_share(1, 40, 40)))
+
+    assert out.count("no report came.") == model.MOST_NAMED and "33 more shards of 40 lack a report." in out
+
+
+@pytest.mark.parametrize("wrong", [{"number": 4}, {"number": 0}, {"files": 2}, {"of": "3"}])
+def test_a_shard_that_is_none_is_one_line(files, command, wrong):
+    made = _share(1)
+    made["shard"].update(wrong)
+
+    code, out, error = command(*files(made))
+    assert (code, out) == (2, "") and error.count("\n") == 1 and "shard" in error
+
+
+def test_a_quick_run_is_stated(files, command, tmp_path):
+    code = command(*files(report(quick=True), report("3.9.18 1.7.1")), "--json", tmp_path / "m.json")[0]
+    command(tmp_path / "m.json", "--html", tmp_path / "m.html")
+    _, shown, _ = command(tmp_path / "m.json")
+
+    said = "Fewer pictures, sizes and draws were tried (quick) in py311-torch2.13."
+    assert code == 0 and said in shown and said in (tmp_path / "m.html").read_text()
+    assert "(quick)" not in command(*files(report()))[1]
+
+
+def test_a_report_is_not_written_over(files, command):
+    (path,) = files(report())
+    before = path.read_bytes()
+
+    code, _, error = command(path, "--json", path)
+    assert code == 2 and "it is one of the files that are read" in error and path.read_bytes() == before
+
+
 def test_lanes_that_are_all_there_need_no_more(files, command):
     assert command(*files(report()), "--expect", " py311-torch2.13")[0] == 0
 

@@ -15,7 +15,7 @@ def page(matrix: Matrix) -> str:
         .get_template("matrix.html")
         .render(
             shown=shown,
-            strict=view.strict_text(shown.lanes),
+            strict=" ".join(filter(None, (view.strict_text(shown.lanes), view.quick_text(shown.lanes)))),
             legend=view.LEGEND,
             legend_end=view.LEGEND_END,
             nothing=advice.NOTHING,

@@ -15,6 +15,7 @@ from detparity.reports.matrix.view import (
     Finding,
     Mark,
     by_section,
+    quick_text,
     safe_link,
     sentence,
     strict_text,
@@ -42,7 +43,7 @@ def page(matrix: Matrix) -> str:
     """Return the page."""
     shown = view(matrix)
     head = [_heading(lane) for lane in shown.lanes]
-    strict = strict_text(shown.lanes)
+    said = " ".join(filter(None, (strict_text(shown.lanes), quick_text(shown.lanes))))
     lines = [
         "# Compatibility",
         "",
@@ -52,7 +53,7 @@ def page(matrix: Matrix) -> str:
         *_alerts(shown.alerts),
         "",
         "; ".join(f"**{escape(word)}** {meaning}" for word, meaning in LEGEND) + f". {LEGEND_END}",
-        *(("", strict) if strict else ()),
+        *(("", said) if said else ()),
         "",
         "## Variants",
         "",

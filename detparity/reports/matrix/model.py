@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.version import Version
 
 from detparity.core.contract import LEVELS
 from detparity.core.errors import InputError
+from detparity.core.exported_files import Shard
+from detparity.core.text import listed
 from detparity.core.verdict import overall
 from detparity.core.vocabulary import parse_variant, variant_names
 
 SCHEMA = "detparity-matrix-2"
+MOST_NAMED = 6  # shards without a report
 
 # What a cell can be, best first; where the same check of a lane is reported twice, the later of these stays.
 CONFORMS, NOTED, SKIPPED, KNOWN_FAILURE, INCOMPLETE, ERROR, VIOLATES = KINDS = (
@@ -82,7 +85,8 @@ class FileFacts:
 @dataclass(frozen=True)
 class Lane:
     """A column. reported: False where a lane was expected and no report came; environment: versions by name;
-    limits: what its onnx writes by default and the newest its onnxruntime loads; broken: what ended its test run early."""
+    limits: what its onnx writes by default and the newest its onnxruntime loads; broken: what ended its test run early; quick: whether
+    less was tried in any of its reports; shards: the shares of several machines that were reported."""
 
     name: str
     reported: bool = True
@@ -92,6 +96,24 @@ class Lane:
     environment: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     broken: Tuple[str, ...] = ()
+    quick: bool = False
+    shards: Tuple[Shard, ...] = ()
+
+    @property
+    def lacking(self) -> Tuple[str, ...]:
+        """Why it is not known that all files were judged: shares without a report, or of folders that do not hold as many files."""
+        found = []
+        for count in sorted({shard.of for shard in self.shards}):
+            there = {shard.number for shard in self.shards if shard.of == count}
+            missing = sorted(set(range(1, count + 1)) - there)
+            found += [f"shard {number}/{count}: no report came." for number in missing[:MOST_NAMED]]
+            found += [f"{len(missing) - MOST_NAMED} more shards of {count} lack a report."] * (
+                len(missing) > MOST_NAMED
+            )
+            files = sorted({shard.files for shard in self.shards if shard.of == count})
+            if len(files) > 1:
+                found.append(f"its shards of {count} are of folders with {listed(list(map(str, files)), 3)} files.")
+        return tuple(found)
 
     @property
     def python(self) -> str:
@@ -247,6 +269,8 @@ def _merge_lanes(lane: Lane, part: Part, sources: Mapping[Tuple[str, str], str])
         {**lane.environment, **other.environment},
         {**lane.limits, **other.limits},
         tuple(sorted({*lane.broken, *other.broken})),
+        lane.quick or other.quick,
+        tuple(sorted({*lane.shards, *other.shards})),
     )
 
 
@@ -284,7 +308,7 @@ def _verdict(lane: Lane, rows: Sequence[Row]) -> str:
     kinds = {row.cells[lane.name].kind for row in rows if lane.name in row.cells}
     if VIOLATES in kinds:
         return "violates"
-    undecided = bool(kinds & set(OPEN) or lane.broken or not kinds)
+    undecided = bool(kinds & set(OPEN) or lane.broken or lane.lacking or not kinds)
     return overall([lane.verdict, *(["incomplete"] if undecided else [])])
 
 
@@ -317,6 +341,8 @@ def _lane_data(lane: Lane) -> Dict[str, Any]:
         "environment": dict(sorted(lane.environment.items())),
         "limits": dict(sorted(lane.limits.items())),
         "broken": list(lane.broken),
+        **({"quick": True} if lane.quick else {}),
+        **({"shards": [asdict(one) for one in lane.shards]} if lane.shards else {}),
     }
 
 

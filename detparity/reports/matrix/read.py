@@ -6,7 +6,7 @@ import json
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 from detparity.core import environment as facts
 from detparity.core.contract import LEVELS, MUST, SHOULD
 from detparity.core.errors import InputError
+from detparity.core.exported_files import Shard
 from detparity.core.files import require_file
 from detparity.core.verdict import ARTIFACT_VERDICTS, EXIT
 from detparity.reports.matrix import model as matrix
@@ -173,6 +174,8 @@ def _report(node: _Node) -> Part:
         _environment(node),
         _limits(node),
         tuple(sorted({item.plain() for item in node.items("broken")})),
+        node.flag("quick"),
+        (_shard(node.at("shard")),) if node.has("shard") else (),
     )
     cells: Dict[Key, Cell] = {}
     levels: Dict[Key, str] = {}
@@ -192,6 +195,13 @@ def _report(node: _Node) -> Part:
 def _subject(node: _Node) -> Tuple[str, str]:
     subject = node.at("subject")
     return subject.name("digest"), subject.name("name")
+
+
+def _shard(node: _Node) -> Shard:
+    found = Shard(node.number("number", 0), node.number("of", 0), node.number("files", 0))
+    if not 1 <= found.number <= found.of <= found.files:
+        node.fail("is no share of several machines")
+    return found
 
 
 def _date(node: _Node) -> str:
@@ -319,7 +329,7 @@ def _matrix_lane(node: _Node) -> Lane:
             node.fail(f"is wrong: {error}")
     if name != _lane_name(node.at("environment")):
         node.fail(f"is called {name[:40]!r}, but its environment is {_lane_name(node.at('environment'))}")
-    return Lane(
+    lane = Lane(
         name,
         True,
         node.one_of("verdict", ("conforms", "violates", "incomplete")),
@@ -328,7 +338,11 @@ def _matrix_lane(node: _Node) -> Lane:
         _environment(node),
         _limits(node),
         tuple(sorted({item.plain() for item in node.items("broken")})),
+        node.flag("quick"),
+        tuple(sorted({_shard(item) for item in node.items("shards")})),
     )
+    # What lacked then may come now; whatever else was incomplete is so by its cells.
+    return replace(lane, verdict="conforms") if lane.lacking and lane.verdict == "incomplete" else lane
 
 
 def _matrix_detail(node: _Node) -> Detail:

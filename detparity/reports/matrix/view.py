@@ -274,6 +274,8 @@ def _alerts(matrix: Matrix, numbers: _Numbers) -> Iterable[Alert]:
             continue
         for text in lane.broken:
             yield Alert(lane.name, f"its test run broke: {text}")
+        for text in lane.lacking:
+            yield Alert(lane.name, text)
         rows = [row for row in matrix.rows if lane.name in row.cells]
         kinds = {row.cells[lane.name].kind for row in rows}
         for kind, what in ((ERROR, "broke before it could judge"), (INCOMPLETE, "could not run")):
@@ -282,7 +284,7 @@ def _alerts(matrix: Matrix, numbers: _Numbers) -> Iterable[Alert]:
                 yield Alert(lane.name, f"a check {what}.", tuple(sorted(set(behind))))
         if lane.verdict == "violates" and VIOLATES not in kinds:
             yield Alert(lane.name, "its report says that it violates, but no check in it does.")
-        if lane.verdict == "incomplete" and not (lane.broken or kinds & set(OPEN)):
+        if lane.verdict == "incomplete" and not (lane.broken or lane.lacking or kinds & set(OPEN)):
             yield Alert(lane.name, "its report is incomplete, and no check in it says why.")
 
 
@@ -381,6 +383,12 @@ def strict_text(lanes: Sequence[Lane]) -> str:
     """The lanes in which SHOULD decides as well, "" where none."""
     names = [lane.name for lane in lanes if lane.strict]
     return f"SHOULD findings violate as well (strict) in {lanes_text(names, lanes)}." if names else ""
+
+
+def quick_text(lanes: Sequence[Lane]) -> str:
+    """The lanes in which less was tried, "" where none."""
+    names = [lane.name for lane in lanes if lane.quick]
+    return f"Fewer pictures, sizes and draws were tried (quick) in {lanes_text(names, lanes)}." if names else ""
 
 
 def by_section(findings: Sequence[Finding]) -> Mapping[str, List[Finding]]:

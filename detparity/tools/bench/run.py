@@ -137,7 +137,10 @@ def run(asked: Asked, scratch: Path, say: Say) -> Measured:
 def _contexts(session: Session, say: Say) -> List[Context]:
     files = session.options.artifacts
     if files:
-        return [session.context(path) for path in {path.resolve(): path for path in files}.values()]
+        once: Dict[Path, Path] = {}
+        for path in files:
+            once.setdefault(path.resolve(), path)
+        return [session.context(path) for path in once.values()]
     found = []
     for name in SHOWN:
         try:

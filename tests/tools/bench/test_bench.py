@@ -282,9 +282,9 @@ def test_files_of_one_name_get_their_paths_and_one_given_twice_is_timed_once(
 @pytest.mark.parametrize(
     "options, says",
     [
-        (["--rounds", "5"], "--rounds 5: an interval takes 6 at least"),
+        (["--rounds", "5"], "--rounds 5 is outside 6 to 100000"),
         (["--baseline", "other.onnx"], "--baseline other.onnx is not among the files that are timed"),
-        (["--threads", "-1"], "--threads -1 is outside 0 to 100000"),
+        (["--threads", "-1"], "--threads -1 is outside 0 to 1024"),
         (["--json", "nowhere/run.json"], "cannot write nowhere/run.json: its folder does not exist"),
         (["--json", "run.x", "--html", "run.x"], "cannot write run.x: two outputs of this command name it"),
         (["--batch-size", "8"], "--batch-size 8: {file} takes batches of 1 alone"),
