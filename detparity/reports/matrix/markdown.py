@@ -43,7 +43,7 @@ def page(matrix: Matrix) -> str:
     """Return the page."""
     shown = view(matrix)
     head = [_heading(lane) for lane in shown.lanes]
-    said = " ".join(filter(None, (strict_text(shown.lanes), quick_text(shown.lanes))))
+    remarks = " ".join(filter(None, (strict_text(shown.lanes), quick_text(shown.lanes))))
     lines = [
         "# Compatibility",
         "",
@@ -53,7 +53,7 @@ def page(matrix: Matrix) -> str:
         *_alerts(shown.alerts),
         "",
         "; ".join(f"**{escape(word)}** {meaning}" for word, meaning in LEGEND) + f". {LEGEND_END}",
-        *(("", said) if said else ()),
+        *(("", remarks) if remarks else ()),
         "",
         "## Variants",
         "",
