@@ -38,6 +38,8 @@ def recorded(path: Path, spec: str, given: Mapping[str, Any]) -> Recorded:
         return NOTHING
     kind = kind_of(path)
     found = {key: value for key, value in reader(path, kind).items() if key not in given}
+    if "nms" in given:  # which decides the head as well
+        found.pop("end2end", None)
     if not found.get("nms"):
         return Recorded(found)
     missing = [name for name in NUMBERS if found.get(name) is None and name not in given]
@@ -53,28 +55,28 @@ def recorded(path: Path, spec: str, given: Mapping[str, Any]) -> Recorded:
 
 def _ultralytics(path: Path, kind: str) -> Dict[str, Any]:
     """The metadata says whether; the numbers are in the graph alone."""
-    script = kind == "torchscript"
-    metadata = script_config.config(path) if script else onnx_graph.read(path, client()).metadata
+    file = onnx_graph.read(path) if kind == "onnx" else None
+    metadata = script_config.config(path) if file is None else file.metadata
     asked = parse(metadata.get("args", ""))
     found: Dict[str, Any] = {}
     if "end2end" in metadata:
         found["end2end"] = str(metadata["end2end"]).lower() == "true"
     if isinstance(asked, dict) and asked.get("nms") is True:
-        found = {"nms": True, **(_script_numbers(path) if script else _graph_numbers(path))}
+        found = {"nms": True, **(_script_numbers(path) if file is None else _graph_numbers(file.graph))}
     return found
 
 
-def _graph_numbers(path: Path) -> Dict[str, Any]:
+def _graph_numbers(graph: onnx_graph.Graph) -> Dict[str, Any]:
     """Boxes of a rotated head are compared by their own IoU, which the second comparison limits; others by NonMaxSuppression. Results
     fill up to the largest number of detections, the second axis of the output where it is fixed."""
-    graph = onnx_graph.read(path, client()).graph
     suppression = onnx_nms.find(graph)
     over = [node for node in graph.walk() if node.op == "Greater"]
-    limits = [value for value in (_number(onnx_nms.constant(graph, node.inputs[1])) for node in over) if value]
+    constants = (_number(onnx_nms.constant(graph, node.inputs[1])) for node in over)
+    limits = [value for value in constants if value is not None]
     first = graph.outputs[0].shape if graph.outputs else ()
     most = first[1] if first is not None and len(first) == 3 else None
     if suppression is None:
-        iou = limits[1] if len(limits) == 2 else None
+        iou = limits[1] if len(limits) > 1 else None
         return {"conf": limits[0] if limits else None, "iou": iou, "max_det": most if isinstance(most, int) else None}
     ends = (
         _number(onnx_nms.constant(graph, node.inputs[2]))
@@ -116,7 +118,7 @@ def _short(value: Optional[float]) -> Optional[float]:
 
 
 def _libreyolo(path: Path, kind: str) -> Dict[str, Any]:
-    metadata = onnx_graph.read(path, client()).metadata if kind == "onnx" else {}
+    metadata = onnx_graph.read(path).metadata if kind == "onnx" else {}
     if str(metadata.get("nms", "")).lower() != "true":
         return {}
     numbers = {"conf": parse(metadata.get("nms_conf", "")), "iou": parse(metadata.get("nms_iou", ""))}

@@ -71,6 +71,7 @@ def test_suppression_is_that_of_the_file(file):
     found = recorded(file({"args": NMS}), SPEC, {})
 
     assert found.options == READ
+    assert recorded(file({"args": NMS}, limit=0.0), SPEC, {}).options == {**READ, "conf": 0.0}
     assert found.text == "with suppression as it records it (conf 0.05, iou 0.6, max_det 40)"
 
 
@@ -107,6 +108,7 @@ def test_a_number_that_cannot_be_read_is_asked_for(file):
 )
 def test_the_head_is_that_of_the_file(metadata, options, file):
     assert recorded(file(metadata), SPEC, {}).options == options
+    assert recorded(file(metadata), SPEC, {"nms": True}).options == {}
 
 
 def test_libreyolo_records_the_numbers(file):
