@@ -120,6 +120,7 @@ def run(options: argparse.Namespace) -> int:
     require_nms(options)
     require_images(options)
     budget_of(options.budget)
+    size_of(options.img_size)
     require_one_model(choice_of(options))
     require_one_file(options.artifacts)
     if not any(outputs) and _foreign_alone(options):

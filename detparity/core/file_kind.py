@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Set, Union
 
 from detparity.core.errors import InputError
-from detparity.core.foreign_files import ONNX, Foreign, foreign_folder, foreign_zip, recognised
+from detparity.core.foreign_files import ONNX, Foreign, foreign_folder, foreign_zip, recognised, without_graph
 from detparity.core.runtimes import runtime_files
 from detparity.core.torch_archive import BROKEN_ZIP, Refused, one_line, open_zip
 
@@ -62,6 +62,8 @@ def require_exported(path: Path, runtimes: bool = False) -> None:
     if found is None:
         if kind(path) in CHECKPOINTS:
             raise InputError(f"{path} is a checkpoint, not an exported model; give it with --weights")
+        if without_graph(path):
+            raise InputError(f"{path} is not an ONNX model or is truncated; copy or export it again")
     elif found != ONNX:
         advice = found.advice or "give the .onnx or TorchScript file"
         other = "" if found.damaged else ", not an exported model that is read here"

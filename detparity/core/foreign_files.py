@@ -169,6 +169,11 @@ def _protobuf(path: Path, head: bytes) -> Optional[Foreign]:
     return None
 
 
+def without_graph(path: Path) -> bool:
+    """Whether a file is called an ONNX file, and holds no graph as far as it can be read."""
+    return path.suffix.lower() == ".onnx" and (_ONNX_GRAPH, protobuf.BYTES) not in _fields(path)[0]
+
+
 def _fields(path: Path) -> Tuple[List[Tuple[int, int]], bool]:
     """Number and wire type of the fields of a protobuf message as far as they are well formed, and whether the file ends with one."""
     found: List[protobuf.Field] = []

@@ -196,3 +196,12 @@ def test_it_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("content", [b"hello", ONNX[:2], bytes(range(200, 256)) * 9, b"\x08\x07\x12\x07pytorch"])
+def test_what_holds_no_graph_is_known_before_it_is_opened(content: bytes, tmp_path: Path) -> None:
+    path = _written(content)(tmp_path / "x.onnx")
+
+    with pytest.raises(InputError, match=r"x\.onnx is not an ONNX model or is truncated; copy or export it again$"):
+        require_exported(path)
+    require_exported(_written(ONNX)(path))
