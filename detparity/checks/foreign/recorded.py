@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional
@@ -12,9 +13,12 @@ from detparity.artifacts import onnx_graph, onnx_nms, script_config
 from detparity.artifacts.metadata import parse
 from detparity.checks.foreign.open_file import kind_of
 from detparity.core.errors import EngineError, InputError
+from detparity.core.runtimes import RUNTIMES
 from detparity.engines.remote import client
 
 NUMBERS = ("conf", "iou", "max_det")
+BESIDE, LONGEST = "metadata.yaml", 1 << 20  # bytes of it that are read
+PLAIN = re.compile(r"^[ \t]*(\w+):[ \t]*(\w+)[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def recorded(path: Path, spec: str, given: Mapping[str, Any]) -> Recorded:
     Raises InputError where a file says that it suppresses, and its numbers cannot be read and are not given.
     """
     reader = READERS.get(spec.partition(":")[0])
-    if reader is None or kind_of(path) not in ("onnx", "torchscript"):
+    if reader is None:
         return NOTHING
     kind = kind_of(path)
     found = {key: value for key, value in reader(path, kind).items() if key not in given}
@@ -54,16 +58,31 @@ def recorded(path: Path, spec: str, given: Mapping[str, Any]) -> Recorded:
 
 
 def _ultralytics(path: Path, kind: str) -> Dict[str, Any]:
-    """The metadata says whether; the numbers are in the graph alone."""
+    """The metadata says whether; the numbers are in the graph alone, which of other runtimes' files is not read."""
+    found: Dict[str, Any] = {}
+    if kind in RUNTIMES:
+        stated = _beside(path)
+        found = {"end2end": stated["end2end"] == "true"} if "end2end" in stated else {}
+        return {"nms": True} if stated.get("nms") == "true" else found
     file = onnx_graph.read(path) if kind == "onnx" else None
     metadata = script_config.config(path) if file is None else file.metadata
     asked = parse(metadata.get("args", ""))
-    found: Dict[str, Any] = {}
     if "end2end" in metadata:
         found["end2end"] = str(metadata["end2end"]).lower() == "true"
     if isinstance(asked, dict) and asked.get("nms") is True:
         found = {"nms": True, **(_script_numbers(path) if file is None else _graph_numbers(file.graph))}
     return found
+
+
+def _beside(path: Path) -> Dict[str, str]:
+    """Plain values of the metadata that lies beside a file of another runtime, by their last name; empty where there is none."""
+    source = (path if path.is_dir() else path.parent) / BESIDE
+    try:
+        with source.open("rb") as stream:
+            text = stream.read(LONGEST).decode(errors="replace")
+    except OSError:
+        return {}
+    return {name: value.lower() for name, value in PLAIN.findall(text)}
 
 
 def _graph_numbers(graph: onnx_graph.Graph) -> Dict[str, Any]:

@@ -111,6 +111,20 @@ def test_the_head_is_that_of_the_file(metadata, options, file):
     assert recorded(file(metadata), SPEC, {"nms": True}).options == {}
 
 
+def test_of_a_file_of_another_runtime_the_metadata_beside_it_counts(tmp_path):
+    model = tmp_path / "best_openvino_model"
+    model.mkdir()
+    (model / "best.xml").write_bytes(b'<?xml version="1.0"?><net name="x" ></net>')
+    (model / "best.bin").write_bytes(b"0")
+    assert recorded(model, SPEC, {}).options == {}
+    (model / "metadata.yaml").write_text("task: detect\nend2end: true\nargs:\n  batch: 1\n  nms: false\n")
+    assert recorded(model, SPEC, {}).options == {"end2end": True}
+    (model / "metadata.yaml").write_text("end2end: false\nargs:\n  nms: true\n")
+    with pytest.raises(InputError, match="its conf, iou, max_det cannot be read"):
+        recorded(model, SPEC, {})
+    assert recorded(model, SPEC, {"conf": 0.1, "iou": 0.5, "max_det": 20}).options == {"nms": True}
+
+
 def test_libreyolo_records_the_numbers(file):
     stored = {"nms": "true", "nms_conf": "0.25", "nms_iou": "0.45", "max_det": "300"}
 
