@@ -218,6 +218,9 @@ def test_suppression_begins_where_rows_are_filtered(detector, made):
 )
 def test_simplified_files(detector, made, variant, simplify):
     pytest.importorskip(simplify)
+    torch = pytest.importorskip("torch")
+    if simplify == "onnxsim" and torch.__version__.startswith("1.7."):
+        pytest.skip("onnxsim ends on a static graph of this torch (eraseOutput of its optimiser)")
     found = _profile(detector, made(variant, simplify))
 
     assert _stages(found) == MODEL_STAGES + VARIANTS[variant]
