@@ -46,8 +46,8 @@ def find(graph: Graph) -> Optional[Suppression]:
     if node.op == "EfficientNMS_TRT":
         return Suppression(
             nodes,
-            _scalar(node.get("iou_threshold")),
-            _scalar(node.get("score_threshold")),
+            scalar(node.get("iou_threshold")),
+            scalar(node.get("score_threshold")),
             _integer(node.get("max_output_boxes")),
             None,
             tail,
@@ -55,8 +55,8 @@ def find(graph: Graph) -> Optional[Suppression]:
     inputs = list(node.inputs) + [""] * 5
     return Suppression(
         nodes,
-        _scalar(constant(graph, inputs[3])),
-        _scalar(constant(graph, inputs[4])),
+        scalar(constant(graph, inputs[3])),
+        scalar(constant(graph, inputs[4])),
         _integer(constant(graph, inputs[2])),
         _class_offset(graph, inputs[0]),
         tail,
@@ -68,13 +68,14 @@ def constant(graph: Graph, name: str) -> Optional[np.ndarray]:
     return graph.constants.get(behind(name, graph, graph.producers(), PASSING))
 
 
-def _scalar(value: object) -> Optional[float]:
+def scalar(value: object) -> Optional[float]:
+    """The number that a constant or an attribute is; None for anything else."""
     array = None if value is None else np.asarray(value)
     return float(array.ravel()[0]) if array is not None and array.size == 1 and array.dtype.kind in "fiu" else None
 
 
 def _integer(value: object) -> Optional[int]:
-    number = _scalar(value)
+    number = scalar(value)
     return int(number) if number is not None and np.isfinite(number) else None
 
 
@@ -112,7 +113,7 @@ def _class_offset(graph: Graph, boxes: str) -> Optional[float]:
         elif tainted.intersection(node.inputs):
             tainted.update(node.outputs)
             if node.op == "Mul" and offset is None:
-                values = [_scalar(constant(graph, name)) for name in node.inputs]
+                values = [scalar(constant(graph, name)) for name in node.inputs]
                 offset = next((value for value in values if value is not None), None)
                 if offset is None:
                     return None
@@ -161,5 +162,5 @@ def _multiplied(graph: Graph, node: Node) -> List[float]:
     for name in node.inputs:
         made = producers.get(behind(name, graph, producers, PASSING))
         if made is not None and made.op == "Mul":
-            found += [value for value in (_scalar(constant(graph, one)) for one in made.inputs) if value is not None]
+            found += [value for value in (scalar(constant(graph, one)) for one in made.inputs) if value is not None]
     return found

@@ -388,6 +388,14 @@ def test_a_shard_without_a_report_leaves_the_verdict_open(files, command, tmp_pa
     assert command(tmp_path / "m.json", one)[0] == 0
 
 
+def test_an_open_verdict_of_a_shard_stays_when_the_others_come(files, command, tmp_path):
+    """Though no check says why it is open."""
+    one, two, three = files(_share(1), _share(2, verdict="incomplete"), _share(3))
+
+    assert command(two, three, "--json", tmp_path / "m.json")[0] == 3
+    assert command(tmp_path / "m.json", one)[0] == command(one, two, three)[0] == 3
+
+
 def test_shards_of_folders_that_differ_leave_the_verdict_open(files, command):
     code, out, _ = command(*files(_share(1), _share(2), _share(3, total=6)))
 
@@ -414,8 +422,8 @@ def test_a_quick_run_is_stated(files, command, tmp_path):
     command(tmp_path / "m.json", "--html", tmp_path / "m.html")
     _, shown, _ = command(tmp_path / "m.json")
 
-    said = "Fewer pictures, sizes and draws were tried (quick) in py311-torch2.13."
-    assert code == 0 and said in shown and said in (tmp_path / "m.html").read_text()
+    remark = "Fewer pictures, sizes and draws were tried (quick) in py311-torch2.13."
+    assert code == 0 and remark in shown and remark in (tmp_path / "m.html").read_text()
     assert "(quick)" not in command(*files(report()))[1]
 
 

@@ -12,6 +12,7 @@ from detparity.artifacts.metadata import image_size, parse
 from detparity.artifacts.precision import of_graph, of_runtime, of_script
 from detparity.artifacts.runtime_file import RuntimeFile
 from detparity.artifacts.script_config import config
+from detparity.artifacts.torchscript_facts import ScriptFile
 from detparity.checks import by_default, on_engines
 from detparity.checks.foreign import registry, runtime_contract
 from detparity.checks.foreign.context import ForeignContext
@@ -112,11 +113,7 @@ def open_context(
         file = onnx_graph.read(path, client())
         contract, how = _onnx_contract(path, file, reference, promises, img_size)
     else:
-        try:
-            file = client().read_script(kind, path)
-        except EngineError as error:
-            what = "a lite archive" if kind == "lite" else "a TorchScript archive"
-            raise InputError(f"{path} is not {what} torch can load: {error}") from None
+        file = read_script(path, kind)
         contract, how = _script_contract(path, kind, reference, promises, img_size)
     _require_memory(path, contract)
     artifact = Artifact(path, kind, digest(path))
@@ -135,6 +132,15 @@ def open_context(
     )
     context.precision = precision
     return context
+
+
+def read_script(path: Path, kind: str) -> ScriptFile:
+    """The facts of an archive. Raises InputError where torch cannot load it."""
+    try:
+        return client().read_script(kind, path)
+    except EngineError as error:
+        what = "a lite archive" if kind == "lite" else "a TorchScript archive"
+        raise InputError(f"{path} is not {what} torch can load: {error}") from None
 
 
 def _require_its_noise(path: Path, reference: Reference, kind: str) -> None:

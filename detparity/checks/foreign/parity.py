@@ -17,7 +17,7 @@ from detparity.checks.foreign.truth import CaseTruth, ImageTruth, Refuses, paire
 from detparity.checks.inputs import first_photo
 from detparity.core.case import Case
 from detparity.core.contract import MUST
-from detparity.core.decisions import SUPPRESSION, Choice
+from detparity.core.decisions import Choice
 from detparity.core.errors import EngineError
 from detparity.core.findings import CannotRun, Check, Finding, Row, refused
 from detparity.core.layout import CLASS, MOST_COLUMNS, SCORE
@@ -215,8 +215,7 @@ def judged_of(context: ForeignContext, case: Case, truth: CaseTruth, outputs: Ar
 
 def _require_its_form(context: ForeignContext, case: Case) -> None:
     """Raise CannotRun where the file suppresses and its model does not: that it has other outputs is no defect then."""
-    decisions = context.oracle.decisions(context.given(case)) if context.suppression else ()
-    if context.suppression and all(one.kind != SUPPRESSION for one in decisions):
+    if context.suppression and context.oracle.suppresses(context.given(case)) is False:
         raise CannotRun(
             f"give the model with its suppression (--model-args, or detparity capture): the file suppresses boxes, by "
             f"{context.suppression}, and the model as it is given does not"

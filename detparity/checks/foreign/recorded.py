@@ -11,10 +11,9 @@ import numpy as np
 
 from detparity.artifacts import onnx_graph, onnx_nms, script_config
 from detparity.artifacts.metadata import parse
-from detparity.checks.foreign.open_file import kind_of
-from detparity.core.errors import EngineError, InputError
+from detparity.checks.foreign.open_file import kind_of, read_script
+from detparity.core.errors import InputError
 from detparity.core.runtimes import RUNTIMES
-from detparity.engines.remote import client
 
 NUMBERS = ("conf", "iou", "max_det")
 BESIDE, LONGEST = "metadata.yaml", 1 << 20  # bytes of it that are read
@@ -30,6 +29,11 @@ class Recorded:
 
 
 NOTHING = Recorded({})
+
+
+def records(spec: str) -> bool:
+    """Whether files of such a model may say which form of it they are of."""
+    return spec.partition(":")[0] in READERS
 
 
 def recorded(path: Path, spec: str, given: Mapping[str, Any]) -> Recorded:
@@ -90,7 +94,7 @@ def _graph_numbers(graph: onnx_graph.Graph) -> Dict[str, Any]:
     fill up to the largest number of detections, the second axis of the output where it is fixed."""
     suppression = onnx_nms.find(graph)
     over = [node for node in graph.walk() if node.op == "Greater"]
-    constants = (_number(onnx_nms.constant(graph, node.inputs[1])) for node in over)
+    constants = (_short(onnx_nms.scalar(onnx_nms.constant(graph, node.inputs[1]))) for node in over)
     limits = [value for value in constants if value is not None]
     first = graph.outputs[0].shape if graph.outputs else ()
     most = first[1] if first is not None and len(first) == 3 else None
@@ -98,7 +102,7 @@ def _graph_numbers(graph: onnx_graph.Graph) -> Dict[str, Any]:
         iou = limits[1] if len(limits) > 1 else None
         return {"conf": limits[0] if limits else None, "iou": iou, "max_det": most if isinstance(most, int) else None}
     ends = (
-        _number(onnx_nms.constant(graph, node.inputs[2]))
+        onnx_nms.scalar(onnx_nms.constant(graph, node.inputs[2]))
         for node in suppression.tail
         if node.op == "Slice" and len(node.inputs) > 2
     )
@@ -112,10 +116,7 @@ def _graph_numbers(graph: onnx_graph.Graph) -> Dict[str, Any]:
 
 
 def _script_numbers(path: Path) -> Dict[str, Any]:
-    try:
-        found = client().read_script("torchscript", path).suppression
-    except EngineError:
-        return {}  # opening the file says what is wrong with it
+    found = read_script(path, "torchscript").suppression
     most = found.get("most")
     return {
         "conf": _short(found.get("score")),
@@ -123,12 +124,6 @@ def _script_numbers(path: Path) -> Dict[str, Any]:
         "max_det": None if most is None else int(most),
         **({"agnostic_nms": True} if found.get("apart") == 0 else {}),
     }
-
-
-def _number(value: Optional[np.ndarray]) -> Optional[float]:
-    return (
-        None if value is None or value.size != 1 or value.dtype.kind not in "fiu" else _short(float(value.ravel()[0]))
-    )
 
 
 def _short(value: Optional[float]) -> Optional[float]:

@@ -6,13 +6,13 @@ import functools
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from detparity.checks.foreign.layout_file import layout_of
 from detparity.checks.foreign.open_file import ForeignSource
-from detparity.checks.foreign.recorded import NOTHING, Recorded, recorded
+from detparity.checks.foreign.recorded import NOTHING, Recorded, recorded, records
 from detparity.core import file_kind
 from detparity.core.decisions import Choice, Forced
 from detparity.core.errors import InputError
@@ -52,13 +52,24 @@ def _asked_for(request: ModelRequest, layout: Optional[Layout]) -> ForeignSource
         return NOTHING if given.positional else recorded(path, request.spec, given.keywords)
 
     @functools.cache
+    def tried(options: str) -> Union[Reference, InputError]:
+        try:
+            return _made(replace(request, arguments=options) if options else request)
+        except InputError as error:  # for every file of that form, without trying again
+            return error
+
     def made(options: str) -> Reference:
-        return _made(replace(request, arguments=options) if options else request)
+        found = tried(options)
+        if isinstance(found, InputError):
+            raise found
+        return found
 
     def reference(path: Path) -> Reference:
         options = about(path).options
         return made(json.dumps({**options, **given.keywords}, sort_keys=True) if options else "")
 
+    if not records(request.spec):
+        made("")  # one for all files: what is wrong with it is known before the first
     return ForeignSource(reference, layout=layout, stated=lambda path: about(path).text)
 
 

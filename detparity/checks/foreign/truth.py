@@ -6,13 +6,13 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from detparity.artifacts.input_form import channels_last
 from detparity.core.case import Case
-from detparity.core.decisions import LARGE, Choice, Forced
+from detparity.core.decisions import LARGE, SUPPRESSION, Choice, Forced
 from detparity.core.findings import CannotRun
 from detparity.core.layout import NUMBER, Field, Layout, fields_of
 from detparity.core.precision import FLOAT32, LEAST_ERROR
@@ -153,6 +153,16 @@ class ForeignOracle:
             return tuple(reference.decisions(self.taken(images))) if hasattr(reference, "decisions") else ()
         except CannotRunReference:
             return ()
+
+    def suppresses(self, images: np.ndarray) -> Optional[bool]:
+        """Whether the reference suppresses boxes; None where it cannot be asked."""
+        reference: Any = self.reference
+        if not hasattr(reference, "decisions"):
+            return None
+        try:
+            return any(one.kind == SUPPRESSION for one in reference.decisions(self.taken(images)))
+        except CannotRunReference:
+            return None
 
     def _trim(self) -> None:
         held = sum(_bytes(run) for run in self._runs.values())

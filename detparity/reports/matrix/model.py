@@ -86,7 +86,8 @@ class FileFacts:
 class Lane:
     """A column. reported: False where a lane was expected and no report came; environment: versions by name;
     limits: what its onnx writes by default and the newest its onnxruntime loads; broken: what ended its test run early; quick: whether
-    less was tried in any of its reports; shards: the shares of several machines that were reported."""
+    less was tried in any of its reports; shards: the shares of several machines that were reported; reports: the worst verdict of
+    its reports, which that of the lane may be worse than, "" before they are merged."""
 
     name: str
     reported: bool = True
@@ -98,6 +99,7 @@ class Lane:
     broken: Tuple[str, ...] = ()
     quick: bool = False
     shards: Tuple[Shard, ...] = ()
+    reports: str = ""
 
     @property
     def lacking(self) -> Tuple[str, ...]:
@@ -240,7 +242,8 @@ def merge(parts: Sequence[Part], expected: Iterable[str] = ()) -> Matrix:
         for fact in (*part.lane.environment, *part.lane.limits):
             sources.setdefault((name, fact), part.source)
     rows, files = _merge_cells(parts), _merge_files(parts)
-    done = [replace(lanes[name], verdict=_verdict(lanes[name], rows)) for name in sorted(lanes, key=lane_order)]
+    ordered = [lanes[name] for name in sorted(lanes, key=lane_order)]
+    done = [replace(lane, verdict=_verdict(lane, rows), reports=lane.verdict) for lane in ordered]
     return Matrix(min(part.model for part in parts), tuple(done), rows, files)
 
 
@@ -342,7 +345,7 @@ def _lane_data(lane: Lane) -> Dict[str, Any]:
         "limits": dict(sorted(lane.limits.items())),
         "broken": list(lane.broken),
         **({"quick": True} if lane.quick else {}),
-        **({"shards": [asdict(one) for one in lane.shards]} if lane.shards else {}),
+        **({"shards": [asdict(one) for one in lane.shards], "reports": lane.reports} if lane.shards else {}),
     }
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
@@ -329,10 +329,12 @@ def _matrix_lane(node: _Node) -> Lane:
             node.fail(f"is wrong: {error}")
     if name != _lane_name(node.at("environment")):
         node.fail(f"is called {name[:40]!r}, but its environment is {_lane_name(node.at('environment'))}")
-    lane = Lane(
+    verdicts = ("conforms", "violates", "incomplete")
+    stated = node.one_of("verdict", verdicts)
+    return Lane(
         name,
         True,
-        node.one_of("verdict", ("conforms", "violates", "incomplete")),
+        node.one_of("reports", verdicts) if node.has("reports") else stated,  # a shard that lacked then may come now
         node.flag("strict"),
         _date(node),
         _environment(node),
@@ -341,8 +343,6 @@ def _matrix_lane(node: _Node) -> Lane:
         node.flag("quick"),
         tuple(sorted({_shard(item) for item in node.items("shards")})),
     )
-    # What lacked then may come now; whatever else was incomplete is so by its cells.
-    return replace(lane, verdict="conforms") if lane.lacking and lane.verdict == "incomplete" else lane
 
 
 def _matrix_detail(node: _Node) -> Detail:

@@ -37,8 +37,8 @@ def _onnx(path, metadata, rows=40, by_class=True, iou=0.6, limit=0.05):
         helper.make_node("ArgMax", ["scores"], ["which"], axis=1, keepdims=1),
         helper.make_node("Cast", ["which"], ["class"], to=TensorProto.FLOAT),
         helper.make_node("Greater", ["best", "limit"], ["over"]),
-        helper.make_node("Cast", ["over"], ["kept"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["best", "kept"], ["score"]),
+        helper.make_node("Cast", ["over"], ["passing"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["best", "passing"], ["score"]),
         helper.make_node("Reshape", ["score", "wide"], ["score3"]),
         helper.make_node("Mul", ["class", "apart"], ["offset"]),
         helper.make_node("Add", ["boxes", "offset"], ["apart_boxes"]),
@@ -153,6 +153,36 @@ def test_each_file_is_judged_against_the_model_in_its_form(given, file, tmp_path
     stated = json.loads(given) if given else {}
     assert [json.loads(one) if one else {} for one in asked] == [stated, {**READ, **stated}]
     assert source.stated(bare) == "" != source.stated(suppressing)
+
+
+def test_a_model_that_cannot_be_made_is_tried_once(file, monkeypatch):
+    asked = []
+
+    def fail(request):
+        asked.append(request)
+        raise InputError("no such model")
+
+    monkeypatch.setattr(sources, "_made", fail)
+    path = file({})
+    source = sources.source_of(ModelChoice(model=SPEC))
+    for _ in range(3):
+        with pytest.raises(InputError, match="no such model"):
+            source.reference(path)
+    assert len(asked) == 1
+    with pytest.raises(InputError, match="no such model"):
+        sources.source_of(ModelChoice(model="package.module:name"))
+
+
+def test_a_script_that_does_not_load_is_named_so(tmp_path):
+    """Not as one whose numbers have to be stated."""
+    path = tmp_path / "a.torchscript"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in ("constants.pkl", "data.pkl"):
+            archive.writestr(f"a/{member}", b"")
+        archive.writestr("a/extra/config.txt", json.dumps({"args": {"nms": True}}))
+
+    with pytest.raises(InputError, match="is not a TorchScript archive torch can load"):
+        recorded(path, SPEC, {})
 
 
 def test_the_configuration_in_an_archive_is_read_within_bounds(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ pytest.importorskip("torch", minversion="1.13")
 from detparity.kit.tests.checks.foreign.suppressing import (
     CAP,
     EVERY,
+    IMAGES,
     IOU,
     NOISE_BOX,
     NOISE_SCORE,
@@ -18,6 +21,7 @@ from detparity.kit.tests.checks.foreign.suppressing import (
     judged,
 )
 
+from detparity.checks.foreign.truth import ForeignOracle
 from detparity.core.findings import CannotRun
 from detparity.oracle.boxes import iou
 
@@ -159,3 +163,13 @@ def test_a_row_that_one_output_alone_has_is_refused():
     assert "different numbers of rows" in found.message and "scores 6" in found.message
     with pytest.raises(CannotRun, match="all outputs hold the same rows"):
         judged_of(context, case, SimpleNamespace(outputs={**model, "scores": np.ones(1)}, images=(), forced=()), model)
+
+
+def test_whether_a_reference_suppresses_is_asked_or_not_known():
+    """Only of one that is known not to, a file's suppression excuses other outputs."""
+    model = Suppressing(0)
+    oracle = ForeignOracle(model)
+    assert oracle.suppresses(IMAGES) is True
+    model.decisions = lambda images: []
+    assert oracle.suppresses(IMAGES) is False
+    assert ForeignOracle(SimpleNamespace(facts=model.facts, run=model.run)).suppresses(IMAGES) is None
