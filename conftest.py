@@ -15,7 +15,7 @@ import pytest
 from detparity.checks.run import judge
 from detparity.checks.session import Session, Subject
 from detparity.cli import pytest_plugin as plugin
-from detparity.core import resources
+from detparity.core import garbage, resources
 from detparity.core.array_cache import ArrayCache, default_folder
 from detparity.core.errors import EngineError, InputError, NotMade, clipped
 from detparity.core.findings import MADE
@@ -86,6 +86,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["DETPARITY_BARE"] = "all"
     plugin.session_of(config).own = KitExports()
     plugin.share_cores()
+    garbage.collect_less()
+
+
+def pytest_collection_finish() -> None:
+    garbage.freeze_imports()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> Optional[bool]:

@@ -17,7 +17,7 @@ from detparity.core.findings import CannotRun, Check, Finding, Row
 from detparity.core.precision import FLOAT32
 from detparity.core.text import number
 from detparity.core.vocabulary import Arrays, Picture
-from detparity.inputs.scenes import CLASSES, scene
+from detparity.inputs.scenes import CLASSES, drawn_objects
 from detparity.oracle.average_precision import Detected, Objects, Precision, bounds, precision
 from detparity.oracle.boxes import iou
 from detparity.oracle.decode import decode
@@ -190,8 +190,7 @@ def scene_objects(picture: Picture, contract: Contract) -> Objects:
 
 
 def _objects(picture: Picture, contract: Contract) -> Objects:
-    drawn = scene(contract.size, picture[1])
-    return Objects(drawn.boxes, drawn.classes)
+    return Objects(*drawn_objects(contract.size, picture[1]))
 
 
 # --- findings

@@ -18,6 +18,7 @@ from detparity.cli import project
 from detparity.cli.options import Parser, complain, nearest, say
 from detparity.core.clock import began
 from detparity.core.errors import EngineDied, InputError
+from detparity.core.garbage import collect_less
 from detparity.core.version import __version__
 
 UNUSABLE, INTERNAL, INTERRUPTED, TERMINATED = 2, 70, 130, 143
@@ -56,6 +57,8 @@ class Terminated(BaseException):
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command and return its exit code. Whatever goes wrong is one line on stderr."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        collect_less()
     return guarded(lambda: _run(words, arguments is None), arguments is None)
 
 

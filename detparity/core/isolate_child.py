@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, Tuple
 
-from detparity.core import landlock
+from detparity.core import garbage, landlock
 from detparity.core.isolate_messages import WORD, Arrays, Handler, Shared, exactly
 
 
@@ -24,7 +24,9 @@ def serve(arguments: List[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent decides
     os.chdir(folder)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
+    garbage.collect_less()
     handlers: Mapping[str, Handler] = importlib.import_module(main).HANDLERS
+    garbage.freeze_imports()
     confinement = _confined(Path(folder))
     tell = _teller(status)
     tell({"confinement": confinement})

@@ -6,6 +6,7 @@ square roots, so it is the same picture with every numpy; machines may round the
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Callable, List, Mapping, Sequence, Tuple
@@ -210,6 +211,15 @@ def scene(size: Size, seed: int) -> Scene:
     _light(draw, image)
     boxes, classes = _truth(owners, objects)
     return Scene(np.clip(image, 0.0, 1.0), boxes, classes)
+
+
+@functools.lru_cache(maxsize=128)
+def drawn_objects(size: Size, seed: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Boxes and classes of the scene of this size and seed, without its image, which is drawn once for many files."""
+    drawn = scene(size, seed)
+    for array in (drawn.boxes, drawn.classes):
+        array.flags.writeable = False  # every caller has the same arrays
+    return drawn.boxes, drawn.classes
 
 
 def _count(draw: _Draw, size: Size) -> int:

@@ -10,9 +10,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from detparity.core.decisions import BEST, CUT, SUPPRESSION, Choice, Forced
+from detparity.models.dispatch_mode import DispatchMode
 from detparity.oracle.matched_choices import Matching, Operator
 
 RISING = ("aten::sort", "aten::argsort", "aten::min", "aten::argmin")  # take the smallest where nothing else is stated
@@ -21,7 +21,7 @@ REDUCING = ("aten::max", "aten::min")  # decide with an axis alone
 COMPARING: Mapping[str, bool] = {"aten::gt": True, "aten::ge": True, "aten::lt": False, "aten::le": False}
 
 
-class Forcing(TorchDispatchMode):
+class Forcing(DispatchMode):
     """Every selecting operator is given the choice of a file, where one of them reads the same numbers. forced: in the order they ran;
     others: operators that select and were left as they are."""
 
@@ -63,7 +63,7 @@ def _taken(found: Any, own: Choice, given: Mapping[str, Any], rows: np.ndarray) 
     return torch.gather(given["self"], own.axis, indices).reshape(found[0].shape), indices.reshape(answer.shape)
 
 
-class Recording(TorchDispatchMode):
+class Recording(DispatchMode):
     """What every selecting operator chooses by itself, and from which numbers. operators: in the order they ran, each choice called by
     operator and number; most: bytes that may be held, beyond which nothing more is recorded; complete: whether all of them were."""
 

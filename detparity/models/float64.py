@@ -7,15 +7,15 @@ import warnings
 from typing import Any, Dict, Iterator, List, Optional
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from detparity.models.dispatch_mode import DispatchMode
 from detparity.models.exact_conv import of_dispatch
 
 LOWER = (torch.float32, torch.float16, torch.bfloat16)
 
 
-class Exactly(TorchDispatchMode):
+class Exactly(DispatchMode):
     """Every operator computes in float64: lower tensors and types among its arguments are replaced. raised: how often, by operator,
     a lower tensor was."""
 

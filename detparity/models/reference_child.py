@@ -99,6 +99,6 @@ HANDLERS: Mapping[str, Handler] = {
     **{"weights_read": weights_read, "run_scaled": run_scaled},
 }
 
-# The first operator under a dispatch mode imports 800 modules of torch: here, before the server forks, and not in each worker.
+# What torch imports at the first operator under a dispatch mode: here, before the server forks, and not in each worker.
 with exactly():
     torch.zeros(1) + 1

@@ -8,15 +8,15 @@ from typing import Any, Callable, Collection, Dict, Iterator, List
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from detparity.models.dispatch_mode import DispatchMode
 from detparity.models.module_copy import copied
 
 HELD = "_detparity_held"  # marks a tensor in float32 because the half type cannot hold it
 
 
-class Rounded(TorchDispatchMode):
+class Rounded(DispatchMode):
     """Operators whose floating operands are all of the half type compute in float32 and round once. Views, and operators that mix
     types, are left as they are.
 

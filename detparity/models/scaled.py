@@ -7,8 +7,9 @@ from typing import Any, Dict, Iterator, Mapping
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+
+from detparity.models.dispatch_mode import DispatchMode
 
 
 def weights_of(module: nn.Module) -> Dict[str, torch.Tensor]:
@@ -21,7 +22,7 @@ def _is_bias(name: str) -> bool:
     return name.rpartition(".")[2].endswith("bias")
 
 
-class Reading(TorchDispatchMode):
+class Reading(DispatchMode):
     """Which of these tensors operators read. read: their names, in the order they are read first."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:

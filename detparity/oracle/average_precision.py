@@ -224,7 +224,8 @@ def _outcomes_of(links: _Links, threshold: float, noise: float) -> List[_Scores]
         found = {frozenset(linked.tolist()), frozenset()}
     outcomes = []
     for hits in found:
-        hit = np.isin(np.arange(len(links.scores)), list(hits))
+        hit = np.zeros(len(links.scores), np.bool_)
+        hit[list(hits)] = True
         outcomes.append((links.scores[hit], links.scores[~hit]))
     return outcomes
 
