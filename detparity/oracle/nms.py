@@ -139,8 +139,8 @@ def greedy(found: Candidates, rule: NmsRule) -> Ints:
         if not alive[index]:
             continue
         retained.append(int(index))
-        rivals = rule.class_agnostic | (found.classes == found.classes[index])
-        alive &= ~(rivals & rule.suppresses(iou(found.boxes[index], found.boxes)))
+        rivals = np.nonzero(alive & (rule.class_agnostic | (found.classes == found.classes[index])))[0]
+        alive[rivals[rule.suppresses(iou(found.boxes[index], found.boxes[rivals]))]] = False
     return np.array(retained, dtype=np.int64)
 
 

@@ -87,10 +87,13 @@ def _walk(pool: _Pool, rule: NmsRule, noise: float, limit: int) -> Optional[List
     def effect(index: int) -> Tuple[Mask, Mask]:
         """What `index` surely removes when it is retained, and what it may remove."""
         if index not in overlaps:
-            low, high = iou_bounds(entries.boxes[index], entries.boxes, pool.compared[index], pool.compared)
-            rivals = np.asarray(rule.class_agnostic | (entries.classes == entries.classes[index]))
-            own = np.asarray(rule.best_class & (entries.rows == entries.rows[index]))
-            surely, perhaps = own | (rivals & (low > rule.iou_threshold)), own | (rivals & (high >= rule.iou_threshold))
+            rivals = np.nonzero(rule.class_agnostic | (entries.classes == entries.classes[index]))[0]
+            low, high = iou_bounds(
+                entries.boxes[index], entries.boxes[rivals], pool.compared[index], pool.compared[rivals]
+            )
+            surely, perhaps = (np.asarray(rule.best_class & (entries.rows == entries.rows[index])) for _ in range(2))
+            surely[rivals] |= low > rule.iou_threshold
+            perhaps[rivals] |= high >= rule.iou_threshold
             overlaps[index] = surely, perhaps
         return overlaps[index]
 
