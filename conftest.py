@@ -86,7 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("bare"):
         os.environ["DETPARITY_BARE"] = "all"
     plugin.session_of(config).own = KitExports()
-    plugin.share_cores()
+    plugin.share_cores(beside="DETPARITY_WORKERS" in os.environ)  # set where lanes run side by side
     garbage.collect_less()
 
 

@@ -366,16 +366,19 @@ def _asked(nodeid: str) -> Tuple[str, str]:
     return parts[0], parts[2]
 
 
-def share_cores() -> None:
-    """Let each of several workers use its share of the cores."""
+def share_cores(beside: bool) -> None:
+    """Let each of several workers, and the processes that it starts, use its share of the cores. beside: whether the other cores are
+    those of other runs."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if workers > 1:
+    if workers > 1 or beside:
         # Two workers with two busy-waiting threads each on two cores were 20 times slower than with one each.
         from detparity.engines.eager import limit_threads
         from detparity.engines.remote import client
 
-        client().threads = max(1, (os.cpu_count() or 1) // workers)
-        limit_threads(client().threads)
+        threads = 1 if beside else max(1, (os.cpu_count() or 1) // workers)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        client().threads = threads
+        limit_threads(threads)
 
 
 def usage(error: InputError) -> pytest.UsageError:
