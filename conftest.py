@@ -157,9 +157,8 @@ def _marks(config: pytest.Config, exporter: str, check: str = "") -> List[pytest
         smoke = check in SMOKE and exporter not in NOT_SMOKE
         return [pytest.mark.lanes, *([pytest.mark.smoke] if smoke else [])]
     chosen = config.getoption("exporter") or plugin.session_of(config).choice != ModelChoice()
-    in_lanes = (
-        check and check not in NOT_QUICK
-    )  # of exporters that differ from one of the forms in their axes or their suppression
+    # Such a file differs from one of the forms in its axes or its suppression: by day a lane asks for what a quick run does.
+    in_lanes = check and check not in NOT_QUICK
     return [] if chosen else [pytest.mark.more, *([pytest.mark.lanes] if in_lanes else [])]
 
 

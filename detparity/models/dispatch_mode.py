@@ -19,18 +19,18 @@ class DispatchMode(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """What torch asks (from 2.9) before it wraps."""
+        """What a torch that wraps asks before (2.13 does)."""
         return False
 
     def __enter__(self) -> Any:
-        stack = contextlib.ExitStack()
         uncompiled = getattr(sys.modules.get("torch.compiler"), "set_stance", None)  # torch 2.6
-        if "torch._dynamo" in sys.modules and uncompiled:
-            stack.enter_context(uncompiled("force_eager"))
-        entered = super().__enter__()
-        self._eager = stack
+        with contextlib.ExitStack() as stack:
+            if "torch._dynamo" in sys.modules and uncompiled:
+                stack.enter_context(uncompiled("force_eager"))
+            entered = super().__enter__()
+            self._eager = stack.pop_all()
         return entered
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._eager.close()
+        with self._eager:
+            super().__exit__(*error)
