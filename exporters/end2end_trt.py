@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from detparity.core.vocabulary import Variant
 from detparity.models.yolov7.detector import YoloDetector
-from detparity.models.yolov7.network import FixedPredictions
+from detparity.models.yolov7.network import FixedBoxes
 
 from .nms_tails import append_trt, into_inner
 from .options import ExportOptions, export_graph, finish
 
 VARIANTS = ("end2end-trt", "end2end-trt-dynamic-batch")
+INNER = ("boxes", "scores")
 
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
-    module = FixedPredictions(detector.network, options.size).eval()
-    model = export_graph(detector, replace(variant, head="grid"), options, module)
+    module = FixedBoxes(detector.network, options.size, corners=False, by_class=False).eval()
+    model = export_graph(detector, variant, options, module, INNER)
     batch = "batch" if variant.dynamic_batch else options.batch
-    append_trt(model, into_inner(model, [model.graph.output[0].name])[0], detector.facts, options.nms, batch)
+    boxes, scores = into_inner(model, INNER)
+    append_trt(model, boxes, scores, options.nms, batch)
     return finish(detector, variant, options, model)

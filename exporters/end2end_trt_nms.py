@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from detparity.core.vocabulary import Variant
 from detparity.models.yolov7.detector import YoloDetector
-from detparity.models.yolov7.network import FixedPredictions
+from detparity.models.yolov7.network import FixedBoxes
 
 from .nms_tails import append_trt_nms, into_inner
 from .options import ExportOptions, export_graph, finish
 
 VARIANTS = ("end2end-trt-nms", "end2end-trt-nms-dynamic-batch")
+INNER = ("boxes", "scores")
 
 
 def export(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
-    module = FixedPredictions(detector.network, options.size).eval()
-    model = export_graph(detector, replace(variant, head="grid"), options, module)
-    predictions = into_inner(model, [model.graph.output[0].name])[0]
+    module = FixedBoxes(detector.network, options.size, corners=True, by_class=True).eval()
+    model = export_graph(detector, variant, options, module, INNER)
     batch = None if variant.dynamic_batch else options.batch
-    append_trt_nms(model, predictions, detector.facts, options.nms, batch)
+    boxes, scores = into_inner(model, INNER)
+    append_trt_nms(model, boxes, scores, options.nms, batch)
     return finish(detector, variant, options, model)

@@ -168,14 +168,10 @@ def _own_image(t: _Tail, graph: onnx.GraphProto, image: str, batch: Optional[int
     return t.add("Equal", "own_image", column, row)
 
 
-def append_trt(model: onnx.ModelProto, predictions: str, facts: ModelFacts, nms: NmsPromise, batch: Any) -> None:
-    """Add to the inner tensor `predictions` (B, rows, 5 + classes) one EfficientNMS_TRT node and its four outputs."""
+def append_trt(model: onnx.ModelProto, boxes: str, scores: str, nms: NmsPromise, batch: Any) -> None:
+    """Add to the inner tensors `boxes` (B, rows, 4), centre and size, and `scores` (B, rows, classes) one EfficientNMS_TRT node and
+    its four outputs."""
     graph = model.graph
-    t = _Tail(model, "nms")
-    boxes = t.columns("boxes", predictions, 0, 4, axis=2)
-    scores = t.columns("objectness", predictions, 4, 5, axis=2)
-    if facts.classes > 1:
-        scores = t.add("Mul", "scores", scores, t.columns("classes", predictions, 5, 2**31 - 1, axis=2))
     names = ["num_dets", "det_boxes", "det_scores", "det_classes"]
     graph.node.append(
         helper.make_node(
@@ -205,23 +201,14 @@ def _four_outputs(graph: onnx.GraphProto, nms: NmsPromise, batch: Any) -> None:
         graph.output.append(helper.make_tensor_value_info(name, kind, [batch, *shape]))
 
 
-def append_trt_nms(
-    model: onnx.ModelProto, predictions: str, facts: ModelFacts, nms: NmsPromise, batch: Optional[int]
-) -> None:
-    """Add to the inner tensor `predictions` the plugin's four outputs, made by NonMaxSuppression, which TensorRT runs itself.
+def append_trt_nms(model: onnx.ModelProto, boxes: str, by_class: str, nms: NmsPromise, batch: Optional[int]) -> None:
+    """Add to the inner tensors `boxes` (B, rows, 4), corners, and `by_class` (B, classes, rows), scores, the plugin's four outputs,
+    made by NonMaxSuppression, which TensorRT runs itself.
 
     Every (row, class) pair over the score threshold is a candidate; the best `cap` of an image come out, zeros after them.
     """
     graph = model.graph
     t = _Tail(model, "nms")
-    half = t.const("half", 0.5)
-    xy = t.columns("xy", predictions, 0, 2, axis=2)
-    reach = t.add("Mul", "reach", t.columns("wh", predictions, 2, 4, axis=2), half)
-    boxes = t.add("Concat", "boxes", t.add("Sub", "low", xy, reach), t.add("Add", "high", xy, reach), axis=2)
-    scores = t.columns("objectness", predictions, 4, 5, axis=2)
-    if facts.classes > 1:
-        scores = t.add("Mul", "scores", scores, t.columns("classes", predictions, 5, 2**31 - 1, axis=2))
-    by_class = t.add("Transpose", "scores_by_class", scores, perm=[0, 2, 1])
     limits = [
         t.const("topk_all", [nms.cap], np.int64),
         t.const("iou_thres", [nms.iou_threshold]),

@@ -63,9 +63,13 @@ def metadata(detector: YoloDetector, variant: Variant, options: ExportOptions) -
 
 
 def export_graph(
-    detector: YoloDetector, variant: Variant, options: ExportOptions, module: torch.nn.Module
+    detector: YoloDetector,
+    variant: Variant,
+    options: ExportOptions,
+    module: torch.nn.Module,
+    inner: Sequence[str] = (),
 ) -> onnx.ModelProto:
-    """Export `module` with the inputs and outputs its variant promises, axes named.
+    """Export `module` with the inputs and outputs its variant promises, axes named; inner: its outputs where a tail follows.
 
     Raises InputError for an opset this version of torch cannot write.
     """
@@ -80,10 +84,10 @@ def export_graph(
             module,
             torch.zeros(options.batch, 3, *options.size),
             [promise.name for promise in contract.inputs],
-            [promise.name for promise in contract.outputs],
+            list(inner) or [promise.name for promise in contract.outputs],
             {
                 promise.name: symbols
-                for promise in (*contract.inputs, *contract.outputs)
+                for promise in (*contract.inputs, *(() if inner else contract.outputs))
                 if (symbols := _symbols(promise))
             },
             opset,

@@ -1,7 +1,7 @@
 """Where the tail of a file begins (the last tensor that still holds all predictions), and what to feed it there.
 
-The cut is at the decoded predictions or, where a file filters first, at the logits of each level; then predictions are turned
-back into logits, and what the tail should answer follows from those logits.
+The cut is at the decoded predictions or, where no tensor holds them, at the logits of each level; then predictions are turned back
+into logits, and what the tail should answer follows from those logits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ EDGE = 1e-4  # a decoded number is at least this share of its range away from wh
 
 @dataclass(frozen=True)
 class Cut:
-    """names: the tensors to feed, with their ranks; logits: whether they are the logits of each level, else the predictions."""
+    """names: the tensors to feed, with their ranks; logits: whether they are the logits of each level, in rows (B, na, ny, nx, fields)
+    or as a convolution leaves them (B, na * fields, ny, nx), else the predictions."""
 
     names: Mapping[str, int]
     logits: bool
@@ -37,24 +38,56 @@ def find_cut(context: Context) -> Optional[Cut]:
         return None
     nodes = {node.index: node for name in found.node.inputs for node in onnx_nms.before(graph, name)}
     last = ("Concat", "Reshape", "Transpose")
-    candidates = [name for _, node in sorted(nodes.items()) if node.op in last for name in node.outputs[:1]]
+    planes = _planes(graph)
+    candidates = [
+        name for _, node in sorted(nodes.items()) for name in node.outputs[:1] if node.op in last or name in planes
+    ]
     images = np.zeros((contract.batch, 3, *contract.size), np.float32)
     shapes = {name: value.shape for name, value in context.shapes_of(candidates, images).items()}
     rows = (contract.batch, facts.rows(contract.size), facts.fields)
     for name in reversed(candidates):
         if shapes[name] == rows and _separates(graph, {name}):
             return Cut({name: 3}, False)
+    na, fields, cells = facts.anchors_per_level, facts.fields, facts.cells(contract.size)
+    in_rows = [(contract.batch, na, ny, nx, fields) for ny, nx in cells]
+    in_planes = [(contract.batch, na * fields, ny, nx) for ny, nx in cells]
+    for names, expected in ((candidates, in_rows), ([name for name in candidates if name in planes], in_planes)):
+        levels = _levels(names, shapes, expected)
+        if levels and _separates(graph, set(levels)):
+            return Cut(levels, True)
+    return None
+
+
+def _planes(graph: Graph) -> Set[str]:
+    """Outputs of the last convolutions, which can be the logits of levels, but for those that something is still to be added to or
+    multiplied with, as an implicit vector is that is not folded."""
+    producers, consumers = graph.producers(), graph.consumers()
+    waiting, seen, found = [value.name for value in graph.outputs], set(), set()
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is None or node.index in seen:
+            continue
+        seen.add(node.index)
+        if node.op != "Conv":
+            waiting.extend(node.inputs)
+        elif not any(reader.op in ("Add", "Mul") for reader in consumers.get(node.outputs[0], [])):
+            found.add(node.outputs[0])
+    return found
+
+
+def _levels(
+    candidates: Sequence[str], shapes: Mapping[str, Tuple[int, ...]], expected: Sequence[Tuple[int, ...]]
+) -> Dict[str, int]:
+    """The last tensor of each level's shape, with its rank; empty where one has none."""
     levels: Dict[str, int] = {}
-    cells = facts.cells(contract.size)
-    for k, (ny, nx) in enumerate(cells):
-        shape = (contract.batch, facts.anchors_per_level, ny, nx, facts.fields)
+    for k, shape in enumerate(expected):
         hits = [name for name in candidates if shapes[name] == shape]
         # Members of an ensemble have levels of one size: each has its share of the tensors, in the order they run.
-        before, equal = cells[:k].count((ny, nx)), cells.count((ny, nx))
+        before, equal = expected[:k].count(shape), expected.count(shape)
         if len(hits) < equal:
-            return None
-        levels[hits[(before + 1) * len(hits) // equal - 1]] = 5
-    return Cut(levels, True) if len(levels) == len(cells) and _separates(graph, set(levels)) else None
+            return {}
+        levels[hits[(before + 1) * len(hits) // equal - 1]] = len(shape)
+    return levels if len(levels) == len(expected) else {}
 
 
 def _separates(graph: Graph, cut: Set[str]) -> bool:
@@ -94,7 +127,25 @@ def feed(context: Context, cut: Cut, predictions: np.ndarray) -> Tuple[Dict[str,
     for image in range(count):
         _position([level[image] for level in raw], predictions[image], facts)
     means = [np.concatenate(decode(facts, [level[image] for level in raw])[0]) for image in range(count)]
-    return dict(zip(cut.names, raw)), np.stack(means)
+    return {name: as_given(level, rank) for (name, rank), level in zip(cut.names.items(), raw)}, np.stack(means)
+
+
+def as_given(level: np.ndarray, rank: int) -> np.ndarray:
+    """Logits (B, na, ny, nx, fields) of a level as a cut takes them."""
+    if rank == 5:
+        return level
+    count, na, ny, nx, fields = level.shape
+    return np.ascontiguousarray(level.transpose(0, 1, 4, 2, 3).reshape(count, na * fields, ny, nx))
+
+
+def as_rows(cut: Cut, outputs: Mapping[str, np.ndarray], fields: int) -> Dict[str, np.ndarray]:
+    """What a file gives at a cut, logits in rows (B, na, ny, nx, fields)."""
+    found = {name: outputs[name] for name in cut.names}
+    for name, rank in cut.names.items():
+        if rank == 4:
+            count, _, ny, nx = found[name].shape
+            found[name] = found[name].reshape(count, -1, fields, ny, nx).transpose(0, 1, 3, 4, 2)
+    return found
 
 
 def _position(raw: Sequence[np.ndarray], boxes: np.ndarray, facts: ModelFacts) -> None:

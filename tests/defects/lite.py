@@ -61,7 +61,7 @@ def lite_metadata_names(detector: YoloDetector, variant: Variant, options: Expor
 def lite_mobile_norm_bias(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     """Optimising for mobile dropped the biases of a batch-norm that was not folded."""
     network = modules.network_of(detector)
-    modules.keep_batch_norm(network.model[0].block, torch.tensor(detector.weights[0].plain))
+    modules.keep_batch_norm(network.model[0].block, torch.tensor(detector.weights[0].plain.copy()))
     traced = modules.trace(Predictions(network).eval(), options)
     return modules.lite(jit.for_mobile(traced), detector, variant, options)
 
@@ -75,7 +75,7 @@ def lite_mobile_norm_bias(detector: YoloDetector, variant: Variant, options: Exp
 def lite_norm_kept(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     """A block of the lite file kept its batch-norm: the numbers are right, the work is done twice."""
     network = modules.network_of(detector)
-    modules.keep_batch_norm(network.model[0].block, torch.tensor(detector.weights[0].plain))
+    modules.keep_batch_norm(network.model[0].block, torch.tensor(detector.weights[0].plain.copy()))
     return modules.lite(jit.script(Predictions(network).eval()), detector, variant, options)
 
 

@@ -82,9 +82,15 @@ def plugin_iou(model: onnx.ModelProto) -> onnx.ModelProto:
 @defect("nms.detections", "nms.tail", variant="end2end-trt-dynamic-batch")
 def plugin_objectness(model: onnx.ModelProto) -> onnx.ModelProto:
     """Objectness is left out of the plugin's scores."""
-    edits.splice(model, "nms/scores", lambda x, op: op("Identity", "nms/classes"))
-    edits.prune(model)
-    return model
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    products = [
+        node for node in edits.nodes(model, "Mul") if [makers.get(name) for name in node.input] == ["Slice"] * 2
+    ]
+    assert len(products) == 3
+    for node in products:
+        classes = node.input[1]
+        edits.replace(model, node, lambda x, op, classes=classes: op("Identity", classes))
+    return edits.prune(model)
 
 
 @defect("nms.detections", "nms.tail", variant="end2end-trt-dynamic-batch")

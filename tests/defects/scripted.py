@@ -136,7 +136,7 @@ def scripted_grid_baked(detector: YoloDetector, variant: Variant, options: Expor
 def scripted_norm_kept(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     """A block was scripted before its batch-norm was folded: the numbers are right, the work is done twice."""
     network = modules.network_of(detector)
-    modules.keep_batch_norm(network.model[0].block, torch.tensor(detector.weights[0].plain))
+    modules.keep_batch_norm(network.model[0].block, torch.tensor(detector.weights[0].plain.copy()))
     return modules.archive(jit.script(Predictions(network).eval()), detector, variant, options)
 
 

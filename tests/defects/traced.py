@@ -155,7 +155,7 @@ def script_metadata_names(detector: YoloDetector, variant: Variant, options: Exp
 def script_norm_kept(detector: YoloDetector, variant: Variant, options: ExportOptions) -> bytes:
     """One batch-norm was not folded: the numbers are right, the work is done twice."""
     network = modules.network_of(detector)
-    modules.keep_batch_norm(network.model[0].block, torch.tensor(detector.weights[0].plain))
+    modules.keep_batch_norm(network.model[0].block, torch.tensor(detector.weights[0].plain.copy()))
     return modules.archive(modules.trace(Predictions(network).eval(), options), detector, variant, options)
 
 

@@ -61,7 +61,7 @@ def norm_dropped(detector: YoloDetector, variant: Variant, options: ExportOption
     """One convolution keeps the weights from before the fold and its batch-norm is gone."""
     network = modules.network_of(detector)
     with torch.no_grad():
-        network.model[7].block.conv.weight.copy_(torch.tensor(detector.weights[6].plain))
+        network.model[7].block.conv.weight.copy_(torch.tensor(detector.weights[6].plain.copy()))
     return to_onnx(detector, variant, options, FixedPredictions(network, options.size).eval())
 
 

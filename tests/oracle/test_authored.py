@@ -14,7 +14,10 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Opti
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from detparity.kit.exporters import nms_tails
+from detparity.kit.exporters.options import ExportOptions, export_graph, finish
+from detparity.kit.tests.defects import edits
+from onnx import TensorProto, helper, numpy_helper
 
 from detparity.artifacts import onnx_nms
 from detparity.checks.context import Context
@@ -25,12 +28,13 @@ from detparity.checks.session import Options, Session
 from detparity.core import resources
 from detparity.core.clock import Clock
 from detparity.core.contract import NmsPromise
-from detparity.core.vocabulary import Arrays, Load
+from detparity.core.vocabulary import Arrays, Load, Variant, parse_variant
 from detparity.engines import efficient_nms, onnxruntime
 from detparity.engines.reference_runs import make_oracle
 from detparity.inputs.explore import explore
 from detparity.models.choice import BUNDLED_SIZE, ModelChoice
 from detparity.models.yolov7 import yaml_config
+from detparity.models.yolov7.network import FixedPredictions
 from detparity.models.yolov7.seeded import conditioned
 from detparity.oracle import nms
 from detparity.oracle.authored_cases import (
@@ -670,12 +674,17 @@ class Workshop:
             self.detectors[classes] = conditioned(yaml_config.plan_of(SMALL)[0], f"small-{classes}", 0, classes)
         return self.detectors[classes]
 
-    def context(self, exporter: str, classes: int, promise: NmsPromise) -> Context:
+    def context(self, exporter: str, classes: int, promise: NmsPromise, decoded: bool = False) -> Context:
+        """decoded: with the predictions of all rows in one tensor, as the official script leaves them, before suppression."""
         numbers = (promise.iou_threshold, promise.score_threshold, promise.cap, promise.max_wh)
-        key = (exporter, classes, *numbers)
+        key = (exporter, classes, *numbers, decoded)
         if key not in self.contexts:
             detector, clock = self.detector(classes), Clock()
-            path = attempt(detector, exporter, BUNDLED_SIZE, self.folder, nms=promise)
+            if decoded:
+                path = self.folder / f"{len(self.contexts)}.onnx"
+                path.write_bytes(decoded_first(detector, parse_variant(exporter), promise))
+            else:
+                path = attempt(detector, exporter, BUNDLED_SIZE, self.folder, nms=promise)
             oracle = make_oracle(detector, clock, ("grid",))
             self.contexts[key] = make_context(detector, open_file(path, detector.facts), oracle, clock, explore)
         return self.contexts[key]
@@ -686,12 +695,44 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(tmp_path_factory.mktemp("authored"), {}, {})
 
 
-def tail_rows(case: Case, workshop: Workshop, exporter: str, max_wh: Optional[float]) -> np.ndarray:
+def decoded_first(detector: Any, variant: Variant, promise: NmsPromise) -> bytes:
+    """An export whose suppression reads predictions (B, rows, fields): its tail takes the numbers of a case as they are."""
+    options, plugin = ExportOptions(BUNDLED_SIZE, nms=promise), variant.head == "end2end-trt"
+    model = export_graph(
+        detector, replace(variant, head="grid"), options, FixedPredictions(detector.network, BUNDLED_SIZE).eval()
+    )
+    (predictions,) = nms_tails.into_inner(model, [model.graph.output[0].name])
+    parts = {"xy": (0, 2), "wh": (2, 4), "boxes": (0, 4), "objectness": (4, 5), "classes": (5, detector.facts.fields)}
+    for name, ends in parts.items():
+        bounds = [numpy_helper.from_array(np.array([end]), f"{name}/{k}") for k, end in enumerate((*ends, 2))]
+        model.graph.initializer.extend(bounds)
+        model.graph.node.append(helper.make_node("Slice", [predictions, *(bound.name for bound in bounds)], [name]))
+    for name, number in (("half", 0.5), ("one", 1.0)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(number, np.float32), name))
+    for op, inputs, output, more in (
+        ("Mul", ["wh", "half"], "reach", {}),
+        ("Sub", ["xy", "reach"], "low", {}),
+        ("Add", ["xy", "reach"], "high", {}),
+        ("Concat", ["low", "high"], "corners", {"axis": 2}),
+        ("Mul", ["objectness", "classes"] if detector.facts.classes > 1 else ["objectness", "one"], "scores", {}),
+        ("Transpose", ["scores"], "by_class", {"perm": [0, 2, 1]}),
+    ):
+        model.graph.node.append(helper.make_node(op, inputs, [output], **more))
+    if plugin:
+        nms_tails.append_trt(model, "boxes", "scores", promise, "batch" if variant.dynamic_batch else 1)
+    else:
+        nms_tails.append_trt_nms(model, "corners", "by_class", promise, None if variant.dynamic_batch else 1)
+    return finish(detector, variant, options, edits.prune(model))
+
+
+def tail_rows(
+    case: Case, workshop: Workshop, exporter: str, max_wh: Optional[float], decoded: bool = False
+) -> np.ndarray:
     """What the tail of our own export with the case's numbers answers."""
     numbers = case.parameters
     promise = NmsPromise(numbers.iou_threshold, numbers.score_threshold, numbers.cap, max_wh)
     name = exporter if case.batch == 1 else f"{exporter}-dynamic-batch"
-    context = workshop.context(name, 1 if case.classes == 1 else 80, promise)
+    context = workshop.context(name, 1 if case.classes == 1 else 80, promise, decoded)
     return rows_of_tail(case, context)
 
 
@@ -741,9 +782,33 @@ def as_ort(numbers: Exact) -> Exact:
     return numbers.under(labels="best", thresholds="strict", classes=classes)
 
 
+def at_logits(exporter: str, rule: Callable[[Exact], Exact], takes: Callable[[Case, Exact], bool]) -> Engine:
+    """A tail that begins at logits, which hold the numbers of a case with an error."""
+    return Engine(
+        rule,
+        lambda case, numbers: takes(case, numbers) and clear_and_in_reach(case, numbers),
+        lambda case, shop: tail_rows(case, shop, exporter, None),
+        box=1e-3,
+        score=1e-5,
+    )
+
+
 def as_plugin(numbers: Exact) -> Exact:
     classes = "separated" if numbers.classes == "offset" else numbers.classes
     return numbers.under(labels="every", thresholds="inclusive", classes=classes)
+
+
+def as_trt(numbers: Exact) -> Exact:
+    return as_plugin(numbers).under(classes="separated")
+
+
+def as_trt_nms(numbers: Exact) -> Exact:
+    return numbers.under(labels="every", thresholds="strict", classes="separated")
+
+
+def in_plugin(case: Case, numbers: Exact) -> bool:
+    """Under a score threshold of 0.007 the plugin ranks what is below it last instead of dropping it."""
+    return case.parameters.score_threshold >= 0.007
 
 
 ENGINES: Mapping[str, Engine] = {
@@ -752,8 +817,7 @@ ENGINES: Mapping[str, Engine] = {
         always,
         lambda case, _: operator_rows(case, select_by_runtime),
     ),
-    # Under a score threshold of 0.007 the plugin ranks what is below it last instead of dropping it.
-    "plugin": Engine(as_plugin, lambda case, _: case.parameters.score_threshold >= 0.007, plugin_rows),
+    "plugin": Engine(as_plugin, in_plugin, plugin_rows),
     "end2end-ort": Engine(
         as_ort,
         clear_and_in_reach,
@@ -761,15 +825,13 @@ ENGINES: Mapping[str, Engine] = {
         box=1e-3,
         score=1e-5,
     ),
-    "end2end-trt": Engine(
-        lambda numbers: as_plugin(numbers).under(classes="separated"),
-        lambda case, _: case.parameters.score_threshold >= 0.007,
-        lambda case, shop: tail_rows(case, shop, "end2end-trt", None),
+    "end2end-trt": at_logits("end2end-trt", as_trt, in_plugin),
+    "predictions-trt": Engine(
+        as_trt, in_plugin, lambda case, shop: tail_rows(case, shop, "end2end-trt", None, decoded=True)
     ),
-    "end2end-trt-nms": Engine(
-        lambda numbers: numbers.under(labels="every", thresholds="strict", classes="separated"),
-        always,
-        lambda case, shop: tail_rows(case, shop, "end2end-trt-nms", None),
+    "end2end-trt-nms": at_logits("end2end-trt-nms", as_trt_nms, always),
+    "predictions-trt-nms": Engine(
+        as_trt_nms, always, lambda case, shop: tail_rows(case, shop, "end2end-trt-nms", None, decoded=True)
     ),
 }
 

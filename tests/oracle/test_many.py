@@ -5,7 +5,9 @@ pytest tests/oracle/test_many.py -m slow -s
 
 from __future__ import annotations
 
+import onnx
 import pytest
+from detparity.kit.tests.defects import edits
 
 from detparity.artifacts import onnx_nms
 from detparity.checks import nms
@@ -60,10 +62,21 @@ def test_the_cut_is_found_and_crowded(name, session, exports):
     cut = find_cut(context)
 
     assert cut is not None
-    assert cut.logits == (name == "end2end-ort")
+    assert cut.logits and set(cut.names.values()) == {5 if name == "end2end-ort" else 4}
     many = dense(context.facts, context.contract.size, 0.45, 0.25, 100, 1, 0)
     few = dense(context.facts, context.contract.size, 0.45, 0.25, 100, 1, 1)
     assert int((many[..., 4] > 0).sum()) > 200 and 10 < int((few[..., 4] > 0).sum()) < 100
+
+
+@pytest.mark.parametrize("op", ["Mul", "Add"])
+def test_convolutions_are_no_logits_before_what_is_still_to_be_done(op, session, exports, tmp_path):
+    """As where an implicit vector is not folded: logits fed there would be multiplied once more."""
+    model = onnx.load(str(exports("end2end-trt-nms")))
+    (sigmoid, *_) = (node for node in model.graph.node if node.op_type == "Sigmoid")
+    edits.splice(model, sigmoid.input[0], lambda x, add: add(op, x, 1.0))
+    onnx.save(model, str(tmp_path / "made.onnx"))
+
+    assert find_cut(session.context(tmp_path / "made.onnx", "end2end-trt-nms")) is None
 
 
 def test_suppression_is_read_from_the_file(session, exports):

@@ -39,9 +39,13 @@ class Level(nn.Module):
             self.auxiliary = nn.Conv2d(auxiliary, self.na * fields, 1)
         self.register_buffer("anchors", anchors.reshape(1, self.na, 1, 1, 2).clone())
 
+    def planes(self, x: Tensor) -> Tensor:
+        """(B, C, ny, nx) features to (B, na * fields, ny, nx) logits, as the convolution leaves them."""
+        return self.im(self.conv(self.ia(x)))
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ny, nx) features to (B, na, ny, nx, fields) logits."""
-        y = self.im(self.conv(self.ia(x)))
+        y = self.planes(x)
         b, _, ny, nx = y.shape
         return y.view(b, self.na, self.fields, ny, nx).permute(0, 1, 3, 4, 2).contiguous()
 
@@ -79,8 +83,8 @@ class Network(nn.Module):
         self.levels = nn.ModuleList(levels)
         self.last_use: List[int] = _last_use(self.routes, self.taps)
 
-    def forward(self, images: Tensor) -> List[Tensor]:
-        """(B, 3, H, W) images to one (B, na, ny, nx, fields) tensor of logits per level."""
+    def features(self, images: Tensor) -> List[Tensor]:
+        """(B, 3, H, W) images to the (B, C, ny, nx) tensor that each level reads."""
         outputs: List[Tensor] = [images]
         for i, layer in enumerate(self.model):
             xs: List[Tensor] = []
@@ -90,9 +94,17 @@ class Network(nn.Module):
             for j in self.routes[i]:
                 if self.last_use[j] == i:
                     outputs[j] = images
+        read: List[Tensor] = []
+        for tap in self.taps:
+            read.append(outputs[tap])
+        return read
+
+    def forward(self, images: Tensor) -> List[Tensor]:
+        """(B, 3, H, W) images to one (B, na, ny, nx, fields) tensor of logits per level."""
+        read = self.features(images)
         raw: List[Tensor] = []
         for k, level in enumerate(self.levels):
-            raw.append(level(outputs[self.taps[k]]))
+            raw.append(level(read[k]))
         return raw
 
 
@@ -196,6 +208,40 @@ class FixedPredictions(nn.Module):
         raw = self.network(images)
         rows = [level.decode(raw[k], self.grids[k]) for k, level in enumerate(self.network.levels)]
         return torch.cat(rows, 1)
+
+
+class FixedBoxes(nn.Module):
+    """(B, 3, H, W) images of one size to boxes (B, rows, 4) in pixels and scores (B, rows, classes), for suppression of a fixed shape.
+
+    corners: boxes as x1, y1, x2, y2 in place of centre and size; by_class: scores as (B, classes, rows).
+
+    Bit for bit what follows from `FixedPredictions`, in another order: decoded on the planes that the convolution leaves, where a
+    slice is one piece of memory and the sigmoid can be part of the convolution, and turned into rows last.
+    """
+
+    def __init__(self, network: Network, size: Size, corners: bool, by_class: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.corners, self.by_class = corners, by_class
+        self.grids = [grid.flatten(2, 3).transpose(2, 3).contiguous() for grid in FixedPredictions(network, size).grids]
+
+    def forward(self, images: Tensor) -> Tuple[Tensor, Tensor]:
+        boxes: List[Tensor] = []
+        scores: List[Tensor] = []
+        for each, grid, x in zip(self.network.levels, self.grids, self.network.features(images)):
+            level = cast(Level, each)
+            cells, classes = grid.shape[3], max(level.fields - 5, 1)
+            s = torch.sigmoid(level.planes(x)).view(-1, level.na, level.fields, cells)
+            xy = (s[:, :, 0:2] * 2.0 - 0.5 + grid) * level.stride
+            wh = (s[:, :, 2:4] * 2.0) ** 2 * cast(Tensor, level.anchors).view(1, level.na, 2, 1)
+            parts = [xy - wh * 0.5, xy + wh * 0.5] if self.corners else [xy, wh]
+            boxes.append(torch.cat(parts, 2).transpose(2, 3).reshape(-1, level.na * cells, 4))
+            score = s[:, :, 4:5] * s[:, :, 5:] if classes > 1 else s[:, :, 4:5]
+            if self.by_class:
+                scores.append(score.transpose(1, 2).reshape(-1, classes, level.na * cells))
+            else:
+                scores.append(score.transpose(2, 3).reshape(-1, level.na * cells, classes))
+        return torch.cat(boxes, 1), torch.cat(scores, 2 if self.by_class else 1)
 
 
 class RawTuple(nn.Module):

@@ -103,6 +103,7 @@ class _File:
         self._within: Dict[str, int] = {value.name: 0 for value in graph.inputs if value.name not in graph.constants}
         self._after: Set[str] = set(suppressed.after)
         self._taken: Set[int] = set()
+        self._planes: Set[str] = set()  # what convolutions leave
 
     def attributions(self) -> FileAttributions:
         found: Dict[int, Attribution] = {}
@@ -134,8 +135,10 @@ class _File:
             return None
         self._within.update(dict.fromkeys(node.outputs, number))
         layer = self._layers[number - 1]
-        if layer.stage == "head" and node.index not in self._convs:
-            return Attribution(DECODE, DECODE)
+        if node.index in self._convs:
+            self._planes.update(node.outputs)
+        elif layer.stage == "head" and not (node.op == "Sigmoid" and self._planes.intersection(node.inputs)):
+            return Attribution(DECODE, DECODE)  # but for an activation that a runtime computes inside the convolution
         return Attribution(layer.name, layer.stage)
 
     def _number(self, node: Node, sources: Set[int]) -> Optional[int]:

@@ -145,11 +145,11 @@ def _source(context: Context) -> Union[str, bytes]:
 
 
 def _suppressed(context: Context) -> Suppressed:
-    """Suppression is everything after the last tensors that hold all predictions; where none do, its operator and what follows."""
+    """Suppression is everything after the last rows of predictions or logits; where there are none, its operator and what follows."""
     found = onnx_nms.find(context.onnx.graph)
     if found is None:
         return Suppressed()
     cut = find_cut(context)
-    if cut is not None:
+    if cut is not None and 4 not in cut.names.values():  # all that planes hold is decoded first
         return Suppressed(after=tuple(cut.names))
     return Suppressed(nodes=tuple(node.index for node in (*found.nodes, *found.tail)))

@@ -13,6 +13,7 @@ import numpy as np
 from detparity.artifacts import open
 from detparity.checks import nms, parity
 from detparity.checks.context import Context
+from detparity.checks.nms_tail import as_rows
 from detparity.checks.session import Options, Session
 from detparity.core import environment as facts
 from detparity.core.array_cache import default_cache
@@ -203,7 +204,8 @@ def require_right(one: Contender, runner: Runner, batch: int, size: Size) -> Non
     except EngineError as error:
         raise WrongFile(f"{one.title} is not timed: it does not run. {clipped(error)}") from None
     if one.cut is not None:
-        found = parity.judge_predictions(context, case, outputs, "raw" if one.cut.logits else "grid")
+        given = as_rows(one.cut, outputs, context.facts.fields)
+        found = parity.judge_predictions(context, case, given, "raw" if one.cut.logits else "grid")
     else:
         found = (nms if suppresses else parity).judge_outputs(context, case, outputs)
     if found:

@@ -44,7 +44,8 @@ VARIANTS = {
     "raw": ["decode"],  # a reshape
     "grid": ["decode"],
     "end2end-ort": ["decode", "NMS"],
-    "end2end-trt": ["decode", "NMS"],
+    "end2end-trt": ["decode"],  # up to the plugin
+    "end2end-trt-nms": ["decode", "NMS"],
     "grid-dynamic": ["decode"],
 }
 
