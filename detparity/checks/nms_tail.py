@@ -43,7 +43,8 @@ def find_cut(context: Context) -> Optional[Cut]:
         name for _, node in sorted(nodes.items()) for name in node.outputs[:1] if node.op in last or name in planes
     ]
     images = np.zeros((contract.batch, 3, *contract.size), np.float32)
-    shapes = {name: value.shape for name, value in context.shapes_of(candidates, images).items()}
+    made = context.shapes_of(candidates, images).items()  # a tail is fed float32
+    shapes = {name: value.shape if value.dtype == np.float32 else () for name, value in made}
     rows = (contract.batch, facts.rows(contract.size), facts.fields)
     for name in reversed(candidates):
         if shapes[name] == rows and _separates(graph, {name}):

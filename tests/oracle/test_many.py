@@ -5,6 +5,7 @@ pytest tests/oracle/test_many.py -m slow -s
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 from detparity.kit.tests.defects import edits
@@ -75,6 +76,22 @@ def test_convolutions_are_no_logits_before_what_is_still_to_be_done(op, session,
     (sigmoid, *_) = (node for node in model.graph.node if node.op_type == "Sigmoid")
     edits.splice(model, sigmoid.input[0], lambda x, add: add(op, x, 1.0))
     onnx.save(model, str(tmp_path / "made.onnx"))
+
+    assert find_cut(session.context(tmp_path / "made.onnx", "end2end-trt-nms")) is None
+
+
+def test_logits_in_float16_are_not_fed(session, exports, tmp_path):
+    model = onnx.load(str(exports("end2end-trt-nms")))
+    for sigmoid in edits.nodes(model, "Sigmoid"):
+        edits.splice(model, sigmoid.input[0], lambda x, op: op("Cast", op("Cast", x, to=10), to=1))
+    for node in edits.nodes(model, "Sigmoid"):
+        conv = edits.producer(model, edits.producer(model, edits.producer(model, node.input[0]).input[0]).input[0])
+        edits.splice(model, conv.input[0], lambda x, op: op("Cast", x, to=10))
+        for name in conv.input[1:]:
+            edits.set_value(model, name, edits.value_of(model, name).astype(np.float16))
+        cast = edits.producer(model, node.input[0])
+        cast.input[0] = conv.output[0]
+    onnx.save(edits.prune(model), str(tmp_path / "made.onnx"))
 
     assert find_cut(session.context(tmp_path / "made.onnx", "end2end-trt-nms")) is None
 
