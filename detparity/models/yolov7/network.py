@@ -62,6 +62,14 @@ class Level(nn.Module):
         wh = (s[..., 2:4] * 2.0) ** 2 * self.anchors
         return torch.cat([xy, wh, s[..., 4:]], 4).view(raw.shape[0], -1, self.fields)
 
+    def decode_planes(self, planes: Tensor, grid: Tensor) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same of planes (B, na * fields, ny, nx), by a constant grid (1, 1, 2, cells): centres and sides (B, na, 2, cells) in
+        pixels, objectness (B, na, 1, cells) and classes. Slices are contiguous here, and a convolution can include the sigmoid."""
+        s = torch.sigmoid(planes).view(-1, self.na, self.fields, grid.shape[3])
+        xy = (s[:, :, 0:2] * 2.0 - 0.5 + grid) * self.stride
+        wh = (s[:, :, 2:4] * 2.0) ** 2 * self.anchors.view(1, self.na, 2, 1)
+        return xy, wh, s[:, :, 4:5], s[:, :, 5:]
+
 
 class Network(nn.Module):
     """Layers run in order; `routes[i]` lists what layer i reads: 0 is the image, k is the output of layer k - 1.
@@ -215,8 +223,7 @@ class FixedBoxes(nn.Module):
 
     corners: boxes as x1, y1, x2, y2 in place of centre and size; by_class: scores as (B, classes, rows).
 
-    Bit for bit what follows from `FixedPredictions`, in another order: decoded on the planes that the convolution leaves, where a
-    slice is one piece of memory and the sigmoid can be part of the convolution, and turned into rows last.
+    What follows from `FixedPredictions`, in less time: decoded on the planes that the convolutions leave, and turned into rows last.
     """
 
     def __init__(self, network: Network, size: Size, corners: bool, by_class: bool) -> None:
@@ -230,17 +237,15 @@ class FixedBoxes(nn.Module):
         scores: List[Tensor] = []
         for each, grid, x in zip(self.network.levels, self.grids, self.network.features(images)):
             level = cast(Level, each)
-            cells, classes = grid.shape[3], max(level.fields - 5, 1)
-            s = torch.sigmoid(level.planes(x)).view(-1, level.na, level.fields, cells)
-            xy = (s[:, :, 0:2] * 2.0 - 0.5 + grid) * level.stride
-            wh = (s[:, :, 2:4] * 2.0) ** 2 * cast(Tensor, level.anchors).view(1, level.na, 2, 1)
+            rows, classes = level.na * grid.shape[3], max(level.fields - 5, 1)
+            xy, wh, objectness, by_class = level.decode_planes(level.planes(x), grid)
+            score = objectness * by_class if classes > 1 else objectness
             parts = [xy - wh * 0.5, xy + wh * 0.5] if self.corners else [xy, wh]
-            boxes.append(torch.cat(parts, 2).transpose(2, 3).reshape(-1, level.na * cells, 4))
-            score = s[:, :, 4:5] * s[:, :, 5:] if classes > 1 else s[:, :, 4:5]
+            boxes.append(torch.cat(parts, 2).transpose(2, 3).reshape(-1, rows, 4))
             if self.by_class:
-                scores.append(score.transpose(1, 2).reshape(-1, classes, level.na * cells))
+                scores.append(score.transpose(1, 2).reshape(-1, classes, rows))
             else:
-                scores.append(score.transpose(2, 3).reshape(-1, level.na * cells, classes))
+                scores.append(score.transpose(2, 3).reshape(-1, rows, classes))
         return torch.cat(boxes, 1), torch.cat(scores, 2 if self.by_class else 1)
 
 
