@@ -12,12 +12,13 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from detparity.artifacts import onnx_nms
-from detparity.artifacts.onnx_graph import Graph
+from detparity.artifacts.onnx_graph import Graph, Node
 from detparity.checks.context import Context
 from detparity.core.vocabulary import ModelFacts, Size
 from detparity.oracle.decode import decode
 
 NO_OBJECT = -30.0
+MOVES = ("Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
 EDGE = 1e-4  # a decoded number is at least this share of its range away from what the head cannot reach
 
 
@@ -28,6 +29,11 @@ class Cut:
 
     names: Mapping[str, int]
     logits: bool
+
+    @property
+    def planes(self) -> bool:
+        """Whether they are logits as a convolution leaves them."""
+        return self.logits and 4 in self.names.values()
 
 
 def find_cut(context: Context) -> Optional[Cut]:
@@ -60,8 +66,8 @@ def find_cut(context: Context) -> Optional[Cut]:
 
 
 def _planes(graph: Graph) -> Set[str]:
-    """Outputs of the last convolutions, which can be the logits of levels, but for those that something is still to be added to or
-    multiplied with, as an implicit vector is that is not folded."""
+    """Outputs of the last convolutions that meet a sigmoid before any other operator. They can be the logits of levels; what an
+    implicit vector is still to be added to or multiplied with cannot."""
     producers, consumers = graph.producers(), graph.consumers()
     waiting, seen, found = [value.name for value in graph.outputs], set(), set()
     while waiting:
@@ -71,8 +77,21 @@ def _planes(graph: Graph) -> Set[str]:
         seen.add(node.index)
         if node.op != "Conv":
             waiting.extend(node.inputs)
-        elif not any(reader.op in ("Add", "Mul") for reader in consumers.get(node.outputs[0], [])):
+        elif _done_first(node.outputs[0], consumers) == {"Sigmoid"}:
             found.add(node.outputs[0])
+    return found
+
+
+def _done_first(name: str, consumers: Mapping[str, Sequence[Node]]) -> Set[str]:
+    """The operators that a tensor meets behind those that only move its numbers."""
+    waiting, seen, found = [name], {name}, set()
+    while waiting:
+        for node in consumers.get(waiting.pop(), ()):
+            if node.op in MOVES:
+                waiting.extend(one for one in node.outputs if one not in seen)
+                seen.update(node.outputs)
+            elif node.op != "Shape":
+                found.add(node.op)
     return found
 
 
@@ -128,13 +147,12 @@ def feed(context: Context, cut: Cut, predictions: np.ndarray) -> Tuple[Dict[str,
     for image in range(count):
         _position([level[image] for level in raw], predictions[image], facts)
     means = [np.concatenate(decode(facts, [level[image] for level in raw])[0]) for image in range(count)]
-    return {name: as_given(level, rank) for (name, rank), level in zip(cut.names.items(), raw)}, np.stack(means)
+    levels = [_as_planes(level) for level in raw] if cut.planes else raw
+    return dict(zip(cut.names, levels)), np.stack(means)
 
 
-def as_given(level: np.ndarray, rank: int) -> np.ndarray:
-    """Logits (B, na, ny, nx, fields) of a level as a cut takes them."""
-    if rank == 5:
-        return level
+def _as_planes(level: np.ndarray) -> np.ndarray:
+    """Logits (B, na, ny, nx, fields) of a level as (B, na * fields, ny, nx)."""
     count, na, ny, nx, fields = level.shape
     return np.ascontiguousarray(level.transpose(0, 1, 4, 2, 3).reshape(count, na * fields, ny, nx))
 
@@ -142,11 +160,12 @@ def as_given(level: np.ndarray, rank: int) -> np.ndarray:
 def as_rows(cut: Cut, outputs: Mapping[str, np.ndarray], fields: int) -> Dict[str, np.ndarray]:
     """What a file gives at a cut, logits in rows (B, na, ny, nx, fields)."""
     found = {name: outputs[name] for name in cut.names}
-    for name, rank in cut.names.items():
-        if rank == 4:
-            count, _, ny, nx = found[name].shape
-            found[name] = found[name].reshape(count, -1, fields, ny, nx).transpose(0, 1, 3, 4, 2)
-    return found
+    if not cut.planes:
+        return found
+    return {
+        name: array.reshape(len(array), -1, fields, *array.shape[2:]).transpose(0, 1, 3, 4, 2)
+        for name, array in found.items()
+    }
 
 
 def _position(raw: Sequence[np.ndarray], boxes: np.ndarray, facts: ModelFacts) -> None:

@@ -69,12 +69,13 @@ def test_the_cut_is_found_and_crowded(name, session, exports):
     assert int((many[..., 4] > 0).sum()) > 200 and 10 < int((few[..., 4] > 0).sum()) < 100
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["at once", "moved first"])
 @pytest.mark.parametrize("op", ["Mul", "Add"])
-def test_convolutions_are_no_logits_before_what_is_still_to_be_done(op, session, exports, tmp_path):
+def test_convolutions_are_no_logits_before_what_is_still_to_be_done(op, moved, session, exports, tmp_path):
     """As where an implicit vector is not folded: logits fed there would be multiplied once more."""
     model = onnx.load(str(exports("end2end-trt-nms")))
     (sigmoid, *_) = (node for node in model.graph.node if node.op_type == "Sigmoid")
-    edits.splice(model, sigmoid.input[0], lambda x, add: add(op, x, 1.0))
+    edits.splice(model, sigmoid.input[0], lambda x, add: add(op, add("Identity", x) if moved else x, 1.0))
     onnx.save(model, str(tmp_path / "made.onnx"))
 
     assert find_cut(session.context(tmp_path / "made.onnx", "end2end-trt-nms")) is None

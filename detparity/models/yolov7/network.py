@@ -238,8 +238,8 @@ class FixedBoxes(nn.Module):
         for each, grid, x in zip(self.network.levels, self.grids, self.network.features(images)):
             level = cast(Level, each)
             rows, classes = level.na * grid.shape[3], max(level.fields - 5, 1)
-            xy, wh, objectness, by_class = level.decode_planes(level.planes(x), grid)
-            score = objectness * by_class if classes > 1 else objectness
+            xy, wh, objectness, conditional = level.decode_planes(level.planes(x), grid)
+            score = objectness * conditional if classes > 1 else objectness
             parts = [xy - wh * 0.5, xy + wh * 0.5] if self.corners else [xy, wh]
             boxes.append(torch.cat(parts, 2).transpose(2, 3).reshape(-1, rows, 4))
             if self.by_class:

@@ -103,7 +103,7 @@ class _File:
         self._within: Dict[str, int] = {value.name: 0 for value in graph.inputs if value.name not in graph.constants}
         self._after: Set[str] = set(suppressed.after)
         self._taken: Set[int] = set()
-        self._planes: Set[str] = set()  # what convolutions leave
+        self._producers = graph.producers()
 
     def attributions(self) -> FileAttributions:
         found: Dict[int, Attribution] = {}
@@ -135,11 +135,14 @@ class _File:
             return None
         self._within.update(dict.fromkeys(node.outputs, number))
         layer = self._layers[number - 1]
-        if node.index in self._convs:
-            self._planes.update(node.outputs)
-        elif layer.stage == "head" and not (node.op == "Sigmoid" and self._planes.intersection(node.inputs)):
-            return Attribution(DECODE, DECODE)  # but for an activation that a runtime computes inside the convolution
+        if layer.stage == "head" and node.index not in self._convs and not self._joins_a_conv(node):
+            return Attribution(DECODE, DECODE)
         return Attribution(layer.name, layer.stage)
+
+    def _joins_a_conv(self, node: Node) -> bool:
+        """Whether it is an activation that a runtime computes inside the convolution before it."""
+        maker = self._producers.get(node.first)
+        return node.op == "Sigmoid" and maker is not None and maker.index in self._convs
 
     def _number(self, node: Node, sources: Set[int]) -> Optional[int]:
         """The layer a node is part of, None where it reads none, or only the size of one."""

@@ -150,6 +150,6 @@ def _suppressed(context: Context) -> Suppressed:
     if found is None:
         return Suppressed()
     cut = find_cut(context)
-    if cut is not None and 4 not in cut.names.values():  # all that planes hold is decoded first
+    if cut is not None and not cut.planes:  # all that planes hold is decoded first
         return Suppressed(after=tuple(cut.names))
     return Suppressed(nodes=tuple(node.index for node in (*found.nodes, *found.tail)))
